@@ -1,0 +1,81 @@
+"""The BERT builder: the one encoder that the graphs of all phases reuse (Devlin et al. 2019; Google's variable names and exact GELU).
+
+Dimension letters, used in every shape comment of this project:
+    B batch, S sequence length, T tokens = B * S, H hidden size, N attention heads, D head size = H / N, I intermediate size,
+    L encoder layers, V vocabulary, C labels (classes), K domains
+"""
+from typing import NamedTuple
+
+from modeling.runtime import flow
+
+
+class BertOutput(NamedTuple):
+    """What the builder returns; layer l of L is hidden_states[l + 1]."""
+
+    hidden_states: tuple  # L + 1 of [B, S, H]: embeddings, then each encoder layer
+    attention_scores: tuple  # L of [B, N, S, S], before softmax, padding keys at -10000
+    attention_probs: tuple  # L of [B, N, S, S], before dropout
+    pooled: object  # [B, H]: tanh(W h_L[CLS] + b)
+
+
+def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None):
+    """Builds the encoder into the current graph.
+
+    Args:
+        variables: the graph's view of a `Variables`.
+        config: `BertConfig`.
+        kernels: from `select_kernels`.
+        input_ids, segment_ids: int32 [B, S].
+        input_mask: int32 [B, S], 1 for tokens, 0 for padding.
+        dropout: a `DropoutPlan` for a training graph, None for prediction.
+    Returns:
+        `BertOutput`.
+    """
+    batch, length = input_ids.shape
+    hidden_size = config.hidden_size
+
+    def drop(x, layer):
+        return x if layer is None else kernels.dropout(x, layer)
+
+    def linear(x, name):
+        return kernels.linear(x, variables.get(name + "-weight"), variables.get(name + "-bias"))
+
+    def layer_norm(x, name):
+        return kernels.layer_norm(x, variables.get(name + "-gamma"), variables.get(name + "-beta"), config.layer_norm_eps)
+
+    words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), input_ids.reshape(-1), axis=0)  # [T, H]
+    types = flow._C.gather(variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0)  # [T, H]
+    positions = variables.get("bert-embeddings-position_embeddings")[:length].reshape(1, length * hidden_size)
+    x = (words + types).reshape(batch, length * hidden_size) + positions  # [B, S*H]
+    x = layer_norm(x.reshape(batch * length, hidden_size), "bert-embeddings-LayerNorm")  # [T, H]
+    x = drop(x, dropout and dropout.hidden())
+
+    mask = kernels.additive_mask(input_mask.to(flow.float32), config.num_attention_heads)
+    hidden_states, all_scores, all_probs = [x.reshape(batch, length, hidden_size)], [], []
+    split = (batch, length, config.num_attention_heads, config.head_size)
+    for layer in range(config.num_hidden_layers):
+        prefix = f"bert-encoder-layer_{layer}-"
+        query, key, value = (linear(x, prefix + "attention-self-" + part).reshape(*split) for part in ("query", "key", "value"))  # [B, S, N, D]
+        scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
+        probs = flow.softmax(scores, dim=-1)
+        context = flow.matmul(drop(probs, dropout and dropout.attention()), value.permute(0, 2, 1, 3))  # [B, N, S, D]
+        context = context.permute(0, 2, 1, 3).reshape(batch * length, hidden_size)  # [T, H]
+        attended = drop(linear(context, prefix + "attention-output-dense"), dropout and dropout.hidden())
+        x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
+        inner = kernels.gelu(linear(x, prefix + "intermediate-dense"))  # [T, I]
+        outer = drop(linear(inner, prefix + "output-dense"), dropout and dropout.hidden())
+        x = layer_norm(x + outer, prefix + "output-LayerNorm")
+        hidden_states.append(x.reshape(batch, length, hidden_size))
+        all_scores.append(scores)
+        all_probs.append(probs)
+
+    pooled = flow.tanh(linear(hidden_states[-1][:, 0], "bert-pooler-dense"))  # [B, H]
+    return BertOutput(tuple(hidden_states), tuple(all_scores), tuple(all_probs), pooled)
+
+
+def masked_mean(hidden, input_mask):
+    """Mean of hidden [B, S, H] over the real positions of input_mask [B, S] -> [B, H]; a row without tokens gives zeros."""
+    batch, length, hidden_size = hidden.shape
+    mask = input_mask.to(flow.float32)
+    count = flow.clamp(mask.sum(dim=1, keepdim=True), min=1.0)
+    return flow.matmul((mask / count).reshape(batch, 1, length), hidden).reshape(batch, hidden_size)  # [B, 1, S] @ [B, S, H]

@@ -1,0 +1,73 @@
+"""`@global_function`: turns a plain Python function of tensors into a compiled static graph.
+
+The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This gives the shape back,
+as a thin layer on `oneflow.nn.Graph`:
+
+    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=schedule)
+    def train_job(variables, input_ids, label):
+        ...
+        return loss, metrics          # the first value is what is minimised
+
+    loss, metrics = train_job(input_ids=…, label=…)
+
+The function runs once, at the first call, to build the graph; from then on a call runs the compiled plan and nothing runs eagerly. Shapes are
+static: inputs of another shape are an error.
+"""
+from modeling.runtime import flow
+
+_class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
+
+
+class GlobalFunction:
+    """A static graph built from a function at its first call.
+
+    Args:
+        function: takes the graph's view of the variables first, then tensors by name.
+        type: "train" (the first returned tensor is minimised) or "predict".
+        variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
+        optimizer, schedule: for "train", an OneFlow optimizer and its learning-rate schedule (or None).
+        mixed_precision: float16 where it is safe, with a loss scaler; CUDA only.
+    """
+
+    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False):
+        if type not in ("train", "predict"):
+            raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
+        if (type == "train") != (optimizer is not None):
+            raise ValueError("a train function needs an optimizer, a predict function none")
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self._names = None
+
+        def build(graph, *tensors):
+            outputs = function(graph.variables, **dict(zip(self._names, tensors)))
+            if type == "train":
+                (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
+            return outputs
+
+        def init(graph):
+            flow.nn.Graph.__init__(graph)
+            graph.variables = variables
+            if optimizer is not None:
+                graph.add_optimizer(optimizer, lr_sch=schedule)
+            if mixed_precision:
+                graph.config.enable_amp(True)
+                if type == "train":
+                    graph.set_grad_scaler(flow.amp.GradScaler(init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000))
+
+        # one class a function: OneFlow names plan and graph after the class
+        graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
+        self._graph = graph_class()
+
+    def __call__(self, **tensors):
+        if self._names is None:
+            self._names = tuple(tensors)
+        return self._graph(*[tensors[name] for name in self._names])
+
+
+
+def global_function(type="predict", variables=None, optimizer=None, schedule=None, mixed_precision=False):
+    """Decorator form of `GlobalFunction`."""
+
+    def decorate(function):
+        return GlobalFunction(function, type, variables, optimizer, schedule, mixed_precision)
+
+    return decorate

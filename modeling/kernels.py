@@ -1,0 +1,125 @@
+"""How each operation of BERT is computed, chosen by device here and nowhere else.
+
+`StockKernels` are OneFlow's own fused operations, the fast ones on CUDA. `CpuKernels` compute the same numbers from operations that are fast on
+a CPU: there column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add` run 10 to 50 times slower than their neighbours,
+while GEMMs, row broadcasts and plain arithmetic run at the machine's speed. Both are exact (GELU in its erf form).
+
+Dimension letters: see modeling/bert.py.
+"""
+import math
+
+import numpy as np
+
+from modeling.runtime import flow
+
+
+class StockKernels:
+    """OneFlow's own operations; also the base of the CPU's."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def linear(self, x, weight, bias):
+        """x [T, in] @ weight [in, out] + bias [out] -> [T, out]."""
+        return flow._C.bias_add(flow.matmul(x, weight), bias, axis=1)
+
+    def gelu(self, x):
+        """x * Phi(x), exact, elementwise."""
+        return flow._C.gelu(x)
+
+    def layer_norm(self, x, gamma, beta, epsilon):
+        """Layer normalisation of x [T, H] over H."""
+        return flow.nn.functional.layer_norm(x, (x.shape[1],), gamma, beta, epsilon)
+
+    def additive_mask(self, input_mask, num_heads):
+        """[B, S] of 1 (token) and 0 (padding) -> what is added to attention scores [B, N, S, S]: 0 or -10000."""
+        batch, length = input_mask.shape
+        return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
+
+    def dropout(self, x, drop):
+        """Inverted dropout of x; `drop` is a `Dropout` with its own generator."""
+        # floor(uniform + keep) is 1 with probability keep: comparisons against a number are several times slower on the CPU
+        uniform = flow.rand(*x.shape, generator=drop.generator, device=self.device)
+        return x * (flow.floor(uniform + drop.keep) * (1.0 / drop.keep))
+
+    def attention_scores(self, query, key, mask, head_size):
+        """query, key [B, S, N, D] -> scores [B, N, S, S] = q k^T / sqrt(D) + mask."""
+        scores = flow.matmul(
+            query.permute(0, 2, 1, 3), key.permute(0, 2, 3, 1), alpha=1.0 / math.sqrt(head_size)
+        )  # [B, N, S, D] @ [B, N, D, S]
+        return scores + mask
+
+
+class CpuKernels(StockKernels):
+    """The same numbers by operations that are fast on a CPU."""
+
+    def __init__(self):
+        super().__init__("cpu")
+
+    def _constant(self, value, *shape):
+        return flow._C.constant(shape, value, dtype=flow.float32, device=flow.device("cpu"))
+
+    def linear(self, x, weight, bias):
+        return flow.matmul(x, weight) + bias
+
+    def gelu(self, x):
+        return x * (flow.erf(x * math.sqrt(0.5)) * 0.5 + 0.5)
+
+    def layer_norm(self, x, gamma, beta, epsilon):
+        # Reductions over H and broadcasts back as rank-one GEMMs
+        width = x.shape[1]
+        to_mean, to_row = self._constant(1.0 / width, width, 1), self._constant(1.0, 1, width)
+        centred = x - flow.matmul(flow.matmul(x, to_mean), to_row)  # [T, H]
+        variance = flow.matmul(centred * centred, to_mean)  # [T, 1]
+        inverse_std = flow.matmul(flow.rsqrt(variance + epsilon), to_row)  # [T, H]
+        return centred * inverse_std * gamma + beta
+
+    def additive_mask(self, input_mask, num_heads):
+        # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each layer
+        batch, length = input_mask.shape
+        row = ((input_mask - 1.0) * 10000.0).reshape(batch, 1, length)
+        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(batch, num_heads, length, length)
+
+
+def select_kernels(device):
+    """The kernels for "cpu" or "cuda"."""
+    return CpuKernels() if device == "cpu" else StockKernels(device)
+
+
+class Dropout:
+    """One dropout layer: its rate and a random generator of its own.
+
+    OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed; a generator a layer gives masks that differ by layer and
+    step and follow the seed.
+    """
+
+    def __init__(self, rate, seed, device):
+        self.keep = 1.0 - rate
+        self.generator = flow.Generator(device)
+        self.generator.manual_seed(seed)
+
+
+class DropoutPlan:
+    """Hands each dropout layer of one training graph its `Dropout`, in the order in which the graph asks.
+
+    Args:
+        config: a `BertConfig` with the rates.
+        seed: the run's seed.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, config, seed, device):
+        self._config, self._device = config, device
+        self._seeds = iter(int(s) for s in np.random.SeedSequence([seed, 0xD0]).generate_state(4096, np.uint32))
+
+    def _layer(self, rate):
+        seed = next(self._seeds)
+        return Dropout(rate, seed, self._device) if rate > 0 else None
+
+    def hidden(self):
+        """Dropout for hidden states (hidden_dropout_prob), or None at rate 0."""
+        return self._layer(self._config.hidden_dropout_prob)
+
+    def attention(self):
+        """Dropout for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
+        return self._layer(self._config.attention_probs_dropout_prob)

@@ -1,0 +1,245 @@
+"""What every script does before its algorithm: device, task, vocabulary, snapshot, sizes, records; and where a run writes."""
+import dataclasses
+import json
+import os
+import platform
+import shutil
+
+import numpy as np
+
+from modeling.config import BertConfig
+from modeling.errors import UserError
+from modeling.flags import MODEL_SIZE_DEFAULTS, run_folder_name, warn_without_effect
+from modeling.kernels import select_kernels
+from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
+from modeling.prototypes import score_statistics
+from modeling.runtime import flow, select_device
+from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
+from ofrecord_util.dataset import prepare_split
+from ofrecord_util.scores import load_scores
+from ofrecord_util.tasks import Task, resolve_task
+from ofrecord_util.tokenization import Tokenizer
+
+
+def resolve_config(flags, snapshot):
+    """The encoder's sizes: the snapshot's where there is one, else the flags'.
+
+    Raises:
+        UserError: a given flag contradicts the snapshot.
+    """
+    given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
+    rates = {name: getattr(flags, name) for name in ("attention_probs_dropout_prob", "hidden_dropout_prob") if getattr(flags, name) is not None}
+    if snapshot is None:
+        sizes = dict(MODEL_SIZE_DEFAULTS, **given)
+        hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
+        return BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes, **rates)
+    config = snapshot.config(flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"])
+    for name, value in given.items():
+        own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
+        if own != value:
+            raise UserError(f"--{name} {value} contradicts {snapshot.path}, whose own is {own}: leave the flag out")
+    return dataclasses.replace(config, **rates)
+
+
+def _unique_folder(path):
+    """Makes the folder of a run; one that is there already gets a number behind it, so that two runs never share a folder."""
+    for number in range(1000):
+        candidate = path if number == 0 else f"{path}-{number}"
+        try:
+            os.makedirs(candidate)
+            return candidate
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"--model_save_dir {path}: cannot be made ({error.strerror})") from error
+    raise UserError(f"--model_save_dir {path}: a thousand folders of that name are there already")
+
+
+class Phase:
+    """The surroundings of one script's run.
+
+    Attributes:
+        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config.
+        folder, metrics: of a training script; None otherwise.
+
+    Args:
+        flags: from `parse_flags`.
+        load_dir: snapshot folder to start from, None to start from initial values.
+        trains: whether the script writes a run folder.
+    """
+
+    def __init__(self, flags, load_dir, trains=True):
+        self.flags = flags
+        if flags.gpu_num_per_node * flags.num_nodes > 1:
+            raise UserError(f"--gpu_num_per_node {flags.gpu_num_per_node} --num_nodes {flags.num_nodes}: this version runs on one device")
+        self.device = select_device(flags.device)
+        if flags.use_fp16 and self.device == "cpu":
+            raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
+        self.kernels = select_kernels(self.device)
+        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
+        self.snapshot = Snapshot(load_dir) if load_dir else None
+        self.config = resolve_config(flags, self.snapshot)
+        if flags.seq_length > self.config.max_position_embeddings:
+            raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
+        self.vocab_file = flags.vocab_file or (self.snapshot and self.snapshot.vocab_file())
+        if not self.vocab_file:
+            raise UserError("--vocab_file is needed: {} holds no {}".format(load_dir or "no snapshot is loaded, which", VOCAB_FILE))
+        self.tokenizer = Tokenizer(self.vocab_file, flags.do_lower_case)
+        if self.tokenizer.vocab_size != self.config.vocab_size:
+            raise UserError(
+                "{} holds {} pieces, the model's word embeddings {}: give the model's own --vocab_file{}".format(
+                    self.vocab_file, self.tokenizer.vocab_size, self.config.vocab_size,
+                    "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}"
+                )
+            )
+        self.folder = self.metrics = None
+        if trains:
+            self.folder = _unique_folder(run_folder_name(flags.model_save_dir))
+            self.log = Log(os.path.join(self.folder, LOG_FILE))
+            self.metrics = Metrics(self.folder)
+        else:
+            self.log = Log(_step_log(flags))
+        warn_without_effect(flags, self.log)
+        self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
+
+    def _model_text(self):
+        c = self.config
+        return "BERT of {} layers x {}, {} heads, {} pieces{}".format(
+            c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.vocab_size,
+            " from " + self.snapshot.path if self.snapshot else ", initial values"
+        )
+
+    def records(self, split, name=None, example_num=None):
+        """`Records` of a split, written again first with --resave_ofrecord.
+
+        Args:
+            split: "train", "dev" or "test".
+            name: how the flags spell the split ("eval" for dev in Meta-KD and for test in finetuning.py); None: like the split.
+        """
+        flags, name = self.flags, name or split
+        return prepare_split(
+            flags.data_dir, split, self.task, self.tokenizer, flags.seq_length, flags.resave_ofrecord,
+            prefix=getattr(flags, name + "_data_prefix"), part_num=getattr(flags, name + "_data_part_num"),
+            example_num=getattr(flags, name + "_example_num"), log=self.log, use_scores=flags.script != "preprocess",
+        )
+
+    def weighted_records(self):
+        """The training records with the weights that --use_sample_weights asks for: prototypical scores, or 1.
+
+        Raises:
+            UserError: scores are asked for and preprocess.py has not made any.
+        """
+        records = self.records("train")
+        if not self.flags.use_sample_weights:
+            self.log("--use_sample_weights false: every sample weighs 1")
+            return dataclasses.replace(records, weights=np.ones(len(records), np.float32))
+        if load_scores(self.flags.data_dir, records.text_digest, len(records)) is None:
+            raise UserError(
+                f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, or give --use_sample_weights "
+                "false"
+            )
+        for name, values in score_statistics(records.weights, records.domain, self.task.domains).items():
+            self.log("weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(name, **values))
+        return records
+
+    def domain_loss_weight(self):
+        """lambda of the corrupted-domain loss: 0 with --use_domain_loss false, and where there is no other domain to corrupt to."""
+        if not self.flags.use_domain_loss:
+            return 0.0
+        if self.task.num_domains < 2:
+            self.log("one domain only: no other to draw corrupted domains from, the domain loss is off")
+            return 0.0
+        return self.flags.domain_loss_weight
+
+    def variables(self, shapes):
+        """The phase's `Variables` for dict name -> shape: the snapshot's values, heads for other labels or domains started anew."""
+        restart = []
+        if self.snapshot is not None:
+            stored = self.snapshot.task()
+            stored = Task.from_dict(stored) if stored is not None else None
+            if stored is None or stored.labels != self.task.labels:
+                restart += CLASSIFIER
+            if stored is None or stored.domains != self.task.domains:
+                restart += DOMAIN_HEAD
+        values = load_values(shapes, self.snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
+        variables = Variables(values, self.device)
+        self.log(f"{variables.count() / 1e6:.1f} million parameters")
+        return variables
+
+    def write_snapshot(self, name, variables, config=None):
+        """Writes the variables as `FOLDER/name` with sizes, vocabulary and task beside them; returns the path."""
+        with open(self.vocab_file, "rb") as f:
+            vocabulary = f.read()
+        task = dict(self.task.to_dict(), script=self.flags.script, seq_length=self.flags.seq_length, do_lower_case=self.flags.do_lower_case)
+        path = os.path.join(self.folder, name)
+        write_variables(path, variables.arrays(), {
+            CONFIG_FILE: (config or self.config).to_json(),
+            VOCAB_FILE: vocabulary,
+            TASK_FILE: json.dumps(task, indent=2, sort_keys=True) + "\n",
+        })
+        return path
+
+    def report(self, split, evaluation):
+        """Logs and records the evaluation of a split."""
+        self.metrics.add(split, **evaluation.to_dict())
+        self.log(f"{split} {evaluation}")
+
+    def start(self, variables, schedule, **facts):
+        """Writes the run's flags, the initial snapshot where no model was loaded, and says what is about to run."""
+        self.write_flags(**facts)
+        if self.snapshot is None:
+            self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
+        self.log("{} steps of {} samples, {} of them warm-up, texts padded to {}; compiling the graphs".format(
+            schedule.total_steps, self.flags.batch_size_per_device, schedule.warmup_steps, facts["length"]))
+
+    def finish(self, best):
+        """Says where the best snapshot and the curves are."""
+        self.log(f"best dev {best.evaluation}")
+        self.log(f"snapshot {best.path}")
+        self.log(f"curves {os.path.join(self.folder, CURVES_FILE)}")
+
+    def write_flags(self, **facts):
+        """Writes flags.json into the run's folder."""
+        write_flags(self.folder, self.flags, dict(
+            facts, device=self.device, task=self.task.to_dict(), config=dataclasses.asdict(self.config), vocab_digest=self.tokenizer.digest,
+            snapshot_digest=self.snapshot.digest() if self.snapshot else None,
+            versions={"oneflow": flow.__version__, "python": platform.python_version()},
+        ))
+
+
+def _step_log(flags):
+    try:
+        os.makedirs(flags.log_dir, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--log_dir {flags.log_dir}: cannot be made ({error.strerror})") from error
+    return os.path.join(flags.log_dir, flags.script + ".log")
+
+
+class BestSnapshot:
+    """Keeps the best snapshot of a run: `snapshot_best_{kind}_model_{task}_dev_{accuracy}`.
+
+    Args:
+        phase: the `Phase`.
+        kind: "mft", "ft" or "distill".
+        variables: what is saved.
+        config: of the saved model where it is not the phase's (a student's).
+    Attributes:
+        path, evaluation: of the best so far; None before the first.
+    """
+
+    def __init__(self, phase, kind, variables, config=None):
+        self._phase, self._kind, self.variables, self.config = phase, kind, variables, config
+        self.path = self.evaluation = None
+
+    def offer(self, evaluation):
+        """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""
+        best = self.evaluation
+        if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (best.accuracy, -best.cross_entropy):
+            return False
+        name = f"snapshot_best_{self._kind}_model_{self._phase.task.name}_dev_{evaluation.accuracy!r}"
+        previous, self.evaluation = self.path, evaluation
+        self.path = self._phase.write_snapshot(name, self.variables, self.config)
+        if previous not in (None, self.path) and not self._phase.flags.keep_all_best:
+            shutil.rmtree(previous)
+        return True

@@ -1,0 +1,163 @@
+"""Loads BLAS and CUDA libraries, imports OneFlow, picks the device. The only module that imports OneFlow first.
+
+    from modeling.runtime import flow, select_device
+
+OneFlow's own BLAS runs on one thread; MKL's `libmkl_rt`, loaded into the global symbol table before OneFlow, takes `cblas_sgemm` over
+(2 to 4 times faster on two cores). OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8, GPU or not: they are loaded
+from their wheels. No user sets an environment variable for any of this.
+"""
+import atexit
+import ctypes
+import glob
+import os
+import shutil
+import sys
+import tempfile
+
+from modeling.errors import UserError
+
+_MKL_THREADING_INTEL = 0
+_MKL_THREADING_SEQUENTIAL = 1
+
+# Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a newer driver compiles
+# for newer cards.
+_MACHINE_CODE_MAJORS = (6, 7, 8)
+
+
+def _load(path):
+    try:
+        ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        return True
+    except OSError:
+        return False
+
+
+def _preload_libraries():
+    """Puts MKL, cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader."""
+    site_folders = [p for p in sys.path if p.endswith("-packages")]
+    for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(p, "..", "..") for p in site_folders]:
+        for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
+            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime by path first
+            for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
+                _load(os.path.join(folder, companion))
+            if _load(path):
+                mkl = ctypes.CDLL(path)
+                threads = cpu_threads()
+                mkl.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if threads > 1 else _MKL_THREADING_SEQUENTIAL)
+                mkl.MKL_Set_Num_Threads(threads)
+                break
+        else:
+            continue
+        break
+    for name in ("cublas/lib/libcublasLt.so.11", "cublas/lib/libcublas.so.11", "cudnn/lib/libcudnn.so.8"):
+        for folder in site_folders:
+            path = os.path.join(folder, "nvidia", name)
+            if os.path.exists(path) and _load(path):
+                break
+
+
+def cpu_threads():
+    """Number of CPU threads that one process uses: OMP_NUM_THREADS where the user set it, else the cores this process may run on."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
+
+
+def _card():
+    """(compute capability (major, minor), name) of the first NVIDIA card by the driver's own word, or None where there is no driver or card."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    attribute_major, attribute_minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
+    driver.cuDeviceGetAttribute(ctypes.byref(major), attribute_major, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), attribute_minor, device)
+    name = ctypes.create_string_buffer(128)
+    driver.cuDeviceGetName(name, len(name), device)
+    return (major.value, minor.value), name.value.decode("utf-8", "replace")
+
+
+def _import_oneflow():
+    """Imports OneFlow with its C++ start-up chatter (libibverbs, a missing driver) kept from the user's terminal."""
+    # Its C++ side complains of the missing driver at every start and makes a folder ./log in the current one
+    os.environ.setdefault("GLOG_minloglevel", "3" if _card() is None else "2")
+    if "GLOG_log_dir" not in os.environ:
+        os.environ["GLOG_log_dir"] = tempfile.mkdtemp(prefix="oneflow-log-")
+        atexit.register(shutil.rmtree, os.environ["GLOG_log_dir"], ignore_errors=True)
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import oneflow
+        except ImportError as error:
+            raise UserError(
+                f"OneFlow cannot be imported ({error}): install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux "
+                "(`make test` sets one up)"
+            ) from error
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+    if not hasattr(oneflow, "nn"):
+        raise UserError(
+            "the installed oneflow {} is a placeholder without an engine: OneFlow has wheels for CPython 3.7 to 3.10 on x86-64 "
+            "Linux only (`make test` finds or names such a Python)".format(getattr(oneflow, "__version__", "?"))
+        )
+    return oneflow
+
+
+_preload_libraries()
+flow = _import_oneflow()
+
+
+def oneflow_version():
+    """OneFlow's version as a tuple of ints, such as (0, 9, 0)."""
+    return tuple(int(part) for part in flow.__version__.split("+")[0].split(".")[:3])
+
+
+def cuda_problem(card, version, has_cuda):
+    """Why this OneFlow cannot use the card: one sentence, or None where it can.
+
+    Args:
+        card: ((major, minor), name) as the driver tells it, or None.
+        version: OneFlow's version, a tuple of ints.
+        has_cuda: whether OneFlow says that CUDA is available.
+    """
+    if card is None:
+        return "no NVIDIA card with a driver was found"
+    (major, minor), name = card
+    if major > max(_MACHINE_CODE_MAJORS) and version >= (0, 9, 0):
+        return (
+            "{} has compute capability {}.{}, for which OneFlow {} carries no code (6.0 to 8.9): OneFlow 0.8.0 is the only wheel that "
+            "such a card can run (requirements-0.8.0.txt)".format(name, major, minor, ".".join(map(str, version)))
+        )
+    if major < min(_MACHINE_CODE_MAJORS):
+        return f"{name} has compute capability {major}.{minor}, older than the 6.0 that OneFlow's wheels carry code for"
+    if not has_cuda:
+        return "OneFlow {} reports no CUDA for {} (driver too old?)".format(".".join(map(str, version)), name)
+    return None
+
+
+def select_device(name, warn=print):
+    """The device that a run uses, "cuda" or "cpu".
+
+    Args:
+        name: `auto`, `cuda` or `cpu`, the value of `--device`.
+        warn: called with one line where `auto` falls back although a card is there.
+    Raises:
+        UserError: `cuda` was asked for and cannot be used.
+    """
+    if name == "cpu":
+        return "cpu"
+    card = _card()
+    problem = cuda_problem(card, oneflow_version(), card is not None and flow.cuda.is_available())
+    if problem is None:
+        return "cuda"
+    if name == "cuda":
+        raise UserError("--device cuda: " + problem + "; --device cpu runs without a card")
+    if card is not None:
+        warn("running on the CPU: " + problem)
+    return "cpu"

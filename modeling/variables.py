@@ -1,0 +1,149 @@
+"""The model's variables by their documented names: what exists for which sizes, how each starts, how a snapshot fills them."""
+import zlib
+
+import numpy as np
+
+from modeling.errors import UserError
+from modeling.runtime import flow
+
+ENCODER_PREFIX = "bert-"
+POOLER_PREFIX = "bert-pooler-"
+CLASSIFIER = ("classification-output_weights", "classification-output_bias")
+DOMAIN_HEAD = (
+    "corrupted_domain_classification-domain_projection",
+    "corrupted_domain_classification-domain_weights",
+    "corrupted_domain_classification-domain_bias",
+)
+
+
+def encoder_shapes(config):
+    """dict of documented name -> shape for the embeddings, encoder layers and pooler; dense weights are [in, out]."""
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    shapes = {
+        "bert-embeddings-word_embeddings": (config.vocab_size, hidden),
+        "bert-embeddings-token_type_embeddings": (config.type_vocab_size, hidden),
+        "bert-embeddings-position_embeddings": (config.max_position_embeddings, hidden),
+        "bert-embeddings-LayerNorm-gamma": (hidden,),
+        "bert-embeddings-LayerNorm-beta": (hidden,),
+    }
+    for layer in range(config.num_hidden_layers):
+        prefix = f"bert-encoder-layer_{layer}-"
+        dense = {
+            "attention-self-query": (hidden, hidden),
+            "attention-self-key": (hidden, hidden),
+            "attention-self-value": (hidden, hidden),
+            "attention-output-dense": (hidden, hidden),
+            "intermediate-dense": (hidden, intermediate),
+            "output-dense": (intermediate, hidden),
+        }
+        for name, shape in dense.items():
+            shapes[prefix + name + "-weight"] = shape
+            shapes[prefix + name + "-bias"] = shape[1:]
+        for name in ("attention-output-LayerNorm", "output-LayerNorm"):
+            shapes[prefix + name + "-gamma"] = (hidden,)
+            shapes[prefix + name + "-beta"] = (hidden,)
+    shapes["bert-pooler-dense-weight"] = (hidden, hidden)
+    shapes["bert-pooler-dense-bias"] = (hidden,)
+    return shapes
+
+
+def classifier_shapes(config, num_labels):
+    """dict of name -> shape of the classification head."""
+    return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
+
+
+def domain_head_shapes(config, num_domains):
+    """dict of name -> shape of the corrupted-domain classifier: E_dom, W_dom, b_dom."""
+    wide = (num_domains, config.hidden_size)
+    return {DOMAIN_HEAD[0]: wide, DOMAIN_HEAD[1]: wide, DOMAIN_HEAD[2]: (num_domains,)}
+
+
+def initial_value(name, shape, seed, initializer_range=0.02):
+    """How a variable starts when no snapshot gives it: BERT's truncated normal, ones for gamma, zeros for beta and biases.
+
+    Drawn from (seed, name), so a variable's start depends on no other variable.
+    """
+    if name.endswith("gamma"):
+        return np.ones(shape, np.float32)
+    if name.endswith(("beta", "bias")):
+        return np.zeros(shape, np.float32)
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
+    values = generator.standard_normal(shape)
+    beyond = np.abs(values) > 2
+    while beyond.any():
+        values[beyond] = generator.standard_normal(int(beyond.sum()))
+        beyond = np.abs(values) > 2
+    return (values * initializer_range).astype(np.float32)
+
+
+class Variables(flow.nn.Module):
+    """The variables of one model, shared by all its static graphs; `get(name)` inside a global function gives the graph's tensor.
+
+    Args:
+        values: dict of documented name -> float32 array.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, values, device="cpu"):
+        super().__init__()
+        self.names = tuple(values)
+        for name, value in values.items():
+            self.register_parameter(name, flow.nn.Parameter(flow.tensor(np.ascontiguousarray(value, np.float32), device=device)))
+
+    def get(self, name):
+        """The variable `name` (documented name) as a tensor."""
+        return getattr(self, name)
+
+    def arrays(self):
+        """dict of name -> float32 NumPy array, as a snapshot stores them."""
+        return {name: self.get(name).numpy() for name in self.names}
+
+    def load(self, snapshot):
+        """Takes every variable's value from a `Snapshot`; graphs that are compiled already see the new values."""
+        for name in self.names:
+            variable = self.get(name)
+            value = flow.tensor(snapshot.read(name, tuple(variable.shape)), device=variable.device)
+            with flow.no_grad():
+                variable.copy_(value)
+
+    def count(self):
+        """Number of parameters."""
+        return sum(int(np.prod(self.get(name).shape)) for name in self.names)
+
+
+def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):
+    """Values for `shapes` from a snapshot; strict about the encoder, heads that it lacks are initialised and said so.
+
+    Args:
+        shapes: dict of name -> shape that the model needs.
+        snapshot: a `Snapshot`, or None to initialise everything.
+        seed: of the initial values.
+        restart: names to initialise though the snapshot has them (a classifier for other labels).
+        log: called with one line about what was initialised or left behind.
+    Returns:
+        dict of name -> float32 array, in the order of `shapes`.
+    Raises:
+        UserError: a missing or unknown encoder variable (all listed), or one whose size does not fit.
+    """
+    if snapshot is None:
+        return {name: initial_value(name, shape, seed, initializer_range) for name, shape in shapes.items()}
+    present = set(snapshot.sizes)
+    missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
+    unknown = sorted(n for n in present if n not in shapes and n not in CLASSIFIER and n not in DOMAIN_HEAD)
+    if missing or unknown:
+        parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
+        raise UserError("{} does not fit the model ({} encoder layers): {}".format(
+            snapshot.path, len({n.split("-")[2] for n in shapes if "-layer_" in n}), "; ".join(parts)))
+    values, started = {}, []
+    for name, shape in shapes.items():
+        if name in present and name not in restart:
+            values[name] = snapshot.read(name, shape)
+        else:
+            values[name] = initial_value(name, shape, seed, initializer_range)
+            started.append(name)
+    if started:
+        log("initialised, not in the snapshot or for other labels or domains: " + ", ".join(started))
+    left = sorted(n for n in present if n not in shapes)
+    if left:
+        log("left behind in the snapshot: " + ", ".join(left))
+    return values
