@@ -1,0 +1,49 @@
+# make demo | test | lint | bench | clean    each sets up what it needs on its first run
+#   make test PYTEST_ARGS="tests/tools -k python"    one part of the tests
+#   make test ONEFLOW=0.8.0                          the same tests on OneFlow 0.8.0, in an environment of its own
+#   make demo PYTHON=/path/to/python3.10             with this Python rather than the one that is found
+
+ONEFLOW ?= 0.9.0
+PYTHON ?=
+PYTEST_ARGS ?= tests
+DEMO_ARGS ?=
+
+ifeq ($(ONEFLOW),0.9.0)
+VENV := .venv
+REQUIREMENTS := requirements.txt
+else
+VENV := .venv-$(ONEFLOW)
+REQUIREMENTS := requirements-$(ONEFLOW).txt
+endif
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+# Always asked, quick when the environment is up to date.
+setup:
+	@PYTHON="$(PYTHON)" tools/setup_environment.sh "$(VENV)" "$(REQUIREMENTS)" requirements-dev.txt
+
+demo: setup
+	@$(RUN) tools/fetch_demo_model.py
+	@$(RUN) tools/demo.py $(DEMO_ARGS)
+
+test: setup
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(RUN) -m ruff check .
+
+bench: setup
+	@for script in benchmarks/*.py; do \
+	  [ -e "$$script" ] || { echo "no benchmarks yet"; exit 0; }; \
+	  echo "== $$script"; $(RUN) "$$script" || exit 1; \
+	done
+
+# Leaves models/ and output/ alone: they hold the user's downloads and results.
+clean:
+	rm -rf .venv .venv.lock .venv-* .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""Text to tokens to OFRecord files to arrays to batches.
+
+Data flows one way: `text` (rows of a file), `tokenization` (WordPiece ids), `writer` and `reader` (OFRecord files,
+described by `schema`), `scores` (prototypical scores of the training rows), `dataset` (which of these a step uses, and
+when they are stale), `batches` (order and shape of what reaches the graph). `tasks` holds the domains and labels that
+all of them share.
+"""

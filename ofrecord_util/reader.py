@@ -1,0 +1,399 @@
+"""Reads the OFRecord files of a split, checked whole before anything is returned.
+
+OneFlow's own reader ends the process on a truncated file, a bad length or a missing feature. Here the framing is
+scanned first, the parts are compared with the manifest's digests, and the records are decoded: by NumPy for the layout
+that `writer` emits, record by record through protobuf for any other (another order of features, the earlier
+implementation's names).
+"""
+
+import hashlib
+import os
+import struct
+import warnings
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+import six
+
+from modeling.errors import UserError
+from ofrecord_util import files
+from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
+from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
+
+_REMEDY = "write the records again with --resave_ofrecord"
+_PADDING = 64  # bytes behind a file's data, so that the vectorised decoder may look past the end
+_CHUNK = 4096  # records decoded at once
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a split (N records of S tokens).
+
+    Attributes:
+        input_ids, input_mask, segment_ids: int32 [N, S].
+        domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
+        weights: float32 [N].
+        manifest: dict of the manifest, or None for records of the earlier implementation.
+        path: the folder that they were read from.
+        text_digest: names the samples of the whole split: the manifest's, or without one "records:" and a digest of the
+            arrays.
+    """
+
+    input_ids: np.ndarray
+    input_mask: np.ndarray
+    segment_ids: np.ndarray
+    domain: np.ndarray
+    label: np.ndarray
+    idxs: np.ndarray
+    weights: np.ndarray
+    manifest: Optional[dict] = None
+    path: str = ""
+    text_digest: str = ""
+
+    def __len__(self):
+        return len(self.input_ids)
+
+    @property
+    def seq_length(self):
+        return self.input_ids.shape[1]
+
+    def select(self, index):
+        """The records of a slice or an integer array, in its order."""
+        return replace(self, **{feature.name: getattr(self, feature.name)[index] for feature in FEATURES})
+
+
+def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=True):
+    """Reads and checks all records of a split, in the order of the parts.
+
+    Args:
+        data_dir: folder of the data.
+        split: "train", "dev" or "test".
+        prefix: name of a part without its number; None means `SPLIT.of_record-`.
+        part_num: number of parts.
+        seq_length: tokens of a record; None takes that of the first one.
+        fast: False decodes every record through protobuf.
+
+    Returns:
+        `Records`. Value ranges are not checked here: see `check_ranges`.
+
+    Raises:
+        UserError: a part is missing, or there are more than `part_num`; an empty part; a length that is not positive or
+            goes past the end; a record that protobuf cannot parse, that lacks a feature or holds one of another type or
+            length; parts that the manifest does not list or that differ from its digests. Names file, record (from 1)
+            and byte offset.
+    """
+    paths = part_paths(data_dir, split, prefix, part_num)
+    for path in paths:
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: no such file; write it by running this step with --resave_ofrecord")
+    manifest_path = os.path.join(split_folder(data_dir, split), MANIFEST)
+    manifest = _read_manifest(manifest_path) if os.path.exists(manifest_path) else None
+    following = part_paths(data_dir, split, prefix, part_num + 1)[-1]
+    if manifest is None and os.path.exists(following):
+        raise UserError(
+            "{} exists, but {} is {}; give the number of parts there are".format(following, split_flag(split, "data_part_num"), part_num)
+        )
+    if manifest is not None:
+        listed = [part["name"] for part in manifest["parts"]]
+        if listed != [os.path.basename(path) for path in paths]:
+            raise UserError(
+                "{}: lists the parts {}, but {} and {} mean {}; give the flags of the run that wrote them, or {}".format(
+                    manifest_path,
+                    ", ".join(listed),
+                    split_flag(split, "data_prefix"),
+                    split_flag(split, "data_part_num"),
+                    ", ".join(os.path.basename(path) for path in paths),
+                    _REMEDY,
+                )
+            )
+    parts = []
+    for position, path in enumerate(paths):
+        data, size = _read_bytes(path)
+        starts, ends = _scan(path, data, size)
+        if manifest is not None:
+            _check_part(path, manifest["parts"][position], data[:size], len(starts))
+        arrays = _decode_canonical(data, starts, ends, seq_length) if fast else None
+        if arrays is None:
+            arrays = _decode_records(path, data, starts, ends, seq_length)
+        seq_length = arrays["input_ids"].shape[1]
+        parts.append(arrays)
+    merged = {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
+    digest = manifest["text_digest"] if manifest is not None else _digest_of(merged)
+    return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, **merged)
+
+
+def check_ranges(records, vocab_size, type_vocab_size, task):
+    """Raises a UserError where a value would pass silently through OneFlow's kernels and mean nothing.
+
+    Args:
+        records: `Records`.
+        vocab_size: ids are below it; None leaves them unchecked but for negative ones.
+        type_vocab_size: segment ids are below it.
+        task: `Task`, whose domains and labels the ids must have.
+
+    Checked as well: the mask is 0 or 1 and has a real token in each record, idxs are not negative and differ, weights
+        are finite.
+    """
+    bounds = (
+        ("input_ids", np.iinfo(np.int32).max if vocab_size is None else vocab_size, "--vocab_file or --vocab_size"),
+        ("input_mask", 2, "--resave_ofrecord"),
+        ("segment_ids", type_vocab_size, "--type_vocab_size"),
+        ("domain", task.num_domains, "--task_name or --domains"),
+        ("label", task.num_labels, "--task_name or --label_list"),
+        ("idxs", np.iinfo(np.int32).max, "--resave_ofrecord"),
+    )
+    for name, limit, flag in bounds:
+        values = getattr(records, name)
+        bad = (values < 0) | (values >= limit)
+        if bad.any():
+            where = tuple(np.argwhere(bad)[0])
+            raise UserError(
+                f"{records.path}: record {where[0] + 1}: {name} is {values[where]}, allowed are 0 to {limit - 1}; "
+                f"check {flag}, or {_REMEDY}"
+            )
+    empty = np.flatnonzero(records.input_mask.max(axis=1, initial=0) == 0)
+    if empty.size:
+        raise UserError(f"{records.path}: record {empty[0] + 1}: input_mask has no real token; {_REMEDY}")
+    _, first = np.unique(records.idxs, return_index=True)
+    if first.size < len(records):
+        repeated = np.setdiff1d(np.arange(len(records)), first)[0]
+        raise UserError(f"{records.path}: record {repeated + 1}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
+    bad = np.flatnonzero(~np.isfinite(records.weights))
+    if bad.size:
+        raise UserError(
+            f"{records.path}: record {bad[0] + 1}: the weight is {records.weights[bad[0]]}; run preprocess.py again with --resave_ofrecord"
+        )
+
+
+def _read_manifest(path):
+    """The manifest, with the types of all that is used of it checked."""
+    manifest = files.read_json(path, _REMEDY)
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, _REMEDY))
+    parts = manifest.get("parts")
+    fits = isinstance(parts, list) and len(parts) > 0 and isinstance(manifest.get("text_digest"), str)
+    for part in parts if fits else ():
+        fits = fits and isinstance(part, dict)
+        fits = fits and all(
+            isinstance(part.get(key), kind) for key, kind in (("name", str), ("records", int), ("bytes", int), ("sha256", str))
+        )
+    if not fits:
+        raise UserError(f"{path}: does not say parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
+    return manifest
+
+
+def _read_bytes(path):
+    """(uint8 array of the file's bytes and `_PADDING` zeros, size of the file)."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = np.zeros(size + _PADDING, np.uint8)
+            read = file.readinto(memoryview(data)[:size]) if size else 0
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
+    if read != size:
+        raise UserError(f"{path}: {read} of {size} bytes could be read; is it being written?")
+    return data, size
+
+
+def _scan(path, data, size):
+    """Walks over the framing. Returns int64 arrays: where each record's bytes start and end."""
+    if size == 0:
+        raise UserError(f"{path}: is empty; {_REMEDY}")
+    unpack = struct.Struct("<q").unpack_from
+    view = memoryview(data)
+    starts, ends = [], []
+    position = 0
+    while position < size:
+        left = size - position - LENGTH_BYTES
+        if left < 0:
+            raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {_REMEDY}")
+        (length,) = unpack(view, position)
+        if length <= 0 or length > left:
+            raise UserError(
+                f"{path}: record {len(starts) + 1} at byte {position}: says {length} bytes, "
+                f"allowed are 1 to {left} (what is left of the file); {_REMEDY}"
+            )
+        starts.append(position + LENGTH_BYTES)
+        position += LENGTH_BYTES + length
+        ends.append(position)
+    return np.array(starts, np.int64), np.array(ends, np.int64)
+
+
+def _check_part(path, part, data, count):
+    if len(data) != part["bytes"] or count != part["records"]:
+        raise UserError(
+            "{}: has {} records in {} bytes, its manifest says {} in {}; {}".format(
+                path, count, len(data), part["records"], part["bytes"], _REMEDY
+            )
+        )
+    if hashlib.sha256(data).hexdigest() != part["sha256"]:
+        raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}")
+
+
+def _digest_of(arrays):
+    digest = hashlib.sha256()
+    for name in ("input_ids", "segment_ids", "domain", "label"):
+        digest.update(np.ascontiguousarray(arrays[name]))
+    return "records:" + digest.hexdigest()
+
+
+def _decode_records(path, data, starts, ends, seq_length):
+    """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
+    from google.protobuf.message import DecodeError
+
+    record_type = record_class()
+    # lists grow with what is really there: a first record of a huge length must not size an allocation for all others
+    columns = {feature.name: [] for feature in FEATURES}
+    for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
+        at = f"{path}: record {row + 1} at byte {start - LENGTH_BYTES}: "
+        try:
+            record = record_type()
+            with warnings.catch_warnings():
+                # protobuf 3 only warns where it stops at a stray end-group tag; what it returns tells that it did
+                warnings.simplefilter("ignore", RuntimeWarning)
+                parsed = record.MergeFromString(data[start:end].tobytes())
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{at}is not an OFRecord; {_REMEDY}") from error
+        if parsed != end - start:
+            raise UserError(f"{at}is not an OFRecord; {_REMEDY}")
+        for feature in FEATURES:
+            values = _values_of(record, feature, at, seq_length)
+            seq_length = len(values) if feature.per_token else seq_length
+            columns[feature.name].append(np.array(values, feature.dtype) if feature.per_token else values[0])
+    return {feature.name: np.array(columns[feature.name], feature.dtype) for feature in FEATURES}
+
+
+def _values_of(record, feature, at, seq_length):
+    """The list of a feature, its type and length checked. `at` begins the message: file, record, offset."""
+    name = next((n for n in (feature.name, feature.older_name) if n is not None and n in record.feature), None)
+    if name is None:
+        found = ", ".join(sorted(six.ensure_text(key, errors="replace") for key in record.feature)) or "nothing"
+        raise UserError(f"{at}has no {feature.name}, only {found}; {_REMEDY}")
+    kind = record.feature[name].WhichOneof("kind")
+    if kind != feature.kind:
+        raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, _REMEDY))
+    values = getattr(record.feature[name], kind).value
+    expected = 1 if not feature.per_token else len(values) if seq_length is None else seq_length
+    if len(values) != expected or not expected:
+        other_length = f"give --seq_length {len(values)}, or " if feature.per_token and len(values) else ""
+        raise UserError(f"{at}{name} has {len(values)} values, expected {expected or 'more'}; {other_length}{_REMEDY}")
+    return values
+
+
+# The layout of a record that `writer` emits, features in the order of their names (wire format of protocol buffers):
+#   0a ENTRY_SIZE  0a KEY_SIZE key  12 FEATURE_SIZE  (22 int32_list | 12 float_list) LIST_SIZE  0a VALUES_SIZE  values
+# Sizes and int32 values are varints (7 bits a byte, the high bit says that more follow).
+_KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
+_CANONICAL = sorted(FEATURES)
+
+
+def _decode_canonical(data, starts, ends, seq_length):
+    """Decodes all records of a file at once: a dict of arrays, or None where a record has another layout or a fault."""
+    parts = []
+    for begin in range(0, len(starts), _CHUNK):
+        arrays = _decode_chunk(data, starts[begin : begin + _CHUNK], ends[begin : begin + _CHUNK], seq_length)
+        if arrays is None:
+            return None
+        seq_length = arrays["input_ids"].shape[1]
+        parts.append(arrays)
+    return {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
+
+
+def _decode_chunk(data, starts, ends, seq_length):
+    spans = {}
+    at = starts
+    for feature in _CANONICAL:
+        key = feature.name.encode("ascii")
+        key_field = b"\x0a" + bytes([len(key)]) + key + b"\x12"
+        at, end = _enter(data, at, b"\x0a", ends, None)
+        if at is None:
+            return None
+        limit = end
+        for tag in (key_field, _KIND_TAG[feature.kind], b"\x0a"):
+            at, end = _enter(data, at, tag, ends, limit)
+            if at is None:
+                return None
+        spans[feature.name] = (at, end)
+        at = end
+    if not np.array_equal(at, ends):
+        return None
+    if seq_length is None:
+        seq_length = int(spans["input_mask"][1][0] - spans["input_mask"][0][0])
+    arrays = {}
+    for feature in FEATURES:
+        begin, end = spans[feature.name]
+        count = seq_length if feature.per_token else 1
+        values = _floats(data, begin, end) if feature.kind == "float_list" else _integers(data, begin, end, count)
+        if values is None or not count:
+            return None
+        arrays[feature.name] = values if feature.per_token else values[:, 0]
+    return arrays
+
+
+def _enter(data, at, tag, ends, limit):
+    """Steps into a field: checks the bytes `tag` at each position, reads the size behind them.
+
+    Returns (begin, end) of the field's content; (None, None) where the tag is another, or the content does not end at
+    `limit` (where that is None: goes beyond the record's end).
+    """
+    found = data[at[:, None] + np.arange(len(tag))]
+    size, at = _varint(data, at + len(tag)) if (found == np.frombuffer(tag, np.uint8)).all() else (None, None)
+    if size is None:
+        return None, None
+    end = at + size
+    if not ((end <= ends).all() if limit is None else np.array_equal(end, limit)):
+        return None, None
+    return at, end
+
+
+def _varint(data, at):
+    """Varints of up to 4 bytes at each position. Returns (values, positions behind them), (None, None) for a longer
+    one."""
+    byte = data[at].astype(np.int64)
+    value, at = byte & 0x7F, at + 1
+    more = np.flatnonzero(byte & 0x80)
+    for shift in (7, 14, 21):
+        if not more.size:
+            break
+        byte = data[at[more]].astype(np.int64)
+        value[more] |= (byte & 0x7F) << shift
+        at[more] += 1
+        more = more[(byte & 0x80) != 0]
+    return (None, None) if more.size else (value, at)
+
+
+def _floats(data, begin, end):
+    """One float32 a record: [N, 1], or None where a list has another size."""
+    if not (end - begin == 4).all():
+        return None
+    return data[begin[:, None] + np.arange(4)].view("<f4").astype(np.float32)
+
+
+def _integers(data, begin, end, count):
+    """Packed varints of up to 4 bytes: int32 [N, count], or None where a record has another number of them or a longer
+    one."""
+    sizes = end - begin
+    if (sizes == count).all():
+        values = data[begin[:, None] + np.arange(count)]
+        return values.astype(np.int32) if not (values & 0x80).any() else None
+    if (sizes < count).any() or (sizes > 4 * count).any():
+        return None
+    total = np.cumsum(sizes)
+    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, one behind the other
+    last = np.flatnonzero(flat < 0x80)  # where each varint ends
+    if last.size != len(begin) * count or not np.array_equal(last[count - 1 :: count], total - 1):
+        return None
+    first = np.empty_like(last)
+    first[0], first[1:] = 0, last[:-1] + 1
+    width = last - first
+    if width.max() > 3:
+        return None
+    values = (flat[first] & 0x7F).astype(np.int32)
+    for extra in (1, 2, 3):
+        longer = np.flatnonzero(width >= extra)
+        if not longer.size:
+            break
+        values[longer] |= (flat[first[longer] + extra] & 0x7F).astype(np.int32) << (7 * extra)
+    return values.reshape(len(begin), count)

@@ -1,0 +1,183 @@
+"""Tasks: which domains and labels there are, in which order, and whether a sample is one text or a pair."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from modeling.errors import UserError
+from ofrecord_util import files, text
+
+
+def _is_integer(word):
+    return re.match(r"-?[0-9]+\Z", word) is not None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Domains and labels of a task. An id is the position in its tuple.
+
+    Attributes:
+        name: the name given by `--task_name`, lower-cased.
+        domains: tuple of str.
+        labels: tuple of str.
+        pair: True where a sample is a pair of texts (four columns).
+
+    Raises:
+        UserError: no domain, fewer than two labels, or a name twice (in any case).
+    """
+
+    name: str
+    domains: tuple
+    labels: tuple
+    pair: bool = False
+
+    def __post_init__(self):
+        for kind, flag, values, least in (
+            ("domain", "--domains", self.domains, 1),
+            ("label", "--label_list", self.labels, 2),
+        ):
+            folded = [value.lower() for value in values]
+            if len(values) < least:
+                raise UserError(
+                    "task {!r} has {} {}s ({}), needs at least {}: give {}".format(
+                        self.name, len(values), kind, ", ".join(values) or "none", least, flag
+                    )
+                )
+            for value in folded:
+                if not value.strip() or folded.count(value) > 1:
+                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "given twice" if value.strip() else "empty"))
+
+    @property
+    def num_domains(self):
+        return len(self.domains)
+
+    @property
+    def num_labels(self):
+        return len(self.labels)
+
+    @property
+    def numbers_are_ids(self):
+        """True where all labels are words, so that a number in a label column is the id itself (for senti `0` is
+        `positive`)."""
+        return not any(_is_integer(label) for label in self.labels)
+
+    def domain_id(self, name):
+        """Id of a domain, matched in any case. UserError names the domains that there are."""
+        return self._position(name, self.domains, "domain", "--domains")
+
+    def label_id(self, name):
+        """Id of a label, matched in any case.
+
+        Where all labels are words, a number below `num_labels` is taken as the id itself. UserError names the labels
+        that there are.
+        """
+        word = name.strip()
+        if self.numbers_are_ids and _is_integer(word) and 0 <= int(word) < self.num_labels:
+            return int(word)
+        return self._position(name, self.labels, "label", "--label_list")
+
+    def _position(self, name, values, kind, flag):
+        folded = name.strip().lower()
+        for position, value in enumerate(values):
+            if value.lower() == folded:
+                return position
+        raise UserError(
+            "{} {!r} is not one of task {!r} ({}); {} or --task_name names others".format(kind, name, self.name, ", ".join(values), flag)
+        )
+
+    def to_dict(self):
+        """The task as what JSON can hold; `from_dict` reads it back."""
+        return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The task of `to_dict`. UserError where a key is missing or has another type."""
+        values = values if isinstance(values, dict) else {}
+        for key, kind in (("name", str), ("domains", (list, tuple)), ("labels", (list, tuple)), ("pair", bool)):
+            if not isinstance(values.get(key), kind):
+                raise UserError(f"task description: {key!r} is {values.get(key)!r}, not what a task has")
+            if key in ("domains", "labels") and not all(isinstance(value, str) for value in values[key]):
+                raise UserError(f"task description: {key!r} holds {values[key]!r}, not names")
+        return cls(values["name"], tuple(values["domains"]), tuple(values["labels"]), values["pair"])
+
+    def same_ids(self, other):
+        """True where domains, labels and pair-ness agree, so that ids mean the same. The task's name does not
+        matter."""
+        return (
+            [d.lower() for d in self.domains] == [d.lower() for d in other.domains]
+            and [v.lower() for v in self.labels] == [v.lower() for v in other.labels]
+            and self.pair == other.pair
+        )
+
+
+_BINARY = ("0", "1")
+_INFERENCE = ("entailment", "neutral", "contradiction")
+
+# name: (domains in id order, labels in id order, pairs)
+KNOWN_TASKS = {
+    "g1": (("SST-2", "mr", "cr"), _BINARY, False),
+    "g2": (("mnli", "snli"), _INFERENCE, True),
+    "g3": (("mrpc", "qqp"), _BINARY, True),
+    "sst-2": (("SST-2",), _BINARY, False),
+    "mr": (("mr",), _BINARY, False),
+    "cr": (("cr",), _BINARY, False),
+    "senti": (("books", "dvd", "electronics", "kitchen"), ("positive", "negative"), False),
+    "mnli": (("fiction", "government", "slate", "telephone", "travel"), _INFERENCE, True),
+}
+
+
+def _names(value):
+    """Names of a comma list or a sequence; None stays None."""
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(part.strip() for part in parts)
+
+
+def resolve_task(name, data_dir, domains=None, label_list=None):
+    """The task that `--task_name`, `--domains` and `--label_list` mean.
+
+    A known name (any case) brings its domains and labels; the flags override either. For another name, what the flags
+    leave open is read from the training text (domains and labels sorted, numbers as numbers, so that the order does not
+    depend on that of the rows; a pair task where the rows have four columns), or, without text, from the manifest of
+    existing training records.
+
+    Args:
+        name: str.
+        data_dir: folder of the data.
+        domains, label_list: comma list (str), sequence of str, or None.
+
+    Raises:
+        UserError: nothing tells the domains or labels of an unknown name, or the training text is at fault.
+    """
+    domains, labels = _names(domains), _names(label_list)
+    key = name.strip().lower()
+    if not key:
+        raise UserError("--task_name is empty; known names: {}".format(", ".join(sorted(KNOWN_TASKS))))
+    if key in KNOWN_TASKS:
+        known_domains, known_labels, pair = KNOWN_TASKS[key]
+        return Task(key, domains or known_domains, labels or known_labels, pair)
+
+    path = text.find_text(data_dir, "train", required=False)
+    if path is not None:
+        found_domains, found_labels, pair = text.read_names(path)
+        return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
+    manifest_path = os.path.join(data_dir, "ofrecord", "train", "manifest.json")
+    if os.path.isfile(manifest_path):
+        stored = Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
+        return Task(key, domains or stored.domains, labels or stored.labels, stored.pair)
+    if domains and labels:
+        return Task(key, domains, labels, False)
+    raise UserError(
+        "task {!r} is unknown ({} are known) and {} has no training text to read it from: "
+        "give --domains and --label_list, or put train.csv there".format(name, ", ".join(sorted(KNOWN_TASKS)), data_dir)
+    )
+
+
+def _sorted_names(names):
+    """Names once in any case (the first spelling in sorted order wins), sorted; all-integer names by value."""
+    numbers = all(_is_integer(name) for name in names)
+    unique = {}
+    for name in sorted(names):
+        unique.setdefault(name.lower(), name)
+    return tuple(unique[key] for key in sorted(unique, key=(lambda key: (int(key), key)) if numbers else None))

@@ -1,0 +1,184 @@
+"""Rows of text: `text TAB domain TAB label`, or `a TAB b TAB domain TAB label` for pair tasks.
+
+UTF-8, never quoted (a row may begin with a double quote), LF or CRLF, with or without a byte-order mark. A row ends at
+LF and nowhere else: U+0085, U+2028, form feeds and the like occur inside reviews, so `str.splitlines` and text-mode
+files are not used.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from modeling.errors import UserError
+
+_HEADER = ("review", "domain", "sentiment")
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """The rows of one split.
+
+    Attributes:
+        path: the file they were read from.
+        text_a: list of N str.
+        text_b: list of N str for pair tasks, else None.
+        domain, label: int32 [N] ids.
+        digest: SHA-256 (hex) of texts and ids, the same whatever the line ends, header, spelling of names.
+    """
+
+    path: str
+    text_a: list
+    text_b: Optional[list]
+    domain: np.ndarray
+    label: np.ndarray
+    digest: str
+
+    def __len__(self):
+        return len(self.text_a)
+
+
+def find_text(data_dir, split, required=True):
+    """Path of a split's text: the first of DATA_DIR/SPLIT.csv, DATA_DIR/ofrecord/SPLIT.csv, DATA_DIR/SPLIT.tsv,
+    DATA_DIR/ofrecord/SPLIT.tsv.
+
+    Args:
+        data_dir: folder of the data.
+        split: "train", "dev" or "test".
+        required: raise a UserError where there is none, else return None.
+    """
+    if not os.path.isdir(data_dir):
+        raise UserError(f"{data_dir}: no such folder; check --data_dir")
+    tried = [os.path.join(data_dir, *part) for part in _places(split)]
+    for path in tried:
+        if os.path.isfile(path):
+            return path
+    if required:
+        raise UserError("{} text not found, looked for {}; check --data_dir".format(split, ", ".join(tried)))
+    return None
+
+
+def _places(split):
+    return [(split + ".csv",), ("ofrecord", split + ".csv"), (split + ".tsv",), ("ofrecord", split + ".tsv")]
+
+
+def _read_rows(path):
+    """Row numbers (from 1, the header counted) and columns of a file's rows. UserError for what is wrong with the
+    bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
+    position = data.find(b"\0")
+    if position >= 0 and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path}: row {_row_of(data, position)}: NUL at byte {position} of the file; it is not a text file")
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # with a byte-order mark the decoder counts from behind it
+        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        raise UserError(
+            f"{path}: row {_row_of(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
+        ) from error
+    lines = content.split("\n")
+    while lines and not lines[-1].strip("\r"):  # the last row's end, and blank lines after it
+        lines.pop()
+    if not lines:
+        raise UserError(f"{path}: is empty; a row is text TAB domain TAB label")
+    rows = [(line[:-1] if line.endswith("\r") else line).split("\t") for line in lines]
+    first = 1
+    if tuple(cell.strip().lower() for cell in rows[0]) == _HEADER:
+        rows, first = rows[1:], 2
+        if not rows:
+            raise UserError(f"{path}: holds a header and no rows")
+    return list(enumerate(rows, first))
+
+
+def _row_of(data, position):
+    return data.count(b"\n", 0, position) + 1
+
+
+def read_names(path):
+    """What a file's rows say about an unknown task.
+
+    Returns:
+        (set of domain names, set of label names, pair): pair is True where the rows have four columns.
+
+    Raises:
+        UserError: the rows do not all have three or all four columns, or a name is empty.
+    """
+    rows = _read_rows(path)
+    width = len(rows[0][1])
+    if width not in (3, 4):
+        raise UserError(f"{path}: row {rows[0][0]}: {width} columns, a row has 3 (text, domain, label) or 4 (a pair)")
+    domains, labels = set(), set()
+    for number, cells in rows:
+        _check_columns(path, number, cells, width)
+        domains.add(cells[-2].strip())
+        labels.add(cells[-1].strip())
+        if not cells[-2].strip() or not cells[-1].strip():
+            raise UserError("{}: row {}: the {} is empty".format(path, number, "label" if cells[-2].strip() else "domain"))
+    return domains, labels, width == 4
+
+
+def _check_columns(path, number, cells, width):
+    if len(cells) != width:
+        raise UserError(
+            "{}: row {}: {} columns where {} are expected ({}, tab-separated); a pair task has 4 columns, others 3, see --task_name".format(
+                path, number, len(cells), width, "a, b, domain, label" if width == 4 else "text, domain, label"
+            )
+        )
+
+
+def read_text(path, task):
+    """Reads and checks the rows of a split.
+
+    Args:
+        path: the file.
+        task: `Task`; its `pair` says how many columns a row has.
+
+    Returns:
+        `TextSplit` of N >= 1 rows.
+
+    Raises:
+        UserError: names file and row: unreadable file, NUL, bytes that are not UTF-8, no rows, wrong number of columns,
+            an empty text, a domain or label that the task does not have, or labels written as words in some rows and as
+            numbers in others (for senti the two count in opposite directions, so a mixture is never right).
+    """
+    width = 4 if task.pair else 3
+    texts = [[], []]
+    ids = {"domain": [], "label": []}
+    known = {"domain": {}, "label": {}}
+    digest = hashlib.sha256()
+    for number, cells in _read_rows(path):
+        _check_columns(path, number, cells, width)
+        for column in range(width - 2):
+            if not cells[column].strip():
+                raise UserError("{}: row {}: {} is empty".format(path, number, "the text" if width == 3 else "text " + "ab"[column]))
+            texts[column].append(cells[column])
+        for kind, cell in (("domain", cells[-2]), ("label", cells[-1])):
+            if cell not in known[kind]:
+                try:
+                    known[kind][cell] = task.domain_id(cell) if kind == "domain" else task.label_id(cell)
+                except UserError as error:
+                    raise UserError(f"{path}: row {number}: {error}") from error
+                if kind == "label" and task.numbers_are_ids and len({label.strip().isdigit() for label in known["label"]}) > 1:
+                    raise UserError(
+                        "{}: row {}: label {!r}, but earlier rows have {}: words and numbers are mixed; write all labels in one way".format(
+                            path, number, cell, ", ".join(repr(label) for label in known["label"] if label != cell)
+                        )
+                    )
+            ids[kind].append(known[kind][cell])
+        row = "\t".join(cells[: width - 2] + [str(ids["domain"][-1]), str(ids["label"][-1])]) + "\n"
+        digest.update(row.encode("utf-8"))
+    return TextSplit(
+        path=path,
+        text_a=texts[0],
+        text_b=texts[1] if task.pair else None,
+        domain=np.array(ids["domain"], np.int32),
+        label=np.array(ids["label"], np.int32),
+        digest=digest.hexdigest(),
+    )

@@ -1,0 +1,141 @@
+"""Writes the OFRecord files of a split and the manifest beside them.
+
+`DATA_DIR/ofrecord/SPLIT/PREFIX0`, `PREFIX1`, …: the default prefix is `SPLIT.of_record-`, and the flags
+(`--train_data_prefix train.of_record-`) hold the prefix with its dash. The number is not padded, as
+`nn.OFRecordReader(part_name_suffix_length=-1)` expects.
+"""
+
+import contextlib
+import hashlib
+import os
+import struct
+
+import numpy as np
+
+from modeling.errors import UserError
+from ofrecord_util import files
+from ofrecord_util.schema import FEATURES, default_prefix, record_class, split_flag
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+
+
+def split_folder(data_dir, split):
+    """`DATA_DIR/ofrecord/SPLIT`."""
+    return os.path.join(data_dir, "ofrecord", split)
+
+
+def part_paths(data_dir, split, prefix, part_num):
+    """Paths of a split's parts.
+
+    Args:
+        data_dir: folder of the data.
+        split: "train", "dev" or "test".
+        prefix: name of a part without its number; None means `SPLIT.of_record-`.
+        part_num: number of parts, at least 1.
+    """
+    prefix = default_prefix(split) if prefix is None else prefix
+    if part_num < 1:
+        raise UserError("{} {}: at least 1 is needed".format(split_flag(split, "data_part_num"), part_num))
+    if not prefix or os.path.basename(prefix) != prefix:
+        raise UserError("{} {!r}: must be the beginning of a file name".format(split_flag(split, "data_prefix"), prefix))
+    return [os.path.join(split_folder(data_dir, split), f"{prefix}{part}") for part in range(part_num)]
+
+
+def write_split(data_dir, split, prefix, part_num, arrays, manifest):
+    """Writes a split's records, then its manifest.
+
+    Every part is written under a temporary name in its folder, flushed to the disk and renamed; the manifest comes last
+    and holds the digest of each part, so that a write that was interrupted is noticed by the reader. Parts of the
+    previous manifest that are not written again (of a larger `part_num`, or of another prefix) are removed: they would
+    be stale.
+
+    Args:
+        data_dir: folder of the data.
+        split: "train", "dev" or "test".
+        prefix: name of a part without its number; None means `SPLIT.of_record-`.
+        part_num: number of parts; part p gets the p-th run of consecutive records.
+        arrays: dict, or object with attributes, of the features of `schema.FEATURES`: [N, S] int32 for tokens, [N] for
+            the others.
+        manifest: dict of what the records were made from (text_digest, vocab_digest, seq_length, do_lower_case, task,
+            truncated, …).
+
+    Returns:
+        The manifest as written: the given one with `format`, `split`, `num_records`, `seq_length` and `parts` (name,
+            records, bytes,
+        sha256).
+
+    Raises:
+        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
+        ValueError: arrays of wrong shape.
+    """
+    columns = _columns(arrays)
+    count, seq_length = columns[0].shape
+    paths = part_paths(data_dir, split, prefix, part_num)
+    if count < part_num:
+        raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
+    folder = split_folder(data_dir, split)
+    files.make_folder(folder)
+    previous = _previous_parts(folder)
+    bounds = [count * part // part_num for part in range(part_num + 1)]
+    parts = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for path, begin, end in zip(paths, bounds[:-1], bounds[1:]):
+                digest, size = _write_part(stack.enter_context(files.replacing(path)), columns, begin, end)
+                parts.append({"name": os.path.basename(path), "records": end - begin, "bytes": size, "sha256": digest})
+        full = dict(manifest, format=MANIFEST_FORMAT, split=split, num_records=count, seq_length=seq_length, parts=parts)
+        files.write_json(os.path.join(folder, MANIFEST), full)
+        for name in previous - {part["name"] for part in parts}:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); check --data_dir") from error
+    return full
+
+
+def _columns(arrays):
+    """The features' arrays in the order of the schema, each of its dtype."""
+    columns = []
+    for feature in FEATURES:
+        array = np.asarray(arrays[feature.name] if isinstance(arrays, dict) else getattr(arrays, feature.name))
+        if array.ndim != (2 if feature.per_token else 1) or (columns and array.shape != columns[0].shape[: array.ndim]):
+            raise ValueError(f"{feature.name}: shape {array.shape} does not fit")
+        columns.append(array.astype(feature.dtype, copy=False))
+    return columns
+
+
+def _write_part(file, columns, begin, end):
+    """Writes records begin to end - 1. Returns SHA-256 (hex) and number of bytes."""
+    record_type = record_class()
+    digest, size = hashlib.sha256(), 0
+    for index in range(begin, end):
+        record = record_type()
+        for feature, column in zip(FEATURES, columns):
+            values = getattr(record.feature[feature.name], feature.kind).value
+            if feature.per_token:
+                values.extend(column[index].tolist())
+            else:
+                values.append(column[index].item())
+        # deterministic: features in the order of their names, which the reader's fast path knows, and equal files from
+        # equal data
+        body = record.SerializeToString(deterministic=True)
+        data = struct.pack("<q", len(body)) + body
+        file.write(data)
+        digest.update(data)
+        size += len(data)
+    return digest.hexdigest(), size
+
+
+def _previous_parts(folder):
+    """Names of the part files that the folder's manifest lists; empty where there is none or it cannot be read."""
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.isfile(path):
+        return set()
+    try:
+        parts = files.read_json(path, "").get("parts")
+    except UserError:
+        return set()
+    parts = parts if isinstance(parts, list) else []
+    names = [part.get("name") for part in parts if isinstance(part, dict)]
+    return {name for name in names if isinstance(name, str) and name and os.path.basename(name) == name and name != MANIFEST}

@@ -1,0 +1,308 @@
+"""Where a step's samples come from: written again or used as they are, and never stale without a word."""
+
+import os
+
+import numpy as np
+import ofrecord_samples as samples
+import pytest
+
+from modeling.errors import UserError
+from ofrecord_util.dataset import prepare_split, store_scores
+from ofrecord_util.scores import load_scores, save_scores, score_paths
+from ofrecord_util.tasks import Task
+
+ROWS = [
+    ("good book", "books", "1"),
+    ("bad film, the books", "dvd", "0"),
+    ("the good", "mr", "1"),
+    ("a bad bad bad book", "books", "0"),
+    ("film", "dvd", "1"),
+]
+SCORES = np.array([0.5, 0.25, 1.0, -0.5, 0.75], np.float32)
+
+
+class Data:
+    """A folder with text and vocabulary, and what a step would be given."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.tokenizer = samples.tokenizer(folder)
+        self.lines = []
+        for split in ("train", "dev", "test"):
+            samples.text(folder, ROWS, split)
+
+    def prepare(self, split="train", resave=False, **changes):
+        arguments = {"task": samples.TASK, "tokenizer": self.tokenizer, "seq_length": 8, "log": self.lines.append}
+        arguments.update(changes)
+        self.lines.clear()
+        return prepare_split(self.folder, split, resave=resave, **arguments)
+
+    def path(self, *names):
+        return os.path.join(self.folder, "ofrecord", *names)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(tmp_path)
+
+
+def test_written_from_text(data):
+    records = data.prepare(resave=True)
+    assert records.input_ids[1].tolist() == [2, 5, 7, 10, 8, 6, 11, 3]
+    assert records.domain.tolist() == [0, 1, 2, 0, 1]
+    assert records.label.tolist() == [1, 0, 1, 0, 1]
+    assert records.idxs.tolist() == [0, 1, 2, 3, 4]
+    assert records.weights.tolist() == [1] * 5
+    manifest = records.manifest
+    assert manifest["task"] == samples.TASK.to_dict()
+    assert (manifest["seq_length"], manifest["do_lower_case"], manifest["truncated"], manifest["pair"]) == (8, True, 0, False)
+    assert manifest["vocab_digest"] == data.tokenizer.digest
+    assert manifest["num_records"] == 5 and manifest["parts"][0]["records"] == 5
+    assert any("5 rows" in line and "0 truncated" in line for line in data.lines)
+    assert any("no weight.npy" in line for line in data.lines)
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_used_as_they_are(data, split):
+    written = data.prepare(split, resave=True, part_num=2)
+    before = os.stat(data.path(split, split + ".of_record-0"))
+    read = data.prepare(split, part_num=2)
+    assert np.array_equal(read.input_ids, written.input_ids)
+    assert os.stat(data.path(split, split + ".of_record-0")).st_mtime_ns == before.st_mtime_ns
+    os.remove(os.path.join(data.folder, split + ".csv"))  # the records are enough
+    assert len(data.prepare(split, part_num=2, tokenizer=None)) == 5
+
+
+def test_truncation_is_said(data):
+    records = data.prepare(resave=True, seq_length=4)
+    assert records.manifest["truncated"] == 2  # of 2, 6, 2, 5 and 1 tokens, where 2 have room
+    assert any("2 truncated to 4 tokens" in line for line in data.lines)
+
+
+def test_pairs(data):
+    task = Task("p", ("d",), ("no", "yes"), pair=True)
+    samples.text(data.folder, [("good", "a book", "d", "yes"), ("bad", "film", "d", "no")])
+    records = data.prepare(resave=True, task=task)
+    assert records.segment_ids.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0, 0]]
+    assert records.manifest["pair"] is True
+    data.prepare(task=task)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_missing_records(data, split):
+    with pytest.raises(UserError, match=f"{split}.of_record-0: no such file.*--resave_ofrecord"):
+        data.prepare(split)
+
+
+def test_missing_text(data):
+    os.remove(os.path.join(data.folder, "dev.csv"))
+    with pytest.raises(UserError, match="dev text not found"):
+        data.prepare("dev", resave=True)
+
+
+def test_resave_needs_a_vocabulary(data):
+    with pytest.raises(UserError, match="--vocab_file"):
+        data.prepare(resave=True, tokenizer=None)
+
+
+@pytest.mark.parametrize("resave", [False, True])
+def test_cased_vocabulary(data, tmp_path, resave):
+    data.prepare(resave=True)
+    cased = samples.tokenizer(tmp_path, samples.VOCABULARY + ["Good", "Bad"])
+    with pytest.raises(UserError, match="--do_lower_case false"):
+        data.prepare(resave=resave, tokenizer=cased)
+    uncased = samples.tokenizer(tmp_path, do_lower_case=False)
+    if resave:
+        data.prepare(resave=True, tokenizer=uncased)
+        assert data.lines[0].startswith("warning: ") and "--do_lower_case true" in data.lines[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- stale
+
+
+def stale(data, message, **changes):
+    with pytest.raises(UserError, match="stale.*" + message + ".*--resave_ofrecord"):
+        data.prepare(**changes)
+    data.prepare(resave=True, **changes)  # the remedy that the message names
+    data.prepare(**changes)
+
+
+def test_stale_text(data):
+    data.prepare(resave=True)
+    samples.text(data.folder, ROWS[:-1] + [("film film", "dvd", "1")])
+    stale(data, "train.csv has changed since")
+
+
+def test_stale_label(data):
+    data.prepare(resave=True)
+    samples.text(data.folder, ROWS[:-1] + [("film", "dvd", "0")])
+    stale(data, "train.csv has changed since")
+
+
+def test_fewer_rows(data):
+    data.prepare(resave=True)
+    samples.text(data.folder, ROWS[:-1])
+    stale(data, "train.csv has changed since")
+
+
+def test_stale_vocabulary(data, tmp_path):
+    data.prepare(resave=True)
+    other = samples.tokenizer(tmp_path, samples.VOCABULARY + ["more"])
+    stale(data, "their vocabulary was not .*vocab.txt", tokenizer=other)
+
+
+def test_stale_casing(data, tmp_path):
+    data.prepare(resave=True)
+    stale(data, "made with --do_lower_case true", tokenizer=samples.tokenizer(tmp_path, do_lower_case=False))
+
+
+def test_stale_length(data):
+    data.prepare(resave=True)
+    stale(data, "their length is 8 and --seq_length is 9", seq_length=9)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task("t", ("dvd", "books", "mr"), ("0", "1")),
+        Task("t", ("books", "dvd", "mr"), ("1", "0")),
+        Task("t", ("books", "dvd", "mr", "cr"), ("0", "1")),
+    ],
+)
+def test_stale_task(data, task):
+    data.prepare(resave=True)
+    stale(data, "their task is t with domains books,dvd,mr and labels 0,1", task=task)
+
+
+def test_the_name_of_a_task_and_its_case_do_not_matter(data):
+    data.prepare(resave=True)
+    data.prepare(task=Task("other", ("Books", "DVD", "MR"), ("0", "1")))
+
+
+def test_all_differences_are_named(data, tmp_path):
+    data.prepare(resave=True)
+    other = samples.tokenizer(tmp_path, samples.VOCABULARY + ["more"], do_lower_case=False)
+    with pytest.raises(UserError, match="their length.*their vocabulary.*--do_lower_case"):
+        data.prepare(seq_length=9, tokenizer=other)
+
+
+def test_records_without_manifest(data):
+    data.prepare(resave=True)
+    os.remove(data.path("train", "manifest.json"))
+    assert len(data.prepare()) == 5
+    assert "no manifest" in data.lines[0]
+    samples.text(data.folder, ROWS[:-1])
+    with pytest.raises(UserError, match="stale: they are 5 and .*train.csv has 4 rows"):
+        data.prepare()
+
+
+def test_ranges_are_checked(data, tmp_path):
+    data.prepare(resave=True)
+    os.remove(data.path("train", "manifest.json"))
+    small = samples.tokenizer(tmp_path, samples.VOCABULARY[:11])
+    with pytest.raises(UserError, match="record 2: input_ids is 11, allowed are 0 to 10"):
+        data.prepare(tokenizer=small)
+    with pytest.raises(UserError, match="record 3: domain is 2"):
+        os.remove(os.path.join(data.folder, "train.csv"))
+        data.prepare(task=Task("t", ("books", "dvd"), ("0", "1")))
+
+
+# ------------------------------------------------------------------------------------------------------------ counts
+
+
+@pytest.mark.parametrize("resave", [False, True])
+def test_example_num(data, resave):
+    data.prepare(resave=True)
+    assert data.prepare(resave=resave, example_num=3).idxs.tolist() == [0, 1, 2]
+    assert sum("--train_example_num 3: the first 3 of 5 rows are used" in line for line in data.lines) == 1
+    assert len(data.prepare(resave=resave, example_num=9)) == 5
+    assert sum("--train_example_num 9, but there are 5 rows: all are used" in line for line in data.lines) == 1
+    assert len(data.prepare(resave=resave, example_num=5)) == 5
+    assert not any("--train_example_num" in line for line in data.lines)
+    assert len(data.prepare("train", resave=False)) == 5, "the files always hold the whole split"
+    for number in (0, -1):
+        with pytest.raises(UserError, match="--train_example_num"):
+            data.prepare(example_num=number)
+
+
+def test_flags_of_the_other_splits(data):
+    data.prepare("dev", resave=True, example_num=1)
+    assert any("--dev_example_num (or --eval_example_num) 1" in line for line in data.lines)
+    data.prepare("test", resave=True, example_num=1)
+    assert any("--eval_example_num 1" in line for line in data.lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ scores
+
+
+def test_scores_reach_the_records_and_survive(data):
+    """preprocess.py, then a step with and one without --resave_ofrecord."""
+    records = data.prepare(resave=True, use_scores=False)
+    assert not any("weight.npy" in line for line in data.lines)
+    store_scores(data.folder, records, SCORES, {"alpha": 0.5})
+    for resave in (False, True, False):
+        assert np.array_equal(data.prepare(resave=resave).weights, SCORES)
+    assert np.array_equal(data.prepare(resave=True, part_num=2, seq_length=6).weights, SCORES)
+    assert data.prepare("dev", resave=True).weights.tolist() == [1] * 5
+    assert data.prepare(resave=True, use_scores=False).weights.tolist() == [1] * 5
+    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+        data.prepare()
+    assert np.array_equal(data.prepare(resave=True).weights, SCORES)
+
+
+def test_scores_of_the_first_rows(data):
+    records = data.prepare(resave=True, use_scores=False, example_num=3)
+    store_scores(data.folder, records, SCORES[:3])
+    for resave in (False, True):
+        assert np.array_equal(data.prepare(resave=resave, example_num=3).weights, SCORES[:3])
+        assert np.array_equal(data.prepare(resave=resave, example_num=2).weights, SCORES[:2])
+        for more in (4, 9, None):
+            with pytest.raises(UserError, match="3 scores of text .* needed are [45] of text .*preprocess.py"):
+                data.prepare(resave=resave, example_num=more)
+
+
+def test_scores_of_other_samples(data):
+    store_scores(data.folder, data.prepare(resave=True, use_scores=False), SCORES)
+    samples.text(data.folder, ROWS[1:] + ROWS[:1])
+    with pytest.raises(UserError, match="5 scores of text .* needed are 5 of text .*preprocess.py again with --resave"):
+        data.prepare(resave=True)
+    data.prepare(resave=True, use_scores=False)  # preprocess.py itself can go on
+
+
+def test_scores_that_differ_from_the_records(data):
+    records = data.prepare(resave=True)
+    save_scores(data.folder, SCORES, records.text_digest)
+    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+        data.prepare()
+    data.prepare(resave=True)
+    data.prepare()
+
+
+def test_scores_that_were_removed(data):
+    store_scores(data.folder, data.prepare(resave=True, use_scores=False), SCORES)
+    os.remove(score_paths(data.folder)[0])
+    assert np.array_equal(data.prepare().weights, SCORES)
+    assert any("no weight.npy, the weights of the records" in line for line in data.lines)
+    assert data.prepare(resave=True).weights.tolist() == [1] * 5
+
+
+def test_scores_without_text_or_manifest(data):
+    """Records of the earlier implementation: what they were made from stays unknown, the scores still bind."""
+    data.prepare(resave=True)
+    os.remove(data.path("train", "manifest.json"))
+    os.remove(os.path.join(data.folder, "train.csv"))
+    records = data.prepare(use_scores=False)
+    store_scores(data.folder, records, SCORES)
+    records = data.prepare()
+    assert np.array_equal(records.weights, SCORES)
+    assert records.manifest["vocab_digest"] is None
+    assert np.array_equal(load_scores(data.folder, records.text_digest, 5), SCORES)
+
+
+def test_scores_follow_row_numbers(data):
+    records = data.prepare(resave=True, use_scores=False)
+    order = np.array([3, 0, 4, 1, 2])
+    store_scores(data.folder, records.select(order), SCORES[order])
+    assert np.array_equal(data.prepare().weights, SCORES)
+    with pytest.raises(UserError, match="idxs of the 2 used records are not 0 to 1"):
+        store_scores(data.folder, records.select(order[:2]), SCORES[:2])

