@@ -1,13 +1,16 @@
-"""Step 3 of Meta Fine-tuning: fine-tunes the meta learner on one domain and measures it on that domain's whole test split.
+"""Step 3 of Meta Fine-tuning: fine-tunes the meta learner on one domain and measures it on that domain's whole test
+split.
 
     python3 finetuning.py --task_name sst-2 --model_load_dir output/model_save-…/snapshot_best_mft_model_g1_dev_… \\
-        --data_dir data/k-shot-single/SST-2/16-42 --num_epochs 64 --seed 42 --seq_length=128 --train_example_num 32 --dev_example_num 32 \\
+        --data_dir data/k-shot-single/SST-2/16-42 --num_epochs 64 --seed 42 --seq_length=128 --train_example_num 32
+        --dev_example_num 32 \\
         --eval_example_num 872 --batch_size_per_device 2 --dev_batch_size_per_device 2 --eval_batch_size_per_device 2 \\
         --dev_every_step_num 50 --learning_rate 1e-5 --resave_ofrecord
 
-Plain cross-entropy; the snapshot that is best on dev is loaded again and counts every row of the test split once. Writes
-MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
+Plain cross-entropy; the snapshot that is best on dev is loaded again and counts every row of the test split once.
+Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
 """
+
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import FINETUNING, check_modes, parse_flags
@@ -19,7 +22,7 @@ from modeling.phase import BestSnapshot, Phase
 from modeling.snapshot import Snapshot
 from modeling.training import train
 from modeling.variables import classifier_shapes, encoder_shapes
-from ofrecord_util.batches import iterate_training, padded_length
+from ofrecord_util.batches import iterate_training
 
 
 def main():
@@ -31,17 +34,20 @@ def main():
     train_records = phase.records("train") if do_train else None
     dev_records = phase.records("dev")
     test_records = phase.records("test", name="eval") if do_eval else None
-    variables = phase.variables({**encoder_shapes(config), **classifier_shapes(config, task.num_labels)})
+    shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}
+    variables, train_records, dev_records, test_records = phase.variables(
+        shapes, train_records, dev_records, test_records
+    )
 
     def split_evaluation(records, batch_size):
         """A function that measures the model on a split with a static graph of the split's own shape."""
-        length = padded_length(records, flags.pad_to_max_length)
+        lengths = phase.evaluation_lengths(records, batch_size)
 
         @global_function(type="predict", variables=variables)
         def predict_job(variables, input_ids, input_mask, segment_ids):
             return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-        return lambda: evaluate(predict_job, records, batch_size, length, task, phase.device)
+        return lambda: evaluate(predict_job, records, batch_size, lengths, task, phase.device)
 
     evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device)
     if do_train:
@@ -49,15 +55,29 @@ def main():
         optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
         dropout = DropoutPlan(config, flags.seed, phase.device)
 
-        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16)
+        @global_function(
+            type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
+        )
         def train_job(variables, input_ids, input_mask, segment_ids, label, valid, **unused):
-            return finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, valid)
+            return finetuning_objective(
+                variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, valid
+            )
 
-        length = padded_length(train_records, flags.pad_to_max_length)
-        batches = iterate_training(train_records, flags.batch_size_per_device, length, flags.num_epochs, flags.seed)
-        phase.start(variables, schedule, length=length)
+        lengths = phase.training_lengths(train_records)
+        batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
+        phase.start(variables, schedule, lengths=lengths)
         best = BestSnapshot(phase, "ft", variables)
-        train(phase, train_job, batches, FINETUNING_METRICS, schedule, len(train_records), evaluate_dev, flags.dev_every_step_num, best)
+        train(
+            phase,
+            train_job,
+            batches,
+            FINETUNING_METRICS,
+            schedule,
+            len(train_records),
+            evaluate_dev,
+            flags.dev_every_step_num,
+            best,
+        )
         variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
         phase.finish(best)
     else:

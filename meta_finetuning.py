@@ -1,12 +1,16 @@
 """Step 2 of Meta Fine-tuning: trains the meta learner on all domains of a group and keeps its best snapshot.
 
-    python3 meta_finetuning.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/k-shot-cross/g1/16-42 \\
-        --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 96 --dev_example_num 96 --batch_size_per_device 4 \\
+    python3 meta_finetuning.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir
+    data/k-shot-cross/g1/16-42 \\
+        --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 96 --dev_example_num 96 --batch_size_per_device 4
+        \\
         --dev_batch_size_per_device 2 --dev_every_step_num 100 --learning_rate 5e-5 --resave_ofrecord
 
-Minimises the classification loss weighted by the prototypical scores of step 1 plus lambda times the corrupted-domain loss. Writes
-MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
+Minimises the classification loss weighted by the prototypical scores of step 1 plus lambda times the corrupted-domain
+loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and
+curves.png.
 """
+
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_FINETUNING, check_modes, parse_flags
@@ -18,7 +22,7 @@ from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot, Phase
 from modeling.training import train
 from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
-from ofrecord_util.batches import iterate_training, padded_length
+from ofrecord_util.batches import iterate_training
 
 
 def main():
@@ -31,18 +35,21 @@ def main():
 
     train_records = phase.weighted_records() if do_train else None
     dev_records = phase.records("dev")
-    variables = phase.variables({
-        **encoder_shapes(config), **classifier_shapes(config, task.num_labels), **domain_head_shapes(config, task.num_domains)
-    })
+    shapes = {
+        **encoder_shapes(config),
+        **classifier_shapes(config, task.num_labels),
+        **domain_head_shapes(config, task.num_domains),
+    }
+    variables, train_records, dev_records = phase.variables(shapes, train_records, dev_records)
 
     @global_function(type="predict", variables=variables)
     def predict_job(variables, input_ids, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-    dev_length = padded_length(dev_records, flags.pad_to_max_length)
+    dev_lengths = phase.evaluation_lengths(dev_records, flags.dev_batch_size_per_device)
 
     def evaluate_dev():
-        return evaluate(predict_job, dev_records, flags.dev_batch_size_per_device, dev_length, task, phase.device)
+        return evaluate(predict_job, dev_records, flags.dev_batch_size_per_device, dev_lengths, task, phase.device)
 
     if not do_train:
         phase.report("dev", evaluate_dev())
@@ -52,19 +59,43 @@ def main():
     optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
     dropout = DropoutPlan(config, flags.seed, phase.device)
 
-    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16)
+    @global_function(
+        type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
+    )
     def train_job(variables, input_ids, input_mask, segment_ids, domain, label, weights, corrupted_domain, valid):
         return meta_objective(
-            variables, config, kernels, dropout, domain_layers, domain_loss_weight,
-            input_ids, input_mask, segment_ids, domain, label, weights, corrupted_domain, valid,
+            variables,
+            config,
+            kernels,
+            dropout,
+            domain_layers,
+            domain_loss_weight,
+            input_ids,
+            input_mask,
+            segment_ids,
+            domain,
+            label,
+            weights,
+            corrupted_domain,
+            valid,
         )
 
-    length = padded_length(train_records, flags.pad_to_max_length)
-    batches = iterate_training(train_records, flags.batch_size_per_device, length, flags.num_epochs, flags.seed)
+    lengths = phase.training_lengths(train_records)
+    batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
     batches = with_corrupted_domains(batches, task.num_domains, flags.seed)
-    phase.start(variables, schedule, domain_layers=domain_layers, length=length)
+    phase.start(variables, schedule, domain_layers=domain_layers, lengths=lengths)
     best = BestSnapshot(phase, "mft", variables)
-    train(phase, train_job, batches, META_METRICS, schedule, len(train_records), evaluate_dev, flags.dev_every_step_num, best)
+    train(
+        phase,
+        train_job,
+        batches,
+        META_METRICS,
+        schedule,
+        len(train_records),
+        evaluate_dev,
+        flags.dev_every_step_num,
+        best,
+    )
     phase.finish(best)
 
 

@@ -1,11 +1,14 @@
-"""Step 1 of Meta Fine-tuning and of Meta-KD: writes the OFRecord files and the prototypical scores of the training samples.
+"""Step 1 of Meta Fine-tuning and of Meta-KD: writes the OFRecord files and the prototypical scores of the training
+samples.
 
-    python3 preprocess.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/k-shot-cross/g1/16-42 \\
+    python3 preprocess.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir
+    data/k-shot-cross/g1/16-42 \\
         --seed 42 --seq_length=128 --train_example_num 96 --dev_example_num 96 --resave_ofrecord
 
-Writes DATA_DIR/ofrecord/{train,dev,test}/, ofrecord/train/weight.npy (a score for each training sample, which the next steps weight their
-classification loss with) and prototypes.npz.
+Writes DATA_DIR/ofrecord/{train,dev,test}/, ofrecord/train/weight.npy (a score for each training sample, which the next
+steps weight their classification loss with) and prototypes.npz.
 """
+
 import os
 
 import numpy as np
@@ -18,7 +21,6 @@ from modeling.global_function import global_function
 from modeling.phase import Phase
 from modeling.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
 from modeling.variables import encoder_shapes
-from ofrecord_util.batches import padded_length
 from ofrecord_util.dataset import store_scores
 from ofrecord_util.text import find_text
 
@@ -32,9 +34,9 @@ def main():
 
     records = phase.records("train")
     if flags.resave_ofrecord:
-        for split in ("dev", "test"):
+        for split, name in (("dev", "dev"), ("test", "eval")):
             if find_text(flags.data_dir, split, required=False):
-                phase.records(split)
+                phase.records(split, name)
     variables = phase.variables(encoder_shapes(config))
 
     @global_function(type="predict", variables=variables)
@@ -43,7 +45,7 @@ def main():
         return masked_mean(bert.hidden_states[-1], input_mask)  # e(x), [B, H]
 
     batch_size = flags.preprocess_batch_size_per_device
-    embeddings = predict(embed_job, records, batch_size, padded_length(records), phase.device)
+    embeddings = predict(embed_job, records, batch_size, phase.evaluation_lengths(records, batch_size), phase.device)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     statistics = score_statistics(scores, records.domain, task.domains)
@@ -52,8 +54,15 @@ def main():
     store_scores(flags.data_dir, records, scores, info, flags.train_data_prefix, flags.train_data_part_num)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
-        log("prototypical scores of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(name, **values))
-    log(f"scores of {len(scores)} samples (mean {float(np.mean(scores)):.4f}) and prototypes written to {os.path.dirname(path)}")
+        log(
+            "prototypical scores of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(
+                name, **values
+            )
+        )
+    log(
+        f"scores of {len(scores)} samples (mean {float(np.mean(scores)):.4f}) and prototypes written to "
+        f"{os.path.dirname(path)}"
+    )
 
 
 if __name__ == "__main__":

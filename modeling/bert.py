@@ -1,9 +1,11 @@
-"""The BERT builder: the one encoder that the graphs of all phases reuse (Devlin et al. 2019; Google's variable names and exact GELU).
+"""The BERT builder: the one encoder that the graphs of all phases reuse (Devlin et al. 2019; Google's variable names
+and exact GELU).
 
 Dimension letters, used in every shape comment of this project:
-    B batch, S sequence length, T tokens = B * S, H hidden size, N attention heads, D head size = H / N, I intermediate size,
-    L encoder layers, V vocabulary, C labels (classes), K domains
+    B batch, S sequence length, T tokens = B * S, H hidden size, N attention heads, D head size = H / N, I intermediate
+    size, L encoder layers, V vocabulary, C labels (classes), K domains
 """
+
 from typing import NamedTuple
 
 from modeling.runtime import flow
@@ -41,10 +43,14 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         return kernels.linear(x, variables.get(name + "-weight"), variables.get(name + "-bias"))
 
     def layer_norm(x, name):
-        return kernels.layer_norm(x, variables.get(name + "-gamma"), variables.get(name + "-beta"), config.layer_norm_eps)
+        return kernels.layer_norm(
+            x, variables.get(name + "-gamma"), variables.get(name + "-beta"), config.layer_norm_eps
+        )
 
     words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), input_ids.reshape(-1), axis=0)  # [T, H]
-    types = flow._C.gather(variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0)  # [T, H]
+    types = flow._C.gather(
+        variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0
+    )  # [T, H]
     positions = variables.get("bert-embeddings-position_embeddings")[:length].reshape(1, length * hidden_size)
     x = (words + types).reshape(batch, length * hidden_size) + positions  # [B, S*H]
     x = layer_norm(x.reshape(batch * length, hidden_size), "bert-embeddings-LayerNorm")  # [T, H]
@@ -55,7 +61,9 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
     split = (batch, length, config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
-        query, key, value = (linear(x, prefix + "attention-self-" + part).reshape(*split) for part in ("query", "key", "value"))  # [B, S, N, D]
+        query, key, value = (
+            linear(x, prefix + "attention-self-" + part).reshape(*split) for part in ("query", "key", "value")
+        )  # [B, S, N, D]
         scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
         probs = flow.softmax(scores, dim=-1)
         context = flow.matmul(drop(probs, dropout and dropout.attention()), value.permute(0, 2, 1, 3))  # [B, N, S, D]
@@ -78,4 +86,6 @@ def masked_mean(hidden, input_mask):
     batch, length, hidden_size = hidden.shape
     mask = input_mask.to(flow.float32)
     count = flow.clamp(mask.sum(dim=1, keepdim=True), min=1.0)
-    return flow.matmul((mask / count).reshape(batch, 1, length), hidden).reshape(batch, hidden_size)  # [B, 1, S] @ [B, S, H]
+    return flow.matmul((mask / count).reshape(batch, 1, length), hidden).reshape(
+        batch, hidden_size
+    )  # [B, 1, S] @ [B, S, H]

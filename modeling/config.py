@@ -1,4 +1,5 @@
 """Sizes of a BERT encoder: one record, `bert_config.json` on disk, Google's key names."""
+
 import dataclasses
 import json
 
@@ -31,7 +32,8 @@ class BertConfig:
                 raise UserError(f"{field.name} must lie in [0, 1), not {value!r}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads} (--num_attention_heads, --hidden_size_per_head)"
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                f"{self.num_attention_heads} (--num_attention_heads, --hidden_size_per_head)"
             )
         if self.hidden_act != "gelu":
             raise UserError(f"hidden_act {self.hidden_act!r} is not supported: BERT's own is gelu (exact, erf form)")

@@ -1,4 +1,5 @@
 """The one way in which a command of this project says that its input is bad: one line on standard error, exit code 2."""
+
 import sys
 
 EXIT_BAD_INPUT = 2

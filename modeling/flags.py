@@ -1,4 +1,5 @@
 """The flags of all six scripts, defined once, in groups: names, types and defaults are those of the documented command lines."""
+
 import argparse
 import difflib
 import sys
@@ -61,7 +62,9 @@ def _at_least(kind, lowest):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError("{!r} is no {}".format(text, "whole number" if kind is int else "number")) from None
+            raise argparse.ArgumentTypeError(
+                "{!r} is no {}".format(text, "whole number" if kind is int else "number")
+            ) from None
         if not lowest <= value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not {lowest} or more")
         return value
@@ -84,8 +87,13 @@ class _Group:
         self._group = parser.add_argument_group(title)
 
     def add(self, name, kind, default, text, **more):
-        shown = "" if default is None or more.get("required") else " (default {})".format(
-            ",".join(map(str, default)) if isinstance(default, list) else str(default).replace("%", "%%"))
+        shown = (
+            ""
+            if default is None or more.get("required")
+            else " (default {})".format(
+                ",".join(map(str, default)) if isinstance(default, list) else str(default).replace("%", "%%")
+            )
+        )
         if kind is bool:
             more.update(type=_boolean, nargs="?", const=True, metavar="BOOL")
         else:
@@ -95,10 +103,16 @@ class _Group:
 
 def _split(group, name, split, example_num=None, batch_size=None):
     """The flags of one split of the data, in the documents' spelling."""
-    group.add(name + "_data_prefix", str, split + ".of_record-", f"how the names of the {split} split's record files begin")
+    group.add(
+        name + "_data_prefix", str, split + ".of_record-", f"how the names of the {split} split's record files begin"
+    )
     group.add(name + "_data_part_num", _positive, 1, f"number of record files of the {split} split")
-    group.add(name + "_example_num", _count, example_num,
-              f"samples that the {split} split is believed to hold: fewer uses the first ones, more all there are")
+    group.add(
+        name + "_example_num",
+        _count,
+        example_num,
+        f"samples that the {split} split is believed to hold: fewer uses the first ones, more all there are",
+    )
     if batch_size:
         # the documents call the training batch's flag plainly --batch_size_per_device
         flag = "batch_size_per_device" if name == "train" else name + "_batch_size_per_device"
@@ -110,7 +124,10 @@ def build_parser(script, description=None):
     trains = script in (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL)
     meta_kd = script in (META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
     parser = _Parser(
-        prog=script + ".py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=script + ".py",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
     data = _Group(parser, "data")
@@ -118,24 +135,45 @@ def build_parser(script, description=None):
     data.add("data_dir", str, None, "folder of train.csv, dev.csv, test.csv and of ofrecord/", required=True)
     data.add("vocab_file", str, None, "WordPiece vocabulary, vocab.txt (default: the one in the snapshot)")
     data.add("do_lower_case", bool, True, "lower-case the text and strip accents; false for a cased vocabulary")
-    data.add("seq_length", _at_least(int, 3), 512, "tokens of a record, [CLS] and [SEP] included; longer texts are truncated",
-             aliases=("--max_seq_length",), metavar="TOKENS")
-    data.add("resave_ofrecord", bool, False, "write the OFRecord files again from the text; scores of preprocess.py are kept")
-    data.add("domains", _list, None, "domains of a task of your own, comma-separated (default: read from the training text)")
-    data.add("label_list", _list, None, "labels of a task of your own, comma-separated (default: read from the training text)")
+    data.add(
+        "seq_length",
+        _at_least(int, 3),
+        512,
+        "tokens of a record, [CLS] and [SEP] included; longer texts are truncated",
+        aliases=("--max_seq_length",),
+        metavar="TOKENS",
+    )
+    data.add(
+        "resave_ofrecord", bool, False, "write the OFRecord files again from the text; scores of preprocess.py are kept"
+    )
+    data.add(
+        "domains", _list, None, "domains of a task of your own, comma-separated (default: read from the training text)"
+    )
+    data.add(
+        "label_list",
+        _list,
+        None,
+        "labels of a task of your own, comma-separated (default: read from the training text)",
+    )
     data.add("data_url", str, "", "accepted, no effect: data comes from --data_dir")
     _split(data, "train", "train", batch_size=32 if trains else None)
     if script == PREPROCESS:
         data.add("preprocess_batch_size_per_device", _positive, 32, "samples of the training split embedded at once")
     if not meta_kd:
         _split(data, "dev", "dev", batch_size=64 if trains else None)
-    if script == FINETUNING:
-        _split(data, "eval", "test", batch_size=64)
-    elif meta_kd or script == PREPROCESS:
-        _split(data, "eval", "dev", example_num=720 if meta_kd else None, batch_size=64)
+    # The documents' eval_* flags speak of the test split in Meta Fine-tuning and of the dev split in Meta-KD
+    if script in (PREPROCESS, FINETUNING):
+        _split(data, "eval", "test", batch_size=64 if script == FINETUNING else None)
+    elif meta_kd:
+        _split(data, "eval", "dev", example_num=720, batch_size=64)
+        _split(data, "test", "test")
     if trains or script == META_TEACHER_EVAL:
-        data.add("pad_to_max_length", bool, False,
-                 "pad batches to --seq_length instead of the split's longest text (same results, slower)")
+        data.add(
+            "pad_to_max_length",
+            bool,
+            False,
+            "pad batches to --seq_length instead of the split's longest text (same results, slower)",
+        )
     if meta_kd:
         data.add("data_portion", _fraction, 1.0, "share of the training split that is used")
 
@@ -143,7 +181,9 @@ def build_parser(script, description=None):
     model.add("model_load_dir", str, None, "snapshot to start from")
     for name, default in MODEL_SIZE_DEFAULTS.items():
         model.add(name, _positive, None, f"as its name says; without a snapshot {default}")
-    model.add("attention_probs_dropout_prob", _fraction, None, "dropout of attention probabilities; without a snapshot 0.1")
+    model.add(
+        "attention_probs_dropout_prob", _fraction, None, "dropout of attention probabilities; without a snapshot 0.1"
+    )
     model.add("hidden_dropout_prob", _fraction, None, "dropout of hidden states; without a snapshot 0.1")
     model.add("max_predictions_per_seq", int, 80, "accepted, no effect (pre-training)")
     model.add("model", str, None, "accepted, no effect (pre-training)")
@@ -155,8 +195,12 @@ def build_parser(script, description=None):
     optimisation = _Group(parser, "optimisation")
     optimisation.add("do_train", bool, None, "unset: the step's normal work; false with --do_eval: only evaluate")
     optimisation.add("do_eval", bool, None, "evaluate; unset: the step's normal work")
-    optimisation.add("num_epochs", _at_least(int, 1), 3, "passes over the training split"
-                     if trains else "accepted, no effect: one pass is enough here")
+    optimisation.add(
+        "num_epochs",
+        _at_least(int, 1),
+        3,
+        "passes over the training split" if trains else "accepted, no effect: one pass is enough here",
+    )
     optimisation.add("seed", _count, 42, "of initial values, order, dropout and corrupted domains")
     optimisation.add("learning_rate", _rate, 1e-5, "peak learning rate")
     optimisation.add("weight_decay_rate", _rate, 0.01, "AdamW's decay, off for biases and LayerNorm")
@@ -169,15 +213,36 @@ def build_parser(script, description=None):
     elif meta_kd:
         optimisation.add("eval_every_step_num", _positive, 100, "steps between evaluations on dev")
     if script in (META_FINETUNING, META_TEACHER, META_DISTILL):
-        optimisation.add("use_domain_loss", bool, True, "add the corrupted-domain loss (meta_distill: the transferable-knowledge term)")
-        optimisation.add("use_sample_weights", bool, True, "weight samples by prototypical scores (meta_distill: domain expertise)")
-        optimisation.add("domain_loss_weight", _rate, 0.1 if script == META_FINETUNING else 0.2, "lambda (meta_distill: gamma)")
-        optimisation.add("domain_layers", _int_list, None,
-                         "encoder layers of the domain loss, from 0 (default: at a third, two thirds and the end)")
+        optimisation.add(
+            "use_domain_loss",
+            bool,
+            True,
+            "add the corrupted-domain loss (meta_distill: the transferable-knowledge term)",
+        )
+        optimisation.add(
+            "use_sample_weights", bool, True, "weight samples by prototypical scores (meta_distill: domain expertise)"
+        )
+        optimisation.add(
+            "normalize_sample_weights", bool, False, "scale the samples' weights to mean 1 over the training split"
+        )
+        optimisation.add(
+            "domain_loss_weight", _rate, 0.1 if script == META_FINETUNING else 0.2, "lambda (meta_distill: gamma)"
+        )
+        optimisation.add(
+            "domain_layers",
+            _int_list,
+            None,
+            "encoder layers of the domain loss, from 0 (default: at a third, two thirds and the end)",
+        )
 
     output = _Group(parser, "output and machine")
     output.add("device", str, "auto", "auto, cuda or cpu", choices=("auto", "cuda", "cpu"))
-    output.add("model_save_dir", str, "./output/model_save-%Y-%m-%d-%H:%M:%S", "folder of the run: snapshots, metrics, log, curves")
+    output.add(
+        "model_save_dir",
+        str,
+        "./output/model_save-%Y-%m-%d-%H:%M:%S",
+        "folder of the run: snapshots, metrics, log, curves",
+    )
     output.add("model_save_every_n_iter", _positive, 10000, "steps between periodic snapshots")
     output.add("save_last_snapshot", bool, False, "keep a snapshot of the last step too")
     output.add("keep_all_best", bool, False, "keep every best snapshot and not only the newest")
@@ -196,7 +261,8 @@ def parse_flags(script, description=None, argv=None):
     """Parses a script's command line.
 
     Returns:
-        argparse.Namespace with every flag of the script, `script` and `given` (the names that stand on the command line).
+        argparse.Namespace with every flag of the script, `script` and `given` (the names that stand on the command
+        line).
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser(script, description)

@@ -1,6 +1,7 @@
 """`@global_function`: turns a plain Python function of tensors into a compiled static graph.
 
-The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This gives the shape back,
+The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This
+gives the shape back,
 as a thin layer on `oneflow.nn.Graph`:
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=schedule)
@@ -10,9 +11,11 @@ as a thin layer on `oneflow.nn.Graph`:
 
     loss, metrics = train_job(input_ids=…, label=…)
 
-The function runs once, at the first call, to build the graph; from then on a call runs the compiled plan and nothing runs eagerly. Shapes are
-static: inputs of another shape are an error.
+The function runs once for each shape of its inputs, to build that shape's graph; from then on a call runs the compiled
+plan and nothing runs eagerly. The graphs of one train function share weights, optimizer moments and the step counter,
+so a run may change between a few shapes freely.
 """
+
 from modeling.runtime import flow
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
@@ -51,17 +54,34 @@ class GlobalFunction:
             if mixed_precision:
                 graph.config.enable_amp(True)
                 if type == "train":
-                    graph.set_grad_scaler(flow.amp.GradScaler(init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000))
+                    graph.set_grad_scaler(
+                        flow.amp.GradScaler(
+                            init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000
+                        )
+                    )
 
         # one class a function: OneFlow names plan and graph after the class
-        graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
-        self._graph = graph_class()
+        self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
+        self._graphs, self._variables, self._trains = {}, variables, type == "train"
 
     def __call__(self, **tensors):
         if self._names is None:
             self._names = tuple(tensors)
-        return self._graph(*[tensors[name] for name in self._names])
+        arguments = [tensors[name] for name in self._names]
+        shapes = tuple(tuple(argument.shape) for argument in arguments)
+        if shapes not in self._graphs:
+            self._graphs[shapes] = self._new_graph()
+        return self._graphs[shapes](*arguments)
 
+    def _new_graph(self):
+        graph = self._graph_class()
+        if self._trains and self._graphs:
+            # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
+            # (tests/modeling/test_global_function.py holds OneFlow to this)
+            graph.load_state_dict(next(iter(self._graphs.values())).state_dict())
+            for parameter in self._variables.parameters():
+                parameter.grad = None  # the first graph's symbolic gradient, which 0.9.0 would add to
+        return graph
 
 
 def global_function(type="predict", variables=None, optimizer=None, schedule=None, mixed_precision=False):

@@ -1,4 +1,5 @@
 """What stands on the encoder: the label classifier and the corrupted-domain classifier."""
+
 from modeling.bert import masked_mean
 from modeling.errors import UserError
 from modeling.runtime import flow
@@ -43,6 +44,9 @@ def check_domain_layers(layers, num_hidden_layers):
     if not layers:
         return default_domain_layers(num_hidden_layers)
     if len(set(layers)) != len(layers) or not all(0 <= layer < num_hidden_layers for layer in layers):
-        raise UserError("--domain_layers {}: the encoder has layers 0 to {}, each at most once".format(
-            ",".join(map(str, layers)), num_hidden_layers - 1))
+        raise UserError(
+            "--domain_layers {}: the encoder has layers 0 to {}, each at most once".format(
+                ",".join(map(str, layers)), num_hidden_layers - 1
+            )
+        )
     return tuple(layers)

@@ -1,11 +1,13 @@
 """How each operation of BERT is computed, chosen by device here and nowhere else.
 
-`StockKernels` are OneFlow's own fused operations, the fast ones on CUDA. `CpuKernels` compute the same numbers from operations that are fast on
-a CPU: there column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add` run 10 to 50 times slower than their neighbours,
-while GEMMs, row broadcasts and plain arithmetic run at the machine's speed. Both are exact (GELU in its erf form).
+`StockKernels` are OneFlow's own fused operations, the fast ones on CUDA. `CpuKernels` compute the same numbers from
+operations that are fast on a CPU: there column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add`
+run 10 to 50 times slower than their neighbours, while GEMMs, row broadcasts and plain arithmetic run at the machine's
+speed. Both are exact (GELU in its erf form).
 
 Dimension letters: see modeling/bert.py.
 """
+
 import math
 
 import numpy as np
@@ -38,7 +40,8 @@ class StockKernels:
 
     def dropout(self, x, drop):
         """Inverted dropout of x; `drop` is a `Dropout` with its own generator."""
-        # floor(uniform + keep) is 1 with probability keep: comparisons against a number are several times slower on the CPU
+        # floor(uniform + keep) is 1 with probability keep: comparisons against a number are several times slower on the
+        # CPU
         uniform = flow.rand(*x.shape, generator=drop.generator, device=self.device)
         return x * (flow.floor(uniform + drop.keep) * (1.0 / drop.keep))
 
@@ -75,10 +78,13 @@ class CpuKernels(StockKernels):
         return centred * inverse_std * gamma + beta
 
     def additive_mask(self, input_mask, num_heads):
-        # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each layer
+        # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each
+        # layer
         batch, length = input_mask.shape
         row = ((input_mask - 1.0) * 10000.0).reshape(batch, 1, length)
-        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(batch, num_heads, length, length)
+        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(
+            batch, num_heads, length, length
+        )
 
 
 def select_kernels(device):
@@ -89,8 +95,8 @@ def select_kernels(device):
 class Dropout:
     """One dropout layer: its rate and a random generator of its own.
 
-    OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed; a generator a layer gives masks that differ by layer and
-    step and follow the seed.
+    OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed; a generator a layer gives
+    masks that differ by layer and step and follow the seed.
     """
 
     def __init__(self, rate, seed, device):

@@ -1,4 +1,5 @@
 """Loss terms as graph functions of logits; each has a NumPy reference in tests/modeling/test_losses.py."""
+
 from modeling.runtime import flow
 
 

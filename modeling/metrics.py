@@ -1,4 +1,5 @@
 """What a run writes down: `metrics.jsonl` (one JSON object a line), `run.log`, `flags.json` and `curves.png`."""
+
 import json
 import math
 import os
@@ -67,20 +68,38 @@ def draw_curves(metrics, title, num_domains):
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     losses.set_title(title)
     for name in [n for n in (train[0] if train else {}) if n == "loss" or n.endswith("_loss")]:
-        losses.plot([row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1)
+        losses.plot(
+            [row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1
+        )
     if dev:
-        losses.plot([row["step"] for row in dev], [row["cross_entropy"] for row in dev], "k.-", label="dev cross-entropy", linewidth=1)
+        losses.plot(
+            [row["step"] for row in dev],
+            [row["cross_entropy"] for row in dev],
+            "k.-",
+            label="dev cross-entropy",
+            linewidth=1,
+        )
     if num_domains > 1 and any("domain_loss" in row for row in train):
         losses.axhline(math.log(num_domains), color="gray", linestyle=":", linewidth=1, label="domain loss at chance")
     losses.set_ylabel("loss (nats)")
     losses.legend(fontsize=8)
     for name in sorted({n for row in dev for n in row.get("by_domain", {})}):
-        accuracies.plot([r["step"] for r in dev], [r["by_domain"][name]["accuracy"] for r in dev], ".-", linewidth=1, label="dev " + name)
+        accuracies.plot(
+            [r["step"] for r in dev],
+            [r["by_domain"][name]["accuracy"] for r in dev],
+            ".-",
+            linewidth=1,
+            label="dev " + name,
+        )
     if dev:
         accuracies.plot([row["step"] for row in dev], [row["accuracy"] for row in dev], "k.-", label="dev, all")
     if any("domain_accuracy" in row for row in train):
         accuracies.plot(
-            [row["step"] for row in train], [row["domain_accuracy"] for row in train], ":", color="gray", label="domain head (corrupted domain)"
+            [row["step"] for row in train],
+            [row["domain_accuracy"] for row in train],
+            ":",
+            color="gray",
+            label="domain head (corrupted domain)",
         )
     accuracies.set_xlabel("step")
     accuracies.set_ylabel("accuracy")

@@ -1,4 +1,5 @@
 """The objectives of the phases, built of losses and heads: what a train function minimises and what it reports."""
+
 from modeling.bert import build_bert
 from modeling.heads import classification_logits, domain_logits, domain_representation
 from modeling.losses import accuracy, corrupted_domain_loss, cross_entropy, masked_batch_mean
@@ -26,8 +27,22 @@ def finetuning_objective(variables, config, kernels, dropout, input_ids, input_m
     return loss, stack_metrics(loss, accuracy(logits, label, valid))
 
 
-def meta_objective(variables, config, kernels, dropout, domain_layers, domain_loss_weight,
-                   input_ids, input_mask, segment_ids, domain, label, weights, corrupted_domain, valid):
+def meta_objective(
+    variables,
+    config,
+    kernels,
+    dropout,
+    domain_layers,
+    domain_loss_weight,
+    input_ids,
+    input_mask,
+    segment_ids,
+    domain,
+    label,
+    weights,
+    corrupted_domain,
+    valid,
+):
     """MFT's objective (section 3.2), also Meta-KD's meta-teacher:
 
         mean_i t_i CE(y_i) + lambda * mean_i mean_{l in Ls} CE(z_i; domain logits of l)

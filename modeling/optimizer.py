@@ -1,5 +1,8 @@
 """BERT's optimisation: AdamW, one global clip, linear warm-up then linear decay."""
+
 from typing import NamedTuple
+
+import numpy as np
 
 from modeling.runtime import flow
 from ofrecord_util.batches import count_steps
@@ -18,12 +21,16 @@ class Schedule(NamedTuple):
     def rate(self, step):
         """The learning rate of `step` (from 0).
 
-        peak * step / warmup_steps while warming up, then peak * (1 - step / total_steps): the decay counts from step 0, so the rate falls
-        a little where warm-up ends.
+        peak * step / warmup_steps while warming up, then peak * (1 - step / total_steps): the decay counts from step 0,
+        so the rate falls a little where warm-up ends.
         """
         if step < self.warmup_steps:
             return self.peak * step / self.warmup_steps
         return self.peak * max(0.0, 1.0 - step / self.total_steps)
+
+    def decay_factor(self, steps, weight_decay):
+        """What `steps` steps of decoupled weight decay leave of a weight without gradient: the product of 1 - rate(k) * weight_decay."""
+        return float(np.prod([1.0 - self.rate(step) * weight_decay for step in range(steps)]))
 
 
 def plan_schedule(flags, num_samples):
@@ -35,8 +42,9 @@ def plan_schedule(flags, num_samples):
 class _AdamW(flow.optim.AdamW):
     """AdamW with weight decay excluded by variable name.
 
-    OneFlow clips each parameter group by a norm of its own, so decay and no-decay groups would be clipped apart; one group with names excluded from
-    decay keeps the clip global. The graph configuration this sets is private to OneFlow: tests/modeling/test_optimizer.py pins it.
+    OneFlow clips each parameter group by a norm of its own, so decay and no-decay groups would be clipped apart; one
+    group with names excluded from decay keeps the clip global. The graph configuration this sets is private to OneFlow:
+    tests/modeling/test_optimizer.py pins it.
     """
 
     def _generate_conf_for_graph(self, train_conf, vars_conf):
@@ -58,19 +66,23 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
         (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
     """
     optimizer = _AdamW(
-        [{
-            "params": list(variables.parameters()),
-            "lr": schedule.peak,
-            "betas": (0.9, 0.999),
-            "eps": 1e-6,
-            "weight_decay": weight_decay,
-            "clip_grad_max_norm": CLIP_NORM,
-            "clip_grad_norm_type": 2.0,
-        }],
+        [
+            {
+                "params": list(variables.parameters()),
+                "lr": schedule.peak,
+                "betas": (0.9, 0.999),
+                "eps": 1e-6,
+                "weight_decay": weight_decay,
+                "clip_grad_max_norm": CLIP_NORM,
+                "clip_grad_norm_type": 2.0,
+            }
+        ],
         do_bias_correction=bias_correction,
     )
     schedulers = flow.optim.lr_scheduler
-    decay = schedulers.PolynomialLR(optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False)
+    decay = schedulers.PolynomialLR(
+        optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False
+    )
     if schedule.warmup_steps == 0:
         return optimizer, decay
     # LinearLR wants a start factor above 0; 1e-12 of the peak changes no float32 weight

@@ -1,4 +1,5 @@
 """What every script does before its algorithm: device, task, vocabulary, snapshot, sizes, records; and where a run writes."""
+
 import dataclasses
 import json
 import os
@@ -16,10 +17,18 @@ from modeling.prototypes import score_statistics
 from modeling.runtime import flow, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
+from modeling.vocabulary import ActiveVocabulary
+from ofrecord_util.batches import choose_lengths, evaluation_needs, padded_length, training_needs
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.scores import load_scores
 from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.tokenization import Tokenizer
+
+# Rough costs that decide how many batch lengths pay: floating-point operations of a token for each dense weight,
+# seconds that a graph takes to compile for each encoder layer, and what two CPU cores compute in a second.
+_TRAIN_FLOPS, _PREDICT_FLOPS = 6, 2
+_TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.8, 0.3
+_FLOPS_PER_SECOND = 1e11
 
 
 def resolve_config(flags, snapshot):
@@ -29,7 +38,11 @@ def resolve_config(flags, snapshot):
         UserError: a given flag contradicts the snapshot.
     """
     given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
-    rates = {name: getattr(flags, name) for name in ("attention_probs_dropout_prob", "hidden_dropout_prob") if getattr(flags, name) is not None}
+    rates = {
+        name: getattr(flags, name)
+        for name in ("attention_probs_dropout_prob", "hidden_dropout_prob")
+        if getattr(flags, name) is not None
+    }
     if snapshot is None:
         sizes = dict(MODEL_SIZE_DEFAULTS, **given)
         hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
@@ -72,7 +85,10 @@ class Phase:
     def __init__(self, flags, load_dir, trains=True):
         self.flags = flags
         if flags.gpu_num_per_node * flags.num_nodes > 1:
-            raise UserError(f"--gpu_num_per_node {flags.gpu_num_per_node} --num_nodes {flags.num_nodes}: this version runs on one device")
+            raise UserError(
+                f"--gpu_num_per_node {flags.gpu_num_per_node} --num_nodes {flags.num_nodes}: this version runs "
+                "on one device"
+            )
         self.device = select_device(flags.device)
         if flags.use_fp16 and self.device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
@@ -81,16 +97,22 @@ class Phase:
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.config = resolve_config(flags, self.snapshot)
         if flags.seq_length > self.config.max_position_embeddings:
-            raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
+            raise UserError(
+                f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions"
+            )
         self.vocab_file = flags.vocab_file or (self.snapshot and self.snapshot.vocab_file())
         if not self.vocab_file:
-            raise UserError("--vocab_file is needed: {} holds no {}".format(load_dir or "no snapshot is loaded, which", VOCAB_FILE))
+            raise UserError(
+                "--vocab_file is needed: {} holds no {}".format(load_dir or "no snapshot is loaded, which", VOCAB_FILE)
+            )
         self.tokenizer = Tokenizer(self.vocab_file, flags.do_lower_case)
         if self.tokenizer.vocab_size != self.config.vocab_size:
             raise UserError(
                 "{} holds {} pieces, the model's word embeddings {}: give the model's own --vocab_file{}".format(
-                    self.vocab_file, self.tokenizer.vocab_size, self.config.vocab_size,
-                    "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}"
+                    self.vocab_file,
+                    self.tokenizer.vocab_size,
+                    self.config.vocab_size,
+                    "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}",
                 )
             )
         self.folder = self.metrics = None
@@ -106,8 +128,11 @@ class Phase:
     def _model_text(self):
         c = self.config
         return "BERT of {} layers x {}, {} heads, {} pieces{}".format(
-            c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.vocab_size,
-            " from " + self.snapshot.path if self.snapshot else ", initial values"
+            c.num_hidden_layers,
+            c.hidden_size,
+            c.num_attention_heads,
+            c.vocab_size,
+            " from " + self.snapshot.path if self.snapshot else ", initial values",
         )
 
     def records(self, split, name=None, example_num=None):
@@ -115,13 +140,22 @@ class Phase:
 
         Args:
             split: "train", "dev" or "test".
-            name: how the flags spell the split ("eval" for dev in Meta-KD and for test in finetuning.py); None: like the split.
+            name: how the flags spell the split ("eval" for dev in Meta-KD and for test in finetuning.py); None:
+                like the split.
         """
         flags, name = self.flags, name or split
         return prepare_split(
-            flags.data_dir, split, self.task, self.tokenizer, flags.seq_length, flags.resave_ofrecord,
-            prefix=getattr(flags, name + "_data_prefix"), part_num=getattr(flags, name + "_data_part_num"),
-            example_num=getattr(flags, name + "_example_num"), log=self.log, use_scores=flags.script != "preprocess",
+            flags.data_dir,
+            split,
+            self.task,
+            self.tokenizer,
+            flags.seq_length,
+            flags.resave_ofrecord,
+            prefix=getattr(flags, name + "_data_prefix"),
+            part_num=getattr(flags, name + "_data_part_num"),
+            example_num=getattr(flags, name + "_example_num"),
+            log=self.log,
+            use_scores=flags.script != "preprocess",
         )
 
     def weighted_records(self):
@@ -136,11 +170,23 @@ class Phase:
             return dataclasses.replace(records, weights=np.ones(len(records), np.float32))
         if load_scores(self.flags.data_dir, records.text_digest, len(records)) is None:
             raise UserError(
-                f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, or give --use_sample_weights "
+                f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py "
+                "first, or give --use_sample_weights "
                 "false"
             )
+        if self.flags.normalize_sample_weights:
+            if records.weights.mean() <= 0:
+                raise UserError(
+                    f"--normalize_sample_weights: the scores' mean is {records.weights.mean():.4f}, which "
+                    "cannot be scaled to 1"
+                )
+            records = dataclasses.replace(records, weights=records.weights / records.weights.mean())
         for name, values in score_statistics(records.weights, records.domain, self.task.domains).items():
-            self.log("weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(name, **values))
+            self.log(
+                "weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(
+                    name, **values
+                )
+            )
         return records
 
     def domain_loss_weight(self):
@@ -152,8 +198,18 @@ class Phase:
             return 0.0
         return self.flags.domain_loss_weight
 
-    def variables(self, shapes):
-        """The phase's `Variables` for dict name -> shape: the snapshot's values, heads for other labels or domains started anew."""
+    def variables(self, shapes, *records):
+        """The phase's `Variables` for dict name -> shape: the snapshot's values, heads for other labels or domains
+        started anew.
+
+        Args:
+            shapes: dict of documented name -> shape.
+            records: `Records` (or None) of the splits that the graphs will see; the variables then hold the word
+                embeddings in use.
+        Returns:
+            the `Variables`, followed by the records with their ids mapped to the rows in use; without records the
+            `Variables` alone.
+        """
         restart = []
         if self.snapshot is not None:
             stored = self.snapshot.task()
@@ -163,22 +219,51 @@ class Phase:
             if stored is None or stored.domains != self.task.domains:
                 restart += DOMAIN_HEAD
         values = load_values(shapes, self.snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
-        variables = Variables(values, self.device)
+        vocabulary = ActiveVocabulary(records) if records else None
+        variables = Variables(values, self.device, vocabulary and vocabulary.ids)
         self.log(f"{variables.count() / 1e6:.1f} million parameters")
-        return variables
+        return (variables, *map(vocabulary.remap, records)) if records else variables
 
-    def write_snapshot(self, name, variables, config=None):
+    def write_snapshot(self, name, variables, config=None, decay=1.0):
         """Writes the variables as `FOLDER/name` with sizes, vocabulary and task beside them; returns the path."""
         with open(self.vocab_file, "rb") as f:
             vocabulary = f.read()
-        task = dict(self.task.to_dict(), script=self.flags.script, seq_length=self.flags.seq_length, do_lower_case=self.flags.do_lower_case)
+        task = dict(
+            self.task.to_dict(),
+            script=self.flags.script,
+            seq_length=self.flags.seq_length,
+            do_lower_case=self.flags.do_lower_case,
+        )
         path = os.path.join(self.folder, name)
-        write_variables(path, variables.arrays(), {
-            CONFIG_FILE: (config or self.config).to_json(),
-            VOCAB_FILE: vocabulary,
-            TASK_FILE: json.dumps(task, indent=2, sort_keys=True) + "\n",
-        })
+        write_variables(
+            path,
+            variables.arrays(decay),
+            {
+                CONFIG_FILE: (config or self.config).to_json(),
+                VOCAB_FILE: vocabulary,
+                TASK_FILE: json.dumps(task, indent=2, sort_keys=True) + "\n",
+            },
+        )
         return path
+
+    def training_lengths(self, records):
+        """Lengths that training batches are padded to (see `choose_lengths`); --seq_length alone with --pad_to_max_length."""
+        flags = self.flags
+        needed = training_needs(records, flags.batch_size_per_device, flags.num_epochs, flags.seed)
+        return self._lengths(records, needed, flags.batch_size_per_device, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
+
+    def evaluation_lengths(self, records, batch_size, passes=1):
+        """The same for `predict`; `passes` is how often the split is evaluated."""
+        needed = np.tile(evaluation_needs(records, batch_size), passes)
+        return self._lengths(records, needed, batch_size, _PREDICT_FLOPS, _PREDICT_GRAPH_SECONDS)
+
+    def _lengths(self, records, needed, batch_size, flops, graph_seconds):
+        if getattr(self.flags, "pad_to_max_length", False):
+            return (records.seq_length,)
+        layers, width = self.config.num_hidden_layers, self.config.hidden_size
+        dense_weights = layers * (4 * width * width + 2 * width * self.config.intermediate_size)
+        token_seconds = batch_size * flops * dense_weights / _FLOPS_PER_SECOND
+        return choose_lengths(needed, padded_length(records), token_seconds, graph_seconds * layers)
 
     def report(self, split, evaluation):
         """Logs and records the evaluation of a split."""
@@ -190,8 +275,14 @@ class Phase:
         self.write_flags(**facts)
         if self.snapshot is None:
             self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
-        self.log("{} steps of {} samples, {} of them warm-up, texts padded to {}; compiling the graphs".format(
-            schedule.total_steps, self.flags.batch_size_per_device, schedule.warmup_steps, facts["length"]))
+        self.log(
+            "{} steps of {} samples, {} of them warm-up, texts padded to {} tokens; compiling the graphs".format(
+                schedule.total_steps,
+                self.flags.batch_size_per_device,
+                schedule.warmup_steps,
+                "/".join(map(str, facts["lengths"])),
+            )
+        )
 
     def finish(self, best):
         """Says where the best snapshot and the curves are."""
@@ -201,11 +292,19 @@ class Phase:
 
     def write_flags(self, **facts):
         """Writes flags.json into the run's folder."""
-        write_flags(self.folder, self.flags, dict(
-            facts, device=self.device, task=self.task.to_dict(), config=dataclasses.asdict(self.config), vocab_digest=self.tokenizer.digest,
-            snapshot_digest=self.snapshot.digest() if self.snapshot else None,
-            versions={"oneflow": flow.__version__, "python": platform.python_version()},
-        ))
+        write_flags(
+            self.folder,
+            self.flags,
+            dict(
+                facts,
+                device=self.device,
+                task=self.task.to_dict(),
+                config=dataclasses.asdict(self.config),
+                vocab_digest=self.tokenizer.digest,
+                snapshot_digest=self.snapshot.digest() if self.snapshot else None,
+                versions={"oneflow": flow.__version__, "python": platform.python_version()},
+            ),
+        )
 
 
 def _step_log(flags):
@@ -232,14 +331,17 @@ class BestSnapshot:
         self._phase, self._kind, self.variables, self.config = phase, kind, variables, config
         self.path = self.evaluation = None
 
-    def offer(self, evaluation):
+    def offer(self, evaluation, decay):
         """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""
         best = self.evaluation
-        if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (best.accuracy, -best.cross_entropy):
+        if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (
+            best.accuracy,
+            -best.cross_entropy,
+        ):
             return False
         name = f"snapshot_best_{self._kind}_model_{self._phase.task.name}_dev_{evaluation.accuracy!r}"
         previous, self.evaluation = self.path, evaluation
-        self.path = self._phase.write_snapshot(name, self.variables, self.config)
+        self.path = self._phase.write_snapshot(name, self.variables, self.config, decay)
         if previous not in (None, self.path) and not self._phase.flags.keep_all_best:
             shutil.rmtree(previous)
         return True

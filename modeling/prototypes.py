@@ -1,4 +1,5 @@
 """Prototypes and prototypical scores (MFT, section 3.1), in NumPy."""
+
 import os
 from typing import NamedTuple
 
@@ -70,8 +71,11 @@ def score_statistics(scores, domain, domain_names):
         part = np.asarray(scores, np.float64)[np.asarray(domain) == index]
         if len(part):
             result[name] = {
-                "count": int(len(part)), "mean": float(part.mean()), "std": float(part.std()),
-                "min": float(part.min()), "max": float(part.max()),
+                "count": int(len(part)),
+                "mean": float(part.mean()),
+                "std": float(part.std()),
+                "min": float(part.min()),
+                "max": float(part.max()),
             }
     return result
 
@@ -98,7 +102,12 @@ def write_prototypes(folder, prototypes, statistics, task):
     table = [[statistics.get(name, {}).get(column, 0) for column in columns] for name in task.domains]
     with replacing(path) as f:
         np.savez(
-            f, centroids=prototypes.centroids, counts=prototypes.counts, domains=np.array(task.domains), labels=np.array(task.labels),
-            score_statistics=np.array(table, np.float64), score_columns=np.array(columns),
+            f,
+            centroids=prototypes.centroids,
+            counts=prototypes.counts,
+            domains=np.array(task.domains),
+            labels=np.array(task.labels),
+            score_statistics=np.array(table, np.float64),
+            score_columns=np.array(columns),
         )
     return path

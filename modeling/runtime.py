@@ -2,10 +2,11 @@
 
     from modeling.runtime import flow, select_device
 
-OneFlow's own BLAS runs on one thread; MKL's `libmkl_rt`, loaded into the global symbol table before OneFlow, takes `cblas_sgemm` over
-(2 to 4 times faster on two cores). OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8, GPU or not: they are loaded
-from their wheels. No user sets an environment variable for any of this.
+OneFlow's own BLAS runs on one thread; MKL's `libmkl_rt`, loaded into the global symbol table before OneFlow, takes
+`cblas_sgemm` over (2 to 4 times faster on two cores). OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8,
+GPU or not: they are loaded from their wheels. No user sets an environment variable for any of this.
 """
+
 import atexit
 import ctypes
 import glob
@@ -19,8 +20,8 @@ from modeling.errors import UserError
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
 
-# Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a newer driver compiles
-# for newer cards.
+# Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
+# newer driver compiles for newer cards.
 _MACHINE_CODE_MAJORS = (6, 7, 8)
 
 
@@ -37,7 +38,8 @@ def _preload_libraries():
     site_folders = [p for p in sys.path if p.endswith("-packages")]
     for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(p, "..", "..") for p in site_folders]:
         for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
-            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime by path first
+            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime
+            # by path first
             for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
                 _load(os.path.join(folder, companion))
             if _load(path):
@@ -94,7 +96,8 @@ def _import_oneflow():
             import oneflow
         except ImportError as error:
             raise UserError(
-                f"OneFlow cannot be imported ({error}): install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux "
+                f"OneFlow cannot be imported ({error}): install requirements.txt in a CPython 3.7 to 3.10 "
+                "environment on x86-64 Linux "
                 "(`make test` sets one up)"
             ) from error
         finally:
@@ -103,7 +106,8 @@ def _import_oneflow():
             os.close(saved)
     if not hasattr(oneflow, "nn"):
         raise UserError(
-            "the installed oneflow {} is a placeholder without an engine: OneFlow has wheels for CPython 3.7 to 3.10 on x86-64 "
+            "the installed oneflow {} is a placeholder without an engine: OneFlow has wheels for CPython 3.7 "
+            "to 3.10 on x86-64 "
             "Linux only (`make test` finds or names such a Python)".format(getattr(oneflow, "__version__", "?"))
         )
     return oneflow
@@ -131,7 +135,8 @@ def cuda_problem(card, version, has_cuda):
     (major, minor), name = card
     if major > max(_MACHINE_CODE_MAJORS) and version >= (0, 9, 0):
         return (
-            "{} has compute capability {}.{}, for which OneFlow {} carries no code (6.0 to 8.9): OneFlow 0.8.0 is the only wheel that "
+            "{} has compute capability {}.{}, for which OneFlow {} carries no code (6.0 to 8.9): OneFlow 0.8.0 "
+            "is the only wheel that "
             "such a card can run (requirements-0.8.0.txt)".format(name, major, minor, ".".join(map(str, version)))
         )
     if major < min(_MACHINE_CODE_MAJORS):

@@ -1,9 +1,11 @@
-"""Snapshots: a folder for each variable holding `out` (raw little-endian float32) and `meta`, and `snapshot_done` at the root, written last.
+"""Snapshots: a folder for each variable holding `out` (raw little-endian float32) and `meta`, and `snapshot_done` at
+the root, written last.
 
-The format is OneFlow's own of one folder a variable, so `oneflow.load(folder)` reads it; reading and writing here is plain NumPy. Beside the
-variables lie `bert_config.json`, `vocab.txt` and `task.json`. Folders of the earlier converter (no `meta`, no `snapshot_done`, no
-config) are read too: shapes then come from the graph that is to hold them.
+The format is OneFlow's own of one folder a variable, so `oneflow.load(folder)` reads it; reading and writing here is
+plain NumPy. Beside the variables lie `bert_config.json`, `vocab.txt` and `task.json`. Folders of the earlier converter
+(no `meta`, no `snapshot_done`, no config) are read too: shapes then come from the graph that is to hold them.
 """
+
 import contextlib
 import hashlib
 import json
@@ -112,7 +114,10 @@ class Snapshot:
     def __init__(self, path):
         self.path = path.rstrip("/")
         if not os.path.isdir(path):
-            raise UserError(f"{path}: no such snapshot folder (--model_load_dir; run the step before, or tools/convert_checkpoint.py)")
+            raise UserError(
+                f"{path}: no such snapshot folder (--model_load_dir; run the step before, or "
+                "tools/convert_checkpoint.py)"
+            )
         self.sizes, self.shapes, problems = {}, {}, []
         for name in sorted(os.listdir(path)):
             data = os.path.join(path, name, DATA)
@@ -130,13 +135,16 @@ class Snapshot:
             if os.path.isfile(meta):
                 shape = _parse_meta(meta)
                 if int(np.prod(shape)) * 4 != size:
-                    problems.append(f"{name} has {size} bytes, its meta says {list(shape)} = {int(np.prod(shape)) * 4} bytes")
+                    problems.append(
+                        f"{name} has {size} bytes, its meta says {list(shape)} = {int(np.prod(shape)) * 4} bytes"
+                    )
                 self.shapes[name] = shape
         if problems:
             raise UserError("{} is damaged: {}".format(path, "; ".join(problems)))
         if not self.sizes:
             raise UserError(
-                f"{path}: holds no variables (a folder each with a file {DATA!r}); a Hugging Face folder is converted by "
+                f"{path}: holds no variables (a folder each with a file {DATA!r}); a Hugging Face folder is "
+                "converted by "
                 "tools/convert_checkpoint.py"
             )
         if self.shapes and not os.path.exists(os.path.join(path, DONE)):
@@ -150,11 +158,16 @@ class Snapshot:
         """
         count = int(np.prod(shape))
         recorded = self.shapes.get(name, tuple(shape))
-        if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(size for size in shape if size != 1):
+        if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(
+            size for size in shape if size != 1
+        ):
             raise UserError(
-                f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, the model needs {count} of shape {list(shape)}"
+                f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, the "
+                f"model needs {count} of shape {list(shape)}"
             )
-        return np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
+        return (
+            np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
+        )
 
     def _json(self, name):
         path = os.path.join(self.path, name)
@@ -197,7 +210,8 @@ class Snapshot:
         hidden = self.sizes[gamma]
         if hidden % head_size:
             raise UserError(
-                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say --hidden_size_per_head"
+                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say "
+                "--hidden_size_per_head"
             )
         return BertConfig(
             vocab_size=self.sizes[_WORD] // hidden,

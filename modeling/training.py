@@ -1,4 +1,5 @@
 """The one training loop: batches through a train function, evaluation at a period and at the end, metrics, snapshots."""
+
 import time
 
 from tqdm import tqdm
@@ -27,12 +28,17 @@ def train(phase, job, batches, metric_names, schedule, num_samples, evaluate, ev
     bar = tqdm(total=total_steps, desc=flags.script, unit="step", disable=None, dynamic_ncols=True)
     log.progress = None if bar.disable else bar
 
+    def decay(step):
+        return schedule.decay_factor(step, flags.weight_decay_rate)
+
     def run_evaluation(step):
         nonlocal since
         started = time.perf_counter()
         evaluation = evaluate()
-        improved = best.offer(evaluation)
-        metrics.add("dev", step=step, seconds=round(time.perf_counter() - started, 3), best=improved, **evaluation.to_dict())
+        improved = best.offer(evaluation, decay(step))
+        metrics.add(
+            "dev", step=step, seconds=round(time.perf_counter() - started, 3), best=improved, **evaluation.to_dict()
+        )
         log("step {}: dev {}{}".format(step, evaluation, ", saved" if improved else ""))
         since += time.perf_counter() - started  # samples per second speak of training alone
 
@@ -46,18 +52,28 @@ def train(phase, job, batches, metric_names, schedule, num_samples, evaluate, ev
             seconds = time.perf_counter() - since
             row = dict(zip(metric_names, (float(value) for value in values)))
             metrics.add(
-                "train", step=step, epoch=round(min(step * flags.batch_size_per_device, num_samples * flags.num_epochs) / num_samples, 4),
-                learning_rate=schedule.rate(step - 1), samples_per_second=round(samples_since / seconds, 2), **row
+                "train",
+                step=step,
+                epoch=round(min(step * flags.batch_size_per_device, num_samples * flags.num_epochs) / num_samples, 4),
+                learning_rate=schedule.rate(step - 1),
+                samples_per_second=round(samples_since / seconds, 2),
+                **row,
             )
-            log("step {}/{}: {}, {:.1f} samples/s".format(
-                step, total_steps, ", ".join("{} {:.4f}".format(n.replace("_", " "), v) for n, v in row.items()), samples_since / seconds))
+            log(
+                "step {}/{}: {}, {:.1f} samples/s".format(
+                    step,
+                    total_steps,
+                    ", ".join("{} {:.4f}".format(n.replace("_", " "), v) for n, v in row.items()),
+                    samples_since / seconds,
+                )
+            )
             pending, samples_since, since = [], 0, time.perf_counter()
         if step % evaluate_every == 0 or step == total_steps:
             run_evaluation(step)
         if step % flags.model_save_every_n_iter == 0 and step < total_steps:
-            log("saved " + phase.write_snapshot(f"snapshot_step_{step}", best.variables, best.config))
+            log("saved " + phase.write_snapshot(f"snapshot_step_{step}", best.variables, best.config, decay(step)))
     bar.close()
     log.progress = None
     if flags.save_last_snapshot:
-        log("saved " + phase.write_snapshot("snapshot_last", best.variables, best.config))
+        log("saved " + phase.write_snapshot("snapshot_last", best.variables, best.config, decay(step)))
     draw_curves(metrics, f"{flags.script} {phase.task.name}", phase.task.num_domains)

@@ -1,4 +1,5 @@
 """The model's variables by their documented names: what exists for which sizes, how each starts, how a snapshot fills them."""
+
 import zlib
 
 import numpy as np
@@ -8,6 +9,7 @@ from modeling.runtime import flow
 
 ENCODER_PREFIX = "bert-"
 POOLER_PREFIX = "bert-pooler-"
+WORD_EMBEDDINGS = "bert-embeddings-word_embeddings"
 CLASSIFIER = ("classification-output_weights", "classification-output_bias")
 DOMAIN_HEAD = (
     "corrupted_domain_classification-domain_projection",
@@ -20,7 +22,7 @@ def encoder_shapes(config):
     """dict of documented name -> shape for the embeddings, encoder layers and pooler; dense weights are [in, out]."""
     hidden, intermediate = config.hidden_size, config.intermediate_size
     shapes = {
-        "bert-embeddings-word_embeddings": (config.vocab_size, hidden),
+        WORD_EMBEDDINGS: (config.vocab_size, hidden),
         "bert-embeddings-token_type_embeddings": (config.type_vocab_size, hidden),
         "bert-embeddings-position_embeddings": (config.max_position_embeddings, hidden),
         "bert-embeddings-LayerNorm-gamma": (hidden,),
@@ -59,7 +61,8 @@ def domain_head_shapes(config, num_domains):
 
 
 def initial_value(name, shape, seed, initializer_range=0.02):
-    """How a variable starts when no snapshot gives it: BERT's truncated normal, ones for gamma, zeros for beta and biases.
+    """How a variable starts when no snapshot gives it: BERT's truncated normal, ones for gamma, zeros for beta and
+    biases.
 
     Drawn from (seed, name), so a variable's start depends on no other variable.
     """
@@ -77,38 +80,61 @@ def initial_value(name, shape, seed, initializer_range=0.02):
 
 
 class Variables(flow.nn.Module):
-    """The variables of one model, shared by all its static graphs; `get(name)` inside a global function gives the graph's tensor.
+    """The variables of one model, shared by all its static graphs; `get(name)` inside a global function gives the
+    graph's tensor.
 
     Args:
         values: dict of documented name -> float32 array.
         device: "cpu" or "cuda".
+        active_ids: rows of the word embeddings that the graphs hold (see modeling/vocabulary.py); None for all.
     """
 
-    def __init__(self, values, device="cpu"):
+    def __init__(self, values, device="cpu", active_ids=None):
         super().__init__()
         self.names = tuple(values)
+        self._active_ids = active_ids
+        self._all_words = values[WORD_EMBEDDINGS] if active_ids is not None else None
         for name, value in values.items():
-            self.register_parameter(name, flow.nn.Parameter(flow.tensor(np.ascontiguousarray(value, np.float32), device=device)))
+            value = np.ascontiguousarray(self._rows_in_use(name, value), np.float32)
+            self.register_parameter(name, flow.nn.Parameter(flow.tensor(value, device=device)))
+
+    def _rows_in_use(self, name, value):
+        return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
 
     def get(self, name):
         """The variable `name` (documented name) as a tensor."""
         return getattr(self, name)
 
-    def arrays(self):
-        """dict of name -> float32 NumPy array, as a snapshot stores them."""
-        return {name: self.get(name).numpy() for name in self.names}
+    def arrays(self, decay=1.0):
+        """dict of name -> float32 NumPy array, as a snapshot stores them: all rows of the word embeddings.
+
+        Args:
+            decay: factor by which weight decay has shrunk the word embeddings that the graphs do not hold.
+        """
+        arrays = {name: self.get(name).numpy() for name in self.names}
+        if self._active_ids is not None:
+            words = self._all_words * np.float32(decay)
+            words[self._active_ids] = arrays[WORD_EMBEDDINGS]
+            arrays[WORD_EMBEDDINGS] = words
+        return arrays
 
     def load(self, snapshot):
         """Takes every variable's value from a `Snapshot`; graphs that are compiled already see the new values."""
         for name in self.names:
             variable = self.get(name)
-            value = flow.tensor(snapshot.read(name, tuple(variable.shape)), device=variable.device)
+            shape = tuple(variable.shape)
+            if self._active_ids is not None and name == WORD_EMBEDDINGS:
+                self._all_words = snapshot.read(name, self._all_words.shape)
+                value = self._rows_in_use(name, self._all_words)
+            else:
+                value = snapshot.read(name, shape)
             with flow.no_grad():
-                variable.copy_(value)
+                variable.copy_(flow.tensor(value, device=variable.device))
 
     def count(self):
         """Number of parameters."""
-        return sum(int(np.prod(self.get(name).shape)) for name in self.names)
+        rows_elsewhere = 0 if self._active_ids is None else self._all_words.size - self.get(WORD_EMBEDDINGS).numel()
+        return rows_elsewhere + sum(self.get(name).numel() for name in self.names)
 
 
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):
@@ -128,12 +154,19 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
     if snapshot is None:
         return {name: initial_value(name, shape, seed, initializer_range) for name, shape in shapes.items()}
     present = set(snapshot.sizes)
-    missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
+    missing = [
+        n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present
+    ]
     unknown = sorted(n for n in present if n not in shapes and n not in CLASSIFIER and n not in DOMAIN_HEAD)
     if missing or unknown:
-        parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
-        raise UserError("{} does not fit the model ({} encoder layers): {}".format(
-            snapshot.path, len({n.split("-")[2] for n in shapes if "-layer_" in n}), "; ".join(parts)))
+        parts = (["missing " + ", ".join(missing)] if missing else []) + (
+            ["unknown " + ", ".join(unknown)] if unknown else []
+        )
+        raise UserError(
+            "{} does not fit the model ({} encoder layers): {}".format(
+                snapshot.path, len({n.split("-")[2] for n in shapes if "-layer_" in n}), "; ".join(parts)
+            )
+        )
     values, started = {}, []
     for name, shape in shapes.items():
         if name in present and name not in restart:

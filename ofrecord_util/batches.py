@@ -1,27 +1,29 @@
-"""Order and shape of the batches.
+"""Order, shape and length of the batches. Pure functions of the records, the seed and the step: a run can be continued
+at any step.
 
-Pure functions of the records, the seed and the step: a run can be continued at any step. An epoch is exact: every
-sample once. Batches run on over the ends of epochs, so all are full but the very last, which is filled up with samples
-of `valid` 0. Evaluation counts every sample once in the same way. Every batch of a run has one shape: a graph has no
-other.
+An epoch is exact: every sample once. Batches run on over the ends of epochs, so all are full but the very last,
+    which is filled up with samples of `valid` 0. Evaluation counts every sample once in the same way. A static graph
+    has one shape, so batches are padded to one of a few lengths: padding all to the split's longest text would cost
+    several times the work on short sentences.
 """
+import itertools
 
 import numpy as np
 
 from ofrecord_util.schema import FEATURES
 
 _LENGTH_STEP = 8
+_MOST_LENGTHS = 3
 
 
-def real_length(records):
-    """Tokens of the longest record, padding excluded (int)."""
-    return int(np.flatnonzero(records.input_mask.any(axis=0))[-1]) + 1
+def real_lengths(records):
+    """Tokens of each record, padding excluded: int64 [N]."""
+    mask = records.input_mask != 0
+    return np.where(mask.any(axis=1), mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1).astype(np.int64)
 
 
 def padded_length(records, pad_to_max_length=False):
-    """Length to which batches are cut: the longest real length rounded up to a multiple of 8.
-
-    It is never above the records' own length.
+    """The longest real length rounded up to a multiple of 8, never above the records' own length.
 
     Args:
         records: `Records` of N >= 1 samples.
@@ -29,7 +31,49 @@ def padded_length(records, pad_to_max_length=False):
     """
     if pad_to_max_length:
         return records.seq_length
-    return min(records.seq_length, -(-real_length(records) // _LENGTH_STEP) * _LENGTH_STEP)
+    return min(records.seq_length, -(-int(real_lengths(records).max()) // _LENGTH_STEP) * _LENGTH_STEP)
+
+
+def choose_lengths(needed, longest, token_seconds, graph_seconds):
+    """The lengths that batches are padded to: at most three, `longest` among them, the cheapest by estimate.
+
+    Another length saves padding and costs the compilation of another static graph.
+
+    Args:
+        needed: int [batches], tokens of the longest sample of each batch of the run.
+        longest: int, at least the largest of `needed`.
+        token_seconds: estimated seconds that one more token in each row of a batch costs.
+        graph_seconds: estimated seconds that a graph costs.
+    Returns:
+        tuple of ints, ascending.
+    """
+    needed = np.sort(np.asarray(needed))
+    shorter = range(_LENGTH_STEP, longest, _LENGTH_STEP)
+    below = {length: int(np.searchsorted(needed, length, side="right")) for length in [0, *shorter]}
+    below[longest] = len(needed)
+    best, best_cost = (longest,), None
+    for count in range(_MOST_LENGTHS):
+        for some in itertools.combinations(shorter, count):
+            lengths = (0, *some, longest)
+            tokens = sum(length * (below[length] - below[before]) for before, length in zip(lengths, lengths[1:]))
+            cost = tokens * token_seconds + (count + 1) * graph_seconds
+            if best_cost is None or cost < best_cost:
+                best, best_cost = lengths[1:], cost
+    return best
+
+
+def training_needs(records, batch_size, num_epochs, seed):
+    """Tokens of the longest sample in each batch of a training run: int64 [steps], for `choose_lengths`."""
+    lengths = real_lengths(records)
+    n, steps = len(records), count_steps(len(records), num_epochs, batch_size)
+    run = np.concatenate([lengths[train_order(n, epoch, seed)] for epoch in range(-(-steps * batch_size // n))])
+    return run[: steps * batch_size].reshape(steps, batch_size).max(axis=1)
+
+
+def evaluation_needs(records, batch_size):
+    """Tokens of the longest sample in each batch of `iterate_evaluation` over records sorted by length: int64 [batches]."""
+    lengths = np.sort(real_lengths(records))
+    return np.array([lengths[start : start + batch_size].max() for start in range(0, len(lengths), batch_size)])
 
 
 def train_order(n, epoch, seed):
@@ -48,13 +92,13 @@ def count_steps(n, epochs, batch):
     return -(-n * epochs // batch)
 
 
-def iterate_training(records, batch_size, length, num_epochs, seed, start_step=0):
+def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=0):
     """Batches of a training run, from a step on.
 
     Args:
         records: `Records` of N >= 1 samples.
         batch_size: B.
-        length: tokens kept of each sample (L), see `padded_length`.
+        lengths: tuple of ints, ascending; each batch is cut to the shortest that holds its samples whole (L).
         num_epochs: int.
         seed: int, of the order.
         start_step: the first step to yield, for runs that continue.
@@ -65,9 +109,9 @@ def iterate_training(records, batch_size, length, num_epochs, seed, start_step=0
         the samples that count (0 only in the last batch).
 
     Raises:
-        ValueError: a sample has real tokens behind `length`.
+        ValueError: a sample has real tokens behind the last of `lengths`.
     """
-    _check_length(records, length)
+    needed = _check_lengths(records, lengths)
     n = len(records)
     orders = {}
     for step in range(start_step, count_steps(n, num_epochs, batch_size)):
@@ -80,24 +124,33 @@ def iterate_training(records, batch_size, length, num_epochs, seed, start_step=0
                 orders[epoch] = train_order(n, epoch, seed)
             here = epochs == epoch
             rows[here] = orders[epoch][place[here] % n]
-        yield _batch(records, rows, length, epochs < num_epochs)
+        yield _batch(records, rows, _fitting(lengths, needed[rows]), epochs < num_epochs)
 
 
-def iterate_evaluation(records, batch_size, length):
+def iterate_evaluation(records, batch_size, lengths):
     """Batches with every sample once, in order; the last one is filled up with repeats whose `valid` is 0.
 
     Arguments and yields as in `iterate_training`.
     """
-    _check_length(records, length)
+    needed = _check_lengths(records, lengths)
     n = len(records)
     for start in range(0, n, batch_size):
         place = np.arange(start, start + batch_size)
-        yield _batch(records, place % n, length, place < n)
+        yield _batch(records, place % n, _fitting(lengths, needed[place % n]), place < n)
 
 
-def _check_length(records, length):
-    if not 1 <= length <= records.seq_length or length < real_length(records):
-        raise ValueError(f"length {length}: the records have {records.seq_length} tokens, {real_length(records)} of them real")
+def _check_lengths(records, lengths):
+    """Tokens of each record, when the lengths can hold them."""
+    needed = real_lengths(records)
+    if not 1 <= min(lengths) or max(lengths) > records.seq_length or max(lengths) < needed.max():
+        raise ValueError(
+            f"lengths {lengths}: the records have {records.seq_length} tokens, {needed.max()} of them real"
+        )
+    return needed
+
+
+def _fitting(lengths, needed):
+    return min(length for length in lengths if length >= needed.max())
 
 
 def _batch(records, rows, length, valid):

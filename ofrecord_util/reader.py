@@ -158,11 +158,14 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
     _, first = np.unique(records.idxs, return_index=True)
     if first.size < len(records):
         repeated = np.setdiff1d(np.arange(len(records)), first)[0]
-        raise UserError(f"{records.path}: record {repeated + 1}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
+        raise UserError(
+            f"{records.path}: record {repeated + 1}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}"
+        )
     bad = np.flatnonzero(~np.isfinite(records.weights))
     if bad.size:
         raise UserError(
-            f"{records.path}: record {bad[0] + 1}: the weight is {records.weights[bad[0]]}; run preprocess.py again with --resave_ofrecord"
+            f"{records.path}: record {bad[0] + 1}: the weight is {records.weights[bad[0]]}; run preprocess.py "
+            "again with --resave_ofrecord"
         )
 
 
@@ -208,7 +211,10 @@ def _scan(path, data, size):
     while position < size:
         left = size - position - LENGTH_BYTES
         if left < 0:
-            raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {_REMEDY}")
+            raise UserError(
+                f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; "
+                f"{_REMEDY}"
+            )
         (length,) = unpack(view, position)
         if length <= 0 or length > left:
             raise UserError(
@@ -229,7 +235,9 @@ def _check_part(path, part, data, count):
             )
         )
     if hashlib.sha256(data).hexdigest() != part["sha256"]:
-        raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}")
+        raise UserError(
+            f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}"
+        )
 
 
 def _digest_of(arrays):

@@ -77,7 +77,9 @@ def load_scores(data_dir, text_digest, num_examples):
     if not os.path.exists(array_path):
         return None
     if not os.path.exists(json_path):
-        raise UserError(f"{array_path}: weight.json beside it is missing, so nothing says whose scores these are; {_REMEDY}")
+        raise UserError(
+            f"{array_path}: weight.json beside it is missing, so nothing says whose scores these are; {_REMEDY}"
+        )
     told = files.read_json(json_path, _REMEDY)
     try:
         with open(array_path, "rb") as file:

@@ -164,7 +164,9 @@ def resolve_task(name, data_dir, domains=None, label_list=None):
         return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
     manifest_path = os.path.join(data_dir, "ofrecord", "train", "manifest.json")
     if os.path.isfile(manifest_path):
-        stored = Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
+        stored = Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get(
+            "task"
+        ))
         return Task(key, domains or stored.domains, labels or stored.labels, stored.pair)
     if domains and labels:
         return Task(key, domains, labels, False)

@@ -194,7 +194,8 @@ class Tokenizer:
         specials = 2 if text_b is None else 3
         if seq_length < specials + specials - 1:
             raise UserError(
-                f"--seq_length {seq_length} is too short: {specials} special tokens and a token of each text need {specials + specials - 1}"
+                f"--seq_length {seq_length} is too short: {specials} special tokens and a token of each text "
+                f"need {specials + specials - 1}"
             )
         count, room = len(text_a), seq_length - specials
         input_ids = np.full([count, seq_length], self._ids[PAD], np.int32)

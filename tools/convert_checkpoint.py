@@ -69,7 +69,8 @@ def read_config(model_dir):
         kind = "bert" if all(name.startswith("Bert") for name in architectures) else architectures[0]
     if kind != "bert":
         raise UserError(
-            f"{path}: model_type is {kind!r}; only 'bert' has the layers, positions and vocabulary that the phases build"
+            f"{path}: model_type is {kind!r}; only 'bert' has the layers, positions and vocabulary that the "
+            "phases build"
         )
     positions = values.get("position_embedding_type", "absolute")
     if positions != "absolute":
@@ -150,7 +151,9 @@ def _read_torch(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch documents no type for a file that it refuses
         # Its own words stay out: they tell the user to switch the protection off.
-        raise UserError(f"{path} is damaged or holds more than plain tensors ({type(error).__name__}): not read") from error
+        raise UserError(
+            f"{path} is damaged or holds more than plain tensors ({type(error).__name__}): not read"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} holds something else than named tensors")
 

