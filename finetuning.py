@@ -29,6 +29,8 @@ def main():
     flags = parse_flags(FINETUNING, __doc__)
     do_train, do_eval = check_modes(flags)
     phase = Phase(flags, flags.model_load_dir)
+    if not do_train:
+        phase.check_classifier()
     task, config, kernels = phase.task, phase.config, phase.kernels
 
     train_records = phase.records("train") if do_train else None
@@ -81,6 +83,7 @@ def main():
         variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
         phase.finish(best)
     else:
+        phase.write_flags()
         phase.report("dev", evaluate_dev())
     if do_eval:
         phase.report("test", split_evaluation(test_records, flags.eval_batch_size_per_device)())

@@ -29,6 +29,8 @@ def main():
     flags = parse_flags(META_FINETUNING, __doc__)
     do_train, _ = check_modes(flags)
     phase = Phase(flags, flags.model_load_dir)
+    if not do_train:
+        phase.check_classifier()
     task, config, kernels = phase.task, phase.config, phase.kernels
     domain_layers = check_domain_layers(flags.domain_layers, config.num_hidden_layers)
     domain_loss_weight = phase.domain_loss_weight()
@@ -52,6 +54,7 @@ def main():
         return evaluate(predict_job, dev_records, flags.dev_batch_size_per_device, dev_lengths, task, phase.device)
 
     if not do_train:
+        phase.write_flags()
         phase.report("dev", evaluate_dev())
         return
 

@@ -27,16 +27,16 @@ from ofrecord_util.text import find_text
 
 def main():
     flags = parse_flags(PREPROCESS, __doc__)
-    phase = Phase(flags, flags.model_load_dir, trains=False)
-    if phase.snapshot is None:
+    if not flags.model_load_dir:
         raise UserError("--model_load_dir is needed: prototypes are means of a pretrained encoder's representations")
+    phase = Phase(flags, flags.model_load_dir, trains=False)
     task, config, log = phase.task, phase.config, phase.log
 
-    records = phase.records("train")
-    if flags.resave_ofrecord:
+    if flags.resave_ofrecord:  # before the training split: a fault in these leaves records and scores in agreement
         for split, name in (("dev", "dev"), ("test", "eval")):
             if find_text(flags.data_dir, split, required=False):
                 phase.records(split, name)
+    records = phase.records("train")
     variables = phase.variables(encoder_shapes(config))
 
     @global_function(type="predict", variables=variables)
@@ -48,6 +48,8 @@ def main():
     embeddings = predict(embed_job, records, batch_size, phase.evaluation_lengths(records, batch_size), phase.device)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
+    if not np.isfinite(scores).all():
+        raise UserError(f"{phase.snapshot.path}: its representations are not finite numbers, so there are no scores")
     statistics = score_statistics(scores, records.domain, task.domains)
 
     info = {"alpha": flags.prototype_alpha, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}

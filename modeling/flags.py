@@ -22,6 +22,14 @@ MODEL_SIZE_DEFAULTS = {
 }
 
 
+# Flags that the documents' scripts accepted everywhere and that mean nothing to these
+_IDLE = {
+    META_TEACHER: ("pred_distill", "temperature"),
+    META_TEACHER_EVAL: ("temperature", "use_sample_weights"),
+    META_DISTILL: ("model_load_dir",),
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line with exit code 2, and which names the flag that a typo may have meant."""
 
@@ -76,6 +84,13 @@ def _fraction(text):
     value = _at_least(float, 0.0)(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
+    return value
+
+
+def _above_zero(text):
+    value = _at_least(float, 0.0)(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 
@@ -178,7 +193,21 @@ def build_parser(script, description=None):
         data.add("data_portion", _fraction, 1.0, "share of the training split that is used")
 
     model = _Group(parser, "model (a snapshot's own sizes hold where a size is not given)")
-    model.add("model_load_dir", str, None, "snapshot to start from")
+    if script == META_DISTILL:
+        model.add("teacher_model", str, None, "snapshot of meta_teacher.py", required=True)
+        model.add("student_model", str, None, "snapshot of any size that the student starts from", required=True)
+        model.add("model_load_dir", str, None, "accepted, no effect: --teacher_model and --student_model name the snapshots")
+    else:
+        model.add("model_load_dir", str, None, "snapshot to start from")
+    if script in (META_TEACHER_EVAL, META_DISTILL):
+        model.add(
+            "student_num_hidden_layers",
+            _positive,
+            None,
+            "encoder layers of the student (default: 6, or the {}'s own if fewer)".format(
+                "student snapshot" if script == META_DISTILL else "teacher"
+            ),
+        )
     for name, default in MODEL_SIZE_DEFAULTS.items():
         model.add(name, _positive, None, f"as its name says; without a snapshot {default}")
     model.add(
@@ -191,6 +220,9 @@ def build_parser(script, description=None):
     if script == PREPROCESS:
         scores = _Group(parser, "prototypical scores")
         scores.add("prototype_alpha", _fraction, 0.5, "share of the sample's own domain in its score")
+
+    if script in (META_TEACHER_EVAL, META_DISTILL):
+        _distillation(parser, script)
 
     optimisation = _Group(parser, "optimisation")
     optimisation.add("do_train", bool, None, "unset: the step's normal work; false with --do_eval: only evaluate")
@@ -228,12 +260,16 @@ def build_parser(script, description=None):
         optimisation.add(
             "domain_loss_weight", _rate, 0.1 if script == META_FINETUNING else 0.2, "lambda (meta_distill: gamma)"
         )
+    if script in (META_FINETUNING, META_TEACHER):
         optimisation.add(
             "domain_layers",
             _int_list,
             None,
             "encoder layers of the domain loss, from 0 (default: at a third, two thirds and the end)",
         )
+    if script == META_TEACHER:
+        optimisation.add("pred_distill", bool, False, "accepted, no effect here: meta_distill.py distils")
+        optimisation.add("temperature", _above_zero, 1.0, "accepted, no effect here: meta_distill.py distils")
 
     output = _Group(parser, "output and machine")
     output.add("device", str, "auto", "auto, cuda or cpu", choices=("auto", "cuda", "cpu"))
@@ -257,6 +293,44 @@ def build_parser(script, description=None):
     return parser
 
 
+def _distillation(parser, script):
+    """The flags of what the student learns from; meta_teacher_eval.py writes what the same flags of meta_distill.py need."""
+    writes = script == META_TEACHER_EVAL
+    group = _Group(parser, "distillation" + (" (a weight of 0: meta_distill.py will not need it, not written)" if writes else ""))
+    group.add("teacher_output_dir", str, None, "folder of the teacher's outputs (default: DATA_DIR/ofrecord/teacher)")
+    if writes:
+        group.add(
+            "teacher_layers",
+            _int_list,
+            None,
+            "encoder layers to write, from 0 (default: those that a student of --student_num_hidden_layers learns from)",
+        )
+    else:
+        group.add(
+            "teacher_outputs",
+            str,
+            "disk",
+            "disk: the files of meta_teacher_eval.py; online: the frozen teacher in the same graph",
+            choices=("disk", "online"),
+        )
+    group.add("hidden_loss_weight", _rate, 1.0, "weight of the hidden states' mean squared error")
+    group.add("attention_loss_weight", _rate, 1.0, "weight of the attention scores' mean squared error")
+    if not writes:
+        group.add("prediction_loss_weight", _rate, 1.0, "weight of the soft cross-entropy with the teacher's logits")
+        group.add("label_loss_weight", _rate, 1.0, "weight of the cross-entropy with the true labels")
+    group.add(
+        "pred_distill",
+        bool,
+        False,
+        "the soft cross-entropy alone (sample weights stay): no hidden, attention, label and transferable-knowledge term",
+    )
+    group.add("temperature", _above_zero, 1.0, "accepted, no effect here" if writes else "T of the soft cross-entropy")
+    if writes:
+        group.add("use_domain_loss", bool, True, "false: the domain representation is not written")
+        group.add("domain_loss_weight", _rate, 0.2, "gamma of meta_distill.py")
+        group.add("use_sample_weights", bool, True, "accepted, no effect here")
+
+
 def parse_flags(script, description=None, argv=None):
     """Parses a script's command line.
 
@@ -277,7 +351,8 @@ def warn_without_effect(flags, log):
     """Says in one line each which given flags have no effect."""
     if flags.use_xla:
         log("--use_xla has no effect: OneFlow has no XLA engine any more")
-    for name in ("max_predictions_per_seq", "model", "data_url"):
+    idle = ("max_predictions_per_seq", "model", "data_url")
+    for name in (*idle, *_IDLE.get(flags.script, ())):
         if name in flags.given:
             log(f"--{name} has no effect here")
     if flags.script in (PREPROCESS, META_TEACHER_EVAL) and "num_epochs" in flags.given:

@@ -21,6 +21,11 @@ from modeling.runtime import flow
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 
 
+# Graphs live as long as the process: OneFlow breaks where train graphs that share their state are freed and others are
+# built after them ("must be a variable created in nn.Graph", or a crash)
+_ALIVE = []
+
+
 class GlobalFunction:
     """A static graph built from a function at its first call.
 
@@ -30,9 +35,11 @@ class GlobalFunction:
         variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
         optimizer, schedule: for "train", an OneFlow optimizer and its learning-rate schedule (or None).
         mixed_precision: float16 where it is safe, with a loss scaler; CUDA only.
+        frozen: modules whose parameters the graph reads and no optimizer holds (a teacher); the function gets their views
+            behind that of `variables`.
     """
 
-    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False):
+    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, frozen=()):
         if type not in ("train", "predict"):
             raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
         if (type == "train") != (optimizer is not None):
@@ -41,7 +48,8 @@ class GlobalFunction:
         self._names = None
 
         def build(graph, *tensors):
-            outputs = function(graph.variables, **dict(zip(self._names, tensors)))
+            views = [getattr(graph, f"frozen_{position}") for position in range(len(frozen))]
+            outputs = function(graph.variables, *views, **dict(zip(self._names, tensors)))
             if type == "train":
                 (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
             return outputs
@@ -49,6 +57,8 @@ class GlobalFunction:
         def init(graph):
             flow.nn.Graph.__init__(graph)
             graph.variables = variables
+            for position, module in enumerate(frozen):
+                setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
             if mixed_precision:
@@ -62,6 +72,7 @@ class GlobalFunction:
 
         # one class a function: OneFlow names plan and graph after the class
         self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
+        _ALIVE.append(self)
         self._graphs, self._variables, self._trains = {}, variables, type == "train"
 
     def __call__(self, **tensors):
@@ -84,10 +95,10 @@ class GlobalFunction:
         return graph
 
 
-def global_function(type="predict", variables=None, optimizer=None, schedule=None, mixed_precision=False):
+def global_function(type="predict", variables=None, optimizer=None, schedule=None, mixed_precision=False, frozen=()):
     """Decorator form of `GlobalFunction`."""
 
     def decorate(function):
-        return GlobalFunction(function, type, variables, optimizer, schedule, mixed_precision)
+        return GlobalFunction(function, type, variables, optimizer, schedule, mixed_precision, frozen)
 
     return decorate

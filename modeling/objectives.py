@@ -1,6 +1,21 @@
 """The objectives of the phases, built of losses and heads: what a train function minimises and what it reports."""
 
+from typing import NamedTuple
+
 from modeling.bert import build_bert
+from modeling.distillation import (
+    ATTENTION,
+    HIDDEN,
+    LOGITS,
+    REPRESENTATION,
+    LossWeights,
+    attention_loss,
+    expertise_weights,
+    hidden_loss,
+    knowledge_loss,
+    soft_cross_entropy,
+    sum_terms,
+)
 from modeling.heads import classification_logits, domain_logits, domain_representation
 from modeling.losses import accuracy, corrupted_domain_loss, cross_entropy, masked_batch_mean
 from modeling.prototypes import corrupted_domains
@@ -74,6 +89,78 @@ def meta_objective(
     domain_hits = domain_hits * (1.0 / len(by_layer))
     loss = classification_loss + domain_loss * domain_loss_weight
     return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
+
+
+class Distillation(NamedTuple):
+    """The settings of `distillation_objective`."""
+
+    weights: LossWeights
+    temperature: float
+    mapping: tuple  # the teacher layer of each student layer, from 0
+    use_sample_weights: bool
+
+
+def distillation_metrics(plan):
+    """Names of what `distillation_objective` reports: the loss, each term that is built, before its factor, and the
+    batch's accuracy and mean sample weight."""
+    terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.weights) if weight)
+    return ("loss", *terms, "accuracy") + (("sample_weight",) if plan.use_sample_weights else ())
+
+
+def distillation_objective(
+    variables,
+    config,
+    kernels,
+    dropout,
+    plan,
+    knowledge,
+    input_ids,
+    input_mask,
+    segment_ids,
+    domain,
+    label,
+    weights,
+    valid,
+):
+    """Meta-KD's objective of the student (section 4):
+
+        mean_i w_i [a MSE(P h^S, h^T) + b MSE(A^S, A^T) + c T^2 softCE(z^S/T, z^T/T)] + d CE(y, z^S) + gamma MSE(P r^S, r^T)
+
+    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma of `plan.weights`, a term of factor 0 left out.
+
+    Args:
+        config: the student's `BertConfig`.
+        plan: `Distillation`.
+        knowledge: dict of name -> tensor, as `teacher_knowledge` returns it.
+        weights: prototypical scores t, float32 [B].
+        valid: float32 [B], 0 for rows that fill the last batch up.
+    Returns:
+        (loss, metrics) in the order of `distillation_metrics(plan)`.
+    """
+    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
+    logits = classification_logits(variables, kernels, bert.pooled, dropout)
+    sample_weights = expertise_weights(weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
+
+    def weighted(values):
+        return masked_batch_mean(values if sample_weights is None else values * sample_weights, valid)
+
+    terms = {}
+    if plan.weights.hidden:
+        states = [knowledge[HIDDEN.format(layer)] for layer in plan.mapping]
+        terms["hidden"] = weighted(hidden_loss(variables, bert.hidden_states[1:], states, input_mask, kernels.device))
+    if plan.weights.attention:
+        scores = [knowledge[ATTENTION.format(layer)] for layer in plan.mapping]
+        terms["attention"] = weighted(attention_loss(bert.attention_scores, scores, input_mask))
+    if plan.weights.prediction:
+        terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
+    if plan.weights.label:
+        terms["label"] = masked_batch_mean(cross_entropy(logits, label), valid)
+    if plan.weights.knowledge:
+        representation = domain_representation(variables, bert.hidden_states[-1], input_mask, domain)
+        terms["knowledge"] = masked_batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), valid)
+    loss = sum_terms([term * getattr(plan.weights, name) for name, term in terms.items()])
+    more = [] if sample_weights is None else [masked_batch_mean(sample_weights, valid)]
+    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, valid), *more)
 
 
 def with_corrupted_domains(batches, num_domains, seed, start_step=0):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import shutil
@@ -18,11 +19,13 @@ from modeling.runtime import flow, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
 from modeling.vocabulary import ActiveVocabulary
-from ofrecord_util.batches import choose_lengths, evaluation_needs, padded_length, training_needs
+from ofrecord_util.batches import choose_lengths, evaluation_needs, padded_length, train_order, training_needs
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.scores import load_scores
 from ofrecord_util.tasks import Task, resolve_task
+from ofrecord_util.text import find_text
 from ofrecord_util.tokenization import Tokenizer
+from ofrecord_util.writer import part_paths
 
 # Rough costs that decide how many batch lengths pay: floating-point operations of a token for each dense weight,
 # seconds that a graph takes to compile for each encoder layer, and what two CPU cores compute in a second.
@@ -93,7 +96,13 @@ class Phase:
         if flags.use_fp16 and self.device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
         self.kernels = select_kernels(self.device)
+        if not os.path.isdir(flags.data_dir):
+            raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
+        if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
+            raise UserError(
+                f"--task_name {flags.task_name}: becomes part of a folder's name, so it holds no / and begins with no dot"
+            )
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.config = resolve_config(flags, self.snapshot)
         if flags.seq_length > self.config.max_position_embeddings:
@@ -121,7 +130,7 @@ class Phase:
             self.log = Log(os.path.join(self.folder, LOG_FILE))
             self.metrics = Metrics(self.folder)
         else:
-            self.log = Log(_step_log(flags))
+            self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
 
@@ -144,7 +153,7 @@ class Phase:
                 like the split.
         """
         flags, name = self.flags, name or split
-        return prepare_split(
+        records = prepare_split(
             flags.data_dir,
             split,
             self.task,
@@ -157,6 +166,29 @@ class Phase:
             log=self.log,
             use_scores=flags.script != "preprocess",
         )
+        return self._portion(records) if split == "train" else records
+
+    def _portion(self, records):
+        """The share of the training split that --data_portion asks for: the first samples of the seed's permutation, in
+        the split's order, with their scores."""
+        portion = getattr(self.flags, "data_portion", 1.0)
+        if portion == 1:
+            return records
+        count = math.ceil(portion * len(records))
+        if count == 0:
+            raise UserError("--data_portion 0 leaves no training samples")
+        self.log(f"train: --data_portion {portion}: {count} of {len(records)} samples are used")
+        return records.select(np.sort(train_order(len(records), 0, self.flags.seed)[:count]))
+
+    def test_records(self):
+        """`Records` of the test split in Meta-KD, where it is optional; None where there is neither text nor records."""
+        flags = self.flags
+        first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
+        has_text = find_text(flags.data_dir, "test", required=False) is not None
+        if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
+            self.log("no test split: test.csv is not there")
+            return None
+        return self.records("test")
 
     def weighted_records(self):
         """The training records with the weights that --use_sample_weights asks for: prototypical scores, or 1.
@@ -210,19 +242,55 @@ class Phase:
             the `Variables`, followed by the records with their ids mapped to the rows in use; without records the
             `Variables` alone.
         """
-        restart = []
-        if self.snapshot is not None:
-            stored = self.snapshot.task()
-            stored = Task.from_dict(stored) if stored is not None else None
+        vocabulary = ActiveVocabulary(records) if records else None
+        variables = self.load_variables(shapes, self.snapshot, vocabulary)
+        return (variables, *map(vocabulary.remap, records)) if records else variables
+
+    def load_variables(self, shapes, snapshot, vocabulary=None, trainable=True, given=None):
+        """`Variables` from a snapshot, heads for other labels or domains started anew.
+
+        Args:
+            shapes: dict of documented name -> shape.
+            snapshot: a `Snapshot`, or None for initial values.
+            vocabulary: `ActiveVocabulary` whose word embeddings they hold, or None for all.
+            trainable: False for a frozen model.
+            given: dict of name -> array, values that do not come from the snapshot.
+        """
+        restart, given = [], given or {}
+        if snapshot is not None:
+            stored = self.stored_task(snapshot)
             if stored is None or stored.labels != self.task.labels:
                 restart += CLASSIFIER
             if stored is None or stored.domains != self.task.domains:
                 restart += DOMAIN_HEAD
-        values = load_values(shapes, self.snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
-        vocabulary = ActiveVocabulary(records) if records else None
-        variables = Variables(values, self.device, vocabulary and vocabulary.ids)
+        wanted = {name: shape for name, shape in shapes.items() if name not in given}
+        values = load_values(wanted, snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
+        variables = Variables({**values, **given}, self.device, vocabulary and vocabulary.ids, trainable)
         self.log(f"{variables.count() / 1e6:.1f} million parameters")
-        return (variables, *map(vocabulary.remap, records)) if records else variables
+        return variables
+
+    def stored_task(self, snapshot):
+        """The `Task` that a snapshot was trained for, or None."""
+        values = snapshot.task()
+        try:
+            return None if values is None else Task.from_dict(values)
+        except UserError as error:
+            raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error
+
+    def check_classifier(self):
+        """Before an evaluation without training: raises a UserError where no snapshot brings a classifier for the
+        task's labels."""
+        if self.snapshot is None:
+            raise UserError("--do_train false: --model_load_dir is needed, there is nothing else to evaluate")
+        stored = self.stored_task(self.snapshot)
+        if stored is None or stored.labels != self.task.labels or not set(CLASSIFIER) <= set(self.snapshot.sizes):
+            raise UserError(
+                "--do_train false: {} has {}, so there is no classifier to evaluate for the labels {}".format(
+                    self.snapshot.path,
+                    "been trained for the labels " + ",".join(stored.labels) if stored else f"no {TASK_FILE}",
+                    ",".join(self.task.labels),
+                )
+            )
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
         """Writes the variables as `FOLDER/name` with sizes, vocabulary and task beside them; returns the path."""
@@ -310,9 +378,9 @@ class Phase:
 def _step_log(flags):
     try:
         os.makedirs(flags.log_dir, exist_ok=True)
+        return Log(os.path.join(flags.log_dir, flags.script + ".log"))
     except OSError as error:
-        raise UserError(f"--log_dir {flags.log_dir}: cannot be made ({error.strerror})") from error
-    return os.path.join(flags.log_dir, flags.script + ".log")
+        raise UserError(f"--log_dir {flags.log_dir}: cannot be written ({error.strerror})") from error
 
 
 class BestSnapshot:

@@ -8,6 +8,7 @@ GPU or not: they are loaded from their wheels. No user sets an environment varia
 """
 
 import atexit
+import contextlib
 import ctypes
 import glob
 import os
@@ -19,6 +20,7 @@ from modeling.errors import UserError
 
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
+_SCHEDULER_NICENESS = 15
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
@@ -38,6 +40,7 @@ def _preload_libraries():
     site_folders = [p for p in sys.path if p.endswith("-packages")]
     for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(p, "..", "..") for p in site_folders]:
         for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
+            os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
             # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime
             # by path first
             for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
@@ -65,7 +68,7 @@ def cpu_threads():
 
 
 def _card():
-    """(compute capability (major, minor), name) of the first NVIDIA card by the driver's own word, or None where there is no driver or card."""
+    """(compute capability (major, minor), name) of the first NVIDIA card by the driver's own word, None without a driver or card."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -113,8 +116,21 @@ def _import_oneflow():
     return oneflow
 
 
+def _calm_engine_threads(before):
+    """Lowers the priority of the threads that the import started, OneFlow's scheduler among them.
+
+    While a graph runs, the scheduler polls without a pause; at equal priority it takes a core's share from the threads that compute
+    (half of each core where two runs share two cores).
+    """
+    for thread in set(os.listdir("/proc/self/task")) - before:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, int(thread), _SCHEDULER_NICENESS)
+
+
 _preload_libraries()
+_threads_before = set(os.listdir("/proc/self/task"))
 flow = _import_oneflow()
+_calm_engine_threads(_threads_before)
 
 
 def oneflow_version():

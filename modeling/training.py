@@ -1,9 +1,11 @@
 """The one training loop: batches through a train function, evaluation at a period and at the end, metrics, snapshots."""
 
+import math
 import time
 
 from tqdm import tqdm
 
+from modeling.errors import UserError
 from modeling.evaluation import to_tensors
 from modeling.metrics import draw_curves, mean_rows
 
@@ -35,6 +37,11 @@ def train(phase, job, batches, metric_names, schedule, num_samples, evaluate, ev
         nonlocal since
         started = time.perf_counter()
         evaluation = evaluate()
+        if not math.isfinite(evaluation.cross_entropy):
+            raise UserError(
+                f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower "
+                "--learning_rate, or check the snapshot of --model_load_dir"
+            )
         improved = best.offer(evaluation, decay(step))
         metrics.add(
             "dev", step=step, seconds=round(time.perf_counter() - started, 3), best=improved, **evaluation.to_dict()

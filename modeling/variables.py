@@ -16,6 +16,7 @@ DOMAIN_HEAD = (
     "corrupted_domain_classification-domain_weights",
     "corrupted_domain_classification-domain_bias",
 )
+TRAINING_ONLY_PREFIX = "distillation-"  # variables that serve a loss and are no part of the model: no snapshot holds them
 
 
 def encoder_shapes(config):
@@ -60,6 +61,11 @@ def domain_head_shapes(config, num_domains):
     return {DOMAIN_HEAD[0]: wide, DOMAIN_HEAD[1]: wide, DOMAIN_HEAD[2]: (num_domains,)}
 
 
+def representation_shapes(config, num_domains, wanted=True):
+    """dict of name -> shape of what the domain representation needs of the domain head: E_dom; empty where not wanted."""
+    return {DOMAIN_HEAD[0]: (num_domains, config.hidden_size)} if wanted else {}
+
+
 def initial_value(name, shape, seed, initializer_range=0.02):
     """How a variable starts when no snapshot gives it: BERT's truncated normal, ones for gamma, zeros for beta and
     biases.
@@ -87,16 +93,20 @@ class Variables(flow.nn.Module):
         values: dict of documented name -> float32 array.
         device: "cpu" or "cuda".
         active_ids: rows of the word embeddings that the graphs hold (see modeling/vocabulary.py); None for all.
+        trainable: False for a frozen model (a teacher), whose variables get no gradient.
+    Attributes:
+        names: of the model's variables, those that a snapshot holds.
     """
 
-    def __init__(self, values, device="cpu", active_ids=None):
+    def __init__(self, values, device="cpu", active_ids=None, trainable=True):
         super().__init__()
-        self.names = tuple(values)
+        self.names = tuple(name for name in values if not name.startswith(TRAINING_ONLY_PREFIX))
         self._active_ids = active_ids
         self._all_words = values[WORD_EMBEDDINGS] if active_ids is not None else None
         for name, value in values.items():
             value = np.ascontiguousarray(self._rows_in_use(name, value), np.float32)
-            self.register_parameter(name, flow.nn.Parameter(flow.tensor(value, device=device)))
+            tensor = flow.tensor(value, device=device)
+            self.register_parameter(name, flow.nn.Parameter(tensor, requires_grad=trainable))
 
     def _rows_in_use(self, name, value):
         return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
@@ -132,7 +142,7 @@ class Variables(flow.nn.Module):
                 variable.copy_(flow.tensor(value, device=variable.device))
 
     def count(self):
-        """Number of parameters."""
+        """Number of the model's parameters."""
         rows_elsewhere = 0 if self._active_ids is None else self._all_words.size - self.get(WORD_EMBEDDINGS).numel()
         return rows_elsewhere + sum(self.get(name).numel() for name in self.names)
 

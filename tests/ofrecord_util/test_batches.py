@@ -1,5 +1,6 @@
-"""Exact epochs, full batches of one shape, evaluation of every sample once."""
+"""Exact epochs, full batches of a few shapes, evaluation of every sample once, and which shapes pay."""
 
+import itertools
 import types
 
 import numpy as np
@@ -7,19 +8,28 @@ import ofrecord_samples as samples
 import pytest
 
 from ofrecord_util.batches import (
+    choose_lengths,
     count_steps,
+    evaluation_needs,
     iterate_evaluation,
     iterate_training,
     padded_length,
-    real_length,
+    real_lengths,
     train_order,
+    training_needs,
 )
 from ofrecord_util.schema import FEATURE_NAMES, FEATURES
 
 
 class Sized(types.SimpleNamespace):
+    """What the iterators use of `Records`."""
+
     def __len__(self):
         return len(self.input_ids)
+
+    def select(self, index):
+        chosen = {feature.name: getattr(self, feature.name)[index] for feature in FEATURES}
+        return Sized(seq_length=self.seq_length, **chosen)
 
 
 def records(count, length=7):
@@ -29,7 +39,7 @@ def records(count, length=7):
 @pytest.mark.parametrize("n, epochs, batch", [(5, 3, 4), (5, 3, 5), (1, 1, 1), (3, 4, 7), (6, 2, 3), (96, 4, 4), (4, 0, 2)])
 def test_every_sample_once_an_epoch(n, epochs, batch):
     data = records(n)
-    batches = list(iterate_training(data, batch, 7, epochs, seed=42))
+    batches = list(iterate_training(data, batch, (7,), epochs, seed=42))
     assert len(batches) == count_steps(n, epochs, batch) == -(-n * epochs // batch)
     valid = np.concatenate([b["valid"] for b in batches]) if batches else np.zeros(0)
     assert valid.tolist() == [1] * (n * epochs) + [0] * (len(batches) * batch - n * epochs)
@@ -42,7 +52,7 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
 
 def test_batches_hold_the_samples():
     data = records(5)
-    for batch in list(iterate_training(data, 3, 7, 2, 1)) + list(iterate_evaluation(data, 3, 7)):
+    for batch in list(iterate_training(data, 3, (7,), 2, 1)) + list(iterate_evaluation(data, 3, (7,))):
         assert set(batch) == set(FEATURE_NAMES) | {"valid"}
         assert batch["valid"].shape == (3,) and batch["valid"].dtype == np.float32
         for feature in FEATURES:
@@ -55,9 +65,9 @@ def test_batches_hold_the_samples():
 @pytest.mark.parametrize("start", range(9))
 def test_a_run_goes_on_at_any_step(start):
     data = records(5)
-    whole = list(iterate_training(data, 2, 7, 3, 7))
+    whole = list(iterate_training(data, 2, (7,), 3, 7))
     assert len(whole) == 8
-    rest = list(iterate_training(data, 2, 7, 3, 7, start_step=start))
+    rest = list(iterate_training(data, 2, (7,), 3, 7, start_step=start))
     assert len(rest) == 8 - start
     for one, other in zip(whole[start:], rest):
         assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -87,7 +97,7 @@ def test_order_is_fair():
 @pytest.mark.parametrize("n, batch", [(1, 1), (1, 4), (5, 2), (6, 3), (5, 8), (5, 17)])
 def test_evaluation_counts_every_sample_once(n, batch):
     data = records(n)
-    batches = list(iterate_evaluation(data, batch, 7))
+    batches = list(iterate_evaluation(data, batch, (7,)))
     assert len(batches) == -(-n // batch)
     idxs = np.concatenate([b["idxs"] for b in batches])
     valid = np.concatenate([b["valid"] for b in batches])
@@ -102,23 +112,115 @@ def test_padded_length(real, length, expected):
     data.input_mask[:] = 0
     data.input_mask[:, 0] = 1
     data.input_mask[1, real - 1] = 1
-    assert real_length(data) == real
+    assert real_lengths(data).tolist() == [1, real, 1]
     assert padded_length(data) == padded_length(data, False) == expected
     assert padded_length(data, True) == length
 
 
-def test_shorter_batches():
-    data = records(3, 16)
-    data.input_mask[:, 5:] = 0
-    data.input_ids[:, 5:] = 0
-    length = padded_length(data, False)
-    batch = next(iterate_training(data, 2, length, 1, 0))
-    assert batch["input_ids"].shape == (2, 8)
-    for wrong in (4, 17, 0):
+def lengthy(*real, length=48):
+    """Records of the given real lengths."""
+    data = records(len(real), length)
+    data.input_mask[:] = np.arange(length) < np.array(real)[:, None]
+    data.input_ids *= data.input_mask
+    return data
+
+
+def test_real_lengths():
+    data = lengthy(1, 48, 7, 8, 9)
+    assert real_lengths(data).tolist() == [1, 48, 7, 8, 9] and real_lengths(data).dtype == np.int64
+    data.input_mask[2, 3] = 0  # a hole does not end a text
+    data.input_mask[3] = 0  # a record without tokens still takes one
+    assert real_lengths(data).tolist() == [1, 48, 7, 1, 9]
+    assert real_lengths(data.select(np.array([4, 1]))).tolist() == [9, 48]
+
+
+REAL = (3, 40, 8, 9, 16, 17, 25, 5, 4, 31, 6)
+
+
+@pytest.mark.parametrize("lengths", [(40,), (48,), (8, 40), (16, 24, 48), (9, 31, 41)])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 13])
+def test_batches_have_the_shortest_length_that_holds_them(lengths, batch_size):
+    data = lengthy(*REAL)
+    seen = set()
+    for batch in [*iterate_training(data, batch_size, lengths, 3, 5), *iterate_evaluation(data, batch_size, lengths)]:
+        needed = max(REAL[row] for row in batch["idxs"])
+        length = min(length for length in lengths if length >= needed)
+        seen.add(length)
+        for name in ("input_ids", "input_mask", "segment_ids"):
+            assert batch[name].shape == (batch_size, length)
+            assert np.array_equal(batch[name], getattr(data, name)[batch["idxs"], :length])
+        assert batch["input_mask"].sum() == sum(REAL[row] for row in batch["idxs"])  # no real token is cut off
+    assert seen == set(lengths) if batch_size == 1 else seen <= set(lengths)
+
+
+def test_lengths_that_do_not_hold_the_records():
+    data = lengthy(3, 5, 8, length=16)
+    assert next(iterate_training(data, 2, (8,), 1, 0))["input_ids"].shape == (2, 8)
+    assert next(iterate_evaluation(data, 2, (4, 8)))["input_ids"].shape == (2, 8)
+    for wrong in ((4,), (7,), (17,), (8, 17), (0,), (0, 8)):
         with pytest.raises(ValueError):
             next(iterate_training(data, 2, wrong, 1, 0))
         with pytest.raises(ValueError):
             next(iterate_evaluation(data, 2, wrong))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 11, 12, 30])
+def test_training_needs_are_those_of_the_batches(batch_size, epochs):
+    data = lengthy(*REAL)
+    batches = list(iterate_training(data, batch_size, (48,), epochs, seed=9))
+    needed = training_needs(data, batch_size, epochs, 9)
+    assert needed.shape == (count_steps(len(REAL), epochs, batch_size),) == (len(batches),)
+    assert needed.tolist() == [max(REAL[row] for row in batch["idxs"]) for batch in batches]
+    if 1 < batch_size < 11:
+        assert needed.tolist() != training_needs(data, batch_size, epochs, 10).tolist()  # the seed's own order
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 11, 12, 30])
+def test_evaluation_needs_are_those_of_the_batches(batch_size):
+    data = lengthy(*REAL)
+    order = np.argsort(real_lengths(data), kind="stable")
+    batches = list(iterate_evaluation(data.select(order), batch_size, (48,)))
+    needed = evaluation_needs(data, batch_size)
+    assert needed.tolist() == [max(REAL[row] for row in batch["idxs"]) for batch in batches]
+    assert sorted(needed) == needed.tolist() and needed[-1] == max(REAL)
+
+
+def run_cost(lengths, needed, token_seconds, graph_seconds):
+    """Seconds of a run, batch by batch."""
+    tokens = sum(min(length for length in lengths if length >= need) for need in needed)
+    return tokens * token_seconds + len(lengths) * graph_seconds
+
+
+@pytest.mark.parametrize("graph_seconds", [0.0, 0.5, 3.0, 1e3])
+@pytest.mark.parametrize("longest", [5, 8, 24, 61, 64, 127])
+def test_chosen_lengths_cost_least(longest, graph_seconds):
+    draw = np.random.RandomState(longest)
+    for batches in (1, 2, 7, 60):
+        needed = np.minimum(longest, 1 + draw.geometric(0.08, batches))
+        chosen = choose_lengths(needed, longest, 0.01, graph_seconds)
+        assert isinstance(chosen, tuple) and len(chosen) <= 3
+        assert list(chosen) == sorted(set(chosen)) and chosen[-1] == longest
+        assert all(length % 8 == 0 for length in chosen[:-1])
+        least = min(
+            run_cost((*some, longest), needed, 0.01, graph_seconds)
+            for count in range(3)
+            for some in itertools.combinations(range(8, longest, 8), count)
+        )
+        assert run_cost(chosen, needed, 0.01, graph_seconds) == pytest.approx(least, abs=1e-9)
+
+
+def test_chosen_lengths_by_hand():
+    needed = [5] * 50 + [13] * 20 + [30] * 3  # 73 batches
+    # all at 32: 2336 tokens; 8 and 32: 400 + 736; 16 and 32: 1120 + 96; 8, 16 and 32: 400 + 320 + 96 = 816
+    assert choose_lengths(needed, 32, 1.0, 0.0) == (8, 16, 32)
+    assert choose_lengths(needed, 32, 1.0, 319.0) == (8, 16, 32)
+    assert choose_lengths(needed, 32, 1.0, 321.0) == (8, 32)
+    assert choose_lengths(needed, 32, 1.0, 1199.0) == (8, 32)
+    assert choose_lengths(needed, 32, 1.0, 1201.0) == (32,)
+    assert choose_lengths(needed, 32, 0.0, 1.0) == (32,)
+    assert choose_lengths([3], 7, 1.0, 0.0) == (7,)
+    assert choose_lengths(needed, 32, 1.0, 0.0) == choose_lengths(needed[::-1], 32, 1.0, 0.0)
 
 
 def test_no_samples_or_no_batch():

@@ -1,0 +1,188 @@
+"""Step 3b of Meta-KD: distils the meta-teacher into a student of fewer layers.
+
+    python3 meta_distill.py --task_name senti --student_model uncased_L-12_H-768_A-12_oneflow \\
+        --teacher_model output/model_save-…/snapshot_best_mft_model_senti_dev_… --data_dir data/SENTI/ --num_epochs 63 \\
+        --seed 42 --seq_length=128 --train_example_num 6480 --eval_example_num 720 --batch_size_per_device 24 \\
+        --eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 \\
+        --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord --do_train --do_eval
+
+Minimises mean_i w_i [MSE of hidden states + MSE of attention scores + T^2 soft cross-entropy] + cross-entropy with the
+labels + gamma MSE of domain representations, w_i the domain-expertise weight of sample i. The teacher's side comes from
+the files of meta_teacher_eval.py, or from the frozen teacher in the same graph (--teacher_outputs online). Teacher and
+student are measured on dev and, where there is one, on test. Writes
+MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
+"""
+
+import dataclasses
+
+from modeling.distillation import (
+    Knowledge,
+    LayerSelection,
+    check_teacher,
+    describe_mapping,
+    layer_mapping,
+    loss_weights,
+    projection_shapes,
+    student_depth,
+    teacher_folder,
+    teacher_knowledge,
+)
+from modeling.errors import run
+from modeling.evaluation import evaluate
+from modeling.flags import META_DISTILL, check_modes, parse_flags
+from modeling.global_function import global_function
+from modeling.kernels import DropoutPlan
+from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
+from modeling.optimizer import create_optimizer, plan_schedule
+from modeling.phase import BestSnapshot, Phase
+from modeling.snapshot import Snapshot
+from modeling.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
+from modeling.training import train
+from modeling.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
+from modeling.vocabulary import ActiveVocabulary
+from ofrecord_util.batches import iterate_training
+
+
+def main():
+    flags = parse_flags(META_DISTILL, __doc__)
+    do_train, do_eval = check_modes(flags)
+    weights = loss_weights(flags)
+    teacher_path = teacher_folder(flags.teacher_model, "--teacher_model")
+    phase = Phase(flags, flags.student_model)
+    if not do_train:
+        phase.check_classifier()
+    task, kernels, log = phase.task, phase.kernels, phase.log
+
+    # The teacher, and the student as some of the layers of its snapshot
+    teacher_snapshot = Snapshot(teacher_path)
+    teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
+    check_teacher(phase, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=weights.knowledge > 0)
+    own, depth = phase.config.num_hidden_layers, flags.student_num_hidden_layers
+    depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
+    start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
+    config = phase.config = dataclasses.replace(phase.config, num_hidden_layers=depth)
+    log(describe_mapping(start, own, "student snapshot") + " to start from")
+    log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
+    average_heads = config.num_attention_heads != teacher_config.num_attention_heads
+    if weights.attention and average_heads:
+        log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
+
+    # The training samples carry their prototypical scores; dev and test are the teacher's and the student's
+    train_records = phase.weighted_records() if do_train else None
+    dev_records = phase.records("dev", name="eval")
+    test_records = phase.test_records() if do_eval else None
+    needs = Knowledge(tuple(sorted(set(mapping))), *(w > 0 for w in (weights.hidden, weights.attention, weights.knowledge)))
+    online, outputs = flags.teacher_outputs == "online", None
+    if do_train and not online:
+        outputs = TeacherOutputs(output_folder(flags))
+        identity = sample_identity(train_records, task, phase.tokenizer)
+        outputs.check(teacher_path, teacher_digest, train_records, identity, needs)
+
+    vocabulary = ActiveVocabulary((train_records, dev_records, test_records))
+    train_records, dev_records, test_records = map(vocabulary.remap, (train_records, dev_records, test_records))
+    teacher_shapes = {
+        **encoder_shapes(teacher_config),
+        **classifier_shapes(teacher_config, task.num_labels),
+        **representation_shapes(teacher_config, task.num_domains, needs.representation),
+    }
+    teacher = phase.load_variables(teacher_shapes, teacher_snapshot, vocabulary, trainable=False)
+    same_width = config.hidden_size == teacher_config.hidden_size
+    shapes = {
+        **encoder_shapes(config),
+        **classifier_shapes(config, task.num_labels),
+        **representation_shapes(config, task.num_domains),
+        **projection_shapes(weights, depth, config.hidden_size, teacher_config.hidden_size),
+    }
+    given = {}
+    if do_train and needs.representation and same_width:
+        given = {DOMAIN_HEAD[0]: teacher_snapshot.read(DOMAIN_HEAD[0], shapes[DOMAIN_HEAD[0]])}
+        log(f"{DOMAIN_HEAD[0]} starts from the teacher's")
+    student = phase.load_variables(shapes, LayerSelection(phase.snapshot, start), vocabulary, given=given)
+
+    @global_function(type="predict", variables=teacher)
+    def teacher_job(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, teacher_config, kernels, input_ids, input_mask, segment_ids)
+
+    @global_function(type="predict", variables=student)
+    def student_job(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+
+    batch_size = flags.eval_batch_size_per_device
+    splits = {"dev": dev_records, "test": test_records}
+    padded = {split: phase.evaluation_lengths(r, batch_size) for split, r in splits.items() if r is not None}
+
+    def measure(job, split):
+        return evaluate(job, splits[split], batch_size, padded[split], task, phase.device)
+
+    reference = {split: measure(teacher_job, split) for split in padded}
+    for split, evaluation in reference.items():
+        phase.report("teacher_" + split, evaluation)
+
+    if do_train:
+        schedule = plan_schedule(flags, len(train_records))
+        optimizer, rates = create_optimizer(student, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
+        dropout = DropoutPlan(config, flags.seed, phase.device)
+        plan = Distillation(weights, flags.temperature, mapping, flags.use_sample_weights)
+        training = dict(
+            type="train", variables=student, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
+        )
+        inputs = ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights", "valid")
+
+        @global_function(**training)
+        def train_job_disk(variables, **batch):
+            sample = {name: batch.pop(name) for name in inputs}  # what is left is the teacher's
+            return distillation_objective(variables, config, kernels, dropout, plan, batch, **sample)
+
+        @global_function(**training, frozen=(teacher,))
+        def train_job_online(variables, teacher, **batch):
+            text = (batch[name] for name in ("input_ids", "input_mask", "segment_ids", "domain"))
+            knowledge = teacher_knowledge(teacher, teacher_config, kernels, needs, *text)
+            return distillation_objective(variables, config, kernels, dropout, plan, knowledge, **batch)
+
+        lengths = phase.training_lengths(train_records)
+        batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
+        if not online:
+            batches = with_teacher_outputs(batches, outputs, needs, average_heads)
+        phase.start(
+            student,
+            schedule,
+            lengths=lengths,
+            start_layers=start,
+            teacher_layers=mapping,
+            teacher_digest=teacher_digest,
+            teacher_config=dataclasses.asdict(teacher_config),
+        )
+        best = BestSnapshot(phase, "distill", student)
+        train(
+            phase,
+            train_job_online if online else train_job_disk,
+            batches,
+            distillation_metrics(plan),
+            schedule,
+            len(train_records),
+            lambda: measure(student_job, "dev"),
+            flags.eval_every_step_num,
+            best,
+        )
+        student.load(Snapshot(best.path))  # what is reported counts for the best snapshot, not for the last step
+        phase.finish(best)
+        results = {"dev": best.evaluation}
+    else:
+        phase.write_flags()
+        results = {"dev": measure(student_job, "dev")}
+        phase.report("dev", results["dev"])
+    if test_records is not None:
+        results["test"] = measure(student_job, "test")
+        phase.report("test", results["test"])
+    for split, evaluation in results.items():
+        own_accuracy, accuracy = evaluation.accuracy, reference[split].accuracy
+        kept = f"{100 * own_accuracy / accuracy:.1f} %" if accuracy else "no share"
+        log(f"{split}: the student keeps {kept} of the teacher's accuracy ({own_accuracy:.4f} of {accuracy:.4f})")
+    log(
+        f"parameters: student {student.count():,} ({depth} layers x {config.hidden_size}), "
+        f"teacher {teacher.count():,} ({teacher_config.num_hidden_layers} layers x {teacher_config.hidden_size})"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

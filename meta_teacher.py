@@ -1,0 +1,98 @@
+"""Step 2 of Meta-KD: trains the meta-teacher on all domains and keeps its best snapshot.
+
+    python3 meta_teacher.py --task_name senti --model_load_dir uncased_L-12_H-768_A-12_oneflow --data_dir data/SENTI/ \\
+        --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 6480 --eval_example_num 720 \\
+        --batch_size_per_device 24 --eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 \\
+        --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord --do_train --do_eval
+
+Minimises the classification loss weighted by the prototypical scores of preprocess.py plus lambda times the
+corrupted-domain loss. The snapshot that is best on dev is loaded again and counts the test split, where there is one.
+The flags' eval_* speak of dev. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl,
+run.log, flags.json and curves.png.
+"""
+
+from modeling.errors import run
+from modeling.evaluation import evaluate
+from modeling.flags import META_TEACHER, check_modes, parse_flags
+from modeling.global_function import global_function
+from modeling.heads import check_domain_layers
+from modeling.kernels import DropoutPlan
+from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
+from modeling.optimizer import create_optimizer, plan_schedule
+from modeling.phase import BestSnapshot, Phase
+from modeling.snapshot import Snapshot
+from modeling.training import train
+from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
+from ofrecord_util.batches import iterate_training
+
+
+def main():
+    flags = parse_flags(META_TEACHER, __doc__)
+    do_train, do_eval = check_modes(flags)
+    phase = Phase(flags, flags.model_load_dir)
+    if not do_train:
+        phase.check_classifier()
+    task, config, kernels = phase.task, phase.config, phase.kernels
+    domain_layers = check_domain_layers(flags.domain_layers, config.num_hidden_layers)
+    domain_loss_weight = phase.domain_loss_weight()
+
+    train_records = phase.weighted_records() if do_train else None
+    dev_records = phase.records("dev", name="eval")
+    test_records = phase.test_records() if do_eval else None
+    shapes = {
+        **encoder_shapes(config),
+        **classifier_shapes(config, task.num_labels),
+        **domain_head_shapes(config, task.num_domains),
+    }
+    variables, train_records, dev_records, test_records = phase.variables(
+        shapes, train_records, dev_records, test_records
+    )
+
+    @global_function(type="predict", variables=variables)
+    def predict_job(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+
+    def split_evaluation(records):
+        """A function that measures the teacher on a split."""
+        lengths = phase.evaluation_lengths(records, flags.eval_batch_size_per_device)
+        return lambda: evaluate(predict_job, records, flags.eval_batch_size_per_device, lengths, task, phase.device)
+
+    evaluate_dev = split_evaluation(dev_records)
+    if do_train:
+        schedule = plan_schedule(flags, len(train_records))
+        optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
+        dropout = DropoutPlan(config, flags.seed, phase.device)
+
+        @global_function(
+            type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
+        )
+        def train_job(variables, **batch):
+            return meta_objective(variables, config, kernels, dropout, domain_layers, domain_loss_weight, **batch)
+
+        lengths = phase.training_lengths(train_records)
+        batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
+        batches = with_corrupted_domains(batches, task.num_domains, flags.seed)
+        phase.start(variables, schedule, domain_layers=domain_layers, lengths=lengths)
+        best = BestSnapshot(phase, "mft", variables)
+        train(
+            phase,
+            train_job,
+            batches,
+            META_METRICS,
+            schedule,
+            len(train_records),
+            evaluate_dev,
+            flags.eval_every_step_num,
+            best,
+        )
+        variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
+        phase.finish(best)
+    else:
+        phase.write_flags()
+        phase.report("dev", evaluate_dev())
+    if test_records is not None:
+        phase.report("test", split_evaluation(test_records)())
+
+
+if __name__ == "__main__":
+    run(main)

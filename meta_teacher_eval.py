@@ -1,0 +1,97 @@
+"""Step 3a of Meta-KD: asks the meta-teacher about every training sample and writes what a student learns from.
+
+    python3 meta_teacher_eval.py --task_name senti --data_dir data/SENTI/ \\
+        --model_load_dir output/model_save-…/snapshot_best_mft_model_senti_dev_… --num_epochs 4 --seed 42 \\
+        --seq_length=128 --train_example_num 6480 --eval_batch_size_per_device 1 \\
+        --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord
+
+Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representation, hidden states and attention
+scores of the layers that a student of --student_num_hidden_layers learns from, real tokens only, and a manifest
+(modeling/teacher_outputs.py). With --do_eval the teacher is measured on dev and test too.
+"""
+
+from modeling.distillation import (
+    DEFAULT_STUDENT_LAYERS,
+    Knowledge,
+    check_teacher,
+    describe_mapping,
+    knowledge_names,
+    layer_mapping,
+    loss_weights,
+    teacher_folder,
+    teacher_knowledge,
+)
+from modeling.errors import UserError, run
+from modeling.evaluation import evaluate, measure, predict_batches
+from modeling.flags import META_TEACHER_EVAL, parse_flags
+from modeling.global_function import global_function
+from modeling.objectives import predict_logits
+from modeling.phase import Phase
+from modeling.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity, size_text
+from modeling.variables import classifier_shapes, encoder_shapes, representation_shapes
+from ofrecord_util.batches import real_lengths
+
+
+def choose_layers(flags, config, log):
+    """The teacher's layers to write, ascending: --teacher_layers, or those that the student will be mapped to."""
+    own, layers = config.num_hidden_layers, sorted(set(flags.teacher_layers or ()))
+    if layers:
+        if layers[0] < 0 or layers[-1] >= own:
+            raise UserError(f"--teacher_layers {','.join(map(str, layers))}: the teacher has layers 0 to {own - 1}")
+        return tuple(layers)
+    mapping = layer_mapping(flags.student_num_hidden_layers or min(DEFAULT_STUDENT_LAYERS, own), own)
+    log(describe_mapping(mapping, own, "teacher"))
+    return tuple(sorted(set(mapping)))
+
+
+def main():
+    flags = parse_flags(META_TEACHER_EVAL, __doc__)
+    phase = Phase(flags, teacher_folder(flags.model_load_dir, "--model_load_dir"), trains=False)
+    task, config, kernels, log = phase.task, phase.config, phase.kernels, phase.log
+    weights = loss_weights(flags)
+    check_teacher(phase, phase.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
+    needs = Knowledge(choose_layers(flags, config, log), *(w > 0 for w in (weights.hidden, weights.attention, weights.knowledge)))
+    layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
+
+    records = phase.records("train")
+    dev_records = phase.records("dev", name="eval") if flags.do_eval else None
+    test_records = phase.test_records() if flags.do_eval else None
+    lengths, identity = real_lengths(records), sample_identity(records, task, phase.tokenizer)
+    folder = output_folder(flags)
+    log(f"{len(records)} samples, {lengths.sum()} tokens: {folder} will take {size_text(estimate(layout.arrays(lengths)))}")
+
+    facts = dict(identity, teacher=phase.snapshot.path, teacher_digest=phase.snapshot.digest(), config=vars(config))
+    with TeacherOutputWriter(folder, layout, records.idxs, lengths, facts) as writer:
+        shapes = {
+            **encoder_shapes(config),
+            **classifier_shapes(config, task.num_labels),
+            **representation_shapes(config, task.num_domains, needs.representation),
+        }
+        variables, records, dev_records, test_records = phase.variables(shapes, records, dev_records, test_records)
+
+        @global_function(type="predict", variables=variables)
+        def teacher_job(variables, input_ids, input_mask, segment_ids, domain):
+            return tuple(
+                teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, segment_ids, domain).values()
+            )
+
+        batch_size, names = flags.eval_batch_size_per_device, ("input_ids", "input_mask", "segment_ids", "domain")
+        padded = phase.evaluation_lengths(records, batch_size)
+        for rows, outputs in predict_batches(teacher_job, records, batch_size, padded, phase.device, names):
+            writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
+        train_logits = writer.logits()
+    log(f"train {measure(train_logits, records.label, records.domain, task.domains)}")
+    log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
+
+    @global_function(type="predict", variables=variables)
+    def predict_job(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+
+    for split, records in (("dev", dev_records), ("test", test_records)):
+        if records is not None:
+            padded = phase.evaluation_lengths(records, batch_size)
+            log(f"{split} {evaluate(predict_job, records, batch_size, padded, task, phase.device)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,150 @@
+"""modeling/bert.py against an independent implementation (tests/golden): outputs, gradients, padding."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_model import BATCH, CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
+
+from modeling.bert import build_bert, masked_mean
+from modeling.heads import classification_logits
+from modeling.kernels import DropoutPlan
+from modeling.losses import cross_entropy
+from modeling.objectives import predict_logits
+from modeling.runtime import oneflow_version
+
+TOLERANCE = 5e-6  # the issue asks for 1e-4; the same model in float32 is 1e-6 off
+LAYERS = CONFIG.num_hidden_layers
+
+
+def test_the_tolerance_is_that_of_float32():
+    assert json.loads(str(GOLDEN["float32_deviation"]))["output/"] < TOLERANCE < 1e-4
+
+
+@pytest.fixture(scope="module", params=sorted(KERNELS))
+def output(request):
+    """dict of golden key -> what the builder gives, for either set of kernels."""
+    kernels = KERNELS[request.param]
+
+    def everything(variables, input_ids, input_mask, segment_ids):
+        bert = build_bert(variables, CONFIG, kernels, input_ids, input_mask, segment_ids)
+        logits = classification_logits(variables, kernels, bert.pooled)
+        return bert.hidden_states, bert.attention_scores, bert.attention_probs, bert.pooled, logits
+
+    hidden, scores, probs, pooled, logits = run_graph(everything, golden_batch(), documented("weight"))
+    found = {"embeddings": hidden[0], "pooled": pooled, "logits": logits, "scores": scores}
+    found.update({f"hidden_{layer}": hidden[layer + 1] for layer in range(LAYERS)})
+    found.update({f"attention_probs_{layer}": probs[layer] for layer in range(LAYERS)})
+    assert len(hidden) == LAYERS + 1 and len(scores) == len(probs) == LAYERS
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["embeddings", "pooled", "logits"]
+    + [f"{kind}_{layer}" for kind in ("hidden", "attention_probs") for layer in range(LAYERS)],
+)
+def test_golden_outputs(output, name):
+    np.testing.assert_allclose(output[name], GOLDEN["output/" + name], rtol=0, atol=TOLERANCE)
+
+
+def test_attention_scores_are_what_softmax_takes(output):
+    padding = golden_batch()["input_mask"] == 0
+    for layer, scores in enumerate(output["scores"]):
+        exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float64)
+        probs = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(probs, output[f"attention_probs_{layer}"], rtol=0, atol=1e-6)
+        by_key = scores.transpose(0, 3, 1, 2)  # [B, S (key), N, S (query)]
+        assert by_key[padding].max() < -9900 and np.abs(by_key[~padding]).max() < 100
+
+
+@pytest.mark.parametrize("kernels", sorted(KERNELS))
+def test_golden_gradients(kernels):
+    """The weighted loss of the golden file, mean_i w_i CE(y_i), differentiated with respect to every variable."""
+    if kernels == "stock" and oneflow_version() < (0, 9, 0):
+        pytest.skip("OneFlow 0.8.0 has no gradient of its layer norm on the CPU, where nothing but this test uses it")
+
+    def weighted_loss(variables, input_ids, input_mask, segment_ids, label, weights):
+        logits = predict_logits(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids)
+        losses = cross_entropy(logits, label)
+        return (weights * losses).mean(), losses
+
+    arrays = dict(golden_batch(), label=GOLDEN["train/labels"], weights=GOLDEN["train/weights"])
+    (loss, losses), found = gradients(weighted_loss, documented("weight"), arrays)
+    np.testing.assert_allclose(losses, GOLDEN["output/cross_entropy"], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(loss, GOLDEN["output/loss"], rtol=0, atol=TOLERANCE)
+    expected = documented("grad")
+    # Hugging Face drops the gradient of id 0 even at real positions, BERT does not
+    words = "bert-embeddings-word_embeddings"
+    expected[words] = GOLDEN["grad_without_padding_idx/bert.embeddings.word_embeddings.weight"]
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        # parameters near 1 hold their change to 6e-8
+        np.testing.assert_allclose(found[name], gradient, rtol=0, atol=2e-6, err_msg=name)
+        if not name.endswith("key-bias"):  # softmax does not see a constant added to all keys
+            assert np.abs(gradient).max() > 2e-4, name
+
+
+def logits_of(arrays, kernels="cpu"):
+    def logits(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids)
+
+    return run_graph(logits, arrays, documented("weight"))
+
+
+def test_ids_at_padding_do_not_matter():
+    arrays = golden_batch()
+    padding = arrays["input_mask"] == 0
+    draw = np.random.RandomState(0)
+    for name, largest in (("input_ids", CONFIG.vocab_size), ("segment_ids", 2)):
+        other = draw.randint(0, largest, arrays[name].shape).astype(np.int32)
+        arrays[name] = np.where(padding, other, arrays[name]).astype(np.int32)
+    assert (arrays["input_ids"] != golden_batch()["input_ids"]).sum() > 10
+    np.testing.assert_allclose(logits_of(arrays), GOLDEN["output/logits"], rtol=0, atol=TOLERANCE)
+
+
+def test_a_token_does_matter():
+    arrays = golden_batch()
+    arrays["input_ids"] = arrays["input_ids"].copy()
+    arrays["input_ids"][1, 6] += 1  # the last real token of row 1
+    change = np.abs(logits_of(arrays) - GOLDEN["output/logits"]).max(axis=1)
+    assert change[1] > 1e-3 and change[0] < TOLERANCE and change[2] < TOLERANCE
+
+
+@pytest.mark.parametrize("rows, length", [([0, 1, 2], 17), ([1, 2], 7)])
+def test_logits_do_not_depend_on_the_padded_length(rows, length):
+    arrays = {}
+    for name, array in golden_batch().items():
+        padded = np.zeros((len(rows), length), np.int32)
+        padded[:, : min(length, LENGTH)] = array[rows, :length]
+        arrays[name] = padded
+    np.testing.assert_allclose(logits_of(arrays), GOLDEN["output/logits"][rows], rtol=0, atol=1e-5)
+
+
+def test_masked_mean_leaves_padding_out():
+    draw = np.random.RandomState(1)
+    hidden = draw.randn(BATCH, LENGTH, 5).astype(np.float32)
+    mask = golden_batch()["input_mask"].copy()
+    mask[1, 2] = 0  # a hole: it is the mask that counts, not the length
+    mask[2] = 0  # no token at all
+    expected = np.zeros((BATCH, 5))
+    for row in range(2):
+        expected[row] = hidden[row][mask[row] == 1].astype(np.float64).mean(axis=0)
+    hidden[mask == 0] = 1e4
+    arrays = {"hidden": hidden, "mask": mask}
+    result = run_graph(lambda variables, hidden, mask: masked_mean(hidden, mask), arrays)
+    assert result.shape == (BATCH, 5)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("config, dropped", [(CONFIG, True), (NO_DROPOUT, False)])
+def test_dropout_follows_the_plan(config, dropped):
+    """Without a plan the rates of the config do nothing (the golden outputs above); with one they do."""
+    plan = DropoutPlan(config, 1, "cpu")
+
+    def logits(variables, input_ids, input_mask, segment_ids):
+        bert = build_bert(variables, config, KERNELS["cpu"], input_ids, input_mask, segment_ids, plan)
+        return classification_logits(variables, KERNELS["cpu"], bert.pooled, plan)
+
+    deviation = np.abs(run_graph(logits, golden_batch(), documented("weight")) - GOLDEN["output/logits"]).max()
+    assert deviation > 0.01 if dropped else deviation < TOLERANCE

@@ -1,0 +1,85 @@
+"""modeling/runtime.py: which card this OneFlow can use, and that only this module imports it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from tiny_model import ROOT
+
+from modeling import runtime
+from modeling.errors import UserError
+
+V8, V9 = (0, 8, 0), (0, 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("card", "version", "has_cuda", "problem"),
+    [
+        (None, V9, False, "no NVIDIA card"),
+        (((8, 6), "RTX A6000"), V9, True, None),
+        (((8, 9), "L4"), V9, True, None),
+        (((6, 0), "P100"), V8, True, None),
+        (((9, 0), "H200"), V9, True, "H200 has compute capability 9.0, for which OneFlow 0.9.0 carries no code"),
+        (((12, 0), "new"), V9, True, "requirements-0.8.0.txt"),
+        (((9, 0), "H200"), V8, True, None),
+        (((5, 2), "Titan X"), V8, True, "older than the 6.0"),
+        (((7, 5), "T4"), V9, False, "reports no CUDA for T4"),
+    ],
+)
+def test_cards(card, version, has_cuda, problem):
+    said = runtime.cuda_problem(card, version, has_cuda)
+    assert (said is None) == (problem is None)
+    assert problem is None or problem in said and "\n" not in said
+
+
+def test_a_card_that_cannot_be_used(monkeypatch):
+    monkeypatch.setattr(runtime, "_card", lambda: ((5, 0), "an old card"))
+    lines = []
+    assert runtime.select_device("auto", lines.append) == "cpu"
+    assert len(lines) == 1 and "an old card" in lines[0]
+    assert runtime.select_device("cpu", lines.append) == "cpu" and len(lines) == 1
+    with pytest.raises(UserError, match="--device cuda: an old card.*--device cpu"):
+        runtime.select_device("cuda")
+
+
+def test_without_a_card_auto_is_the_cpu_in_silence(monkeypatch):
+    monkeypatch.setattr(runtime, "_card", lambda: None)
+    lines = []
+    assert runtime.select_device("auto", lines.append) == "cpu" and lines == []
+    with pytest.raises(UserError, match="no NVIDIA card"):
+        runtime.select_device("cuda")
+
+
+def test_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert runtime.cpu_threads() == 3
+    for value in ("0", "many", ""):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert runtime.cpu_threads() == len(os.sched_getaffinity(0))
+
+
+def test_version():
+    assert runtime.oneflow_version() in (V8, V9)
+
+
+def test_importing_is_silent_and_leaves_no_folder(tmp_path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from modeling.runtime import flow; print(flow.ones(2).sum().item())"
+    result = subprocess.run(
+        [sys.executable, "-c", code, ROOT], cwd=str(tmp_path), capture_output=True
+    )
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, b"2.0", b"")
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_nothing_else_imports_oneflow_first():
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("tests", "models", "output", "data")]
+        for name in files:
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name), encoding="utf-8") as f:
+                    if re.search(r"^\s*import oneflow|^\s*from oneflow import", f.read(), re.MULTILINE):
+                        found.append(os.path.relpath(os.path.join(folder, name), ROOT))
+    assert found == [os.path.join("modeling", "runtime.py")]

@@ -1,0 +1,113 @@
+"""The tiny random BERT of tests/golden under the project's variable names, and how a test gets a static graph's numbers.
+
+Sizes are odd and unrelated (batch 3, length 13, 99 pieces, hidden 20, 4 heads of 5, 3 layers, intermediate 52, 17
+positions, 3 labels), so that no two axes can be confused.
+"""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+
+from modeling.config import BertConfig
+from modeling.global_function import global_function
+from modeling.kernels import CpuKernels, StockKernels
+from modeling.runtime import flow
+from modeling.variables import DOMAIN_HEAD, Variables
+from ofrecord_util.reader import Records
+from tools.checkpoint_names import CLASSIFIER, POOLER, encoder_pairs
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+KERNELS = {"cpu": CpuKernels(), "stock": StockKernels("cpu")}
+
+with np.load(os.path.join(ROOT, "tests", "golden", "tiny_bert.npz"), allow_pickle=False) as _file:
+    GOLDEN = {name: _file[name] for name in _file.files}
+
+_known = {field.name for field in dataclasses.fields(BertConfig)}
+CONFIG = BertConfig(**{name: value for name, value in json.loads(str(GOLDEN["config"])).items() if name in _known})
+NO_DROPOUT = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+BATCH, LENGTH = GOLDEN["input/input_ids"].shape
+NUM_LABELS = 3
+NUM_DOMAINS = 4
+
+
+def documented(kind):
+    """The arrays of `weight/…` or `grad/…` under their documented names, dense weights as [in, out]."""
+    pairs = [("bert.", pair) for pair in (*encoder_pairs(CONFIG.num_hidden_layers), *POOLER)]
+    pairs += [("", pair) for pair in CLASSIFIER]
+    arrays = {pair.snapshot: GOLDEN[f"{kind}/{prefix}{pair.hugging_face}"] for prefix, pair in pairs}
+    return {pair.snapshot: arrays[pair.snapshot].T if pair.transposed else arrays[pair.snapshot] for _, pair in pairs}
+
+
+def domain_head(seed=5):
+    """Random values of the corrupted-domain head."""
+    draw = np.random.RandomState(seed)
+    shapes = ((NUM_DOMAINS, CONFIG.hidden_size), (NUM_DOMAINS, CONFIG.hidden_size), (NUM_DOMAINS,))
+    return {name: draw.randn(*shape).astype(np.float32) * 0.3 for name, shape in zip(DOMAIN_HEAD, shapes)}
+
+
+def golden_batch():
+    """input_ids, input_mask and segment_ids of the golden batch."""
+    return {
+        "input_ids": GOLDEN["input/input_ids"],
+        "input_mask": GOLDEN["input/attention_mask"],
+        "segment_ids": GOLDEN["input/token_type_ids"],
+    }
+
+
+def tensors(arrays):
+    return {name: flow.tensor(array) for name, array in arrays.items()}
+
+
+def numpy_of(outputs):
+    """What a graph returned as NumPy arrays, in the same nesting of tuples."""
+    return tuple(numpy_of(part) for part in outputs) if isinstance(outputs, (tuple, list)) else outputs.numpy()
+
+
+def run_graph(function, arrays, variables=None):
+    """Outputs (NumPy) of `function(variables, **arrays)` in a predict graph.
+
+    Args:
+        variables: dict of name -> float32 array, or a `Variables`.
+    """
+    if not isinstance(variables, Variables):
+        variables = Variables(variables or {"unused": np.zeros(1, np.float32)})
+    return numpy_of(global_function(type="predict", variables=variables)(function)(**tensors(arrays)))
+
+
+def gradients(function, values, arrays):
+    """Gradients of the first output of `function(variables, **arrays)` by variable: what one step of SGD with learning
+    rate 1 in a train graph takes off.
+
+    Args:
+        values: dict of name -> float32 array.
+    Returns:
+        (outputs, dict of name -> gradient)
+    """
+    variables = Variables(values)
+    optimizer = flow.optim.SGD(variables.parameters(), lr=1.0)
+    outputs = numpy_of(global_function("train", variables, optimizer)(function)(**tensors(arrays)))
+    return outputs, {name: values[name] - variables.get(name).numpy() for name in values}
+
+
+def random_records(lengths, seq_length=LENGTH, num_domains=NUM_DOMAINS, num_labels=NUM_LABELS, seed=3):
+    """`Records` with texts of the given numbers of tokens."""
+    draw = np.random.RandomState(seed)
+    count = len(lengths)
+    mask = (np.arange(seq_length) < np.asarray(lengths)[:, None]).astype(np.int32)
+    return Records(
+        input_ids=draw.randint(1, CONFIG.vocab_size, (count, seq_length)).astype(np.int32) * mask,
+        input_mask=mask,
+        segment_ids=draw.randint(0, 2, (count, seq_length)).astype(np.int32) * mask,
+        domain=draw.randint(0, num_domains, count).astype(np.int32),
+        label=draw.randint(0, num_labels, count).astype(np.int32),
+        idxs=np.arange(count, dtype=np.int32),
+        weights=draw.rand(count).astype(np.float32),
+    )
+
+
+def log_softmax(logits):
+    """Reference, float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,467 @@
+"""Bad input to the Meta Fine-tuning scripts: one line that names the fault and its remedy, exit code 2, nothing half
+done."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+STEP_1 = "preprocess.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --log_dir logs"
+STEP_2 = (
+    "meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 "
+    "--model_save_dir output/run"
+)
+STEP_3 = (
+    "finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 "
+    "--model_save_dir output/run"
+)
+SIZES = f"--num_hidden_layers 1 --num_attention_heads 2 --vocab_size {len(tiny.TOKENS)} --vocab_file vocab.txt"
+STEPS = (STEP_1, STEP_2, STEP_3)
+ALL = pytest.mark.parametrize("line", STEPS, ids=("preprocess", "meta_finetuning", "finetuning"))
+TRAINING = pytest.mark.parametrize("line", STEPS[1:], ids=("meta_finetuning", "finetuning"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A project in which all three steps would run: text, records and scores of three splits, an encoder."""
+    project = tiny.Project(tmp_path_factory.mktemp("prepared") / "project")
+    tiny.write_encoder(project.path("encoder"))
+    tiny.write_g1(project.path("data"), train=3, dev=2)
+    shutil.copy(project.path("data", "dev.csv"), project.path("data", "test.csv"))
+    project.call_well(STEP_1 + " --resave_ofrecord")
+    return project
+
+
+@pytest.fixture
+def project(prepared, tmp_path):
+    """A copy of it that a test may spoil."""
+    shutil.copytree(prepared.folder, str(tmp_path / "project"), symlinks=True)
+    copy = object.__new__(tiny.Project)
+    copy.folder = str(tmp_path / "project")
+    return copy
+
+
+def spared(project):
+    """Files that a step which fails must leave as they are: all but logs and what tells of the run."""
+    told = ("run.log", "metrics.jsonl", "flags.json")
+    return {
+        path: data
+        for path, data in tiny.tree(project.folder).items()
+        if not path.startswith("logs") and os.path.basename(path) not in told
+    }
+
+
+def check_error(code, output, errors, *parts):
+    assert code == 2, output + errors
+    assert errors.startswith("error: ") and errors.endswith("\n") and errors.count("\n") == 1, errors
+    assert "Traceback" not in output
+    assert all(part in errors for part in parts), errors
+    assert not re.search(r"\{\w*\}", errors), errors  # a field of the message that was not filled in
+
+
+def fails(project, line, *parts):
+    """Runs a line that must fail with one error that holds all the parts, and must change nothing."""
+    before = spared(project)
+    check_error(*project.call(line), *parts)
+    assert spared(project) == before
+
+
+def rewrite(project, name, change):
+    """Changes the bytes of a file of the project."""
+    path = project.path(*name.split("/"))
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(change(data))
+
+
+# --- the data
+
+
+@ALL
+def test_missing_data_folder(project, line):
+    for other in ("nowhere", "nowhere --resave_ofrecord", "vocab.txt"):
+        fails(project, line.replace("--data_dir data", "--data_dir " + other), f"{other.split()[0]}: no such folder")
+
+
+@ALL
+def test_empty_train_file(project, line):
+    rewrite(project, "data/train.csv", lambda data: b"")
+    fails(project, line + " --resave_ofrecord", "train.csv: is empty", "text TAB domain TAB label")
+
+
+@ALL
+@pytest.mark.parametrize(
+    "row, parts",
+    [
+        (b"good film\t1", ("2 columns where 3 are expected", "text, domain, label")),
+        (b"good film\tmr\t2", ("label '2' is not one of task 'g1' (0, 1)", "--label_list")),
+        (b"good film\tbooks\t1", ("domain 'books' is not one of task 'g1' (SST-2, mr, cr)", "--domains")),
+        (b" \tmr\t1", ("the text is empty",)),
+        (b"good \xff film\tmr\t1", ("is not UTF-8",)),
+    ],
+    ids=("two columns", "label", "domain", "no text", "bytes"),
+)
+def test_bad_row(project, line, row, parts):
+    rewrite(project, "data/train.csv", lambda data: data + row + b"\n")
+    fails(project, line + " --resave_ofrecord", "train.csv: row 18: ", *parts)
+
+
+@pytest.mark.parametrize(
+    "line, split", [(STEP_1, "dev"), (STEP_1, "test"), (STEP_2, "dev"), (STEP_3, "dev"), (STEP_3, "test")]
+)
+def test_bad_row_of_another_split(project, line, split):
+    rewrite(project, f"data/{split}.csv", lambda data: data + b"good film\t1\n")
+    fails(project, line + " --resave_ofrecord", f"{split}.csv: row 12: ", "2 columns")
+
+
+@ALL
+@pytest.mark.parametrize("task, text", [("g2", "3 columns where 4 are"), ("sst-2", "'MR' is not one of")])
+def test_text_of_another_task(project, line, task, text):
+    fails(project, line.replace("--task_name g1", f"--task_name {task}") + " --resave_ofrecord", ".csv: row ", text)
+
+
+@ALL
+def test_unknown_task_without_text(project, line):
+    shutil.rmtree(project.path("data", "ofrecord"))
+    os.remove(project.path("data", "train.csv"))
+    fails(project, line.replace("--task_name g1", "--task_name mine"), "'mine' is unknown", "--domains", "--label_list")
+
+
+@ALL
+def test_task_with_one_label(project, line):
+    fails(project, line + " --label_list 1", "has 1 labels (1), needs at least 2", "--label_list")
+
+
+# --- the records
+
+
+@pytest.mark.parametrize(
+    "line, split",
+    [
+        (STEP_1, "train"),
+        (STEP_2, "train"),
+        (STEP_2, "dev"),
+        (STEP_3, "train"),
+        (STEP_3, "dev"),
+        (STEP_3, "test"),
+    ],
+)
+def test_missing_records(project, line, split):
+    shutil.rmtree(project.path("data", "ofrecord", split))
+    fails(project, line, f"{split}.of_record-0: no such file", "--resave_ofrecord")
+
+
+@ALL
+def test_stale_records(project, line):
+    longer = line.replace("--seq_length 24", "--seq_length 25")
+    fails(project, longer, "stale", "their length is 24 and --seq_length is 25", "--resave_ofrecord")
+    fails(project, line + " --do_lower_case false", "stale", "--do_lower_case true", "--resave_ofrecord")
+    fails(project, line + " --label_list 1,0", "stale", "labels 0,1", "--resave_ofrecord")
+    rewrite(project, "data/train.csv", lambda data: data.replace(b"good", b"bad"))
+    fails(project, line, "stale", "train.csv has changed since", "--resave_ofrecord")
+
+
+@ALL
+def test_damaged_records(project, line):
+    rewrite(project, "data/ofrecord/train/train.of_record-0", lambda data: data[:-3])
+    fails(project, line, "train.of_record-0", "--resave_ofrecord")
+
+
+@ALL
+def test_zero_examples(project, line):
+    fails(project, line + " --train_example_num 0", "--train_example_num 0: at least 1 is needed")
+
+
+# --- the scores of step 1
+
+
+def test_step_1_is_missing(project):
+    for name in ("weight.npy", "weight.json"):
+        os.remove(project.path("data", "ofrecord", "train", name))
+    parts = ("weight.npy", "run preprocess.py first", "--use_sample_weights false")
+    fails(project, STEP_2, *parts)
+    check_error(*project.call(STEP_2 + " --resave_ofrecord"), *parts)
+    fails(project, STEP_2, *parts)
+
+
+def test_scores_of_another_text(project):
+    rewrite(project, "data/train.csv", lambda data: data.replace(b"good", b"bad"))
+    fails(project, STEP_2 + " --resave_ofrecord", "weight.npy", "run preprocess.py again")
+
+
+def test_scores_for_fewer_rows(project):
+    project.call_well(STEP_1 + " --train_example_num 9")
+    fails(project, STEP_2 + " --train_example_num 10", "weight.npy", "9 scores", "10", "run preprocess.py again")
+
+
+def test_damaged_scores(project):
+    np.save(project.path("data", "ofrecord", "train", "weight.npy"), np.ones(17, np.float32))
+    fails(project, STEP_2, "weight.npy", "run preprocess.py again")
+
+
+# --- the vocabulary
+
+
+@ALL
+def test_wrong_vocabulary(project, line):
+    tiny.write_vocabulary(project.path("vocab.txt"), tiny.TOKENS[:-3])
+    fails(
+        project,
+        line + " --vocab_file vocab.txt --resave_ofrecord",
+        f"vocab.txt holds {len(tiny.TOKENS) - 3} pieces",
+        str(len(tiny.TOKENS)),
+        "--vocab_file",
+    )
+    tiny.write_vocabulary(project.path("vocab.txt"), ["good", "bad"])
+    fails(project, line + " --vocab_file vocab.txt", "vocab.txt", "[PAD], [UNK], [CLS], [SEP]")
+    fails(project, line + " --vocab_file missing.txt", "missing.txt", "--vocab_file")
+
+
+@ALL
+def test_no_vocabulary(project, line):
+    os.remove(project.path("encoder", "vocab.txt"))
+    fails(project, line, "--vocab_file is needed", "encoder", "vocab.txt")
+
+
+@ALL
+def test_cased_vocabulary(project, line):
+    cased = [token if token.startswith("[") else token.capitalize() for token in tiny.TOKENS]
+    tiny.write_vocabulary(project.path("encoder", "vocab.txt"), cased)
+    fails(project, line + " --resave_ofrecord", "vocab.txt", "cased", "--do_lower_case false")
+
+
+# --- the snapshot
+
+
+def test_encoder_is_needed(project):
+    line = STEP_1.replace("--model_load_dir encoder ", "")
+    fails(project, line, "--model_load_dir is needed")
+    fails(project, line + " --vocab_file vocab.txt", "--model_load_dir is needed")
+
+
+@ALL
+def test_no_snapshot(project, line):
+    missing = line.replace("--model_load_dir encoder", "--model_load_dir nowhere")
+    fails(project, missing, "nowhere: no such snapshot folder", "--model_load_dir")
+    os.mkdir(project.path("nowhere"))
+    fails(project, missing, "nowhere: holds no variables", "tools/convert_checkpoint.py")
+
+
+@ALL
+def test_interrupted_snapshot(project, line):
+    os.remove(project.path("encoder", "snapshot_done"))
+    fails(project, line, "encoder: no snapshot_done")
+
+
+@ALL
+def test_variable_with_bytes_missing(project, line):
+    name = "bert-encoder-layer_1-attention-self-key-bias"
+    rewrite(project, f"encoder/{name}/out", lambda data: data[:-4])
+    fails(project, line, "encoder", name, "76 bytes", "[20] = 80 bytes")
+
+
+@ALL
+def test_variable_with_bytes_missing_in_an_older_snapshot(project, line):
+    tiny.write_encoder(project.path("older"), older=True)
+    name = "bert-encoder-layer_1-attention-self-key-bias"
+    rewrite(project, f"older/{name}/out", lambda data: data[:-4])
+    line = line.replace("--model_load_dir encoder", "--model_load_dir older --hidden_size_per_head 5")
+    fails(project, line + " --vocab_file vocab.txt", "older", name, "19", "20")
+
+
+@ALL
+def test_missing_and_unknown_variables(project, line):
+    names = ["bert-encoder-layer_1-attention-self-key-bias", "bert-embeddings-LayerNorm-beta"]
+    for name in names:
+        shutil.rmtree(project.path("encoder", name))
+    fails(project, line, "encoder", "missing", *names)
+    os.rename(project.path("encoder", "bert-pooler-dense-bias"), project.path("encoder", "bert-pooler-bias"))
+    fails(project, line, "missing", *names, "unknown bert-pooler-bias")
+
+
+@ALL
+@pytest.mark.parametrize(
+    "flag, given, own",
+    [
+        ("num_hidden_layers", 3, 2),
+        ("num_attention_heads", 5, 4),
+        ("hidden_size_per_head", 4, 5),
+        ("max_position_embeddings", 41, 40),
+        ("type_vocab_size", 3, 2),
+        ("vocab_size", 30522, len(tiny.TOKENS)),
+    ],
+)
+def test_flag_contradicts_the_snapshot(project, line, flag, given, own):
+    fails(project, f"{line} --{flag} {given}", f"--{flag} {given} contradicts encoder", str(own))
+
+
+@ALL
+def test_more_tokens_than_positions(project, line):
+    long = line.replace("--seq_length 24", "--seq_length 41")
+    fails(project, long + " --resave_ofrecord", "--seq_length 41", "40 positions")
+
+
+@TRAINING
+def test_nothing_to_evaluate(project, line):
+    only = line + " --do_train false --do_eval"
+    fails(project, only, "--do_train false", "encoder has no task.json", "no classifier")
+    started_anew = only.replace("--model_load_dir encoder", SIZES)
+    fails(project, started_anew, "--do_train false", "--model_load_dir is needed")
+    for name, data in (("task.json", "{}"), ("bert_config.json", "[]")):
+        with open(project.path("encoder", name), "w", encoding="utf-8") as file:
+            file.write(data)
+        fails(project, only, "encoder/" + name)
+
+
+@ALL
+def test_damaged_description_of_a_variable(project, line):
+    rewrite(project, "encoder/bert-pooler-dense-bias/meta", lambda data: data.replace(b"kFloat", b"kDouble"))
+    fails(project, line, "encoder/bert-pooler-dense-bias/meta", "kDouble")
+    rewrite(project, "encoder/bert-pooler-dense-bias/meta", lambda data: b"\xff\xfe")
+    fails(project, line, "encoder/bert-pooler-dense-bias/meta")
+
+
+@ALL
+def test_damaged_configuration(project, line):
+    rewrite(project, "encoder/bert_config.json", lambda data: data.replace(b": 20", b': "20"'))
+    fails(project, line, "encoder/bert_config.json", "hidden_size", "'20'")
+
+
+@TRAINING
+def test_folder_of_a_run_instead_of_its_snapshot(project, line):
+    os.mkdir(project.path("run"))
+    shutil.move(project.path("encoder"), project.path("run", "snapshot_best_mft_model_g1_dev_0.5"))
+    line = line.replace("--model_load_dir encoder", "--model_load_dir run")
+    fails(project, line, "run: holds no variables", "snapshot_best_mft_model_g1_dev_0.5")
+
+
+def test_encoder_that_is_not_finite(project):
+    embeddings = "encoder/bert-embeddings-LayerNorm-beta/out"
+    rewrite(project, embeddings, lambda data: np.full(20, np.nan, "<f4").tobytes())
+    fails(project, STEP_1, "encoder", "not finite")
+
+
+@TRAINING
+def test_training_that_diverges(project, line):
+    fails(project, line + " --learning_rate 1e30", "step 1: the dev cross-entropy is nan", "--learning_rate")
+
+
+# --- flags and the machine
+
+
+@ALL
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="needs a machine without a card")
+def test_no_card(project, line):
+    fails(project, line + " --device cuda", "--device cuda", "--device cpu")
+
+
+@ALL
+@pytest.mark.parametrize(
+    "flags, parts",
+    [
+        ("--use_fp16 --device cpu", ("--use_fp16", "CUDA")),
+        ("--gpu_num_per_node 2", ("--gpu_num_per_node 2", "one device")),
+        ("--num_nodes 3", ("--num_nodes 3", "one device")),
+        ("--batch_size_per_devise 2", ("unknown flag --batch_size_per_devise",)),
+        ("--sede 1", ("unknown flag --sede", "did you mean --seed?")),
+        ("--seq_length 2", ("--seq_length", "2 is not 3 or more")),
+        ("--seed x", ("--seed", "'x' is no whole number")),
+        ("--learning_rate -1", ("--learning_rate", "-1")),
+        ("--warmup_proportion 1.5", ("--warmup_proportion", "1.5")),
+        ("--num_epochs 0", ("--num_epochs", "0 is not 1 or more")),
+        ("--do_lower_case maybe", ("--do_lower_case", "'maybe' is neither true nor false")),
+        ("--device gpu", ("--device", "'gpu'", "cuda")),
+        ("--train_data_part_num 2", ("train.of_record-1: no such file", "--resave_ofrecord")),
+        ("--task_name a/b", ("--task_name a/b",)),
+        ("--task_name ..", ("--task_name ..",)),
+        ("--train_data_prefix a/b", ("--train_data_prefix",)),
+        ("--hidden_dropout_prob 1", ("hidden_dropout_prob",)),
+    ],
+)
+def test_bad_flag(project, line, flags, parts):
+    fails(project, f"{line} {flags}", *parts)
+
+
+@TRAINING
+@pytest.mark.parametrize(
+    "flags, parts",
+    [
+        ("--batch_size_per_device 0", ("--batch_size_per_device", "0 is not 1 or more")),
+        ("--dev_batch_size_per_device 0", ("--dev_batch_size_per_device", "0 is not 1 or more")),
+        ("--batch_size_per_devise 2", ("did you mean --batch_size_per_device?",)),
+        ("--dev_every_step_num 0", ("--dev_every_step_num",)),
+        ("--do_train false --do_eval false", ("--do_train false", "--do_eval false", "nothing to do")),
+    ],
+)
+def test_bad_flag_of_a_training_step(project, line, flags, parts):
+    fails(project, f"{line} {flags}", *parts)
+
+
+@pytest.mark.parametrize("layers", ["2", "-1", "0,0", "x"])
+def test_domain_layers(project, layers):
+    fails(project, f"{STEP_2} --domain_layers={layers}", "--domain_layers", layers)
+
+
+@TRAINING
+def test_run_folder_that_cannot_be_made(project, line):
+    fails(project, line.replace("output/run", "vocab.txt/run"), "--model_save_dir vocab.txt/run")
+    fails(project, line.replace("output/run", "vocab.txt/run/deep"), "--model_save_dir vocab.txt/run/deep")
+
+
+def test_log_folder_that_cannot_be_made(project):
+    fails(project, STEP_1.replace("--log_dir logs", "--log_dir vocab.txt/logs"), "--log_dir vocab.txt/logs")
+    os.mkdir(project.path("full"))
+    os.mkdir(project.path("full", "preprocess.log"))
+    fails(project, STEP_1.replace("--log_dir logs", "--log_dir full"), "--log_dir full")
+
+
+@ALL
+def test_required_flags(project, line):
+    script = line.split()[0]
+    fails(project, script, "--task_name", "--data_dir")
+    fails(project, f"{script} --data_dir data", "--task_name")
+
+
+# --- as processes
+
+
+@pytest.mark.parametrize(
+    "line, parts",
+    [
+        (STEP_1.replace("--data_dir data", "--data_dir nowhere"), ("nowhere",)),
+        (STEP_2 + " --sede 1", ("unknown flag --sede",)),
+        (STEP_3 + " --seq_length 25", ("stale",)),
+    ],
+)
+def test_as_a_user_sees_it(project, line, parts):
+    """Within a shell: no chatter of libraries around the one line."""
+    before = spared(project)
+    process = project.start(line)
+    output, errors = process.communicate(timeout=300)
+    check_error(process.returncode, output, errors, *parts)
+    assert spared(project) == before
+
+
+@ALL
+def test_oneflow_is_a_placeholder(project, line):
+    """PyPI's `oneflow` of a Python without wheels is an empty package."""
+    os.mkdir(project.path("packages"))
+    os.mkdir(project.path("packages", "oneflow"))
+    with open(project.path("packages", "oneflow", "__init__.py"), "w", encoding="utf-8") as file:
+        file.write("__version__ = '0.0.1'\n")
+    process = subprocess.Popen(
+        [sys.executable, *line.split()],
+        cwd=project.folder,
+        env=dict(os.environ, PYTHONPATH=project.path("packages"), PYTHONDONTWRITEBYTECODE="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    output, errors = process.communicate(timeout=300)
+    check_error(process.returncode, output, errors, "oneflow 0.0.1 is a placeholder")

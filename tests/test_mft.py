@@ -1,0 +1,532 @@
+"""Meta Fine-tuning end to end: the three scripts, as a user runs them, on a tiny model and text that can be learnt."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.runtime import flow
+from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
+from ofrecord_util.reader import read_split
+
+DATA = "data/k-shot-cross/g1/16-42"
+SINGLE = "data/k-shot-single/SST-2/16-42"
+TRAIN_COUNT, DEV_COUNT, TEST_COUNT = 53, 23, 23  # of DATA, DATA and SINGLE: primes, which no batch size divides
+
+# The documented command lines, flag by flag, with smaller values
+STEP_1 = (
+    f"preprocess.py --task_name g1 --model_load_dir uncased_L-2_H-20_A-4_oneflow --data_dir {DATA} --num_epochs 4 "
+    "--seed 42 --seq_length=24 --train_example_num 53 --dev_example_num 23 --vocab_file vocab.txt --resave_ofrecord"
+)
+STEP_2 = (
+    f"meta_finetuning.py --task_name g1 --model_load_dir uncased_L-2_H-20_A-4_oneflow --data_dir {DATA} "
+    "--num_epochs 12 --seed 42 --seq_length=24 --train_example_num 53 --dev_example_num 23 --batch_size_per_device 4 "
+    "--dev_batch_size_per_device 2 --dev_every_step_num 40 --vocab_file vocab.txt --learning_rate 5e-3 "
+    "--resave_ofrecord"
+)
+STEP_3 = (
+    f"finetuning.py --task_name sst-2 --model_load_dir {{snapshot}} --data_dir {SINGLE} --num_epochs 3 --seed 42 "
+    "--seq_length=24 --train_example_num 16 --dev_example_num 9 --eval_example_num 23 --batch_size_per_device 3 "
+    "--dev_batch_size_per_device 2 --eval_batch_size_per_device 2 --dev_every_step_num 5 --vocab_file vocab.txt "
+    "--learning_rate 1e-4 --resave_ofrecord"
+)
+META_STEPS = -(-TRAIN_COUNT * 12 // 4)
+BEST = re.compile(r"snapshot_best_(mft|ft)_model_([^/]+)_dev_([0-9.e-]+)")
+TIMING = ("seconds", "samples_per_second")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = tiny.Project(tmp_path_factory.mktemp("mft") / "project")
+    tiny.write_encoder(project.path("uncased_L-2_H-20_A-4_oneflow"))
+    tiny.write_encoder(project.path("shallow"), dataclasses.replace(tiny.CONFIG, num_hidden_layers=1))
+    tiny.write_g1(project.path(*DATA.split("/")))
+    tiny.write_single(project.path(*SINGLE.split("/")))
+    return project
+
+
+def run_folder(project, output):
+    """The run whose best snapshot a script's output names."""
+    (path,) = re.findall(r"^snapshot (.*)$", output, re.MULTILINE)
+    return tiny.Run(project.path(os.path.dirname(path)))
+
+
+@pytest.fixture(scope="module")
+def step_1(project):
+    output = project.run(STEP_1)
+    folder = project.path(DATA, "ofrecord", "train")
+    return SimpleNamespace(output=output, files=tiny.tree(folder), scores=np.load(os.path.join(folder, "weight.npy")))
+
+
+@pytest.fixture(scope="module")
+def step_2(project, step_1):
+    output = project.run(STEP_2)
+    run = run_folder(project, output)
+    run.output, run.records = output, tiny.tree(project.path(DATA, "ofrecord"))
+    run.snapshot = run.path(run.best())
+    return run
+
+
+@pytest.fixture(scope="module")
+def step_3(project, step_2):
+    output = project.run(STEP_3.format(snapshot=os.path.relpath(step_2.snapshot, project.folder)))
+    run = run_folder(project, output)
+    run.output = output
+    return run
+
+
+# --- step 1
+
+
+def test_scores_are_written(project, step_1):
+    scores = step_1.scores
+    assert scores.dtype == np.float32 and scores.shape == (TRAIN_COUNT,)
+    assert (scores <= 1 + 1e-6).all() and (scores >= -1).all() and scores.std() > 1e-3
+    records = read_split(project.path(DATA), "train")
+    assert np.array_equal(records.weights, scores[records.idxs])
+    for split, count in (("train", TRAIN_COUNT), ("dev", DEV_COUNT)):
+        assert len(read_split(project.path(DATA), split)) == count
+    assert not os.path.exists(project.path(DATA, "ofrecord", "test"))  # there is no test.csv
+
+
+def test_prototypes_are_written(project, step_1):
+    with np.load(project.path(DATA, "ofrecord", "train", "prototypes.npz"), allow_pickle=False) as prototypes:
+        assert prototypes["centroids"].shape == (3, 2, 20)
+        assert prototypes["counts"].tolist() == [[9, 9], [9, 8], [9, 9]]
+        assert prototypes["domains"].tolist() == ["SST-2", "mr", "cr"]
+        means = prototypes["score_statistics"][:, prototypes["score_columns"].tolist().index("mean")]
+    domain = read_split(project.path(DATA), "train").domain
+    assert means == pytest.approx([step_1.scores[domain == index].mean() for index in range(3)], abs=1e-6)
+
+
+def test_step_1_says_what_it_did(project, step_1):
+    assert "--num_epochs has no effect" in step_1.output
+    for name, count in (("SST-2", 18), ("mr", 17), ("cr", 18)):
+        assert re.search(rf"prototypical scores of {name}: {count} samples, mean 0\.\d+, std 0\.\d+", step_1.output)
+    with open(project.path("output", "preprocess.log"), encoding="utf-8") as file:
+        assert "prototypical scores of mr" in file.read()
+
+
+# --- step 2
+
+
+def test_scores_survive_regeneration(project, step_1, step_2):
+    assert "written as OFRecord" in step_2.output
+    for name, data in step_1.files.items():
+        assert step_2.records[os.path.join("train", name)] == data
+
+
+def test_weights_are_in_the_log(project, step_1, step_2):
+    domain = read_split(project.path(DATA), "train").domain
+    for index, name in enumerate(("SST-2", "mr", "cr")):
+        part = step_1.scores[domain == index]
+        assert f"weights of {name}: {len(part)} samples, mean {part.mean():.4f}, std {part.std():.4f}" in step_2.log
+
+
+def test_documented_names(step_2, step_3):
+    for run, kind, task, total in ((step_2, "mft", "g1", DEV_COUNT), (step_3, "ft", "sst-2", 9)):
+        assert re.match(r"model_save-\d{4}-\d\d-\d\d-\d\d:\d\d:\d\d$", os.path.basename(run.folder))
+        best = [row for row in run.rows("dev") if row["best"]][-1]
+        assert run.snapshots() == [f"snapshot_best_{kind}_model_{task}_dev_{best['correct'] / total!r}"]
+        assert BEST.match(run.best()).group(3) == repr(best["accuracy"])
+        assert max(row["accuracy"] for row in run.rows("dev")) == best["accuracy"]
+
+
+def test_files_of_a_run(step_2, step_3):
+    for run, script in ((step_2, "meta_finetuning"), (step_3, "finetuning")):
+        assert sorted(os.listdir(run.folder)) == ["curves.png", "flags.json", "metrics.jsonl", "run.log", run.best()]
+        with open(run.path("curves.png"), "rb") as file:
+            picture = file.read()
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n") and picture.rstrip().endswith(b"IEND\xaeB`\x82")
+        width, height = np.frombuffer(picture[16:24], ">u4")
+        assert width >= 600 and height >= 400 and len(picture) > 10000
+        assert run.flags["script"] == script and run.flags["command"][0] == script + ".py"
+        assert run.flags["flags"]["seq_length"] == 24 and run.flags["flags"]["seed"] == 42
+        assert run.flags["config"]["hidden_size"] == 20 and run.flags["versions"]["oneflow"] == flow.__version__
+        assert all(line in run.log for line in run.output.splitlines()[-4:-1])
+
+
+def test_training_metrics(step_2):
+    rows = step_2.rows("train")
+    assert [row["step"] for row in rows] == [*range(10, META_STEPS, 10), META_STEPS]
+    for row in rows:
+        assert set(row) == {
+            *("kind", "step", "epoch", "learning_rate", "samples_per_second"),
+            *("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy"),
+        }
+        assert row["loss"] == pytest.approx(row["classification_loss"] + 0.1 * row["domain_loss"], abs=1e-5)
+        assert 0 <= row["accuracy"] <= 1 and 0 <= row["domain_accuracy"] <= 1 and row["samples_per_second"] > 0
+        assert row["epoch"] == pytest.approx(min(12, row["step"] * 4 / TRAIN_COUNT), abs=1e-4)
+    warmup = int(META_STEPS * 0.1)
+    assert rows[0]["learning_rate"] == pytest.approx(5e-3 * 9 / warmup)
+    assert rows[-1]["learning_rate"] == pytest.approx(5e-3 / META_STEPS)
+
+
+def test_dev_metrics(step_2, step_3):
+    for run, steps, totals in (
+        (step_2, [40, 80, 120, META_STEPS], {"SST-2": 8, "mr": 7, "cr": 8}),
+        (step_3, [5, 10, 15, 16], {"SST-2": 9}),
+    ):
+        rows = run.rows("dev")
+        assert [row["step"] for row in rows] == steps
+        for row in rows:
+            by_domain = row["by_domain"]
+            assert {name: part["total"] for name, part in by_domain.items()} == totals
+            assert row["total"] == sum(totals.values())
+            assert row["correct"] == sum(part["correct"] for part in by_domain.values())
+            assert row["accuracy"] == row["correct"] / row["total"]
+            for part in by_domain.values():
+                assert part["accuracy"] == pytest.approx(part["correct"] / part["total"])
+            losses = [part["cross_entropy"] * part["total"] for part in by_domain.values()]
+            assert row["cross_entropy"] == pytest.approx(sum(losses) / row["total"], rel=1e-5)
+
+
+def test_the_meta_learner_learns(step_2):
+    rows, dev = step_2.rows("train"), step_2.rows("dev")
+    losses = [row["classification_loss"] for row in rows]
+    assert len(set(losses)) == len(losses)
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    assert max(row["accuracy"] for row in dev) >= 0.85
+    assert all(part["accuracy"] > 0.6 for part in dev[-1]["by_domain"].values())
+    # the domain head leaves chance: it cannot know the corrupted domain, but that it is not the true one
+    assert np.mean([row["domain_loss"] for row in rows[-3:]]) < 0.97 * math.log(3)
+
+
+def test_snapshot_holds_what_a_later_step_needs(project, step_2):
+    snapshot = step_2.snapshot
+    with open(os.path.join(snapshot, "bert_config.json"), encoding="utf-8") as file:
+        assert json.load(file)["num_attention_heads"] == 4
+    with open(os.path.join(snapshot, "task.json"), encoding="utf-8") as file:
+        task = json.load(file)
+    assert (task["domains"], task["labels"], task["pair"]) == (["SST-2", "mr", "cr"], ["0", "1"], False)
+    with open(os.path.join(snapshot, "vocab.txt"), encoding="utf-8") as file:
+        assert file.read().split() == tiny.TOKENS
+    assert os.path.getsize(os.path.join(snapshot, "snapshot_done")) == 0
+    loaded = flow.load(snapshot)
+    shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,), DOMAIN_HEAD[2]: (3,)}
+    shapes.update({name: (3, 20) for name in DOMAIN_HEAD[:2]})
+    assert set(loaded) == set(shapes)
+    for name, shape in shapes.items():
+        assert tuple(loaded[name].shape) == shape
+        assert np.array_equal(loaded[name].numpy().ravel(), tiny.read_variable(snapshot, name))
+    start = project.path("uncased_L-2_H-20_A-4_oneflow")
+    for name in encoder_shapes(tiny.CONFIG):  # all of them were trained
+        assert not np.array_equal(tiny.read_variable(snapshot, name), tiny.read_variable(start, name)), name
+
+
+# --- step 3
+
+
+def test_the_whole_test_split_is_counted(step_3):
+    (test,) = step_3.rows("test")
+    assert test["total"] == TEST_COUNT and list(test["by_domain"]) == ["SST-2"]
+    assert test["accuracy"] == test["correct"] / TEST_COUNT >= 0.8
+    assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-1]
+
+
+def test_step_3_goes_on_from_the_meta_learner(step_3):
+    assert "initialised" not in step_3.log  # the labels are the same, so the classifier is kept
+    assert "left behind in the snapshot: " + ", ".join(sorted(DOMAIN_HEAD)) in step_3.log
+    assert not set(DOMAIN_HEAD) & set(os.listdir(step_3.path(step_3.best())))
+    assert step_3.rows("dev")[0]["accuracy"] >= 0.75  # after a few small steps
+
+
+def test_fine_tuning_metrics(step_3):
+    rows = step_3.rows("train")
+    assert [row["step"] for row in rows] == [10, 16]
+    for row in rows:
+        expected = {"kind", "step", "epoch", "learning_rate", "samples_per_second", "loss", "accuracy"}
+        assert set(row) == expected and row["loss"] > 0
+
+
+def test_the_best_snapshot_is_tested_and_not_the_last_step(project, step_2):
+    """The first step's learning rate is 0, the others ruin the model: the test must be that of the first."""
+    line = STEP_3.format(snapshot=step_2.snapshot).replace("--num_epochs 3", "--num_epochs 1")
+    line = line.replace("--learning_rate 1e-4", "--learning_rate 0.5").replace("step_num 5", "step_num 1")
+    ruined = run_folder(project, project.call_well(line + " --warmup_proportion 1"))
+    assert [row["best"] for row in ruined.rows("dev")] == [True] + [False] * 5
+    assert ruined.rows("dev")[-1]["cross_entropy"] > 2 * ruined.rows("dev")[0]["cross_entropy"]
+    for name in (*encoder_shapes(tiny.CONFIG), *CLASSIFIER):  # the classifier is kept, bit for bit
+        kept = tiny.read_variable(ruined.path(ruined.best()), name)
+        assert np.array_equal(kept, tiny.read_variable(step_2.snapshot, name)), name
+    line = STEP_3.format(snapshot=step_2.snapshot) + " --do_train false --do_eval --model_save_dir output/test-alone"
+    project.call_well(line)
+    alone = tiny.Run(project.path("output", "test-alone"))
+    assert [row["kind"] for row in alone.metrics] == ["dev", "test"] and not alone.snapshots()
+    for kind in ("dev", "test"):
+        measured, expected = ruined.rows(kind)[0], alone.rows(kind)[0]
+        assert measured["correct"] == expected["correct"]
+        assert measured["cross_entropy"] == pytest.approx(expected["cross_entropy"], rel=1e-5)
+
+
+def test_step_3_does_not_ask_for_scores(project, step_2):
+    """It does not use them, so those of another text do not stop it; those that fit stay in the records."""
+    folder = project.path("data", "rescored")
+    tiny.write_single(folder)
+    encoder = "--model_load_dir uncased_L-2_H-20_A-4_oneflow --data_dir data/rescored --seq_length 24"
+    project.call_well(f"preprocess.py --task_name sst-2 {encoder} --resave_ofrecord")
+    scores = read_split(folder, "train").weights
+    line = STEP_3.format(snapshot=step_2.snapshot).replace(SINGLE, "data/rescored").replace("_epochs 3", "_epochs 1")
+    line = line.replace("--batch_size_per_device 3", "--batch_size_per_device 16")
+    project.call_well(line)
+    assert np.array_equal(read_split(folder, "train").weights, scores) and scores.std() > 0
+    tiny.write_rows(folder, "train", tiny.opinions("SST-2", (8, 8), "other"))
+    output = project.call_well(line)
+    assert "weights of" not in output
+
+
+def test_no_test_where_none_is_asked_for(project, step_2):
+    line = STEP_3.format(snapshot=step_2.snapshot).replace("--num_epochs 3", "--num_epochs 1")
+    run = run_folder(project, project.call_well(line + " --do_train --do_eval false --label_list 1,0 --learning_rate 0"))
+    assert not run.rows("test") and len(run.rows("dev")) == 2
+    # the order of the labels is another, so the classifier starts anew and the log says so
+    assert "initialised, not in the snapshot or for other labels or domains: " + ", ".join(CLASSIFIER) in run.log
+    for name, shape in ((CLASSIFIER[0], (2, 20)), (CLASSIFIER[1], (2,))):
+        values = tiny.read_variable(run.path(run.best()), name)
+        assert np.array_equal(values, initial_value(name, shape, 42, tiny.CONFIG.initializer_range).ravel())
+
+
+# --- evaluation alone, and padding
+
+
+@pytest.fixture(scope="module")
+def evaluations(project, step_2):
+    """The meta learner evaluated alone, twice in the same second, with default folders: as it comes, and all padded."""
+    line = STEP_2.replace("uncased_L-2_H-20_A-4_oneflow", step_2.snapshot).replace(" --resave_ofrecord", "")
+    line += " --do_train false --do_eval"
+    second = time.strptime("2021-06-15 08:54:42", "%Y-%m-%d %H:%M:%S")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeling.flags.time.localtime", lambda *_: second)
+        project.call_well(line)
+        project.call_well(line + " --pad_to_max_length")
+    folders = sorted(name for name in os.listdir(project.path("output")) if name.startswith("model_save-2021"))
+    return folders, [tiny.Run(project.path("output", name)) for name in folders]
+
+
+def test_two_runs_in_a_second_have_two_folders(evaluations):
+    folders, runs = evaluations
+    assert folders == ["model_save-2021-06-15-08:54:42", "model_save-2021-06-15-08:54:42-1"]
+    assert [len(run.metrics) for run in runs] == [1, 1]
+    assert [run.flags["flags"]["pad_to_max_length"] for run in runs] == [False, True]
+
+
+def test_evaluation_alone_repeats_the_run(step_2, evaluations):
+    best = [row for row in step_2.rows("dev") if row["best"]][-1]
+    (measured,) = evaluations[1][0].rows("dev")
+    assert (measured["correct"], measured["total"]) == (best["correct"], DEV_COUNT)
+    assert measured["cross_entropy"] == pytest.approx(best["cross_entropy"], rel=1e-6)
+    assert measured["by_domain"].keys() == best["by_domain"].keys()
+    assert not evaluations[1][0].snapshots()
+
+
+def test_padding_does_not_matter(evaluations):
+    (measured,), (padded,) = (run.rows("dev") for run in evaluations[1])
+    assert measured["correct"] == padded["correct"]
+    assert measured["cross_entropy"] == pytest.approx(padded["cross_entropy"], abs=1e-4, rel=1e-4)
+    for name, part in measured["by_domain"].items():
+        assert part["cross_entropy"] == pytest.approx(padded["by_domain"][name]["cross_entropy"], abs=1e-4, rel=1e-4)
+
+
+# --- seeds, and which snapshots are kept
+
+
+@pytest.fixture(scope="module")
+def again(project, step_2):
+    """Step 2 again as it was, but for what is kept; and for an epoch with another seed."""
+    line = STEP_2.replace(" --resave_ofrecord", "")
+    keeping = " --keep_all_best --save_last_snapshot --model_save_every_n_iter 70 --model_save_dir output/again"
+    processes = [
+        project.start(line + keeping),
+        project.start(line.replace("--seed 42", "--seed 43 --num_epochs 1") + " --model_save_dir output/other"),
+    ]
+    for process in processes:
+        project.finish(process)
+    return SimpleNamespace(
+        same=tiny.Run(project.path("output", "again")), other=tiny.Run(project.path("output", "other"))
+    )
+
+
+def untimed(rows):
+    return [{name: value for name, value in row.items() if name not in TIMING} for row in rows]
+
+
+def test_same_seed_same_run(step_2, again):
+    assert untimed(again.same.metrics) == untimed(step_2.metrics)
+    assert tiny.tree(again.same.path(step_2.best())) == tiny.tree(step_2.snapshot)
+
+
+def test_other_seed_other_run(step_2, again):
+    first, other = step_2.rows("train")[0], again.other.rows("train")[0]
+    assert first["step"] == other["step"] == 10
+    for name in ("classification_loss", "domain_loss"):
+        assert first[name] != other[name]
+
+
+def test_snapshots_that_are_kept(step_2, again):
+    best = {f"snapshot_best_mft_model_g1_dev_{row['accuracy']!r}" for row in again.same.rows("dev") if row["best"]}
+    assert len(best) >= 2 and step_2.best() in best
+    periodic = {f"snapshot_step_{step}" for step in range(70, META_STEPS, 70)}
+    assert set(again.same.snapshots()) == best | periodic | {"snapshot_last"}
+    name = CLASSIFIER[0]
+    values = [tiny.read_variable(again.same.path(snapshot), name) for snapshot in again.same.snapshots()]
+    last_is_best = again.same.rows("dev")[-1]["best"]
+    assert len({value.tobytes() for value in values}) == len(values) - (1 if last_is_best else 0)
+    for snapshot in again.same.snapshots():
+        assert os.path.exists(again.same.path(snapshot, "snapshot_done"))
+
+
+# --- other models
+
+
+def test_scores_of_an_older_snapshot(project, step_1):
+    """A folder of the earlier converter: no meta, no snapshot_done, no sizes."""
+    tiny.write_encoder(project.path("older"), older=True)
+    shutil.copytree(project.path(DATA), project.path("data", "older"))
+    shutil.rmtree(project.path("data", "older", "ofrecord"))
+    line = STEP_1.replace("uncased_L-2_H-20_A-4_oneflow", "older --hidden_size_per_head 5")
+    project.call_well(line.replace(DATA, "data/older"))
+    scores = np.load(project.path("data", "older", "ofrecord", "train", "weight.npy"))
+    assert scores == pytest.approx(step_1.scores, abs=1e-6)
+
+
+def test_no_pretrained_model(project):
+    """Sizes come from the flags; without step 1 the samples' weights have to be declined."""
+    tiny.write_g1(project.path("data", "bare"), train=2, dev=1)
+    sizes = "--num_hidden_layers 1 --num_attention_heads 3 --hidden_size_per_head 2 --max_position_embeddings 25"
+    line = (
+        f"meta_finetuning.py --task_name g1 --data_dir data/bare --seq_length 24 --num_epochs 1 --vocab_file vocab.txt "
+        f"--vocab_size {len(tiny.TOKENS)} {sizes} --batch_size_per_device 7 --resave_ofrecord "
+        "--model_save_dir output/bare --seed 5"
+    )
+    code, _, errors = project.call(line)
+    assert code == 2 and "preprocess.py" in errors
+    run = run_folder(project, project.call_well(line + " --use_sample_weights false"))
+    assert "--use_sample_weights false: every sample weighs 1" in run.log and "weights of" not in run.log
+    assert run.snapshots() == [run.best(), "snapshot_initial_model"]
+    initial = run.path("snapshot_initial_model")
+    loaded = flow.load(initial)
+    assert tuple(loaded["bert-embeddings-position_embeddings"].shape) == (25, 6)
+    for name, value in loaded.items():
+        assert np.array_equal(value.numpy(), initial_value(name, tuple(value.shape), 5)), name
+    with open(os.path.join(initial, "bert_config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    assert (config["num_hidden_layers"], config["num_attention_heads"], config["intermediate_size"]) == (1, 3, 24)
+
+
+# --- other tasks, steps 1 to 3
+
+INFERENCE = ("entailment", "neutral", "contradiction")
+
+
+def own_rows(folder):
+    for split, counts in (("train", (7, 7)), ("dev", (4, 3)), ("test", (2, 9))):
+        rows = [row for name in ("Toys", "music", "art") for row in tiny.opinions(name, counts, split, ("nay", "yea"))]
+        tiny.write_rows(folder, split, rows)
+
+
+# name: (function that writes the data, task of steps 1 and 2, task of step 3, domains, labels, dev rows, test rows)
+CHAINS = {
+    "g2": (
+        lambda folder: tiny.write_pairs(folder, ("mnli", "snli"), INFERENCE),
+        *("g2", "g2", ["mnli", "snli"], list(INFERENCE), 19, 21),
+    ),
+    "g3": (
+        lambda folder: tiny.write_pairs(folder, ("MRPC", "qqp"), ("0", "1")),
+        *("g3", "g3", ["mrpc", "qqp"], ["0", "1"], 19, 21),
+    ),
+    "own": (own_rows, "Mine", "mine", ["art", "music", "Toys"], ["nay", "yea"], 21, 33),
+    "own with flags": (
+        own_rows,
+        "mine --domains music,art,toys --label_list yea,nay",
+        "mine",
+        *(["music", "art", "toys"], ["yea", "nay"], 21, 33),
+    ),
+    "one domain": (tiny.write_single, "sst-2", "sst-2", ["SST-2"], ["0", "1"], 9, 23),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(CHAINS))
+def chain(request, project):
+    write, task, last_task, domains, labels, dev, test = CHAINS[request.param]
+    data = "data/" + request.param.replace(" ", "-")
+    write(project.path(data))
+    flags = f"--data_dir {data} --seq_length 21 --seed 3"
+    training = f"{flags} --batch_size_per_device 5 --dev_batch_size_per_device 4 --dev_every_step_num 1000"
+    project.call_well(f"preprocess.py --task_name {task} --model_load_dir shallow {flags} --resave_ofrecord")
+    scores = np.load(project.path(data, "ofrecord", "train", "weight.npy"))
+    epochs = 120 * 5 // len(read_split(project.path(data), "train"))
+    meta = project.call_well(
+        f"meta_finetuning.py --task_name {task} --model_load_dir shallow {training} --num_epochs {epochs} "
+        f"--learning_rate 5e-3 --model_save_dir output/{data}-meta"
+    )
+    meta = run_folder(project, meta)
+    if request.param == "own with flags":  # step 3 will read labels and domains from the text, in another order
+        shutil.rmtree(project.path(data, "ofrecord"))
+    fine = project.call_well(
+        f"finetuning.py --task_name {last_task} --model_load_dir {meta.path(meta.best())} {training} --num_epochs 1 "
+        f"--learning_rate 1e-4 --eval_batch_size_per_device 4 --resave_ofrecord --model_save_dir output/{data}-fine"
+    )
+    return SimpleNamespace(
+        name=request.param,
+        scores=scores,
+        meta=meta,
+        fine=run_folder(project, fine),
+        domains=domains,
+        labels=labels,
+        dev=dev,
+        test=test,
+    )
+
+
+def test_other_tasks(chain):
+    assert chain.scores.std() > 1e-4
+    assert all(f"weights of {name}: " in chain.meta.log for name in chain.domains)
+    for run, kind in ((chain.meta, "mft"), (chain.fine, "ft")):
+        row = run.rows("dev")[-1]
+        name = "mine" if chain.name.startswith("own") else CHAINS[chain.name][1]
+        assert run.best() == f"snapshot_best_{kind}_model_{name}_dev_{row['accuracy']!r}"
+        assert row["total"] == chain.dev and row["correct"] == row["accuracy"] * chain.dev
+        assert tiny.read_variable(run.path(run.best()), CLASSIFIER[1]).shape == (len(chain.labels),)
+    with open(os.path.join(chain.meta.path(chain.meta.best()), "task.json"), encoding="utf-8") as file:
+        task = json.load(file)
+    assert (task["domains"], task["labels"]) == (chain.domains, chain.labels)
+    assert task["pair"] == chain.name.startswith("g")
+    assert list(chain.meta.rows("dev")[0]["by_domain"]) == chain.domains
+    assert chain.fine.rows("test")[0]["total"] == chain.test
+
+
+def test_other_tasks_learn(chain):
+    rows = chain.meta.rows("train")
+    losses = [row["classification_loss"] for row in rows]
+    assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
+    assert np.mean([row["accuracy"] for row in rows[-3:]]) > 1.4 / len(chain.labels)
+    if chain.name.startswith("g"):  # the others have too few rows to carry over to dev
+        assert chain.meta.rows("dev")[-1]["accuracy"] > 1.4 / len(chain.labels)
+
+
+def test_domain_loss_of_other_tasks(chain):
+    assert set(DOMAIN_HEAD) <= set(os.listdir(chain.meta.path(chain.meta.best())))
+    losses = [row["domain_loss"] for row in chain.meta.rows("train")]
+    if len(chain.domains) == 1:
+        assert "one domain only" in chain.meta.log and "the domain loss is off" in chain.meta.log
+        assert losses == [0.0] * len(losses)
+    else:
+        assert "the domain loss is off" not in chain.meta.log
+        assert min(losses) > 0 and losses[0] < 2 * math.log(len(chain.domains))
+
+
+def test_classifier_in_step_3_of_other_tasks(chain):
+    if chain.name == "own with flags":
+        assert "initialised, not in the snapshot or for other labels or domains: " in chain.fine.log
+        assert CLASSIFIER[0] in chain.fine.log
+    else:
+        assert "initialised" not in chain.fine.log
+    assert "left behind in the snapshot: " + ", ".join(sorted(DOMAIN_HEAD)) in chain.fine.log

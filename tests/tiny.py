@@ -1,0 +1,261 @@
+"""A tiny project folder for the end-to-end tests: vocabulary, text that can be learnt, a small BERT, and how a script is
+run.
+
+Sizes are odd on purpose: nothing divides by anything, so that a batch size or a length that is mistaken for another
+shows.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+
+from modeling.config import BertConfig
+from modeling.errors import run
+from modeling.snapshot import CONFIG_FILE, VOCAB_FILE, write_variables
+from modeling.variables import encoder_shapes, initial_value
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPTS = ("preprocess.py", "meta_finetuning.py", "finetuning.py")
+
+GOOD = ("good", "great", "lovely")
+BAD = ("bad", "awful", "boring")
+FILLERS = {
+    "sst-2": ("film", "actors", "story", "camera", "scene"),
+    "mr": ("plot", "director", "movie", "script", "ending"),
+    "cr": ("phone", "battery", "screen", "player", "button"),
+}
+COMMON = ("the", "a", "is", "was", "and", "very", "this", "it", "of")
+TOKENS = (
+    ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "!", "'", "-"]
+    + ["##s", "##ly", "##ness", "##er", "act", "bore", "##dom"]
+    + sorted({word for words in FILLERS.values() for word in words} - {"actors"})
+    + list(COMMON + GOOD + BAD)
+    + ["yes", "no", "maybe", "cats", "dogs", "sleep", "run"]
+)
+CONFIG = BertConfig(
+    vocab_size=len(TOKENS),
+    hidden_size=20,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=36,
+    max_position_embeddings=40,
+    type_vocab_size=2,
+    initializer_range=0.15,
+)
+
+
+def write_vocabulary(path, tokens=TOKENS):
+    """Writes a vocabulary, a token a line; returns its path."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(token + "\n" for token in tokens))
+    return path
+
+
+def write_encoder(folder, config=CONFIG, tokens=TOKENS, older=False):
+    """Writes a small BERT with random weights as a snapshot.
+
+    Args:
+        folder: path of the snapshot.
+        config: its sizes.
+        tokens: its vocabulary.
+        older: as the earlier converter left it: no meta, no snapshot_done, no configuration, no vocabulary.
+    """
+    variables = {
+        name: initial_value(name, shape, 7, config.initializer_range) for name, shape in encoder_shapes(config).items()
+    }
+    if not older:
+        vocabulary = "".join(token + "\n" for token in tokens)
+        write_variables(folder, variables, {CONFIG_FILE: config.to_json(), VOCAB_FILE: vocabulary})
+        return folder
+    for name, value in variables.items():
+        os.makedirs(os.path.join(folder, name))
+        value.tofile(os.path.join(folder, name, "out"))
+    return folder
+
+
+def write_rows(folder, split, rows):
+    """Writes SPLIT.csv: rows of tab-separated columns."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, split + ".csv"), "w", encoding="utf-8", newline="") as file:
+        file.write("".join("\t".join(row) + "\n" for row in rows))
+
+
+def opinions(domain, counts, seed, names=("0", "1")):
+    """Rows of a text, its domain and a label that one word of the text decides.
+
+    Args:
+        domain: its spelling in the rows.
+        counts: how many rows of each label, in the order of `names`; rows of a label stand together.
+        seed: of the words.
+        names: names of the labels; the first is the bad one.
+    """
+    draw = random.Random(f"{domain} {seed}")
+    fillers = FILLERS.get(domain.lower(), FILLERS["mr"])
+    rows = []
+    for label, count in enumerate(counts):
+        for _ in range(count):
+            words = [draw.choice(fillers + COMMON) for _ in range(draw.randint(2, 11))]
+            words.insert(draw.randint(0, len(words)), draw.choice(GOOD if label else BAD))
+            text = " ".join(words)
+            rows.append((draw.choice((text, text.capitalize() + " .", text + "!")), domain, names[label]))
+    return rows
+
+
+def pairs(domain, count, seed, labels):
+    """Rows of two texts, their domain and a label that a word of the second text decides; the labels alternate."""
+    draw = random.Random(f"{domain} {seed}")
+    rows = []
+    for row in range(count):
+        label = row % len(labels)
+        first = " ".join(draw.choice(COMMON + ("cats", "dogs", "sleep", "run")) for _ in range(draw.randint(1, 6)))
+        second = f"{draw.choice(COMMON)} {draw.choice(('cats', 'dogs'))} {('yes', 'no', 'maybe')[label]}"
+        rows.append((first, second, domain, labels[label]))
+    return rows
+
+
+def write_g1(folder, train=9, dev=4):
+    """The three-domain sentiment task: `train` and `dev` rows of each class of each domain (mr has a row less)."""
+    for split, count in (("train", train), ("dev", dev)):
+        rows = [
+            row
+            for domain, less in (("SST-2", 0), ("MR", 1), ("cr", 0))
+            for row in opinions(domain, (count, count - less), split)
+        ]
+        random.Random(split).shuffle(rows)
+        write_rows(folder, split, rows)
+
+
+def write_single(folder, domain="SST-2", train=8, dev=(4, 5), test=(6, 17)):
+    """A single-domain sentiment task; the test split is unbalanced, its rows of one label before those of the other."""
+    write_rows(folder, "train", opinions(domain, (train, train), "train"))
+    write_rows(folder, "dev", opinions(domain, dev, "dev"))
+    write_rows(folder, "test", opinions(domain, test, "test"))
+
+
+def write_pairs(folder, domains, labels, counts=(19, 10, 11)):
+    """A pair task: `counts` rows of train, dev and test for the first domain, one less for each further one."""
+    for split, count in zip(("train", "dev", "test"), counts):
+        rows = [row for less, name in enumerate(domains) for row in pairs(name, count - less, split, labels)]
+        write_rows(folder, split, rows)
+
+
+class Project:
+    """A folder that looks like the project's root to a user: the scripts, relative paths, ./output."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        os.makedirs(self.folder, exist_ok=True)
+        for script in SCRIPTS:
+            os.symlink(os.path.join(ROOT, script), os.path.join(self.folder, script))
+        write_vocabulary(self.path("vocab.txt"))
+
+    def path(self, *names):
+        """The path of something in the folder."""
+        return os.path.join(self.folder, *names)
+
+    def start(self, line):
+        """Starts `python3 SCRIPT FLAGS…` there, as a process."""
+        command = [sys.executable, *line.split()]
+        return subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+        )
+
+    def run(self, line):
+        """Runs `SCRIPT FLAGS…` there to its end, as a process; returns its standard output."""
+        return self.finish(self.start(line))
+
+    @staticmethod
+    def finish(process):
+        """Standard output of a process that `start` started, when it has ended well."""
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, output + errors
+        return output
+
+    def call(self, line):
+        """Runs `SCRIPT FLAGS…` there within this process.
+
+        Returns:
+            (exit code, standard output, standard error).
+        """
+        script, *flags = line.split()
+        main = importlib.import_module(script[: -len(".py")]).main
+        argv, folder = sys.argv, os.getcwd()
+        output, errors = io.StringIO(), io.StringIO()
+        sys.argv = [script, *flags]
+        os.chdir(self.folder)
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                run(main)
+        except SystemExit as end:
+            return end.code or 0, output.getvalue(), errors.getvalue()
+        finally:
+            sys.argv = argv
+            os.chdir(folder)
+
+    def call_well(self, line):
+        """Standard output of `call`, when the script has ended well."""
+        code, output, errors = self.call(line)
+        assert code == 0, output + errors
+        return output
+
+
+class Run:
+    """What a training script left in its folder.
+
+    Attributes:
+        folder: its path.
+        metrics: list of the objects of metrics.jsonl.
+        flags: the object of flags.json.
+        log: text of run.log.
+    """
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        with open(self.path("metrics.jsonl"), encoding="utf-8") as file:
+            self.metrics = [json.loads(line) for line in file]
+        with open(self.path("run.log"), encoding="utf-8") as file:
+            self.log = file.read()
+        self.flags = None
+        if os.path.exists(self.path("flags.json")):
+            with open(self.path("flags.json"), encoding="utf-8") as file:
+                self.flags = json.load(file)
+
+    def path(self, *names):
+        """The path of something in the folder."""
+        return os.path.join(self.folder, *names)
+
+    def rows(self, kind):
+        """The objects of one kind: "train", "dev" or "test"."""
+        return [row for row in self.metrics if row["kind"] == kind]
+
+    def snapshots(self):
+        """Names of the snapshots, sorted."""
+        return sorted(name for name in os.listdir(self.folder) if name.startswith("snapshot"))
+
+    def best(self):
+        """The name of the one best snapshot."""
+        (name,) = [name for name in self.snapshots() if name.startswith("snapshot_best")]
+        return name
+
+
+def tree(folder):
+    """dict of relative path -> bytes, of all files below a folder."""
+    files = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            with open(path, "rb") as file:
+                files[os.path.relpath(path, folder)] = file.read()
+    return files
+
+
+def read_variable(snapshot, name):
+    """A variable's float32 values, flat."""
+    return np.fromfile(os.path.join(snapshot, name, "out"), "<f4")

@@ -1,0 +1,100 @@
+"""Runs Meta Fine-tuning, steps 1 to 3, on the bundled three-domain text and ends with a table of what came out (`make demo`).
+
+    python3 tools/demo.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data] [--output_dir output]
+"""
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from rich.console import Console
+from rich.table import Table
+
+from modeling.errors import UserError, run
+from modeling.metrics import CURVES_FILE, METRICS_FILE
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> folder of its own split
+
+
+def step(title, *command):
+    """Shows and runs one of the project's commands from its root; its output and progress go straight to the terminal."""
+    print(f"\n== {title}\n$ python3 {' '.join(map(shlex.quote, command))}\n", flush=True)
+    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    if code:
+        raise UserError(f"{command[0]} ended with exit code {code}")
+
+
+def rows_of(folder, kind):
+    """The lines of one kind of a run's metrics file."""
+    with open(os.path.join(ROOT, folder, METRICS_FILE), encoding="utf-8") as f:
+        return [row for row in map(json.loads, f) if row["kind"] == kind]
+
+
+def best_snapshot(folder):
+    """Path of a run's best snapshot, from the project's root."""
+    return os.path.join(folder, [name for name in os.listdir(os.path.join(ROOT, folder)) if name.startswith("snapshot_best_")][0])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="pretrained encoder (default %(default)s)")
+    parser.add_argument("--data_dir", default="data", help="folder of k-shot-cross and k-shot-single (default %(default)s)")
+    parser.add_argument("--output_dir", default="output", help="where the runs go (default %(default)s)")
+    parser.add_argument("--meta_epochs", default="20", help="epochs of step 2 (default %(default)s)")
+    parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3 (default %(default)s)")
+    args = parser.parse_args()
+    started = time.time()
+    output = os.path.join(args.output_dir, time.strftime("demo-%Y-%m-%d-%H:%M:%S"))
+    cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
+    common = ["--seed", "42", "--seq_length=128", "--resave_ofrecord"]
+
+    step("Step 1: prototypes and prototypical scores", "preprocess.py", "--task_name", "g1", "--model_load_dir", args.model_dir,
+         "--data_dir", cross, "--train_example_num", "96", "--dev_example_num", "96", "--log_dir", output, *common)
+    meta = os.path.join(output, "meta")
+    step("Step 2: the meta learner, trained on all domains", "meta_finetuning.py", "--task_name", "g1", "--model_load_dir", args.model_dir,
+         "--data_dir", cross, "--num_epochs", args.meta_epochs, "--batch_size_per_device", "8", "--dev_batch_size_per_device", "16",
+         "--dev_every_step_num", "40", "--loss_print_every_n_iter", "20", "--learning_rate", "1e-4", "--model_save_dir", meta, *common)
+    learner = best_snapshot(meta)
+    for domain, folder in DOMAINS.items():
+        step(f"Step 3: fine-tuning on {domain}", "finetuning.py", "--task_name", domain.lower(), "--model_load_dir", learner,
+             "--data_dir", os.path.join(args.data_dir, "k-shot-single", folder, "16-42"), "--num_epochs", args.finetuning_epochs,
+             "--batch_size_per_device", "8", "--dev_batch_size_per_device", "16", "--eval_batch_size_per_device", "16",
+             "--dev_every_step_num", "8", "--loss_print_every_n_iter", "8", "--learning_rate", "1e-5",
+             "--model_save_dir", os.path.join(output, "finetuned-" + folder), *common)
+
+    with open(os.path.join(ROOT, cross, "ofrecord", "train", "weight.json"), encoding="utf-8") as f:
+        scores = json.load(f)["info"]["by_domain"]
+    dev = [row for row in rows_of(meta, "dev") if row["best"]][-1]
+    table = Table(title=f"Meta Fine-tuning on {cross}, {time.time() - started:.0f} seconds", title_justify="left")
+    for column in ("domain", "score mean", "min", "max", "meta learner, dev", "fine-tuned, test", "rows"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for domain, folder in DOMAINS.items():
+        test = rows_of(os.path.join(output, "finetuned-" + folder), "test")[0]
+        table.add_row(
+            domain,
+            *(f"{scores[domain][column]:.3f}" for column in ("mean", "min", "max")),
+            "{:.1f} %".format(100 * dev["by_domain"][domain]["accuracy"]),
+            "{:.1f} %".format(100 * test["accuracy"]),
+            str(test["total"]),
+        )
+    table.add_row("all", "", "", "", "{:.1f} %".format(100 * dev["accuracy"]), "", "")
+    console = Console()
+    console.print()
+    console.print(table)
+    print("score: prototypical score of the training samples; rows: test rows, each counted once")
+    print(f"meta learner  {learner}")
+    for folder in DOMAINS.values():
+        print("{:13} {}".format(folder, best_snapshot(os.path.join(output, "finetuned-" + folder))))
+    print("curves        " + os.path.join(meta, CURVES_FILE))
+    print(f"metrics       {os.path.join(meta, METRICS_FILE)} (one JSON object a line); every folder above has its own")
+
+
+if __name__ == "__main__":
+    run(main)
