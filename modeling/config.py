@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 from modeling.errors import UserError
 
@@ -28,6 +29,10 @@ class BertConfig:
             value = getattr(self, field.name)
             if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UserError(f"{field.name} must be a whole number of 1 or more, not {value!r}")
+            if field.type in (float, "float") and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
+            ):
+                raise UserError(f"{field.name} must be a number of 0 or more, not {value!r}")
             if field.name.endswith("dropout_prob") and not 0 <= value < 1:
                 raise UserError(f"{field.name} must lie in [0, 1), not {value!r}")
         if self.hidden_size % self.num_attention_heads:
@@ -63,3 +68,5 @@ class BertConfig:
             return cls(**{name: value for name, value in values.items() if name in known})
         except TypeError as error:
             raise UserError(f"{source}: a value has the wrong type ({error})") from error
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error

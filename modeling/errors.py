@@ -9,6 +9,13 @@ class UserError(Exception):
     """Bad input (a flag, a file, a value). The message is one line that names file, row and value, and the flag or step that mends it."""
 
 
+def fail(error):
+    """Prints a `UserError`'s one line and ends the process with exit code 2."""
+    sys.stdout.flush()
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
 def run(main):
     """Calls `main()` as a script's entry and turns a `UserError` into its one line and exit code 2.
 
@@ -18,6 +25,4 @@ def run(main):
     try:
         sys.exit(main())
     except UserError as error:
-        sys.stdout.flush()
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        fail(error)

@@ -11,7 +11,14 @@ import numpy as np
 
 from modeling.config import BertConfig
 from modeling.errors import UserError
-from modeling.flags import MODEL_SIZE_DEFAULTS, run_folder_name, warn_without_effect
+from modeling.flags import (
+    FINETUNING,
+    META_TEACHER_EVAL,
+    MODEL_SIZE_DEFAULTS,
+    PREPROCESS,
+    run_folder_name,
+    warn_without_effect,
+)
 from modeling.kernels import select_kernels
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.prototypes import score_statistics
@@ -50,7 +57,10 @@ def resolve_config(flags, snapshot):
         sizes = dict(MODEL_SIZE_DEFAULTS, **given)
         hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
         return BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes, **rates)
-    config = snapshot.config(flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"])
+    config = snapshot.config(
+        flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"],
+        None if flags.hidden_size_per_head else flags.num_attention_heads,
+    )
     for name, value in given.items():
         own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
         if own != value:
@@ -164,7 +174,8 @@ class Phase:
             part_num=getattr(flags, name + "_data_part_num"),
             example_num=getattr(flags, name + "_example_num"),
             log=self.log,
-            use_scores=flags.script != "preprocess",
+            use_scores=flags.script != PREPROCESS,
+            need_scores=flags.script not in (FINETUNING, META_TEACHER_EVAL),
         )
         return self._portion(records) if split == "train" else records
 

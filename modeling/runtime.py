@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 
-from modeling.errors import UserError
+from modeling.errors import UserError, fail
 
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
@@ -129,7 +129,10 @@ def _calm_engine_threads(before):
 
 _preload_libraries()
 _threads_before = set(os.listdir("/proc/self/task"))
-flow = _import_oneflow()
+try:
+    flow = _import_oneflow()
+except UserError as error:  # no script has begun yet that could say it
+    fail(error)
 _calm_engine_threads(_threads_before)
 
 

@@ -81,7 +81,11 @@ def write_variables(folder, variables, files=None):
         if os.path.lexists(folder):
             old = temporary + ".old"
             os.rename(folder, old)
-            os.rename(temporary, folder)
+            try:
+                os.rename(temporary, folder)
+            except OSError:
+                os.rename(old, folder)  # the old snapshot is better than none
+                raise
             shutil.rmtree(old)
         else:
             os.rename(temporary, folder)
@@ -93,8 +97,8 @@ def write_variables(folder, variables, files=None):
 
 
 def _parse_meta(path):
-    with open(path, encoding="utf-8") as f:
-        text = f.read()
+    with open(path, "rb") as f:
+        text = f.read().decode("utf-8", "backslashreplace")
     if "data_type: kFloat" not in text or "kFloat16" in text:
         raise UserError("{}: only data_type kFloat (float32) is read, found {!r}".format(path, " ".join(text.split())))
     return tuple(int(size) for size in re.findall(r"dim:\s*(\d+)", text))
@@ -139,14 +143,19 @@ class Snapshot:
                         f"{name} has {size} bytes, its meta says {list(shape)} = {int(np.prod(shape)) * 4} bytes"
                     )
                 self.shapes[name] = shape
+        if not self.sizes:
+            inside = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name, DONE)))
+            raise UserError(
+                "{}: holds no variables (a folder each with a file {!r}); {}".format(
+                    path,
+                    DATA,
+                    "did you mean " + os.path.join(path, inside[-1])
+                    if inside
+                    else "a Hugging Face folder is converted by tools/convert_checkpoint.py",
+                )
+            )
         if problems:
             raise UserError("{} is damaged: {}".format(path, "; ".join(problems)))
-        if not self.sizes:
-            raise UserError(
-                f"{path}: holds no variables (a folder each with a file {DATA!r}); a Hugging Face folder is "
-                "converted by "
-                "tools/convert_checkpoint.py"
-            )
         if self.shapes and not os.path.exists(os.path.join(path, DONE)):
             raise UserError(f"{path}: no {DONE}, an interrupted save is not a snapshot")
 
@@ -191,11 +200,12 @@ class Snapshot:
         path = os.path.join(self.path, VOCAB_FILE)
         return path if os.path.isfile(path) else None
 
-    def config(self, head_size=64):
+    def config(self, head_size=64, num_heads=None):
         """The encoder's `BertConfig`: bert_config.json, or sizes read off the variables where there is none.
 
         Args:
             head_size: D to assume where nothing on disk says how many heads there are (`--hidden_size_per_head`).
+            num_heads: N to assume there instead (`--num_attention_heads`), None to go by `head_size`.
         """
         values = self._json(CONFIG_FILE)
         if values is not None:
@@ -208,7 +218,7 @@ class Snapshot:
         if missing:
             raise UserError("{} is no BERT snapshot: missing {}".format(self.path, ", ".join(missing)))
         hidden = self.sizes[gamma]
-        if hidden % head_size:
+        if num_heads is None and hidden % head_size:
             raise UserError(
                 f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say "
                 "--hidden_size_per_head"
@@ -217,7 +227,7 @@ class Snapshot:
             vocab_size=self.sizes[_WORD] // hidden,
             hidden_size=hidden,
             num_hidden_layers=len(layers),
-            num_attention_heads=hidden // head_size,
+            num_attention_heads=num_heads or hidden // head_size,
             intermediate_size=self.sizes[intermediate],
             max_position_embeddings=self.sizes[_POSITION] // hidden,
             type_vocab_size=self.sizes[types] // hidden,

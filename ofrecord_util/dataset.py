@@ -32,6 +32,7 @@ def prepare_split(
     example_num=None,
     log=print,
     use_scores=True,
+    need_scores=True,
 ):
     """The records that a step uses of a split.
 
@@ -48,6 +49,7 @@ def prepare_split(
             there are fewer.
         log: function of one line of text.
         use_scores: False in preprocess.py, which makes the scores: weight.npy is not looked at then.
+        need_scores: False in steps that do not weight samples: scores that fit stay in the records, others do not stop the step.
 
     Returns:
         `Records` of the used samples only. In the training split `weights` are the scores of weight.npy; without that
@@ -63,13 +65,15 @@ def prepare_split(
     if warning:
         log("warning: " + warning)
     if resave:
-        _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores)
+        _write_from_text(
+            data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores
+        )
     records = read_split(data_dir, split, prefix, part_num, None)
     if not resave:
         _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log)
     check_ranges(records, None if tokenizer is None else tokenizer.vocab_size, _TYPE_VOCAB_SIZE, task)
     used = len(records) if example_num is None else min(example_num, len(records))
-    if split == "train" and use_scores:
+    if split == "train" and use_scores and need_scores:
         _check_weights(records, data_dir, used, log)
     if example_num is not None and example_num != len(records):
         flag = split_flag(split, "example_num")
@@ -120,14 +124,18 @@ def _weights_of(records, scores):
     return weights
 
 
-def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores):
+def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores):
     if tokenizer is None:
         raise UserError("--resave_ofrecord needs --vocab_file")
     rows = read_text(find_text(data_dir, split), task)
     count = len(rows)
     scores = None
     if split == "train" and use_scores:
-        scores = score_files.load_scores(data_dir, rows.digest, count if example_num is None else min(example_num, count))
+        try:
+            scores = score_files.load_scores(data_dir, rows.digest, count if example_num is None else min(example_num, count))
+        except UserError:
+            if need_scores:
+                raise
     encoded = tokenizer.encode(rows.text_a, rows.text_b, seq_length)
     idxs = np.arange(count, dtype=np.int32)
     weights = np.ones(count, np.float32)

@@ -218,9 +218,6 @@ def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     config = config_of(run)
     assert (config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]) == (12, 2, 3)
     assert not [name for name in Snapshot(project.path(run.snapshot)).sizes if name.startswith("distillation-")]
-    online = distil(project, teacher, "narrow-online", f"--student_model narrow --teacher_outputs online {SHORT} --num_epochs 1")
-    for name in TERMS:
-        assert online.rows("train")[0][name] == pytest.approx(rows[0][name], rel=0.2), name  # schedules differ
 
 
 def test_prediction_loss_only(teacher, project):
@@ -234,7 +231,7 @@ def test_prediction_loss_only(teacher, project):
     code, _, errors = project.call(
         f"{STEP_3B.format(teacher=teacher.snapshot)} --teacher_output_dir output/predictions --model_save_dir output/x"
     )
-    assert code == 2 and "hidden was not written" in errors or "the student needs" in errors
+    assert code == 2 and "hidden was not written, which the loss needs" in errors
 
 
 def test_a_term_of_weight_zero(student, teacher, project):
@@ -271,7 +268,6 @@ def test_portion_of_the_training_split(scores, teacher, outputs, project):
     idxs = np.load(project.path("output", "part", "idxs.npy"))
     assert len(set(idxs.tolist())) == count and (np.diff(idxs) > 0).all()
     distil(project, teacher, "part-student", f"--data_portion 0.3 {folder} {SHORT}")
-    distil(project, teacher, "part-of-all", f"--data_portion 0.3 {SHORT}")  # outputs of the whole split hold the part
     code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} {folder} --model_save_dir output/x")
     assert code == 2 and f"holds {count} samples, not all of the {TRAIN_COUNT}" in errors
 
@@ -355,17 +351,11 @@ def test_foreign_and_stale_outputs_name_both_digests(project, teacher, outputs):
     shutil.copytree(project.path(DATA), stale)
     with open(os.path.join(stale, "train.csv"), "a", encoding="utf-8") as file:
         file.write("a great plot\tbooks\tpositive\n")
-    message = fails(
-        project,
-        STEP_3B.format(teacher=teacher.snapshot).replace(DATA, "data/stale") + " --use_sample_weights false --model_save_dir output/x",
-    )
-    # the scores of the old text are noticed before its teacher outputs are
-    assert "weight.npy" in message and "run preprocess.py" in message
+    line = STEP_3B.format(teacher=teacher.snapshot).replace(DATA, "data/stale") + " --use_sample_weights false"
+    message = fails(project, line + " --model_save_dir output/x")
+    assert "weight.npy" in message and "run preprocess.py" in message  # the old text's scores are noticed first
     os.remove(os.path.join(stale, "ofrecord", "train", "weight.npy"))
-    message = fails(
-        project,
-        STEP_3B.format(teacher=teacher.snapshot).replace(DATA, "data/stale") + " --use_sample_weights false --model_save_dir output/x",
-    )
+    message = fails(project, line + " --model_save_dir output/x")
     with open(os.path.join(stale, "ofrecord", "train", "manifest.json")) as file:
         assert json.load(file)["text_digest"][:16] in message
     assert outputs.manifest["text_digest"][:16] in message and "run meta_teacher_eval.py" in message
@@ -375,18 +365,16 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     distill = STEP_3B.format(teacher=teacher.snapshot) + " --model_save_dir output/x "
     evaluate = STEP_3A.format(teacher=teacher.snapshot) + " "
     assert "has 4 encoder layers" in fails(project, distill + "--student_num_hidden_layers 5")
-    assert "layers 1,3, the student needs 0,2,3" not in fails(project, distill + "--student_num_hidden_layers 4")
     message = fails(project, distill + "--student_num_hidden_layers 3")
-    assert "the student needs 0,2,3" in message and "--teacher_layers 0,2,3" in message
+    assert "holds the teacher's layers 1,3, the student needs 0,2,3" in message and "--teacher_layers 0,2,3" in message
     assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
     assert "nothing is left to learn from" in fails(project, distill + "--pred_distill --prediction_loss_weight 0")
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
     assert "which is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
-    other = "--task_name mnli" if False else "--domains books,dvd,electronics,toys"
-    message = fails(project, distill + other)
-    assert "toys" in message and "run meta_teacher.py on this data" in message or "kitchen" in message
+    message = fails(project, distill + "--domains books,dvd,electronics,toys")
+    assert "was trained for domains books,dvd,electronics,kitchen" in message and "run meta_teacher.py on this data" in message
 
 
 def test_one_vocabulary(project, teacher, outputs):

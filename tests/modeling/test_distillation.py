@@ -381,8 +381,11 @@ def test_a_student_like_its_teacher_has_nothing_to_learn():
 
 
 def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
-    """One step of SGD: same loss and same student as with the teacher's outputs as inputs; the teacher stays as it is."""
-    results = []
+    """Two steps of SGD, in graphs of two shapes: same losses and same student as with the teacher's outputs as inputs; the
+    teacher stays as it is."""
+    results, some = [], np.array([2, 0])
+    values = {name: value[some] for name, value in SAMPLES.items()}
+    shorter = (values, {name: value[some] for name, value in knowledge.items()})
     for online in (False, True):
         student = Variables(student_values())
         optimizer = flow.optim.SGD(student.parameters(), lr=0.1)
@@ -395,13 +398,16 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
                 found = teacher_knowledge(teacher, NO_DROPOUT, KERNEL, NEEDS, *text)
                 return distillation_objective(variables, ONE_LAYER, KERNEL, None, plan(), found, **batch)
 
-            outputs = job(**tensors(SAMPLES))
+            outputs = [job(**tensors(SAMPLES)), job(**tensors(values))]
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
             for name, value in teacher_values().items():
                 assert np.array_equal(teacher.get(name).numpy(), value), name
+            assert all(parameter.grad is None for parameter in teacher.parameters())
         else:
-            outputs = global_function("train", student, optimizer)(objective(plan()))(**tensors({**SAMPLES, **knowledge}))
-        results.append((numpy_of(outputs)[1], {name: student.get(name).numpy() for name in student.names}))
+            job = global_function("train", student, optimizer)(objective(plan()))
+            outputs = [job(**tensors({**first, **second})) for first, second in ((SAMPLES, knowledge), shorter)]
+        metrics = np.concatenate([metrics for _, metrics in numpy_of(outputs)])
+        results.append((metrics, {name: student.get(name).numpy() for name in student.names}))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     moved = 0
     for name, value in results[0][1].items():

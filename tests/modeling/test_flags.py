@@ -140,7 +140,7 @@ class _Snapshot:
     path = "somewhere"
 
     @staticmethod
-    def config(head_size):
+    def config(head_size, num_heads):
         return CONFIG
 
 
@@ -170,6 +170,10 @@ def test_sizes_of_a_snapshot():
         (dict(num_hidden_layers=0), "num_hidden_layers"),
         (dict(vocab_size="99"), "vocab_size"),
         (dict(hidden_dropout_prob=1.0), "hidden_dropout_prob"),
+        (dict(hidden_dropout_prob="0.1"), "hidden_dropout_prob"),
+        (dict(layer_norm_eps="1e-12"), "layer_norm_eps must be a number"),
+        (dict(layer_norm_eps=float("nan")), "layer_norm_eps must be a number"),
+        (dict(initializer_range=-0.02), "initializer_range must be a number of 0 or more"),
     ],
 )
 def test_bad_config(values, said):

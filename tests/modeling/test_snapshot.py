@@ -9,6 +9,8 @@ from google.protobuf import text_format
 from tiny_model import CONFIG, documented
 
 from modeling.errors import UserError
+from modeling.flags import parse_flags
+from modeling.phase import resolve_config
 from modeling.runtime import flow
 from modeling.snapshot import CONFIG_FILE, DONE, Snapshot, write_variables
 from modeling.variables import encoder_shapes, load_values
@@ -75,6 +77,31 @@ def test_a_failed_save_keeps_the_old_one(tmp_path, monkeypatch):
     np.testing.assert_array_equal(Snapshot(folder).read("b", (3,)), SMALL["b"])
 
 
+def test_a_save_that_fails_at_its_last_step_keeps_the_old_one(tmp_path, monkeypatch):
+    """The old folder is out of the way by then and must come back."""
+    folder, rename, calls = written(tmp_path), os.rename, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", second_fails)
+    with pytest.raises(UserError, match="cannot be written: Input/output error"):
+        write_variables(folder, {"c": np.zeros(2, np.float32)})
+    monkeypatch.undo()
+    assert os.listdir(str(tmp_path)) == ["snapshot"]
+    np.testing.assert_array_equal(Snapshot(folder).read("b", (3,)), SMALL["b"])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="snapshot .*file/s cannot be written: File exists"):
+        write_variables(str(tmp_path / "file" / "s"), SMALL)
+    assert os.listdir(str(tmp_path)) == ["file"]
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/b", "..", ".hidden", ""])
 def test_names_that_leave_the_folder(tmp_path, name):
     with pytest.raises(UserError, match="name of a snapshot's variable"):
@@ -89,6 +116,14 @@ def test_other_types_are_refused(tmp_path):
     with open(os.path.join(folder, "b", "meta"), "w") as f:
         f.write("shape {\n  dim: 3\n}\ndata_type: kDouble\n")
     with pytest.raises(UserError, match="b.*kFloat"):
+        Snapshot(folder)
+
+
+def test_a_meta_that_is_no_text(tmp_path):
+    folder = written(tmp_path)
+    with open(os.path.join(folder, "b", "meta"), "wb") as f:
+        f.write(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="b.meta: only data_type kFloat"):
         Snapshot(folder)
 
 
@@ -174,6 +209,10 @@ def test_folder_of_the_earlier_converter(tmp_path):
         np.testing.assert_array_equal(values[name], value)
     with pytest.raises(UserError, match="hidden size 20 is no multiple of 64.*--hidden_size_per_head"):
         snapshot.config()
+    assert snapshot.config(num_heads=10).num_attention_heads == 10  # no file of the folder says otherwise
+    for flag, value in (("--num_attention_heads", "4"), ("--hidden_size_per_head", "5")):
+        flags = parse_flags("preprocess", argv=["--task_name", "g1", "--data_dir", "d", flag, value])
+        assert resolve_config(flags, snapshot).num_attention_heads == 4
 
 
 def test_positions_with_a_leading_axis(tmp_path):
