@@ -50,6 +50,7 @@ def _preload_libraries():
                 threads = cpu_threads()
                 mkl.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if threads > 1 else _MKL_THREADING_SEQUENTIAL)
                 mkl.MKL_Set_Num_Threads(threads)
+                mkl.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
                 break
         else:
             continue

@@ -160,20 +160,21 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, there, error):
 
 
 def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
-    """A child process dies in the middle: no folder of the final name, and the next run clears the rest away."""
-    process = os.fork()
-    if process == 0:
-        writer = TeacherOutputWriter(str(tmp_path / "teacher"), LAYOUT, IDXS, LENGTHS, {})
-        writer.__enter__()
-        os._exit(1)
-    os.waitpid(process, 0)
+    """Ended in the middle without a chance to clean up: no folder of the final name, and the next run clears the rest
+    away, but nothing of a run that is still at work."""
+    writer = TeacherOutputWriter(str(tmp_path / "teacher"), LAYOUT, IDXS, LENGTHS, {})
+    writer.__enter__()
     (left,) = os.listdir(tmp_path)
-    assert left.startswith(".teacher.writing-")
+    assert left == f".teacher.writing-{os.getpid()}"
     for path in ("teacher", left):
         with pytest.raises(UserError, match="no teacher outputs .*meta_teacher_eval.py"):
             TeacherOutputs(str(tmp_path / path))
+    nobody, parent = 2**22 + 1, os.getppid()  # beyond the highest process number of Linux
+    os.rename(tmp_path / left, tmp_path / f".teacher.writing-{nobody}")
+    os.mkdir(tmp_path / f".teacher.writing-{nobody}.old")
+    os.mkdir(tmp_path / f".teacher.writing-{parent}")
     write(tmp_path / "teacher")
-    assert os.listdir(tmp_path) == ["teacher"]
+    assert sorted(os.listdir(tmp_path)) == [f".teacher.writing-{parent}", "teacher"]
 
 
 def test_every_sample_must_have_been_written(tmp_path):

@@ -1,5 +1,5 @@
-"""modeling/training.py with real graphs, dropout on and batches of two lengths: what a run writes down, when it evaluates
-and saves, and that the seed decides all of it, bit for bit."""
+"""modeling/training.py with real graphs, dropout on and batches of two lengths: what a run writes down, when it
+evaluates and saves, and that the seed decides all of it, bit for bit."""
 
 import dataclasses
 import itertools
@@ -19,6 +19,7 @@ from modeling.metrics import Log, Metrics
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot
+from modeling.runtime import oneflow_version
 from modeling.snapshot import Snapshot, write_variables
 from modeling.training import train
 from modeling.variables import (
@@ -49,9 +50,11 @@ class _Phase:
     def __init__(self, folder):
         self.folder, self.flags, self.device, self.task = str(folder), FLAGS, "cpu", TASK
         os.makedirs(self.folder)
+        self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.log, self.metrics = Log(os.path.join(self.folder, "run.log")), Metrics(self.folder)
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
+        self.decays[name] = decay
         write_variables(os.path.join(self.folder, name), variables.arrays(decay))
         return os.path.join(self.folder, name)
 
@@ -141,6 +144,11 @@ def test_snapshots_of_a_run(runs):
     kept = sorted(name for name in os.listdir(phase.folder) if name.startswith("snapshot"))
     assert kept == sorted([os.path.basename(best.path), "snapshot_last", "snapshot_step_4"])
     assert os.path.basename(best.path) == f"snapshot_best_mft_model_t_dev_{best.evaluation.accuracy!r}"
+    schedule = plan_schedule(FLAGS, len(RECORDS))
+    for name, step in (("snapshot_step_4", 4), ("snapshot_last", 6)):
+        assert phase.decays[name] == schedule.decay_factor(step, FLAGS.weight_decay_rate) < 1
+    (saved,) = [row for row in rows(phase, "dev") if row["accuracy"] == best.evaluation.accuracy and row["best"]][-1:]
+    assert phase.decays[os.path.basename(best.path)] == schedule.decay_factor(saved["step"], FLAGS.weight_decay_rate)
     last = Snapshot(os.path.join(phase.folder, "snapshot_last"))
     for name in best.variables.names:
         value = best.variables.get(name).numpy()
@@ -148,6 +156,11 @@ def test_snapshots_of_a_run(runs):
     assert last.digest() != Snapshot(os.path.join(phase.folder, "snapshot_step_4")).digest()
 
 
+@pytest.mark.xfail(
+    oneflow_version() < (0, 9, 0),
+    strict=False,
+    reason="a second run in one process of OneFlow 0.8.0 may round apart (4e-7); two processes agree, see tests/test_mft.py",
+)
 def test_same_seed_same_run(runs):
     (first, losses, best), (second, again, best_again), _ = runs
     assert losses == again  # bit for bit
@@ -164,8 +177,8 @@ def test_other_seed_other_run(runs):
 def test_dropout_is_part_of_the_run(tmp_path, runs):
     """The same seed without dropout begins otherwise: the equality above covers the masks."""
     without = dataclasses.replace(ONE_LAYER, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    _, losses, _ = run(tmp_path / "without", 42, without, lambda batches: itertools.islice(batches, 1))
-    assert len(losses) == 1 and abs(losses[0] - runs[0][1][0]) > 1e-3
+    _, losses, _ = run(tmp_path / "without", 42, without, lambda batches: itertools.islice(batches, 2))
+    assert len(losses) == 2 and abs(losses[0] - runs[0][1][0]) > 1e-3
 
 
 def test_training_that_diverges_ends_in_one_line(tmp_path):

@@ -1,4 +1,4 @@
-"""The tiny random BERT of tests/golden under the project's variable names, and how a test gets a static graph's numbers.
+"""The tiny random BERT of tests/golden under the project's names, and how a test gets a static graph's numbers.
 
 Sizes are odd and unrelated (batch 3, length 13, 99 pieces, hidden 20, 4 heads of 5, 3 layers, intermediate 52, 17
 positions, 3 labels), so that no two axes can be confused.
