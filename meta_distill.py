@@ -16,10 +16,10 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 import dataclasses
 
 from modeling.distillation import (
-    Knowledge,
     LayerSelection,
     check_teacher,
     describe_mapping,
+    knowledge_needed,
     layer_mapping,
     loss_weights,
     projection_shapes,
@@ -71,7 +71,7 @@ def main():
     train_records = phase.weighted_records() if do_train else None
     dev_records = phase.records("dev", name="eval")
     test_records = phase.test_records() if do_eval else None
-    needs = Knowledge(tuple(sorted(set(mapping))), *(w > 0 for w in (weights.hidden, weights.attention, weights.knowledge)))
+    needs = knowledge_needed(weights, mapping)
     online, outputs = flags.teacher_outputs == "online", None
     if do_train and not online:
         outputs = TeacherOutputs(output_folder(flags))

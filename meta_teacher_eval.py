@@ -12,10 +12,10 @@ scores of the layers that a student of --student_num_hidden_layers learns from, 
 
 from modeling.distillation import (
     DEFAULT_STUDENT_LAYERS,
-    Knowledge,
     check_teacher,
     describe_mapping,
     knowledge_names,
+    knowledge_needed,
     layer_mapping,
     loss_weights,
     teacher_folder,
@@ -33,15 +33,16 @@ from ofrecord_util.batches import real_lengths
 
 
 def choose_layers(flags, config, log):
-    """The teacher's layers to write, ascending: --teacher_layers, or those that the student will be mapped to."""
-    own, layers = config.num_hidden_layers, sorted(set(flags.teacher_layers or ()))
-    if layers:
-        if layers[0] < 0 or layers[-1] >= own:
-            raise UserError(f"--teacher_layers {','.join(map(str, layers))}: the teacher has layers 0 to {own - 1}")
-        return tuple(layers)
+    """The teacher's layers to write: --teacher_layers, or those that the student will be mapped to."""
+    own = config.num_hidden_layers
+    if flags.teacher_layers:
+        if not all(0 <= layer < own for layer in flags.teacher_layers):
+            listed = ",".join(map(str, flags.teacher_layers))
+            raise UserError(f"--teacher_layers {listed}: the teacher has layers 0 to {own - 1}")
+        return flags.teacher_layers
     mapping = layer_mapping(flags.student_num_hidden_layers or min(DEFAULT_STUDENT_LAYERS, own), own)
     log(describe_mapping(mapping, own, "teacher"))
-    return tuple(sorted(set(mapping)))
+    return mapping
 
 
 def main():
@@ -50,7 +51,7 @@ def main():
     task, config, kernels, log = phase.task, phase.config, phase.kernels, phase.log
     weights = loss_weights(flags)
     check_teacher(phase, phase.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
-    needs = Knowledge(choose_layers(flags, config, log), *(w > 0 for w in (weights.hidden, weights.attention, weights.knowledge)))
+    needs = knowledge_needed(weights, choose_layers(flags, config, log))
     layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
 
     records = phase.records("train")

@@ -59,6 +59,11 @@ def loss_weights(flags):
     return weights
 
 
+def knowledge_needed(weights, layers):
+    """The `Knowledge` that the terms of `LossWeights` take, of the teacher layers in any order."""
+    return Knowledge(tuple(sorted(set(layers))), weights.hidden > 0, weights.attention > 0, weights.knowledge > 0)
+
+
 def student_depth(wanted, available, path):
     """M: `--student_num_hidden_layers`, or 6, or the student snapshot's own where it has fewer.
 
