@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean    each sets up what it needs on its first run
+# make demo | demo-kd | test | lint | bench | clean    each sets up what it needs on its first run
 #   make test PYTEST_ARGS="tests/tools -k python"    one part of the tests
 #   make test ONEFLOW=0.8.0                          the same tests on OneFlow 0.8.0, in an environment of its own
 #   make demo PYTHON=/path/to/python3.10             with this Python rather than the one that is found
@@ -18,7 +18,7 @@ endif
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo demo-kd test lint bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -30,6 +30,10 @@ setup:
 demo: setup
 	@$(RUN) tools/fetch_demo_model.py
 	@$(RUN) tools/demo.py $(DEMO_ARGS)
+
+demo-kd: setup
+	@$(RUN) tools/fetch_demo_model.py
+	@$(RUN) tools/demo_kd.py $(DEMO_ARGS)
 
 test: setup
 	$(RUN) -m pytest $(PYTEST_ARGS)

@@ -2,11 +2,8 @@
 
     python3 tools/demo.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data] [--output_dir output]
 """
-import argparse
 import json
 import os
-import shlex
-import subprocess
 import sys
 import time
 
@@ -16,37 +13,13 @@ if not __package__:
 from rich.console import Console
 from rich.table import Table
 
-from modeling.errors import UserError, run
+from modeling.errors import run
 from modeling.metrics import CURVES_FILE, METRICS_FILE
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> folder of its own split
-
-
-def step(title, *command):
-    """Shows and runs one of the project's commands from its root; its output and progress go straight to the terminal."""
-    print(f"\n== {title}\n$ python3 {' '.join(map(shlex.quote, command))}\n", flush=True)
-    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if code:
-        raise UserError(f"{command[0]} ended with exit code {code}")
-
-
-def rows_of(folder, kind):
-    """The lines of one kind of a run's metrics file."""
-    with open(os.path.join(ROOT, folder, METRICS_FILE), encoding="utf-8") as f:
-        return [row for row in map(json.loads, f) if row["kind"] == kind]
-
-
-def best_snapshot(folder):
-    """Path of a run's best snapshot, from the project's root."""
-    return os.path.join(folder, [name for name in os.listdir(os.path.join(ROOT, folder)) if name.startswith("snapshot_best_")][0])
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, rows_of, step
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="pretrained encoder (default %(default)s)")
-    parser.add_argument("--data_dir", default="data", help="folder of k-shot-cross and k-shot-single (default %(default)s)")
-    parser.add_argument("--output_dir", default="output", help="where the runs go (default %(default)s)")
+    parser = demo_parser(__doc__)
     parser.add_argument("--meta_epochs", default="20", help="epochs of step 2 (default %(default)s)")
     parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3 (default %(default)s)")
     args = parser.parse_args()
@@ -80,11 +53,11 @@ def main():
         table.add_row(
             domain,
             *(f"{scores[domain][column]:.3f}" for column in ("mean", "min", "max")),
-            "{:.1f} %".format(100 * dev["by_domain"][domain]["accuracy"]),
-            "{:.1f} %".format(100 * test["accuracy"]),
+            percent(dev["by_domain"][domain]["accuracy"]),
+            percent(test["accuracy"]),
             str(test["total"]),
         )
-    table.add_row("all", "", "", "", "{:.1f} %".format(100 * dev["accuracy"]), "", "")
+    table.add_row("all", "", "", "", percent(dev["accuracy"]), "", "")
     console = Console()
     console.print()
     console.print(table)

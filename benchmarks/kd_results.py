@@ -1,0 +1,132 @@
+"""Measures Meta-KD on the Amazon reviews of four domains: the teacher, the same small student trained plainly, distilled,
+distilled without the meta parts, and distilled with one part left out (docs/results.md).
+
+    python3 benchmarks/kd_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/SENTI \\
+        --output_dir output/kd_results
+
+Each job is one of the documented commands in a process of its own; jobs whose result is there already are not run
+again. Prints the tables in Markdown at the end.
+"""
+
+import argparse
+import os
+import sys
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import numpy as np
+
+from benchmarks.runs import best_snapshot, last_of, run_jobs, run_script, seconds_of
+
+PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
+NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
+STUDENTS = {  # name of the row -> flags of meta_distill.py
+    "plain": [*(part for name in PLAIN for part in ("--" + name, "0")), *NO_META],
+    "distilled": [],
+    "distilled without meta parts": NO_META,
+    "without sample weights": ["--use_sample_weights", "false"],
+    "without transferable knowledge": ["--use_domain_loss", "false"],
+    "without hidden states": ["--hidden_loss_weight", "0"],
+    "without attention": ["--attention_loss_weight", "0"],
+    "without soft labels": ["--prediction_loss_weight", "0"],
+}
+
+
+class Study:
+    """The jobs of the study, as methods that call each other in the order in which they depend on one another."""
+
+    def __init__(self, args):
+        self.args = args
+        self.model_dir, self.output_dir = os.path.abspath(args.model_dir), os.path.abspath(args.output_dir)
+        self.outputs = os.path.join(self.output_dir, "teacher_outputs")
+
+    def _run(self, name, script, *flags, flag="--model_save_dir"):
+        folder = os.path.join(self.output_dir, name)
+        common = ["--task_name", "senti", "--data_dir", os.path.abspath(self.args.data_dir), "--seq_length", "128"]
+        return folder, run_script([script, *common, *map(str, flags)], folder, self.args.threads, flag)
+
+    def _training(self, epochs, learning_rate, seed):
+        return ["--num_epochs", epochs, "--learning_rate", learning_rate, "--seed", seed, "--batch_size_per_device", 24,
+                "--eval_batch_size_per_device", 48, "--eval_every_step_num", 90, "--loss_print_every_n_iter", 30,
+                "--do_train", "--do_eval"]  # fmt: skip
+
+    def preprocess(self):
+        """Step 1."""
+        self._run("preprocess", "preprocess.py", "--model_load_dir", self.model_dir, "--resave_ofrecord", flag="--log_dir")
+
+    def teacher(self):
+        """Step 2, seed 42; returns its folder."""
+        training = self._training(self.args.teacher_epochs, self.args.teacher_learning_rate, 42)
+        return self._run("teacher", "meta_teacher.py", "--model_load_dir", self.model_dir, *training)[0]
+
+    def knowledge(self):
+        """Step 3a."""
+        self._run(
+            "teacher_eval", "meta_teacher_eval.py", "--model_load_dir", best_snapshot(self.teacher()),
+            "--student_num_hidden_layers", self.args.student_layers, "--eval_batch_size_per_device", 24,
+            "--teacher_output_dir", self.outputs, flag="--log_dir",
+        )  # fmt: skip
+
+    def student(self, row, seed):
+        """Step 3b; returns (folder, metrics rows)."""
+        training = self._training(self.args.student_epochs, self.args.student_learning_rate, seed)
+        return self._run(
+            f"{row.replace(' ', '-')}-{seed}", "meta_distill.py", "--student_model", self.model_dir,
+            "--teacher_model", best_snapshot(self.teacher()), "--teacher_output_dir", self.outputs,
+            "--student_num_hidden_layers", self.args.student_layers, "--temperature", self.args.temperature,
+            *training, *self.args.distill_flags, *STUDENTS[row],
+        )  # fmt: skip
+
+
+def accuracies(rows, prefix=""):
+    """[dev, test, test by domain …] in per cent: of the best snapshot on dev, and of it on test."""
+    dev = max(row["accuracy"] for row in rows if row["kind"] == prefix + "dev")
+    test = last_of(rows, prefix + "test")
+    return [100 * value for value in (dev, test["accuracy"], *(d["accuracy"] for d in test["by_domain"].values()))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_dir", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--rows", nargs="+", default=list(STUDENTS)[:3], choices=STUDENTS)
+    parser.add_argument("--teacher_epochs", type=int, default=2)
+    parser.add_argument("--teacher_learning_rate", type=float, default=1e-4)
+    parser.add_argument("--student_layers", type=int, default=3)
+    parser.add_argument("--student_epochs", type=int, default=2)
+    parser.add_argument("--student_learning_rate", type=float, default=1e-4)
+    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a job (default %(default)s)")
+    parser.add_argument("distill_flags", nargs="*", help="more flags for every student, behind --")
+    args = parser.parse_args()
+
+    study = Study(args)
+    study.preprocess()
+    study.teacher()
+    study.knowledge()
+    jobs = [(row, seed) for seed in args.seeds for row in args.rows]
+    results = run_jobs([lambda row=row, seed=seed: study.student(row, seed) for row, seed in jobs], args.workers)
+    table, seconds = {}, {}
+    for (row, _), (folder, rows) in zip(jobs, results):
+        table.setdefault(row, []).append(accuracies(rows))
+        seconds.setdefault(row, []).append(seconds_of(folder))
+    rows = results[0][1]
+    teacher = accuracies(rows, "teacher_")
+    domains = list(last_of(rows, "test")["by_domain"])
+    print(f"| accuracy, mean (spread) of {len(args.seeds)} seeds | dev | test | kept | {' | '.join(domains)} | seconds |")
+    print("| --- " * (len(domains) + 5) + "|")
+    cells = [f"{value:.1f}" for value in teacher]
+    print(f"| teacher (1 seed) | {cells[0]} | {cells[1]} | | {' | '.join(cells[2:])} | {seconds_of(study.teacher()):.0f} |")
+    for row, values in table.items():
+        mean = np.mean(values, axis=0)
+        cells = [f"{value:.1f} ({spread:.1f})" for value, spread in zip(mean, np.ptp(values, axis=0))]
+        kept = f"{100 * mean[1] / teacher[1]:.1f} %"
+        print(f"| {row} | {cells[0]} | {cells[1]} | {kept} | {' | '.join(cells[2:])} | {np.mean(seconds[row]):.0f} |")
+
+
+if __name__ == "__main__":
+    main()

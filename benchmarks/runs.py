@@ -1,0 +1,75 @@
+"""Runs of the project's scripts in processes of their own, and what they left: shared by the benchmarks that train."""
+
+import concurrent.futures
+import glob
+import json
+import os
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DONE = "seconds.json"  # written last into a run's folder
+
+
+def run_script(flags, folder, threads=1, flag="--model_save_dir"):
+    """Runs `flags` (script first) into `folder` from the project's root; a finished folder is taken as it is.
+
+    Args:
+        threads: CPU threads of the process.
+        flag: the script's flag for the folder.
+    Returns:
+        the rows of the run's metrics file, none where it has no such file.
+    Raises:
+        SystemExit: the script failed; its last lines are shown.
+    """
+    done = os.path.join(folder, DONE)
+    if not os.path.exists(done):
+        if os.path.isdir(folder):
+            os.rename(folder, f"{folder}.unfinished-{os.getpid()}-{time.time_ns()}")
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        started = time.time()
+        result = subprocess.run(
+            [sys.executable, *flags, flag, folder],
+            cwd=ROOT,
+            env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if result.returncode:
+            raise SystemExit("{}\n{}".format(" ".join(flags), result.stdout[-2000:]))
+        with open(done, "w") as f:
+            json.dump({"seconds": round(time.time() - started, 1), "command": " ".join(flags)}, f)
+    return rows_of(folder)
+
+
+def rows_of(folder):
+    """All lines of a run's metrics file, none where there is no such file."""
+    path = os.path.join(folder, "metrics.jsonl")
+    if not os.path.exists(path):
+        return []
+    with open(path) as f:
+        return [json.loads(line) for line in f]
+
+
+def seconds_of(folder):
+    """Wall-clock seconds of a finished run, start-up included."""
+    with open(os.path.join(folder, DONE)) as f:
+        return json.load(f)["seconds"]
+
+
+def last_of(rows, kind):
+    """The last metrics row of a kind."""
+    return [row for row in rows if row["kind"] == kind][-1]
+
+
+def best_snapshot(folder):
+    """Path of a run's best snapshot."""
+    return glob.glob(os.path.join(folder, "snapshot_best_*"))[0]
+
+
+def run_jobs(jobs, workers):
+    """Calls functions without arguments, `workers` at a time; returns their results in order."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]

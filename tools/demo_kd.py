@@ -1,0 +1,84 @@
+"""Runs Meta-KD on the bundled three-domain text: a teacher, what it knows on disk, a student of half its layers that learns
+from it, and a table of both (`make demo-kd`).
+
+    python3 tools/demo_kd.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data] [--output_dir output]
+"""
+
+import os
+import sys
+import time
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from rich.console import Console
+from rich.table import Table
+
+from modeling.errors import run
+from modeling.metrics import CURVES_FILE, METRICS_FILE
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, rows_of, step
+
+STUDENT_LAYERS = "3"
+
+
+def megabytes(folder):
+    """Size of a folder's files in MB."""
+    return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names) / 1e6
+
+
+def test_accuracy(snapshot, domain, args, folder):
+    """Accuracy of a snapshot on a domain's own test split, as finetuning.py counts it."""
+    data = os.path.join(args.data_dir, "k-shot-single", DOMAINS[domain], "16-42")
+    step(f"{os.path.basename(folder)}: test sentences of {domain}", "finetuning.py", "--task_name", domain.lower(),
+         "--model_load_dir", snapshot, "--data_dir", data, "--do_train", "false", "--do_eval", "--eval_batch_size_per_device", "16",
+         "--seq_length=128", "--resave_ofrecord", "--model_save_dir", folder)
+    return rows_of(folder, "test")[0]["accuracy"]
+
+
+def main():
+    parser = demo_parser(__doc__)
+    parser.add_argument("--teacher_epochs", default="12", help="epochs of the teacher (default %(default)s)")
+    parser.add_argument("--student_epochs", default="20", help="epochs of the student (default %(default)s)")
+    args = parser.parse_args()
+    started = time.time()
+    output = os.path.join(args.output_dir, time.strftime("demo-kd-%Y-%m-%d-%H:%M:%S"))
+    cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
+    common = ["--task_name", "g1", "--data_dir", cross, "--seed", "42", "--seq_length=128"]
+    training = ["--batch_size_per_device", "8", "--eval_batch_size_per_device", "16", "--eval_every_step_num", "40",
+                "--loss_print_every_n_iter", "20", "--learning_rate", "1e-4"]  # fmt: skip
+
+    step("Step 1: prototypes and prototypical scores", "preprocess.py", "--model_load_dir", args.model_dir, *common,
+         "--resave_ofrecord", "--log_dir", output)
+    teacher, student = os.path.join(output, "teacher"), os.path.join(output, "student")
+    step("Step 2: the meta-teacher", "meta_teacher.py", "--model_load_dir", args.model_dir, *common, *training,
+         "--num_epochs", args.teacher_epochs, "--model_save_dir", teacher)
+    knowledge = os.path.join(output, "teacher_outputs")
+    step("Step 3a: what the teacher knows of each training sample", "meta_teacher_eval.py", "--model_load_dir", best_snapshot(teacher),
+         *common, "--eval_batch_size_per_device", "16", "--student_num_hidden_layers", STUDENT_LAYERS, "--teacher_output_dir", knowledge)
+    step("Step 3b: the student", "meta_distill.py", "--student_model", args.model_dir, "--teacher_model", best_snapshot(teacher),
+         *common, *training, "--num_epochs", args.student_epochs, "--student_num_hidden_layers", STUDENT_LAYERS,
+         "--temperature", "2", "--teacher_output_dir", knowledge, "--model_save_dir", student)
+
+    models = {"teacher": best_snapshot(teacher), f"student, {STUDENT_LAYERS} layers": best_snapshot(student)}
+    table = Table(title=f"Meta-KD on {cross}, %d seconds", title_justify="left")
+    for column in ("", "parameters", "dev", *(f"test {domain}" for domain in DOMAINS)):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for (name, snapshot), folder in zip(models.items(), (teacher, student)):
+        tests = [test_accuracy(snapshot, domain, args, f"{folder}-test-{DOMAINS[domain]}") for domain in DOMAINS]
+        dev = max(row["accuracy"] for row in rows_of(folder, "dev"))
+        variables = [os.path.join(ROOT, snapshot, variable, "out") for variable in os.listdir(os.path.join(ROOT, snapshot))]
+        parameters = sum(os.path.getsize(path) for path in variables if os.path.exists(path)) / 4e6
+        table.add_row(name, f"{parameters:.1f} M", percent(dev), *map(percent, tests))
+    table.title = table.title % (time.time() - started)
+    console = Console()
+    console.print()
+    console.print(table)
+    for name, snapshot in models.items():
+        print(f"{name:18} {snapshot}")
+    print(f"{'teacher outputs':18} {knowledge}, {megabytes(os.path.join(ROOT, knowledge)):.1f} MB")
+    print(f"{'curves':18} {os.path.join(student, CURVES_FILE)}")
+    print(f"{'metrics':18} {os.path.join(student, METRICS_FILE)} (each loss term by itself)")
+
+
+if __name__ == "__main__":
+    run(main)
