@@ -65,27 +65,12 @@ def main():
     @global_function(
         type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
     )
-    def train_job(variables, input_ids, input_mask, segment_ids, domain, label, weights, corrupted_domain, valid):
-        return meta_objective(
-            variables,
-            config,
-            kernels,
-            dropout,
-            domain_layers,
-            domain_loss_weight,
-            input_ids,
-            input_mask,
-            segment_ids,
-            domain,
-            label,
-            weights,
-            corrupted_domain,
-            valid,
-        )
+    def train_job(variables, **batch):
+        return meta_objective(variables, config, kernels, dropout, domain_layers, domain_loss_weight, **batch)
 
     lengths = phase.training_lengths(train_records)
     batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
-    batches = with_corrupted_domains(batches, task.num_domains, flags.seed)
+    batches = with_corrupted_domains(batches, task.num_domains, flags.seed, corruption=flags.corruption)
     phase.start(variables, schedule, domain_layers=domain_layers, lengths=lengths)
     best = BestSnapshot(phase, "mft", variables)
     train(

@@ -71,7 +71,7 @@ def main():
 
         lengths = phase.training_lengths(train_records)
         batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
-        batches = with_corrupted_domains(batches, task.num_domains, flags.seed)
+        batches = with_corrupted_domains(batches, task.num_domains, flags.seed, corruption=flags.corruption)
         phase.start(variables, schedule, domain_layers=domain_layers, lengths=lengths)
         best = BestSnapshot(phase, "mft", variables)
         train(

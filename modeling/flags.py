@@ -262,6 +262,13 @@ def build_parser(script, description=None):
         )
     if script in (META_FINETUNING, META_TEACHER):
         optimisation.add(
+            "corruption",
+            str,
+            "sampled",
+            "what the domain loss asks for: sampled, one other domain drawn anew each step; all, the mean over all others",
+            choices=("sampled", "all"),
+        )
+        optimisation.add(
             "domain_layers",
             _int_list,
             None,

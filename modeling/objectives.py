@@ -17,8 +17,15 @@ from modeling.distillation import (
     sum_terms,
 )
 from modeling.heads import classification_logits, domain_logits, domain_representation
-from modeling.losses import accuracy, corrupted_domain_loss, cross_entropy, masked_batch_mean
-from modeling.prototypes import corrupted_domains
+from modeling.losses import (
+    accuracy,
+    corrupted_domain_accuracy,
+    corrupted_domain_loss,
+    corruption_targets,
+    cross_entropy,
+    masked_batch_mean,
+)
+from modeling.prototypes import corrupted_domains, other_domains
 from modeling.runtime import flow
 
 FINETUNING_METRICS = ("loss", "accuracy")
@@ -66,7 +73,7 @@ def meta_objective(
         domain_layers: Ls, encoder layers from 0.
         domain_loss_weight: lambda; 0 leaves the domain head out of the graph.
         weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
-        corrupted_domain: z, int32 [B].
+        corrupted_domain: z, int32 [B, n] of n equal shares: one drawn domain, or all the others.
         valid: float32 [B], 0 for rows that fill the last batch up.
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
@@ -82,11 +89,9 @@ def meta_objective(
         domain_logits(variables, domain_representation(variables, bert.hidden_states[layer + 1], input_mask, domain))
         for layer in domain_layers
     ]
-    domain_loss = masked_batch_mean(corrupted_domain_loss(by_layer, corrupted_domain), valid)
-    domain_hits = accuracy(by_layer[0], corrupted_domain, valid)
-    for logits_of_layer in by_layer[1:]:
-        domain_hits = domain_hits + accuracy(logits_of_layer, corrupted_domain, valid)
-    domain_hits = domain_hits * (1.0 / len(by_layer))
+    targets = corruption_targets(corrupted_domain, by_layer[0].shape[1])
+    domain_loss = masked_batch_mean(corrupted_domain_loss(by_layer, targets), valid)
+    domain_hits = corrupted_domain_accuracy(by_layer, targets, valid)
     loss = classification_loss + domain_loss * domain_loss_weight
     return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
 
@@ -163,10 +168,14 @@ def distillation_objective(
     return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, valid), *more)
 
 
-def with_corrupted_domains(batches, num_domains, seed, start_step=0):
-    """Adds `corrupted_domain`, drawn anew for each step, to each batch."""
+def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled"):
+    """Adds `corrupted_domain`, int32 [B, n], to each batch: one domain drawn anew for each step, or all the others."""
     for step, batch in enumerate(batches, start=start_step):
-        yield dict(batch, corrupted_domain=corrupted_domains(batch["domain"], num_domains, seed, step))
+        if corruption == "sampled":
+            corrupted = corrupted_domains(batch["domain"], num_domains, seed, step)[:, None]
+        else:
+            corrupted = other_domains(batch["domain"], num_domains)
+        yield dict(batch, corrupted_domain=corrupted)
 
 
 def predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids):

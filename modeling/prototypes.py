@@ -95,6 +95,14 @@ def corrupted_domains(domain, num_domains, seed, step):
     return ((domain + generator.integers(1, num_domains, size=len(domain))) % num_domains).astype(np.int32)
 
 
+def other_domains(domain, num_domains):
+    """All that `corrupted_domains` may draw for each sample: int32 [B, K - 1]; the true domain, [B, 1], where it is the only one."""
+    domain = np.asarray(domain, np.int64)[:, None]
+    if num_domains < 2:
+        return domain.astype(np.int32)
+    return ((domain + np.arange(1, num_domains)) % num_domains).astype(np.int32)
+
+
 def write_prototypes(folder, prototypes, statistics, task):
     """Writes FOLDER/prototypes.npz: centroids, counts, names of domains and labels, score statistics [domains, 5]; returns its path."""
     path = os.path.join(folder, "prototypes.npz")

@@ -25,10 +25,16 @@ from tiny_model import (
 
 from modeling import objectives
 from modeling.global_function import global_function
-from modeling.losses import accuracy, corrupted_domain_loss, cross_entropy, masked_batch_mean
+from modeling.losses import (
+    accuracy,
+    corrupted_domain_loss,
+    corruption_targets,
+    cross_entropy,
+    masked_batch_mean,
+)
 from modeling.objectives import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
 from modeling.optimizer import Schedule, create_optimizer
-from modeling.prototypes import corrupted_domains
+from modeling.prototypes import corrupted_domains, other_domains
 from modeling.variables import DOMAIN_HEAD, Variables
 
 ROWS = 5  # samples of a batch here, the last one a filler
@@ -38,7 +44,7 @@ DOMAIN_LOGITS = tuple((2 * DRAW.randn(ROWS, NUM_DOMAINS)).astype(np.float32) for
 BATCH_OF_ROWS = {
     "label": np.array([2, 0, 1, 1, 0], np.int32),
     "weights": np.array([0.75, 0.0, 1.5, 0.25, 40.0], np.float32),  # a filler's weight must not matter
-    "corrupted_domain": np.array([1, 3, 0, 2, 2], np.int32),
+    "corrupted_domain": np.array([[1], [3], [0], [2], [2]], np.int32),
     "valid": np.array([1, 1, 1, 1, 0], np.float32),
 }
 
@@ -57,10 +63,12 @@ def reference(logits, domain_logits, label, weights, corrupted_domain, valid, do
         gradient[i] = weights[i] * (np.exp(log_probs) - np.eye(logits.shape[1])[label[i]]) / count
         for of_layer, of_layer_gradient in zip(domain_logits, domain_gradients):
             share = 1.0 / (count * len(domain_logits))
-            log_probs, z = log_softmax(of_layer[i]), corrupted_domain[i]
-            parts["domain_loss"] -= log_probs[z] * share
-            parts["domain_accuracy"] += (of_layer[i].argmax() == z) * share
-            of_layer_gradient[i] = domain_loss_weight * (np.exp(log_probs) - np.eye(of_layer.shape[1])[z]) * share
+            log_probs, drawn = log_softmax(of_layer[i]), corrupted_domain[i]
+            for z in drawn:
+                parts["domain_loss"] -= log_probs[z] * share / len(drawn)
+                parts["domain_accuracy"] += (of_layer[i].argmax() == z) * share / len(drawn)
+                step = np.exp(log_probs) - np.eye(of_layer.shape[1])[z]
+                of_layer_gradient[i] += domain_loss_weight * step * share / len(drawn)
     loss = parts["classification_loss"] + domain_loss_weight * parts["domain_loss"]
     return dict(parts, loss=loss), gradient, domain_gradients
 
@@ -71,7 +79,7 @@ def reference(logits, domain_logits, label, weights, corrupted_domain, valid, do
 def test_losses():
     def terms(variables, logits, label, valid, first, second, z):
         losses = cross_entropy(logits, label)
-        domain = corrupted_domain_loss([first, second], z)
+        domain = corrupted_domain_loss([first, second], corruption_targets(z, NUM_DOMAINS))
         return losses, masked_batch_mean(losses, valid), domain, accuracy(logits, label, valid)
 
     label, valid, z = (BATCH_OF_ROWS[name] for name in ("label", "valid", "corrupted_domain"))
@@ -83,7 +91,7 @@ def test_losses():
     expected = -log_softmax(LOGITS)[rows, label]
     np.testing.assert_allclose(losses, expected, rtol=0, atol=5e-6)
     np.testing.assert_allclose(mean, expected[:4].mean(), rtol=0, atol=5e-6)
-    of_layers = [-log_softmax(part)[rows, z] for part in DOMAIN_LOGITS[:2]]
+    of_layers = [-log_softmax(part)[rows, z[:, 0]] for part in DOMAIN_LOGITS[:2]]
     assert domain.shape == (ROWS,)
     np.testing.assert_allclose(domain, (of_layers[0] + of_layers[1]) / 2, rtol=0, atol=5e-6)
     np.testing.assert_allclose(hits, np.mean(LOGITS.argmax(axis=1)[:4] == label[:4]), rtol=0, atol=1e-7)
@@ -129,11 +137,19 @@ def meta_gradients(domain_layers=(0, 1, 2), domain_loss_weight=0.3, **changes):
     return loss, dict(zip(META_METRICS, metrics)), found
 
 
-@pytest.mark.parametrize("domain_layers, domain_loss_weight", [((0, 1, 2), 0.3), ((1,), 2.0)])
-def test_meta_objective_and_its_gradients(logits_as_variables, domain_layers, domain_loss_weight):
-    loss, metrics, found = meta_gradients(domain_layers, domain_loss_weight)
+ALL_OTHERS = other_domains(np.array([3, 0, 1, 2, 0]), NUM_DOMAINS)
+
+
+@pytest.mark.parametrize(
+    "domain_layers, domain_loss_weight, changes",
+    [((0, 1, 2), 0.3, {}), ((1,), 2.0, {}), ((0, 2), 0.7, {"corrupted_domain": ALL_OTHERS})],
+)
+def test_meta_objective_and_its_gradients(logits_as_variables, domain_layers, domain_loss_weight, changes):
+    loss, metrics, found = meta_gradients(domain_layers, domain_loss_weight, **changes)
     of_layers = [DOMAIN_LOGITS[layer] for layer in domain_layers]
-    expected, gradient, domain_gradients = reference(LOGITS, of_layers, domain_loss_weight=domain_loss_weight, **BATCH_OF_ROWS)
+    expected, gradient, domain_gradients = reference(
+        LOGITS, of_layers, domain_loss_weight=domain_loss_weight, **dict(BATCH_OF_ROWS, **changes)
+    )
     assert set(metrics) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=0, atol=5e-6, err_msg=name)
@@ -180,7 +196,7 @@ def test_fillers_contribute_nothing(logits_as_variables):
 def meta_batch():
     return dict(
         golden_batch(), domain=np.array([2, 0, 3], np.int32), label=GOLDEN["train/labels"], weights=GOLDEN["train/weights"],
-        corrupted_domain=np.array([0, 3, 1], np.int32), valid=np.array([1, 0, 1], np.float32),
+        corrupted_domain=np.array([[0], [3], [1]], np.int32), valid=np.array([1, 0, 1], np.float32),
     )
 
 
@@ -241,9 +257,23 @@ def test_corrupted_domains_are_drawn_for_each_step():
     batches = [{"domain": np.array([0, 1, 2, 3] * 4, np.int32), "label": np.full(16, step)} for step in range(3)]
     whole = list(with_corrupted_domains(batches, NUM_DOMAINS, seed=8))
     for step, batch in enumerate(whole):
-        np.testing.assert_array_equal(batch["corrupted_domain"], corrupted_domains(batch["domain"], NUM_DOMAINS, 8, step))
+        np.testing.assert_array_equal(batch["corrupted_domain"], corrupted_domains(batch["domain"], NUM_DOMAINS, 8, step)[:, None])
         assert (batch["label"] == step).all()
     assert "corrupted_domain" not in batches[0]
     continued = list(with_corrupted_domains(batches[1:], NUM_DOMAINS, seed=8, start_step=1))
     for one, other in zip(whole[1:], continued):
         np.testing.assert_array_equal(one["corrupted_domain"], other["corrupted_domain"])
+
+
+def test_all_other_domains_are_the_mean_of_every_draw(logits_as_variables):
+    """`--corruption all` is the expectation of `sampled`: the same loss and gradients without the draw's noise."""
+    draws = [meta_gradients(corrupted_domain=ALL_OTHERS[:, [n]]) for n in range(NUM_DOMAINS - 1)]
+    _, metrics, found = meta_gradients(corrupted_domain=ALL_OTHERS)
+    for name in ("domain_loss", "domain_accuracy"):
+        np.testing.assert_allclose(metrics[name], np.mean([draw[1][name] for draw in draws]), rtol=0, atol=2e-6)
+    for layer in (1, 2, 3):
+        name = f"domain_logits_{layer}"
+        np.testing.assert_allclose(found[name], np.mean([draw[2][name] for draw in draws], axis=0), rtol=0, atol=2e-6)
+    batches = [{"domain": np.array([3, 0, 1], np.int32)}]
+    (batch,) = with_corrupted_domains(batches, NUM_DOMAINS, seed=8, corruption="all")
+    np.testing.assert_array_equal(batch["corrupted_domain"], ALL_OTHERS[:3])

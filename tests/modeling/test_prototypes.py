@@ -9,6 +9,7 @@ from modeling.prototypes import (
     Prototypes,
     compute_prototypes,
     corrupted_domains,
+    other_domains,
     prototypical_scores,
     score_statistics,
     write_prototypes,
@@ -128,6 +129,12 @@ def test_corrupted_domains_with_two_domains_and_with_one():
     np.testing.assert_array_equal(corrupted_domains(np.array([0, 1, 1]), 2, 1, 0), [1, 0, 0])
     alone = corrupted_domains(np.zeros(3, np.int64), 1, 1, 0)
     assert alone.tolist() == [0, 0, 0] and alone.dtype == np.int32
+
+
+def test_other_domains():
+    others = other_domains(np.array([0, 2, 1]), 4)
+    assert others.dtype == np.int32 and [sorted(row) for row in others.tolist()] == [[1, 2, 3], [0, 1, 3], [0, 2, 3]]
+    assert other_domains(np.array([0, 0]), 1).tolist() == [[0], [0]]
 
 
 # ----------------------------------------------------------------------------------------------- statistics and file
