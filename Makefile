@@ -42,8 +42,8 @@ lint: setup
 	$(RUN) -m ruff check .
 
 bench: setup
-	@for script in benchmarks/*.py; do \
-	  [ -e "$$script" ] || { echo "no benchmarks yet"; exit 0; }; \
+	@for script in benchmarks/bench_*.py; do \
+	  [ -e "$$script" ] || { echo "no benchmarks of speed yet; docs/results.md says how accuracy is measured"; exit 0; }; \
 	  echo "== $$script"; $(RUN) "$$script" || exit 1; \
 	done
 

@@ -23,14 +23,17 @@ from benchmarks.runs import best_snapshot, last_of, run_jobs, run_script
 DOMAINS = {"sst-2": "SST-2", "mr": "MR", "cr": "CR"}
 META = {  # name of the row -> flags of step 2
     "mixing": ["--use_domain_loss", "false", "--use_sample_weights", "false"],
+    "scores only": ["--use_domain_loss", "false"],
     "mft": [],
-    "mft-normalized": ["--normalize_sample_weights"],
-    "scores-only": ["--use_domain_loss", "false"],
-    "domain-only": ["--use_sample_weights", "false"],
-    "lambda-1": ["--normalize_sample_weights", "--domain_loss_weight", "1.0"],
-    "last-layer": ["--normalize_sample_weights", "--domain_layers", "5"],
+    "mft, all": ["--corruption", "all"],
+    "mft, normalized": ["--normalize_sample_weights"],
+    "mft, normalized, all": ["--normalize_sample_weights", "--corruption", "all"],
 }
 
+
+def file_name(words):
+    """"mft, all" -> "mft-all"."""
+    return words.replace(",", "").replace(" ", "-")
 
 
 class Grid:
@@ -49,7 +52,7 @@ class Grid:
     def meta(self, row):
         """Step 2 with the flags of a row; returns its best snapshot."""
         folder, _ = self._run(
-            "meta-" + row, "meta_finetuning.py", "g1", "k-shot-cross/g1", self.model_dir,
+            file_name("meta " + row), "meta_finetuning.py", "g1", "k-shot-cross/g1", self.model_dir,
             "--num_epochs", self.args.meta_epochs, "--learning_rate", self.args.meta_learning_rate,
             "--batch_size_per_device", 4, "--dev_batch_size_per_device", 16, "--dev_every_step_num", self.args.dev_every,
             "--loss_print_every_n_iter", 63, *META[row],
@@ -59,7 +62,7 @@ class Grid:
     def single(self, name, domain, snapshot, *flags):
         """finetuning.py on a domain; returns the accuracy of what it leaves on the whole test split."""
         _, rows = self._run(
-            f"{name}-{domain}", "finetuning.py", domain, "k-shot-single/" + DOMAINS[domain], snapshot,
+            file_name(f"{name} {domain}"), "finetuning.py", domain, "k-shot-single/" + DOMAINS[domain], snapshot,
             "--dev_batch_size_per_device", 16, "--eval_batch_size_per_device", 32, *flags,
         )  # fmt: skip
         return last_of(rows, "test")["accuracy"]
@@ -67,9 +70,9 @@ class Grid:
     def finetune(self, name, domain, snapshot, learning_rate):
         """Step 3: fine-tuning, then the test of the snapshot that is best on dev."""
         return self.single(
-            "ft-" + name, domain, snapshot,
+            "ft " + name, domain, snapshot,
             "--num_epochs", self.args.ft_epochs, "--batch_size_per_device", self.args.ft_batch_size,
-            "--dev_every_step_num", 32, "--learning_rate", learning_rate, "--loss_print_every_n_iter", 32,
+            "--dev_every_step_num", self.args.ft_dev_every, "--learning_rate", learning_rate, "--loss_print_every_n_iter", 32,
         )  # fmt: skip
 
     def run(self, row):
@@ -80,7 +83,7 @@ class Grid:
         snapshot = self.meta(row)
         result = {}
         for domain in DOMAINS:
-            result[row, domain] = self.single("direct-" + row, domain, snapshot, "--do_train", "false", "--do_eval")
+            result[row, domain] = self.single("direct " + row, domain, snapshot, "--do_train", "false", "--do_eval")
         for domain in DOMAINS if row in self.args.finetuned else ():
             result[row + ", fine-tuned", domain] = self.finetune(row, domain, snapshot, self.args.ft_learning_rate)
         return result
@@ -102,13 +105,14 @@ def main():
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    parser.add_argument("--rows", nargs="+", default=["single", "mixing", "mft"], choices=["single", *META])
-    parser.add_argument("--finetuned", nargs="*", default=["mixing", "mft"], help="rows that step 3 follows")
-    parser.add_argument("--meta_epochs", type=int, default=63)
-    parser.add_argument("--dev_every", type=int, default=100, help="steps of step 2 between evaluations on dev")
+    parser.add_argument("--rows", nargs="+", default=["single", "mixing", "mft", "mft, normalized, all"], choices=["single", *META])
+    parser.add_argument("--finetuned", nargs="*", default=["mft", "mft, normalized, all"], help="rows that step 3 follows")
+    parser.add_argument("--meta_epochs", type=int, default=20)
+    parser.add_argument("--dev_every", type=int, default=80, help="steps of step 2 between evaluations on dev")
     parser.add_argument("--ft_epochs", type=int, default=64)
     parser.add_argument("--ft_batch_size", type=int, default=8)
-    parser.add_argument("--meta_learning_rate", type=float, default=1e-4)
+    parser.add_argument("--ft_dev_every", type=int, default=64, help="steps of step 3 between evaluations on dev")
+    parser.add_argument("--meta_learning_rate", type=float, default=3e-5)
     parser.add_argument("--ft_learning_rate", type=float, default=1e-5)
     parser.add_argument("--single_learning_rate", type=float, default=5e-5)
     parser.add_argument("--workers", type=int, default=2)
