@@ -8,7 +8,7 @@ Dimension letters, used in every shape comment of this project:
 
 from typing import NamedTuple
 
-from modeling.runtime import flow
+from modeling.runtime import flow, oneflow_version
 
 
 class BertOutput(NamedTuple):
@@ -18,6 +18,20 @@ class BertOutput(NamedTuple):
     attention_scores: tuple  # L of [B, N, S, S], before softmax, padding keys at -10000
     attention_probs: tuple  # L of [B, N, S, S], before dropout
     pooled: object  # [B, H]: tanh(W h_L[CLS] + b)
+
+
+def fan_out(x, count):
+    """`count` times x, for as many uses of which each gets a gradient.
+
+    OneFlow 0.8.0 adds three and more gradients of a tensor in an order that differs from process to process, and with it
+    the last bits of a run; there the uses hang on a chain of copies, so that every sum has two summands.
+    """
+    if oneflow_version() >= (0, 9, 0):
+        return (x,) * count
+    uses = [x]
+    while len(uses) < count:
+        uses.append(flow._C.identity(uses[-1]))
+    return tuple(uses)
 
 
 def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None):
@@ -61,8 +75,10 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
     split = (batch, length, config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
+        *inputs, x = fan_out(x, 4)
         query, key, value = (
-            linear(x, prefix + "attention-self-" + part).reshape(*split) for part in ("query", "key", "value")
+            linear(use, prefix + "attention-self-" + part).reshape(*split)
+            for use, part in zip(inputs, ("query", "key", "value"))
         )  # [B, S, N, D]
         scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
         probs = flow.softmax(scores, dim=-1)
@@ -72,12 +88,13 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
         inner = kernels.gelu(linear(x, prefix + "intermediate-dense"))  # [T, I]
         outer = drop(linear(inner, prefix + "output-dense"), dropout and dropout.hidden())
-        x = layer_norm(x + outer, prefix + "output-LayerNorm")
-        hidden_states.append(x.reshape(batch, length, hidden_size))
+        hidden, x = fan_out(layer_norm(x + outer, prefix + "output-LayerNorm"), 2)
+        hidden_states.append(hidden.reshape(batch, length, hidden_size))
         all_scores.append(scores)
         all_probs.append(probs)
 
-    pooled = flow.tanh(linear(hidden_states[-1][:, 0], "bert-pooler-dense"))  # [B, H]
+    first = x.reshape(batch, length, hidden_size)[:, 0]  # [B, H], at [CLS]
+    pooled = flow.tanh(linear(first, "bert-pooler-dense"))  # [B, H]
     return BertOutput(tuple(hidden_states), tuple(all_scores), tuple(all_probs), pooled)
 
 

@@ -192,7 +192,7 @@ def teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, 
     bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids)
     knowledge = {LOGITS: classification_logits(variables, kernels, bert.pooled)}
     if needs.representation:
-        knowledge[REPRESENTATION] = domain_representation(variables, bert.hidden_states[-1], input_mask, domain)
+        knowledge[REPRESENTATION] = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
     if needs.hidden:
         knowledge.update({HIDDEN.format(layer): bert.hidden_states[layer + 1] for layer in needs.layers})
     if needs.attention:

@@ -14,19 +14,22 @@ def classification_logits(variables, kernels, pooled, dropout=None):
     return flow.matmul(pooled, variables.get(CLASSIFIER[0]), transpose_b=True) + variables.get(CLASSIFIER[1])
 
 
-def domain_representation(variables, hidden, input_mask, domain):
-    """r = masked mean of h_l + E_dom(d) -> [B, H]; what Meta-KD calls transferable knowledge.
+def domain_representation(variables, hidden_states, input_mask, domain):
+    """r = masked mean of h_l + E_dom(d), for one layer or several at once; what Meta-KD calls transferable knowledge.
 
     Args:
-        hidden: h_l, [B, S, H].
+        hidden_states: list of n h_l, [B, S, H].
         input_mask: [B, S].
         domain: true domain ids d, int32 [B].
+    Returns:
+        [n * B, H], layer by layer: one product and one lookup for all layers, whose gradients are then no sums of n.
     """
-    return masked_mean(hidden, input_mask) + flow._C.gather(variables.get(DOMAIN_HEAD[0]), domain, axis=0)
+    means = flow.cat([masked_mean(hidden, input_mask) for hidden in hidden_states], dim=0)
+    return means + flow._C.gather(variables.get(DOMAIN_HEAD[0]), flow.cat([domain] * len(hidden_states), dim=0), axis=0)
 
 
 def domain_logits(variables, representation):
-    """Domain logits [B, K] of one layer: W_dom r + b_dom, shared by the layers."""
+    """Domain logits [n * B, K] of n layers, which share W_dom and b_dom: W_dom r + b_dom."""
     return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.get(DOMAIN_HEAD[2])
 
 

@@ -73,7 +73,7 @@ class CpuKernels(StockKernels):
         width = x.shape[1]
         to_mean, to_row = self._constant(1.0 / width, width, 1), self._constant(1.0, 1, width)
         centred = x - flow.matmul(flow.matmul(x, to_mean), to_row)  # [T, H]
-        variance = flow.matmul(centred * centred, to_mean)  # [T, 1]
+        variance = flow.matmul(flow.square(centred), to_mean)  # [T, 1]
         inverse_std = flow.matmul(flow.rsqrt(variance + epsilon), to_row)  # [T, H]
         return centred * inverse_std * gamma + beta
 

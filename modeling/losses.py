@@ -22,26 +22,27 @@ def corruption_targets(corrupted_domain, num_domains):
     return shares.mean(dim=1)
 
 
-def corrupted_domain_loss(logits_by_layer, targets):
+def _mean_of_layers(rows, targets):
+    """rows [n * B, K], layer by layer -> mean over the layers of each sample's sum over K of rows * targets: [B]."""
+    samples, domains = targets.shape
+    by_layer = rows.reshape(rows.shape[0] // samples, samples * domains)
+    return (by_layer.mean(dim=0).reshape(samples, domains) * targets).sum(dim=1)
+
+
+def corrupted_domain_loss(logits, targets):
     """MFT's domain loss of each sample: mean over the layers Ls of CE(z_i; domain logits of l) -> [B].
 
     Args:
-        logits_by_layer: list of [B, K].
+        logits: `domain_logits` of n layers, [n * B, K].
         targets: `corruption_targets` [B, K].
     """
-    total = flow.log_softmax(logits_by_layer[0], dim=-1)
-    for logits in logits_by_layer[1:]:
-        total = total + flow.log_softmax(logits, dim=-1)
-    return -(total * targets).sum(dim=1) * (1.0 / len(logits_by_layer))
+    return -_mean_of_layers(flow.log_softmax(logits, dim=-1), targets)
 
 
-def corrupted_domain_accuracy(logits_by_layer, targets, valid):
+def corrupted_domain_accuracy(logits, targets, valid):
     """Mean over layers and real samples of the target's share at the largest logit: how often a drawn z is hit."""
-    total = 0.0
-    for logits in logits_by_layer:
-        chosen = flow.nn.functional.one_hot(flow.argmax(logits, dim=-1), logits.shape[1]).to(flow.float32)
-        total = masked_batch_mean((chosen * targets).sum(dim=1), valid) + total
-    return total * (1.0 / len(logits_by_layer))
+    chosen = flow.nn.functional.one_hot(flow.argmax(logits, dim=-1), logits.shape[1]).to(flow.float32)
+    return masked_batch_mean(_mean_of_layers(chosen, targets), valid)
 
 
 def accuracy(logits, label, valid):

@@ -85,13 +85,11 @@ def meta_objective(
     if domain_loss_weight == 0:
         zero = hits * 0.0
         return classification_loss, stack_metrics(classification_loss, classification_loss, zero, hits, zero)
-    by_layer = [
-        domain_logits(variables, domain_representation(variables, bert.hidden_states[layer + 1], input_mask, domain))
-        for layer in domain_layers
-    ]
-    targets = corruption_targets(corrupted_domain, by_layer[0].shape[1])
-    domain_loss = masked_batch_mean(corrupted_domain_loss(by_layer, targets), valid)
-    domain_hits = corrupted_domain_accuracy(by_layer, targets, valid)
+    states = [bert.hidden_states[layer + 1] for layer in domain_layers]
+    of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
+    targets = corruption_targets(corrupted_domain, of_domains.shape[1])
+    domain_loss = masked_batch_mean(corrupted_domain_loss(of_domains, targets), valid)
+    domain_hits = corrupted_domain_accuracy(of_domains, targets, valid)
     loss = classification_loss + domain_loss * domain_loss_weight
     return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
 
@@ -161,7 +159,7 @@ def distillation_objective(
     if plan.weights.label:
         terms["label"] = masked_batch_mean(cross_entropy(logits, label), valid)
     if plan.weights.knowledge:
-        representation = domain_representation(variables, bert.hidden_states[-1], input_mask, domain)
+        representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
         terms["knowledge"] = masked_batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), valid)
     loss = sum_terms([term * getattr(plan.weights, name) for name, term in terms.items()])
     more = [] if sample_weights is None else [masked_batch_mean(sample_weights, valid)]

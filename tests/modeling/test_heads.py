@@ -26,23 +26,24 @@ def test_classifier():
 
 
 def test_domain_classifier():
-    """W_dom (masked mean of h_l + E_dom(d)) + b_dom."""
-    hidden = np.random.RandomState(1).randn(BATCH, LENGTH, CONFIG.hidden_size).astype(np.float32)
+    """W_dom (masked mean of h_l + E_dom(d)) + b_dom, layer by layer."""
+    first, second = np.random.RandomState(1).randn(2, BATCH, LENGTH, CONFIG.hidden_size).astype(np.float32)
     domain = np.array([3, 0, 2], np.int32)
     mask = golden_batch()["input_mask"]
 
-    def both(variables, hidden, mask, domain):
-        representation = domain_representation(variables, hidden, mask, domain)
+    def both(variables, first, second, mask, domain):
+        representation = domain_representation(variables, [first, second], mask, domain)
         return representation, domain_logits(variables, representation)
 
     head = domain_head()
-    representation, logits = run_graph(both, {"hidden": hidden, "mask": mask, "domain": domain}, head)
+    representation, logits = run_graph(both, {"first": first, "second": second, "mask": mask, "domain": domain}, head)
     projection, weights, bias = (head[name] for name in DOMAIN_HEAD)
-    for row in range(BATCH):
-        expected = hidden[row, mask[row] == 1].mean(axis=0) + projection[domain[row]]
+    assert logits.shape == (2 * BATCH, NUM_DOMAINS)
+    for row in range(2 * BATCH):
+        hidden, sample = (first, second)[row // BATCH], row % BATCH
+        expected = hidden[sample, mask[sample] == 1].mean(axis=0) + projection[domain[sample]]
         np.testing.assert_allclose(representation[row], expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(logits[row], weights @ expected + bias, rtol=0, atol=1e-5)
-    assert logits.shape == (BATCH, NUM_DOMAINS)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from modeling.losses import (
 from modeling.objectives import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
 from modeling.optimizer import Schedule, create_optimizer
 from modeling.prototypes import corrupted_domains, other_domains
+from modeling.runtime import flow
 from modeling.variables import DOMAIN_HEAD, Variables
 
 ROWS = 5  # samples of a batch here, the last one a filler
@@ -79,7 +80,7 @@ def reference(logits, domain_logits, label, weights, corrupted_domain, valid, do
 def test_losses():
     def terms(variables, logits, label, valid, first, second, z):
         losses = cross_entropy(logits, label)
-        domain = corrupted_domain_loss([first, second], corruption_targets(z, NUM_DOMAINS))
+        domain = corrupted_domain_loss(flow.cat([first, second], dim=0), corruption_targets(z, NUM_DOMAINS))
         return losses, masked_batch_mean(losses, valid), domain, accuracy(logits, label, valid)
 
     label, valid, z = (BATCH_OF_ROWS[name] for name in ("label", "valid", "corrupted_domain"))
@@ -118,8 +119,12 @@ def logits_as_variables(monkeypatch):
     respect to them show."""
     monkeypatch.setattr(objectives, "build_bert", lambda *_: types.SimpleNamespace(pooled=None, hidden_states=range(4)))
     monkeypatch.setattr(objectives, "classification_logits", lambda variables, *_: variables.get("logits"))
-    monkeypatch.setattr(objectives, "domain_representation", lambda variables, hidden, *_: hidden)
-    monkeypatch.setattr(objectives, "domain_logits", lambda variables, layer: variables.get(f"domain_logits_{layer}"))
+    monkeypatch.setattr(objectives, "domain_representation", lambda variables, layers, *_: layers)
+
+    def domain_logits(variables, layers):
+        return flow.cat([variables.get(f"domain_logits_{layer}") for layer in layers], dim=0)
+
+    monkeypatch.setattr(objectives, "domain_logits", domain_logits)
 
 
 VALUES = dict({f"domain_logits_{layer + 1}": part for layer, part in enumerate(DOMAIN_LOGITS)}, logits=LOGITS)

@@ -19,7 +19,6 @@ from modeling.metrics import Log, Metrics
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot
-from modeling.runtime import oneflow_version
 from modeling.snapshot import Snapshot, write_variables
 from modeling.training import train
 from modeling.variables import (
@@ -156,11 +155,6 @@ def test_snapshots_of_a_run(runs):
     assert last.digest() != Snapshot(os.path.join(phase.folder, "snapshot_step_4")).digest()
 
 
-@pytest.mark.xfail(
-    oneflow_version() < (0, 9, 0),
-    strict=False,
-    reason="a second run in one process of OneFlow 0.8.0 may round apart (4e-7); two processes agree, see tests/test_mft.py",
-)
 def test_same_seed_same_run(runs):
     (first, losses, best), (second, again, best_again), _ = runs
     assert losses == again  # bit for bit
