@@ -1,0 +1,116 @@
+"""Labels for texts from a snapshot folder alone: sizes, vocabulary, labels and casing come with it.
+
+    predictor = Predictor("output/…/snapshot_best_ft_model_sst-2_dev_0.75")
+    for prediction in predictor(["a moving film", "two hours I will not get back"]):
+        print(prediction.label, prediction.probabilities)
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.errors import UserError
+from modeling.evaluation import to_tensors
+from modeling.global_function import global_function
+from modeling.kernels import select_kernels
+from modeling.objectives import predict_logits
+from modeling.runtime import select_device
+from modeling.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
+from modeling.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
+from ofrecord_util.tasks import Task
+from ofrecord_util.tokenization import Tokenizer
+
+_LENGTHS = (32, 128)  # shorter batches than the model's own length; each length used is one more graph to compile
+_BATCHES_AT_ONCE = 64  # that many batches are read, sorted by length and run before the next texts are read
+
+
+class Prediction(NamedTuple):
+    """What a model says of one text."""
+
+    label: str
+    probabilities: dict  # label -> probability, in the task's order
+
+
+class Predictor:
+    """A trained snapshot as a function of texts.
+
+    Args:
+        path: snapshot folder of a training step.
+        device: auto, cuda or cpu.
+        batch_size: texts in one call of the graph.
+        seq_length: most tokens of a text, longer ones are truncated; None for the length that the model was trained with.
+        vocab_file: None for the snapshot's own.
+        log: called with one line about the device, where there is something to say.
+    Attributes:
+        task: the `Task` of the snapshot.
+        seq_length: int.
+    Raises:
+        UserError: no snapshot, not trained for a task, no classifier, no vocabulary.
+    """
+
+    def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=print):
+        snapshot = Snapshot(path)
+        stored = snapshot.task()
+        if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
+            missing = TASK_FILE if stored is None else CLASSIFIER[0]
+            raise UserError(f"{path}: no {missing}, so it has no labels to predict: give a snapshot of a training step")
+        vocab_file = vocab_file or snapshot.vocab_file()
+        if vocab_file is None:
+            raise UserError(f"{path}: no {VOCAB_FILE}: give --vocab_file")
+        self.task = Task.from_dict(stored)
+        config = snapshot.config()
+        self.seq_length = seq_length or stored.get("seq_length") or config.max_position_embeddings
+        if not 5 <= self.seq_length <= config.max_position_embeddings:
+            raise UserError(f"--seq_length {self.seq_length}: the model has {config.max_position_embeddings} positions, 5 are needed")
+        self._tokenizer = Tokenizer(vocab_file, stored.get("do_lower_case", True))
+        if self._tokenizer.vocab_size != config.vocab_size:
+            raise UserError(f"{vocab_file} holds {self._tokenizer.vocab_size} pieces, the model's word embeddings {config.vocab_size}")
+        self._device, self._batch_size = select_device(device, log), batch_size
+        shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
+        variables = Variables(load_values(shapes, snapshot, 0, log=lambda line: None), self._device)
+        kernels = select_kernels(self._device)
+
+        @global_function(type="predict", variables=variables)
+        def predict_job(variables, input_ids, input_mask, segment_ids):
+            return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+
+        self._job = predict_job
+
+    def __call__(self, texts):
+        """A `Prediction` for each text, in order.
+
+        Args:
+            texts: iterable of str, or of (str, str) where the task is of pairs; it is read as it is needed, so that any
+                number of texts takes little memory.
+        Returns:
+            an iterator.
+        """
+        waiting = []
+        for text in texts:
+            waiting.append(text)
+            if len(waiting) == _BATCHES_AT_ONCE * self._batch_size:
+                yield from self._predictions(waiting)
+                waiting = []
+        if waiting:
+            yield from self._predictions(waiting)
+
+    def _predictions(self, texts):
+        for row in self._probabilities(texts):
+            yield Prediction(self.task.labels[int(row.argmax())], dict(zip(self.task.labels, map(float, row))))
+
+    def _probabilities(self, texts):
+        """float64 [N, C]."""
+        first, second = ([a for a, _ in texts], [b for _, b in texts]) if self.task.pair else (texts, None)
+        encoded = self._tokenizer.encode(first, second, self.seq_length)
+        needed = encoded.input_mask.sum(axis=1)
+        order = np.argsort(needed, kind="stable")
+        logits = np.empty((len(texts), self.task.num_labels))
+        for start in range(0, len(texts), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            filled = np.resize(rows, self._batch_size)  # the last batch is filled up with repeats
+            length = min([n for n in _LENGTHS if needed[rows[-1]] <= n < self.seq_length], default=self.seq_length)
+            names = ("input_ids", "input_mask", "segment_ids")
+            batch = {name: getattr(encoded, name)[filled, :length] for name in names}
+            logits[rows] = self._job(**to_tensors(batch, names, self._device)).numpy()[: len(rows)]
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)

@@ -1,0 +1,177 @@
+"""tools/predict.py and modeling/predictor.py: the probabilities of a snapshot's own graph for any text, in order, whatever
+the batch; bad input in one line."""
+
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.errors import UserError
+from modeling.global_function import global_function
+from modeling.kernels import select_kernels
+from modeling.objectives import predict_logits
+from modeling.predictor import Predictor
+from modeling.runtime import flow
+from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+from ofrecord_util.tokenization import Tokenizer
+from tools.predict import as_text, read_lines, split_columns
+
+LABELS = ("no", "perhaps", "yes")
+VALUES = {
+    name: initial_value(name, shape, 3, 0.4)
+    for name, shape in {**encoder_shapes(tiny.CONFIG), **classifier_shapes(tiny.CONFIG, len(LABELS))}.items()
+}
+# from one word to more than the 37 tokens that the model was trained with
+TEXTS = [" ".join(itertools.islice(itertools.cycle(tiny.TOKENS[18:]), start, start + count)) for start, count in
+         ((0, 1), (3, 60), (5, 4), (8, 33), (2, 12), (9, 1), (1, 31), (4, 7))] + ["", "Great FILM!"]  # fmt: skip
+
+
+def write_snapshot(folder, pair=False, without=(), **task):
+    """A snapshot of random weights that looks as if a training step had left it."""
+    about = dict(name="t", domains=["d"], labels=list(LABELS), pair=pair, seq_length=37, do_lower_case=True, **task)
+    files = {
+        CONFIG_FILE: tiny.CONFIG.to_json(),
+        VOCAB_FILE: "".join(token + "\n" for token in tiny.TOKENS),
+        TASK_FILE: json.dumps(about),
+    }
+    write_variables(str(folder), VALUES, {name: text for name, text in files.items() if name not in without})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    return write_snapshot(tmp_path_factory.mktemp("predict") / "snapshot")
+
+
+def probabilities(predictor, texts):
+    return np.array([list(prediction.probabilities.values()) for prediction in predictor(texts)])
+
+
+@pytest.fixture(scope="module")
+def expected(snapshot):
+    """Softmax of the graph's logits, all texts in one batch, padded to the full length."""
+    variables, kernels = Variables(VALUES), select_kernels("cpu")
+
+    @global_function(type="predict", variables=variables)
+    def job(variables, input_ids, input_mask, segment_ids):
+        return predict_logits(variables, tiny.CONFIG, kernels, input_ids, input_mask, segment_ids)
+
+    encoded = Tokenizer(os.path.join(snapshot, VOCAB_FILE), True).encode(TEXTS, None, 37)
+    names = ("input_ids", "input_mask", "segment_ids")
+    logits = job(**{name: flow.tensor(getattr(encoded, name)) for name in names}).numpy().astype(np.float64)
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 32])
+def test_probabilities_are_those_of_the_graph(snapshot, expected, batch_size):
+    found = probabilities(Predictor(snapshot, "cpu", batch_size), TEXTS)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 0.05  # the texts do differ
+
+
+def test_label_and_order(snapshot, expected):
+    predictions = list(Predictor(snapshot, "cpu", 3)(iter(TEXTS)))
+    assert [prediction.label for prediction in predictions] == [LABELS[row.argmax()] for row in expected]
+    assert list(predictions[0].probabilities) == list(LABELS)
+
+
+def test_texts_are_read_as_they_are_needed(snapshot):
+    """A stream without an end gives its first predictions."""
+    read = []
+
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield TEXTS[number % len(TEXTS)]
+
+    predictor = Predictor(snapshot, "cpu", 3)
+    first = list(itertools.islice(predictor(endless()), 200))
+    assert len(first) == 200 and len(read) == 384  # two times 64 batches of 3
+
+
+def test_pairs(tmp_path, snapshot):
+    of_pairs = Predictor(write_snapshot(tmp_path / "pairs", pair=True), "cpu", 2)
+    texts = [("cats run", "yes it is"), ("cats run", ""), ("", "no")]
+    found = probabilities(of_pairs, texts)
+    assert found.shape == (3, 3) and np.abs(found[0] - found[1]).max() > 1e-3
+    with pytest.raises(UserError, match="line 2 has 1 column, a task of pairs needs two"):
+        list(split_columns(["a\tb", "only one"], True, "FILE"))
+
+
+def test_shorter_length_truncates(snapshot):
+    short, full = (Predictor(snapshot, "cpu", 4, seq_length=length) for length in (7, 37))
+    long_text = [TEXTS[1]]
+    assert np.abs(probabilities(short, long_text) - probabilities(full, long_text)).max() > 1e-4
+    np.testing.assert_allclose(probabilities(short, ["good film"]), probabilities(full, ["good film"]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"without": (TASK_FILE,)}, "no task.json, so it has no labels"),
+        ({"without": (VOCAB_FILE,)}, "no vocab.txt: give --vocab_file"),
+    ],
+)
+def test_snapshots_that_cannot_predict(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        Predictor(write_snapshot(tmp_path / "s", **change), "cpu")
+
+
+def test_other_refusals(tmp_path, snapshot):
+    with pytest.raises(UserError, match="--seq_length 41: the model has 40 positions"):
+        Predictor(snapshot, "cpu", seq_length=41)
+    encoder = tiny.write_encoder(str(tmp_path / "encoder"))
+    with pytest.raises(UserError, match="no task.json"):
+        Predictor(encoder, "cpu")
+    vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tiny.TOKENS[:-1])
+    with pytest.raises(UserError, match="holds .* pieces"):
+        Predictor(snapshot, "cpu", vocab_file=vocabulary)
+
+
+def test_lines_and_columns():
+    lines = list(read_lines(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo\tmr\t1\n\nlast"), "FILE"))
+    assert lines == ["one", "two\tmr\t1", "", "last"]
+    assert list(split_columns(lines, False, "FILE")) == ["one", "two", "", "last"]
+    with pytest.raises(UserError, match=r"FILE: line 2 is not UTF-8 \(byte 3: 0xE9\)"):
+        list(read_lines(io.BytesIO(b"ok\nca\xe9\n"), "FILE"))
+
+
+def tool(*arguments, stdin=""):
+    """tools/predict.py as a process."""
+    command = [sys.executable, os.path.join("tools", "predict.py"), *arguments]
+    return subprocess.run(
+        command, cwd=tiny.ROOT, input=stdin, capture_output=True, encoding="utf-8", timeout=300
+    )
+
+
+def test_the_tool(tmp_path, snapshot, expected):
+    result = tool("--model_load_dir", snapshot, "--device", "cpu", "--batch_size", "3", stdin="\n".join(TEXTS) + "\n")
+    assert result.returncode == 0 and result.stderr == ""
+    predictions = list(Predictor(snapshot, "cpu", 3)(TEXTS))
+    assert result.stdout.splitlines() == [as_text(text, each) for text, each in zip(TEXTS, predictions)]
+
+    (tmp_path / "in.tsv").write_text("".join(f"{text}\td\tno\n" for text in TEXTS), encoding="utf-8")
+    files = ("--input", str(tmp_path / "in.tsv"), "--output", str(tmp_path / "out.jsonl"), "--format", "json")
+    result = tool("--model_load_dir", snapshot, "--device", "cpu", *files)
+    assert result.returncode == 0 and result.stdout == ""
+    objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [each["text"] for each in objects] == TEXTS
+    found = np.array([[each["probabilities"][label] for label in LABELS] for each in objects])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_bad_input_leaves_no_output(tmp_path, snapshot):
+    (tmp_path / "in.txt").write_bytes(b"fine\nca\xe9\n")
+    output = tmp_path / "out.tsv"
+    result = tool("--model_load_dir", snapshot, "--device", "cpu", "--input", str(tmp_path / "in.txt"), "--output", str(output))
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "line 2 is not UTF-8" in result.stderr
+    assert os.listdir(tmp_path) == ["in.txt"]
+    result = tool("--model_load_dir", str(tmp_path / "none"), "text")
+    assert result.returncode == 2 and "no such snapshot folder" in result.stderr

@@ -1,0 +1,128 @@
+"""Labels texts with a trained snapshot.
+
+    python3 tools/predict.py --model_load_dir output/…/snapshot_best_ft_model_sst-2_dev_0.75 "a moving film" "two hours lost"
+    python3 tools/predict.py --model_load_dir SNAPSHOT --input reviews.txt --format json --output labelled.jsonl
+    cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
+
+One text a line; of a line with tabs only the first column is read (for a task of pairs: the first two), so files with
+domain and label columns work as they are. Writes a line for each text, in order: the label, its probability and the text,
+tab-separated, or a JSON object with all probabilities. Texts are read as they are needed: a file of any size takes little
+memory.
+"""
+
+import os
+import sys
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import argparse
+import collections
+import json
+
+import six
+from tqdm import tqdm
+
+from modeling.errors import UserError, run
+from modeling.predictor import Predictor
+from ofrecord_util.files import replacing
+
+
+def read_lines(stream, name):
+    """The lines of a binary stream as str without their ends.
+
+    Raises:
+        UserError: a line that is not UTF-8; names line and byte.
+    """
+    for number, line in enumerate(stream, 1):
+        try:
+            yield six.ensure_text(line.rstrip(b"\r\n"), "utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: line {number} is not UTF-8 (byte {error.start + 1}: 0x{line[error.start]:02X})") from error
+
+
+def split_columns(lines, pair, name):
+    """The text of each line: its first column, or for pairs the first two.
+
+    Raises:
+        UserError: a line of a pair task with one column.
+    """
+    for number, line in enumerate(lines, 1):
+        cells = line.split("\t")
+        if pair and len(cells) < 2:
+            raise UserError(f"{name}: line {number} has 1 column, a task of pairs needs two texts separated by a tab: {line[:40]!r}")
+        yield (cells[0], cells[1]) if pair else cells[0]
+
+
+def as_text(text, prediction):
+    """label TAB probability TAB text."""
+    words = "\t".join(text) if isinstance(text, tuple) else text
+    return f"{prediction.label}\t{prediction.probabilities[prediction.label]:.6f}\t{words}"
+
+
+def as_json(text, prediction):
+    """A JSON object: text (or a list of two), label, probabilities by label."""
+    values = {"text": text, "label": prediction.label, "probabilities": prediction.probabilities}
+    return json.dumps(values, ensure_ascii=False)
+
+
+def write(predictor, texts, form, out):
+    """Writes a line for each of `texts` to the text stream `out`; returns how many."""
+    seen, count = collections.deque(), 0
+
+    def remembered():
+        for text in texts:
+            seen.append(text)
+            yield text
+
+    for prediction in tqdm(predictor(remembered()), desc="predict", unit="text", disable=None, delay=1, leave=False):
+        out.write(form(seen.popleft(), prediction) + "\n")
+        count += 1
+    return count
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
+    parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training step")
+    parser.add_argument("--input", metavar="FILE", help="file with one text a line")
+    parser.add_argument("--output", metavar="FILE", help="where the lines go (default: standard output)")
+    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="form of the lines (default %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="texts at once (default %(default)s)")
+    parser.add_argument("--seq_length", type=int, help="most tokens of a text (default: as in training)")
+    parser.add_argument("--vocab_file", help="default: the snapshot's own")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    args = parser.parse_args()
+    if args.text and args.input:
+        raise UserError("give texts or --input, not both")
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size {args.batch_size}: at least 1")
+
+    def say(line):
+        print(line, file=sys.stderr)
+
+    stream, name = sys.stdin.buffer, "standard input"
+    if args.input:
+        try:
+            stream, name = open(args.input, "rb"), args.input
+        except OSError as error:
+            raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
+    predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
+    lines = args.text or read_lines(stream, name)
+    texts = split_columns(lines, predictor.task.pair, "argument" if args.text else name)
+    form = as_json if args.format == "json" else as_text
+    if args.output is None:
+        try:
+            write(predictor, texts, form, sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    with replacing(args.output) as raw:
+        with open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
+            count = write(predictor, texts, form, out)
+    say(f"{count} texts labelled, {args.output}")
+
+
+if __name__ == "__main__":
+    run(main)
