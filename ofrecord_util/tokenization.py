@@ -115,7 +115,7 @@ class Tokenizer:
     def __init__(self, vocab_file, do_lower_case=True):
         self.vocab_file = vocab_file
         self.do_lower_case = bool(do_lower_case)
-        tokens = _read_vocabulary(vocab_file)
+        tokens = read_vocabulary(vocab_file)
         self.vocab_size = len(tokens)
         self.digest = hashlib.sha256("\n".join(tokens).encode("utf-8")).hexdigest()
         self._ids = {token: position for position, token in enumerate(tokens)}  # as Google's: the last of equal tokens counts
@@ -238,7 +238,7 @@ def pair_lengths(length_a, length_b, room):
     return half_a, half_b
 
 
-def _read_vocabulary(path):
+def read_vocabulary(path):
     """Tokens of a vocabulary file, in id order. Lines end at LF; spaces and CR around a token do not belong to it."""
     try:
         with open(path, "rb") as file:

@@ -1,0 +1,124 @@
+"""tools/inspect.py: what it says of snapshots and records, and that no tool's name hides a module of Python's own."""
+
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.errors import UserError
+from modeling.snapshot import Snapshot
+from ofrecord_util.tokenization import Tokenizer
+from ofrecord_util.writer import write_split
+from tools.inspect import describe_records, describe_snapshot, find_parts
+
+COUNT, LENGTH = 11, 17
+TASK = {"name": "t", "domains": ["books", "dvd", "mr"], "labels": ["no", "yes"], "pair": False}
+DOMAIN, LABEL = np.arange(COUNT, dtype=np.int32) % 3, (np.arange(COUNT, dtype=np.int32) > 6).astype(np.int32)
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """Records of 11 texts of 3 to 13 tokens in 3 parts, and a vocabulary."""
+    vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
+    texts = [" ".join(tiny.COMMON[:1] * (count + 1)) for count in range(COUNT)]
+    encoded = Tokenizer(vocabulary, True).encode(texts, None, LENGTH)
+    arrays = {name: getattr(encoded, name) for name in ("input_ids", "input_mask", "segment_ids")}
+    arrays.update(domain=DOMAIN, label=LABEL, idxs=np.arange(COUNT, dtype=np.int32), weights=np.linspace(0, 1, COUNT, dtype=np.float32))
+    write_split(str(tmp_path), "train", None, 3, arrays, {"text_digest": "0" * 64, "task": TASK})
+    return tmp_path
+
+
+def tool(*arguments):
+    command = [sys.executable, os.path.join("tools", "inspect.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=tiny.ROOT, capture_output=True, encoding="utf-8", timeout=300)
+
+
+def test_records(data_dir):
+    result = tool(data_dir / "ofrecord" / "train", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["records"], found["seq_length"], found["full"]) == (COUNT, LENGTH, 0)
+    assert found["counts"] == {"books": {"no": 3, "yes": 1}, "dvd": {"no": 2, "yes": 2}, "mr": {"no": 2, "yes": 1}}
+    assert found["tokens"] == {"mean": 8.0, "min": 3, "max": 13}
+    assert sum(found["tokens_histogram"].values()) == COUNT
+    assert found["weights"] == {"mean": pytest.approx(0.5), "min": 0.0, "max": 1.0}
+    assert [part["records"] for part in found["manifest"]["parts"]] == [3, 4, 4]
+    assert found["manifest_check"] == "fits the files"
+
+
+def test_lines_of_records(data_dir):
+    part = data_dir / "ofrecord" / "train" / "train.of_record-1"
+    result = tool(part, "--records", "2", "--vocab_file", data_dir / "vocab.txt")
+    assert result.returncode == 0, result.stderr
+    first, second = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
+    assert first == {"idxs": 0, "domain": 0, "label": 0, "weight": 0.0, "tokens": ["[CLS]", "the", "[SEP]"]}
+    assert second["tokens"] == ["[CLS]", "the", "the", "[SEP]"] and second["domain"] == 1
+    assert "manifest_check" in result.stdout and "fits the files" in result.stdout
+
+
+def test_older_records_without_names(data_dir):
+    os.remove(str(data_dir / "ofrecord" / "train" / "manifest.json"))
+    found = json.loads(tool(data_dir / "ofrecord" / "train", "--json").stdout)
+    assert set(found["counts"]) == {"0", "1", "2"} and found["manifest"] is None
+    assert "no manifest.json" in found["manifest_check"]
+
+
+def test_damaged_records(data_dir):
+    part = data_dir / "ofrecord" / "train" / "train.of_record-2"
+    part.write_bytes(part.read_bytes()[:-3])
+    result = tool(data_dir / "ofrecord" / "train")
+    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert "train.of_record-2" in result.stderr
+
+
+def test_names_that_the_task_does_not_have(data_dir):
+    from ofrecord_util.reader import read_split
+
+    records = read_split(*find_parts(str(data_dir / "ofrecord" / "train")))
+    assert set(describe_records(records, {"domains": ["one"], "labels": ["a"]})["counts"]) == {"one", "1", "2"}
+
+
+def test_snapshot(tmp_path):
+    path = tiny.write_encoder(str(tmp_path / "run" / "snapshot_best_ft_model_t_dev_0.75"))
+    found = describe_snapshot(path)
+    assert found["digest"] == Snapshot(path).digest() and found["complete"] and found["task"] is None
+    assert found["config"]["hidden_size"] == 20 and found["variables"]["bert-pooler-dense-weight"] == [20, 20]
+    assert found["parameters"] == sum(int(np.prod(shape)) for shape in found["variables"].values()) == found["bytes"] // 4
+    assert "trained" not in found
+
+    (tmp_path / "run" / "flags.json").write_text(json.dumps({"script": "finetuning", "command": ["finetuning.py", "--seed", "1"]}))
+    rows = [
+        {"kind": "dev", "step": 3, "accuracy": 0.5, "best": True},
+        {"kind": "dev", "step": 6, "accuracy": 0.75, "best": True, "total": 8},
+        {"kind": "test", "accuracy": 0.625, "total": 16},
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained = describe_snapshot(path)["trained"]
+    assert trained["dev"] == {"step": 6, "accuracy": 0.75, "total": 8} and trained["test"] == {"accuracy": 0.625, "total": 16}
+    assert trained["script"] == "finetuning"
+    result = tool(path)
+    assert result.returncode == 0 and "bert-pooler-dense-weight" in result.stdout and found["digest"] in result.stdout
+
+
+def test_refusals(tmp_path):
+    for path, message in ((tmp_path / "none", "no such file or folder"), (tmp_path, "holds no variables")):
+        result = tool(path)
+        assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+    os.makedirs(str(tmp_path / "ofrecord" / "dev"))
+    with pytest.raises(UserError, match="neither a snapshot nor records"):
+        find_parts(str(tmp_path / "ofrecord" / "dev"))
+
+
+@pytest.mark.parametrize("path", sorted(glob.glob(os.path.join(tiny.ROOT, "tools", "*.py"))), ids=os.path.basename)
+def test_every_tool_starts_beside_inspect(path):
+    """tools/inspect.py has the name of a module of the standard library; run as a file, a tool must not find it there."""
+    with open(path, encoding="utf-8") as file:
+        if '__name__ == "__main__"' not in file.read():
+            pytest.skip("no command")
+    result = subprocess.run([sys.executable, path, "--help"], cwd=tiny.ROOT, capture_output=True, encoding="utf-8", timeout=300)
+    assert result.returncode == 0 and "usage:" in result.stdout, result.stderr

@@ -1,0 +1,180 @@
+"""Says what is in a snapshot, or in the OFRecord files of a split.
+
+    python3 tools/inspect.py output/…/snapshot_best_mft_model_g1_dev_0.78125
+    python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train
+    python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train --records 3 --vocab_file vocab.txt
+
+Of a snapshot: sizes, task, variables, parameters, digest and how it was trained. Of records: the manifest checked against
+the files, counts by domain and label, lengths, prototypical scores. `--json` prints the same as one JSON object; with
+`--records N` the first N records follow as JSON lines, their real tokens only.
+"""
+
+import os
+import sys
+
+if not __package__:  # before anything else: beside this file, `import inspect` of the standard library would find this one
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import argparse
+import dataclasses
+import json
+import re
+
+import numpy as np
+
+from modeling.errors import UserError, run
+from modeling.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.snapshot import DONE, Snapshot
+from ofrecord_util.batches import real_lengths
+from ofrecord_util.files import read_json
+from ofrecord_util.reader import read_split
+from ofrecord_util.tokenization import read_vocabulary
+from ofrecord_util.writer import MANIFEST
+
+_PART = re.compile(r"(.*[^0-9])([0-9]+)\Z")
+
+
+def describe_snapshot(path):
+    """What is in a snapshot, as a dict that JSON can hold.
+
+    Raises:
+        UserError: no snapshot, or a damaged one.
+    """
+    snapshot = Snapshot(path)
+    config = snapshot.config()
+    described = {
+        "snapshot": snapshot.path,
+        "complete": os.path.exists(os.path.join(path, DONE)),
+        "config": dataclasses.asdict(config),
+        "task": snapshot.task(),
+        "parameters": sum(snapshot.sizes.values()),
+        "bytes": 4 * sum(snapshot.sizes.values()),
+        "digest": snapshot.digest(),
+        "variables": {name: list(snapshot.shapes.get(name, (size,))) for name, size in snapshot.sizes.items()},
+    }
+    run_folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isfile(os.path.join(run_folder, FLAGS_FILE)):
+        described["trained"] = _training(run_folder, os.path.basename(snapshot.path))
+    return described
+
+
+def _training(folder, name):
+    """How the run in `folder` was started and what its metrics say of the snapshot `name`."""
+    record = read_json(os.path.join(folder, FLAGS_FILE), "it is a run's own file")
+    trained = {key: record.get(key) for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest") if record.get(key)}
+    metrics = os.path.join(folder, METRICS_FILE)
+    if os.path.isfile(metrics):
+        with open(metrics, encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        saved = [row for row in rows if row["kind"] == "dev" and row.get("best") and name.endswith(f"_dev_{row['accuracy']!r}")]
+        tests = [row for row in rows if row["kind"] == "test"]
+        for split, found in (("dev", saved), ("test", tests)):
+            if found:
+                trained[split] = {key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy") if key in found[-1]}
+    return trained
+
+
+def find_parts(path):
+    """(data_dir, split, prefix, number of parts) of a split's folder, or of a part in it.
+
+    Raises:
+        UserError: no records there.
+    """
+    folder = os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path))
+    names = [os.path.basename(path)] if os.path.isfile(path) else sorted(os.listdir(folder))
+    first = [match.group(1) for match in map(_PART.match, names) if match and os.path.isfile(os.path.join(folder, match.group(1) + "0"))]
+    if not first or os.path.basename(os.path.dirname(folder)) != "ofrecord":
+        raise UserError(f"{path}: neither a snapshot nor records: give a snapshot's folder or DATA_DIR/ofrecord/SPLIT")
+    count = 0
+    while os.path.isfile(os.path.join(folder, f"{first[0]}{count}")):
+        count += 1
+    return os.path.dirname(os.path.dirname(folder)), os.path.basename(folder), first[0], count
+
+
+def describe_records(records, task):
+    """What is in the records of a split, as a dict that JSON can hold.
+
+    Args:
+        records: `Records`.
+        task: dict with names of domains and labels, or None where nothing tells them.
+    """
+    names = {feature: (task or {}).get(feature + "s") for feature in ("domain", "label")}
+
+    def name(feature, number):
+        known = names[feature]
+        return known[number] if known and 0 <= number < len(known) else str(number)
+
+    counts = {}
+    for domain, label in zip(records.domain.tolist(), records.label.tolist()):
+        of_domain = counts.setdefault(name("domain", domain), {})
+        of_domain[name("label", label)] = of_domain.get(name("label", label), 0) + 1
+    lengths = real_lengths(records)
+    edges = np.linspace(0, records.seq_length, 9).astype(int)
+    histogram = np.histogram(lengths, bins=edges)[0].tolist()
+    weights = records.weights.astype(np.float64)
+    return {
+        "records": len(records),
+        "seq_length": records.seq_length,
+        "counts": counts,
+        "tokens": {"mean": round(float(lengths.mean()), 2), "min": int(lengths.min()), "max": int(lengths.max())},
+        "tokens_histogram": {f"{low + 1} to {high}": n for low, high, n in zip(edges, edges[1:], histogram)},
+        "full": int((lengths == records.seq_length).sum()),
+        "weights": {"mean": float(weights.mean()), "min": float(weights.min()), "max": float(weights.max())},
+        "manifest": records.manifest,
+    }
+
+
+def record_lines(records, count, pieces=None):
+    """The first records as JSON lines: idxs, domain, label, weight, token ids without padding, or their pieces."""
+    lengths = real_lengths(records)
+    for row in range(min(count, len(records))):
+        ids = records.input_ids[row, : lengths[row]].tolist()
+        values = {feature: int(getattr(records, feature)[row]) for feature in ("idxs", "domain", "label")}
+        values["weight"] = float(records.weights[row])
+        values["tokens"] = ids if pieces is None else [pieces[i] if 0 <= i < len(pieces) else f"id {i}" for i in ids]
+        if records.segment_ids[row].any():
+            values["segment_ids"] = records.segment_ids[row, : lengths[row]].tolist()
+        yield json.dumps(values, ensure_ascii=False)
+
+
+def print_nested(value, indent=0):
+    """Prints a dict of `describe_…` as indented lines, lists and short dicts on one."""
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            print(f"{' ' * indent}{key}")
+            print_nested(item, indent + 2)
+        else:
+            text = " x ".join(map(str, item)) if isinstance(item, list) and all(isinstance(n, int) for n in item) else item
+            print(f"{' ' * indent}{key:{max(1, 56 - indent)}} {json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", help="a snapshot's folder, DATA_DIR/ofrecord/SPLIT, or a part in it")
+    parser.add_argument("--records", type=int, default=0, metavar="N", help="print the first N records too")
+    parser.add_argument("--vocab_file", help="show pieces instead of ids")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    args = parser.parse_args()
+    if not os.path.exists(args.path):
+        raise UserError(f"{args.path}: no such file or folder")
+    records, pieces = None, read_vocabulary(args.vocab_file) if args.vocab_file else None
+    folder = args.path if os.path.isdir(args.path) else os.path.dirname(args.path)
+    if os.path.isfile(args.path) or os.path.basename(os.path.dirname(os.path.abspath(args.path))) == "ofrecord":
+        records = read_split(*find_parts(args.path))
+        manifest = records.manifest or {}
+        described = describe_records(records, manifest.get("task"))
+        checked = "fits the files" if records.manifest else f"no {MANIFEST}, records of an earlier program"
+        described = {"folder": folder, "manifest_check": checked, **described}
+    else:
+        described = describe_snapshot(args.path)
+    if args.json:
+        print(json.dumps(described, ensure_ascii=False))
+    else:
+        print_nested(described)
+    if records is not None:
+        for line in record_lines(records, args.records, pieces):
+            print(line)
+
+
+if __name__ == "__main__":
+    run(main)
