@@ -1,5 +1,7 @@
 """The one way in which a command of this project says that its input is bad: one line on standard error, exit code 2."""
 
+import atexit
+import os
 import sys
 
 EXIT_BAD_INPUT = 2
@@ -9,11 +11,16 @@ class UserError(Exception):
     """Bad input (a flag, a file, a value). The message is one line that names file, row and value, and the flag or step that mends it."""
 
 
-def fail(error):
-    """Prints a `UserError`'s one line and ends the process with exit code 2."""
+def _report(error):
+    """Prints a `UserError`'s one line; returns its exit code."""
     sys.stdout.flush()
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
+    return EXIT_BAD_INPUT
+
+
+def fail(error):
+    """Prints a `UserError`'s one line and ends the process with exit code 2."""
+    sys.exit(_report(error))
 
 
 def run(main):
@@ -23,6 +30,23 @@ def run(main):
         main: function without arguments; what it returns (None or an int) is the exit code.
     """
     try:
-        sys.exit(main())
+        code = main()
     except UserError as error:
-        fail(error)
+        code = _report(error)
+    except SystemExit as end:  # argparse's
+        code = end.code
+    if main.__module__ == "__main__" and "oneflow" in sys.modules and isinstance(code, (int, type(None))):
+        _leave(code or 0)
+    sys.exit(code)
+
+
+def _leave(code):
+    """Ends the process with `code` and without OneFlow's C++ destructors.
+
+    They race with its threads: 0.8.0 now and then aborts there ("terminate called without an active exception") when all
+    work is done, and the exit code is lost. What Python has registered for its end still runs.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)

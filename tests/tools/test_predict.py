@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
+import modeling.predictor
 from modeling.errors import UserError
 from modeling.global_function import global_function
 from modeling.kernels import select_kernels
@@ -82,8 +83,9 @@ def test_label_and_order(snapshot, expected):
     assert list(predictions[0].probabilities) == list(LABELS)
 
 
-def test_texts_are_read_as_they_are_needed(snapshot):
+def test_texts_are_read_as_they_are_needed(snapshot, monkeypatch):
     """A stream without an end gives its first predictions."""
+    monkeypatch.setattr(modeling.predictor, "_BATCHES_AT_ONCE", 4)
     read = []
 
     def endless():
@@ -92,8 +94,8 @@ def test_texts_are_read_as_they_are_needed(snapshot):
             yield TEXTS[number % len(TEXTS)]
 
     predictor = Predictor(snapshot, "cpu", 3)
-    first = list(itertools.islice(predictor(endless()), 200))
-    assert len(first) == 200 and len(read) == 384  # two times 64 batches of 3
+    first = list(itertools.islice(predictor(endless()), 14))
+    assert len(first) == 14 and len(read) == 24  # two times 4 batches of 3
 
 
 def test_pairs(tmp_path, snapshot):
