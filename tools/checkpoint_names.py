@@ -1,13 +1,14 @@
-"""Which tensor of a Hugging Face BERT is which variable of a snapshot: one table, read in both directions.
+"""Which variable of a snapshot is called what in the other formats: one table, read in both directions.
 
 Hugging Face names stand here without the `bert.` that checkpoints with a head put before the encoder's.
 """
 import collections
 
-Pair = collections.namedtuple("Pair", ("hugging_face", "snapshot", "transposed"))
-Pair.__doc__ = """One tensor under its two names.
+Pair = collections.namedtuple("Pair", ("hugging_face", "snapshot", "transposed", "mead", "google"))
+Pair.__doc__ = """One variable under its names; None in a format that has no place for it.
 
-`transposed`: torch.nn.Linear stores [out, in], a snapshot's dense weights are [in, out].
+`transposed`: torch.nn.Linear stores [out, in], as Hugging Face and MEAD's NPZ do; dense weights of a snapshot and of
+Google's checkpoints are [in, out].
 """
 
 # Written by some releases of transformers, computed and not learnt.
@@ -16,48 +17,60 @@ BUFFERS = frozenset(("embeddings.position_ids", "embeddings.token_type_ids"))
 # Heads that no phase here has: masked language model and next sentence (cls), question answering.
 HEADS_LEFT_BEHIND = ("cls.", "qa_outputs.")
 
+MEAD_LAYERS = "TLM/TransformerEncoderStack/"
+
 _PREFIX = "bert."
 _OLD_LAYER_NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
-def _dense(hugging_face, snapshot):
+def _pair(hugging_face, snapshot, mead, transposed=False):
+    # Google's names are a snapshot's with other separators; its classifier stands beside `bert`, without a scope.
+    google = snapshot.replace("classification-", "").replace("-weight", "-kernel").replace("-", "/")
+    return Pair(hugging_face, snapshot, transposed, mead, google)
+
+
+def _dense(hugging_face, snapshot, mead=None):
     return [
-        Pair(hugging_face + ".weight", snapshot + "-weight", True),
-        Pair(hugging_face + ".bias", snapshot + "-bias", False),
+        _pair(hugging_face + ".weight", snapshot + "-weight", mead and mead + "/weights", True),
+        _pair(hugging_face + ".bias", snapshot + "-bias", mead and mead + "/bias"),
     ]
 
 
-def _layer_norm(hugging_face, snapshot):
+def _layer_norm(hugging_face, snapshot, mead):
     return [
-        Pair(hugging_face + ".weight", snapshot + "-gamma", False),
-        Pair(hugging_face + ".bias", snapshot + "-beta", False),
+        _pair(hugging_face + ".weight", snapshot + "-gamma", mead + "/weights"),
+        _pair(hugging_face + ".bias", snapshot + "-beta", mead + "/bias"),
     ]
 
 
 _EMBEDDINGS = [
-    Pair("embeddings.word_embeddings.weight", "bert-embeddings-word_embeddings", False),
-    Pair("embeddings.token_type_embeddings.weight", "bert-embeddings-token_type_embeddings", False),
-    Pair("embeddings.position_embeddings.weight", "bert-embeddings-position_embeddings", False),
-] + _layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm")
+    _pair("embeddings.word_embeddings.weight", "bert-embeddings-word_embeddings", "TLM/Embeddings/x/weights"),
+    _pair("embeddings.token_type_embeddings.weight", "bert-embeddings-token_type_embeddings", "TLM/Embeddings/tt/weights"),
+    _pair("embeddings.position_embeddings.weight", "bert-embeddings-position_embeddings", "TLM/Embeddings/x/pos_weights"),
+] + _layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm", "TLM/Embeddings/reduction/ln")
 
-# {i}: the encoder layer, from 0
-_LAYER = (
-    _dense("encoder.layer.{i}.attention.self.query", "bert-encoder-layer_{i}-attention-self-query")
-    + _dense("encoder.layer.{i}.attention.self.key", "bert-encoder-layer_{i}-attention-self-key")
-    + _dense("encoder.layer.{i}.attention.self.value", "bert-encoder-layer_{i}-attention-self-value")
-    + _dense("encoder.layer.{i}.attention.output.dense", "bert-encoder-layer_{i}-attention-output-dense")
-    + _layer_norm("encoder.layer.{i}.attention.output.LayerNorm", "bert-encoder-layer_{i}-attention-output-LayerNorm")
-    + _dense("encoder.layer.{i}.intermediate.dense", "bert-encoder-layer_{i}-intermediate-dense")
-    + _dense("encoder.layer.{i}.output.dense", "bert-encoder-layer_{i}-output-dense")
-    + _layer_norm("encoder.layer.{i}.output.LayerNorm", "bert-encoder-layer_{i}-output-LayerNorm")
-)
+
+def _layer(i):
+    theirs, ours, mead = f"encoder.layer.{i}.", f"bert-encoder-layer_{i}-", f"{MEAD_LAYERS}{i}/"
+    return (
+        _dense(theirs + "attention.self.query", ours + "attention-self-query", mead + "attn/w_Q")
+        + _dense(theirs + "attention.self.key", ours + "attention-self-key", mead + "attn/w_K")
+        + _dense(theirs + "attention.self.value", ours + "attention-self-value", mead + "attn/w_V")
+        + _dense(theirs + "attention.output.dense", ours + "attention-output-dense", mead + "attn/w_O")
+        # MEAD numbers its norms as they stand in a layer that normalises first: BERT's order is ln2, ln1.
+        + _layer_norm(theirs + "attention.output.LayerNorm", ours + "attention-output-LayerNorm", mead + "ln2")
+        + _dense(theirs + "intermediate.dense", ours + "intermediate-dense", mead + "ffn/expansion")
+        + _dense(theirs + "output.dense", ours + "output-dense", mead + "ffn/squeeze")
+        + _layer_norm(theirs + "output.LayerNorm", ours + "output-LayerNorm", mead + "ln1")
+    )
+
 
 POOLER = tuple(_dense("pooler.dense", "bert-pooler-dense"))
 
-# Both sides keep the classifier as [labels, H].
+# All formats keep the classifier as [labels, H].
 CLASSIFIER = (
-    Pair("classifier.weight", "classification-output_weights", False),
-    Pair("classifier.bias", "classification-output_bias", False),
+    _pair("classifier.weight", "classification-output_weights", None),
+    _pair("classifier.bias", "classification-output_bias", None),
 )
 
 
@@ -65,7 +78,7 @@ def encoder_pairs(num_hidden_layers):
     """The pairs of the embeddings and the encoder layers; POOLER and CLASSIFIER may come beside them."""
     pairs = list(_EMBEDDINGS)
     for i in range(num_hidden_layers):
-        pairs += [Pair(p.hugging_face.format(i=i), p.snapshot.format(i=i), p.transposed) for p in _LAYER]
+        pairs += _layer(i)
     return pairs
 
 
@@ -77,3 +90,8 @@ def canonical_name(name):
         if name.endswith(old):
             name = name[: -len(old)] + new
     return name
+
+
+def is_transposed(pair, form):
+    """Whether the format `form` (a name of `Pair`) stores this variable the other way round than a snapshot."""
+    return pair.transposed and form in ("hugging_face", "mead")

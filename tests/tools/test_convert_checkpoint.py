@@ -1,491 +1,215 @@
-"""tools/convert_checkpoint.py: values land where they belong, and what is not BERT is refused in one line."""
+"""tools/convert_checkpoint.py: which way it goes, which layers are kept, what is replaced, and the command line."""
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import tiny
+from safetensors.numpy import load_file
 
-from modeling.config import BertConfig
 from modeling.errors import UserError
+from modeling.predictor import Predictor
 from modeling.runtime import flow
-from modeling.snapshot import Snapshot
-from tools import checkpoint_names
-from tools.convert_checkpoint import convert, read_tensors
+from modeling.snapshot import Snapshot, write_variables
+from modeling.variables import DOMAIN_HEAD, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
+from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
+from tools.convert_checkpoint import convert, recognise
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join("tools", "convert_checkpoint.py")
-
-# odd sizes that no two axes share
-H, F, VOCAB, POSITIONS, TYPES, LAYERS, LABELS = 6, 10, 13, 7, 2, 3, 5
-CONFIG = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "hidden_size": H,
-    "intermediate_size": F,
-    "num_attention_heads": 2,
-    "num_hidden_layers": LAYERS,
-    "vocab_size": VOCAB,
-    "max_position_embeddings": POSITIONS,
-    "type_vocab_size": TYPES,
-    "layer_norm_eps": 1e-12,
-    "transformers_version": "4.8.2",
-}
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "ç", "語", "!", "x", "y", "z"]
+LAYERS = 4
+CONFIG = dataclasses.replace(tiny.CONFIG, num_hidden_layers=LAYERS)
+TASK = {"name": "t", "domains": ["d", "e"], "labels": ["no", "perhaps", "yes"], "pair": False, "do_lower_case": True}
 
 
-def hugging_face_shapes():
-    """Names and shapes as transformers' BertModel stores them, written out on their own: the table is under test."""
-    shapes = {
-        "embeddings.word_embeddings.weight": (VOCAB, H),
-        "embeddings.position_embeddings.weight": (POSITIONS, H),
-        "embeddings.token_type_embeddings.weight": (TYPES, H),
-        "embeddings.LayerNorm.weight": (H,),
-        "embeddings.LayerNorm.bias": (H,),
-        "pooler.dense.weight": (H, H),
-        "pooler.dense.bias": (H,),
-    }
-    for i in range(LAYERS):
-        prefix = f"encoder.layer.{i}."
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            shapes.update({prefix + name + ".weight": (H, H), prefix + name + ".bias": (H,)})
-        shapes.update({prefix + "intermediate.dense.weight": (F, H), prefix + "intermediate.dense.bias": (F,)})
-        shapes.update({prefix + "output.dense.weight": (H, F), prefix + "output.dense.bias": (H,)})
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes.update({prefix + name + ".weight": (H,), prefix + name + ".bias": (H,)})
-    return shapes
-
-
-def hugging_face_tensors(prefix=""):
-    generator = np.random.RandomState(7)
-    return {prefix + n: generator.standard_normal(s).astype(np.float32) for n, s in hugging_face_shapes().items()}
-
-
-def write_folder(folder, tensors, config=None, tokens=TOKENS, save=True):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG if config is None else config), encoding="utf-8")
-    if tokens is not None:
-        (folder / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
-    if save:
-        save_file(tensors, str(folder / "model.safetensors"))
-    return str(folder)
-
-
-def write_raw_safetensors(path, entries):
-    """Writes (name, dtype, shape, bytes) by hand: the NumPy side of the library has no bfloat16."""
-    header, data = {}, b""
-    for name, dtype, shape, raw in entries:
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode("utf-8")
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+def write_trained(folder, heads=True, without=(), task=TASK):
+    """A trained snapshot whose variables are all different; returns them."""
+    shapes = encoder_shapes(CONFIG)
+    if heads:
+        shapes.update(dict(classifier_shapes(CONFIG, 3), **domain_head_shapes(CONFIG, 2)))
+    values = {name: initial_value(name, shape, 3, 0.4) for name, shape in shapes.items() if name not in without}
+    for i, value in enumerate(values.values()):
+        value.flat[0] = i + 0.5  # biases start alike
+    files = {"bert_config.json": CONFIG.to_json(), "vocab.txt": "".join(token + "\n" for token in tiny.TOKENS)}
+    if task is not None:
+        files["task.json"] = json.dumps(task)
+    write_variables(str(folder), values, files)
+    return values
 
 
 def load(folder):
-    """The snapshot as OneFlow itself reads it."""
     return {name: value.numpy() for name, value in flow.load(str(folder)).items()}
 
 
-def refused(model_dir, tmp_path):
-    """The message of the refusal; nothing may have been written."""
+def quiet(line):
+    pass
+
+
+def refused(tmp_path, *args, **flags):
+    before = sorted(os.listdir(str(tmp_path)))
     with pytest.raises(UserError) as caught:
-        convert(str(model_dir), str(tmp_path / "out"), log=lambda line: None)
-    assert not [name for name in os.listdir(str(tmp_path)) if "out" in name]
+        convert(*map(str, args), log=quiet, **flags)
+    assert sorted(os.listdir(str(tmp_path))) == before
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-@pytest.mark.parametrize("prefix", ["", "bert."])
-def test_every_value_lands_under_its_documented_name(tmp_path, prefix):
-    tensors = hugging_face_tensors(prefix)
-    convert(write_folder(tmp_path / "hf", tensors), str(tmp_path / "out"))
-    variables = load(tmp_path / "out")
-    plain = {name[len(prefix):]: value for name, value in tensors.items()}
-    assert len(variables) == len(plain) == 5 + 16 * LAYERS + 2
+def test_the_format_is_recognised_by_what_lies_there(tmp_path):
+    def place(name, file):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes(b"")
+        return str(tmp_path / name)
 
-    def equal(documented, stored):
-        np.testing.assert_array_equal(variables[documented], stored, err_msg=documented)
-        assert variables[documented].dtype == np.float32
-
-    for part in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        equal("bert-embeddings-" + part, plain[f"embeddings.{part}.weight"])
-    equal("bert-embeddings-LayerNorm-gamma", plain["embeddings.LayerNorm.weight"])
-    equal("bert-embeddings-LayerNorm-beta", plain["embeddings.LayerNorm.bias"])
-    equal("bert-pooler-dense-weight", plain["pooler.dense.weight"].T)
-    equal("bert-pooler-dense-bias", plain["pooler.dense.bias"])
-    for i in range(LAYERS):
-        ours, theirs = f"bert-encoder-layer_{i}-", f"encoder.layer.{i}."
-        for part in ("attention-self-query", "attention-self-key", "attention-self-value", "attention-output-dense",
-                     "intermediate-dense", "output-dense"):
-            equal(ours + part + "-weight", plain[theirs + part.replace("-", ".") + ".weight"].T)
-            equal(ours + part + "-bias", plain[theirs + part.replace("-", ".") + ".bias"])
-        for part in ("attention-output-LayerNorm", "output-LayerNorm"):
-            equal(ours + part + "-gamma", plain[theirs + part.replace("-", ".") + ".weight"])
-            equal(ours + part + "-beta", plain[theirs + part.replace("-", ".") + ".bias"])
-    assert variables["bert-encoder-layer_0-intermediate-dense-weight"].shape == (H, F)
+    assert recognise(place("hf", "config.json")) is checkpoint_hugging_face
+    assert recognise(place("done", "snapshot_done")) is checkpoint_snapshot
+    assert recognise(tiny.write_encoder(str(tmp_path / "older"), older=True)) is checkpoint_snapshot
+    assert recognise(place("google", "bert_model.ckpt.index")) is checkpoint_tensorflow
+    (tmp_path / "x.npz").write_bytes(b"")
+    assert recognise(str(tmp_path / "x.npz")) is checkpoint_npz
+    (tmp_path / "x.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"only \.npz"):
+        recognise(str(tmp_path / "x.bin"))
+    with pytest.raises(UserError, match="no such folder"):
+        recognise(str(tmp_path / "nowhere.npz"))
+    message = refused(tmp_path, place("other", "weights.h5"), tmp_path / "out")
+    assert "config.json: no such file" in message and "bert_model.ckpt.index" in message
 
 
-def test_config_and_vocabulary_come_along(tmp_path):
-    config = dict(CONFIG, hidden_dropout_prob=0.25, layer_norm_eps=1e-5)
-    convert(write_folder(tmp_path / "hf", hugging_face_tensors(), config), str(tmp_path / "out"))
-    snapshot = Snapshot(str(tmp_path / "out"))
-    assert snapshot.config() == BertConfig(
-        vocab_size=VOCAB, hidden_size=H, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=F,
-        max_position_embeddings=POSITIONS, type_vocab_size=TYPES, hidden_dropout_prob=0.25, layer_norm_eps=1e-5,
-    )
-    with open(snapshot.vocab_file(), "rb") as f:
-        assert f.read() == (tmp_path / "hf" / "vocab.txt").read_bytes()
+@pytest.mark.parametrize("layers", [(1, 3), (3, 0, 2), (2,)])
+def test_layers_are_kept_in_the_order_given(tmp_path, layers):
+    values, log = write_trained(tmp_path / "teacher"), []
+    convert(str(tmp_path / "teacher"), str(tmp_path / "student"), layers=list(layers), log=log.append)
+    student = load(tmp_path / "student")
+    assert set(student) == {
+        name for name in values if not any(f"-layer_{i}-" in name for i in range(len(layers), LAYERS))
+    }
+    for name, value in student.items():
+        source = name
+        for new, old in enumerate(layers):
+            if name.startswith(f"bert-encoder-layer_{new}-"):
+                source = name.replace(f"layer_{new}-", f"layer_{old}-")
+        np.testing.assert_array_equal(value, values[source], err_msg=name)
+    assert Snapshot(str(tmp_path / "student")).config() == dataclasses.replace(CONFIG, num_hidden_layers=len(layers))
+    assert Snapshot(str(tmp_path / "student")).task() == TASK
+    assert any(line.startswith("layers " + ", ".join(map(str, layers)) + " of 4 kept") for line in log)
+    labels = [p.label for p in Predictor(str(tmp_path / "student"), "cpu", log=quiet)(["good film", "bad plot"])]
+    assert set(labels) <= set(TASK["labels"])
 
 
-def test_old_layer_norm_names(tmp_path):
-    tensors = hugging_face_tensors("bert.")
-    old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
-           for n, v in tensors.items()}
-    assert set(old) != set(tensors)
-    convert(write_folder(tmp_path / "new", tensors), str(tmp_path / "out_new"))
-    convert(write_folder(tmp_path / "old", old), str(tmp_path / "out_old"))
-    assert Snapshot(str(tmp_path / "out_old")).digest() == Snapshot(str(tmp_path / "out_new")).digest()
+def test_layers_on_the_way_out_and_in(tmp_path):
+    values = write_trained(tmp_path / "teacher")
+    convert(str(tmp_path / "teacher"), str(tmp_path / "hf"), to="hugging_face", layers=[2, 1], log=quiet)
+    tensors = load_file(str(tmp_path / "hf" / "model.safetensors"))
+    expected = values["bert-encoder-layer_2-output-dense-weight"].T
+    np.testing.assert_array_equal(tensors["bert.encoder.layer.0.output.dense.weight"], expected)
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["num_hidden_layers"] == 2
+    assert not any("layer.2" in name for name in tensors)
+    convert(str(tmp_path / "hf"), str(tmp_path / "back"), layers=[1], log=quiet)
+    expected = values["bert-encoder-layer_1-output-dense-weight"]
+    np.testing.assert_array_equal(load(tmp_path / "back")["bert-encoder-layer_0-output-dense-weight"], expected)
 
 
-def test_config_without_model_type_is_bert_of_2019(tmp_path):
-    config = {key: value for key, value in CONFIG.items() if key not in ("model_type", "architectures")}
-    convert(write_folder(tmp_path / "hf", hugging_face_tensors(), config), str(tmp_path / "out"))
-    assert len(load(tmp_path / "out")) == 55
+@pytest.mark.parametrize("layers", [[4], [-1], [1, 1], [0, 9], []])
+def test_absent_and_repeated_layers(tmp_path, layers):
+    write_trained(tmp_path / "teacher")
+    message = refused(tmp_path, tmp_path / "teacher", tmp_path / "out", layers=layers)
+    assert "--layers" in message and "0,1,2,3" in message
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_other_float_types_become_float32(tmp_path, dtype):
-    tensors = {name: value.astype(dtype) for name, value in hugging_face_tensors().items()}
-    convert(write_folder(tmp_path / "hf", tensors), str(tmp_path / "out"))
-    variables = load(tmp_path / "out")
-    expected = tensors["encoder.layer.1.output.dense.weight"].astype(np.float32).T
-    np.testing.assert_array_equal(variables["bert-encoder-layer_1-output-dense-weight"], expected)
+def test_snapshot_of_the_earlier_converter(tmp_path):
+    older, out = tiny.write_encoder(str(tmp_path / "older"), older=True), str(tmp_path / "out")
+    vocab = tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
+    assert "give --num_attention_heads" in refused(tmp_path, older, out, vocab_file=vocab)
+    assert "give --vocab_file" in refused(tmp_path, older, out, num_attention_heads=4)
+    convert(older, out, vocab_file=vocab, num_attention_heads=4, log=quiet)
+    assert Snapshot(out).config() == dataclasses.replace(tiny.CONFIG, initializer_range=0.02)
+    assert Snapshot(out).digest() == Snapshot(older).digest()
 
 
-def test_bfloat16_becomes_float32(tmp_path):
-    folder = write_folder(tmp_path / "hf", None, save=False)
-    upper = {name: value.view(np.uint32) >> 16 for name, value in hugging_face_tensors().items()}
-    write_raw_safetensors(
-        tmp_path / "hf" / "model.safetensors",
-        [(name, "BF16", bits.shape, bits.astype("<u2").tobytes()) for name, bits in upper.items()],
-    )
-    convert(folder, str(tmp_path / "out"))
-    value = load(tmp_path / "out")["bert-encoder-layer_2-intermediate-dense-weight"]
-    bits = upper["encoder.layer.2.intermediate.dense.weight"]
-    np.testing.assert_array_equal(value, (bits << 16).astype(np.uint32).view(np.float32).T)
-    # the eight bits of bfloat16's fraction are about two decimal places
-    np.testing.assert_allclose(value, hugging_face_tensors()["encoder.layer.2.intermediate.dense.weight"].T, rtol=0.01)
+def test_half_a_domain_head_comes_along(tmp_path):
+    """A student of Meta-KD keeps the domain embeddings only."""
+    values = write_trained(tmp_path / "student", without=DOMAIN_HEAD[1:])
+    convert(str(tmp_path / "student"), str(tmp_path / "out"), log=quiet)
+    assert set(load(tmp_path / "out")) == set(values)
 
 
-def test_one_bfloat16_value_by_hand(tmp_path):
-    write_raw_safetensors(tmp_path / "model.safetensors", [("x", "BF16", (2,), b"\xc0\x3f\x20\xc1")])
-    np.testing.assert_array_equal(read_tensors(str(tmp_path))["x"].read(), np.array([1.5, -10.0], np.float32))
+def test_variables_that_are_missing_or_unknown(tmp_path):
+    write_trained(tmp_path / "bad", without=["bert-encoder-layer_2-output-dense-bias", "bert-pooler-dense-bias"])
+    (tmp_path / "bad" / "extra").mkdir()
+    (tmp_path / "bad" / "extra" / "out").write_bytes(b"\0" * 4)
+    missing, unknown = refused(tmp_path, tmp_path / "bad", tmp_path / "out").split("; unknown ")
+    assert "bert-encoder-layer_2-output-dense-bias" in missing and "bert-pooler-dense-bias" in missing
+    assert unknown == "extra"
 
 
-def test_shards_are_put_together(tmp_path):
-    tensors = hugging_face_tensors()
-    convert(write_folder(tmp_path / "whole", tensors), str(tmp_path / "out_whole"))
-    folder, names = write_folder(tmp_path / "hf", None, save=False), sorted(tensors)
-    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for shard, members in parts.items():
-        save_file({name: tensors[name] for name in members}, os.path.join(folder, shard))
-    where = {name: shard for shard, members in parts.items() for name in members}
-    index = tmp_path / "hf" / "model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    convert(folder, str(tmp_path / "shards"))
-    assert Snapshot(str(tmp_path / "shards")).digest() == Snapshot(str(tmp_path / "out_whole")).digest()
-
-    (tmp_path / "out_whole").rename(tmp_path / "done")
-    index.write_text(json.dumps({"weight_map": dict(where, extra="model-00001-of-00002.safetensors")}))
-    assert "do not hold: extra" in refused(folder, tmp_path)
-    index.write_text(json.dumps({"weight_map": dict(where, extra="model-00003-of-00003.safetensors")}))
-    assert "model-00003-of-00003.safetensors: no such file" in refused(folder, tmp_path)
-    index.write_text(json.dumps({"weight_map": dict(where, extra="../hf2/model.safetensors")}))
-    assert "no file of this folder" in refused(folder, tmp_path)
-    index.write_text(json.dumps({"weight_map": []}))
-    assert "no weight_map" in refused(folder, tmp_path)
-
-
-def test_sequence_classifier_is_kept(tmp_path):
-    tensors = hugging_face_tensors("bert.")
-    tensors["classifier.weight"] = np.arange(LABELS * H, dtype=np.float32).reshape(LABELS, H)
-    tensors["classifier.bias"] = np.arange(LABELS, dtype=np.float32)
-    config = dict(CONFIG, architectures=["BertForSequenceClassification"])
-    log = []
-    convert(write_folder(tmp_path / "hf", tensors, config), str(tmp_path / "out"), log=log.append)
-    variables = load(tmp_path / "out")
-    np.testing.assert_array_equal(variables["classification-output_weights"], tensors["classifier.weight"])
-    np.testing.assert_array_equal(variables["classification-output_bias"], tensors["classifier.bias"])
-    assert any("5 labels" in line for line in log)
-
-
-def test_other_heads_and_buffers_stay_behind(tmp_path):
-    tensors = hugging_face_tensors("bert.")
-    tensors["bert.embeddings.position_ids"] = np.arange(POSITIONS, dtype=np.int64)[None]
-    tensors["cls.predictions.bias"] = np.zeros(VOCAB, np.float32)
-    tensors["cls.seq_relationship.weight"] = np.zeros((2, H), np.float32)
-    tensors["classifier.weight"] = np.zeros((LABELS, H), np.float32)
-    tensors["classifier.bias"] = np.zeros(LABELS, np.float32)
-    config = dict(CONFIG, architectures=["BertForTokenClassification"])
-    log = []
-    convert(write_folder(tmp_path / "hf", tensors, config), str(tmp_path / "out"), log=log.append)
-    assert len(load(tmp_path / "out")) == 55
-    left = "left behind: classifier.bias, classifier.weight, cls.predictions.bias, cls.seq_relationship.weight"
-    assert left in log
-
-
-def test_missing_pooler_is_said(tmp_path):
-    tensors = {name: value for name, value in hugging_face_tensors().items() if not name.startswith("pooler")}
-    log = []
-    convert(write_folder(tmp_path / "hf", tensors), str(tmp_path / "out"), log=log.append)
-    assert not any("pooler" in name for name in load(tmp_path / "out"))
-    assert any("no pooler" in line for line in log)
-
-
-def test_cased_model_is_said(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    (tmp_path / "hf" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    log = []
-    convert(folder, str(tmp_path / "out"), log=log.append)
-    assert any("--do_lower_case false" in line for line in log)
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        ({"model_type": "roberta"}, "'roberta'"),
-        ({"model_type": "distilbert"}, "'distilbert'"),
-        ({"model_type": None, "architectures": ["XLMModel"]}, "'XLMModel'"),
-        ({"model_type": ["bert"]}, "['bert']"),
-        ({"architectures": "BertModel"}, "architectures"),
-        ({"hidden_act": "gelu_new"}, "'gelu_new'"),
-        ({"position_embedding_type": "relative_key"}, "'relative_key'"),
-        ({"is_decoder": True}, "is_decoder"),
-        ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
-        ({"num_attention_heads": 4}, "num_attention_heads 4"),
-        ({"hidden_size": "6"}, "hidden_size"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers"),
-        ({"layer_norm_eps": "small"}, "layer_norm_eps"),
-        ({"layer_norm_eps": -1}, "layer_norm_eps"),
-        ({"hidden_dropout_prob": 2}, "hidden_dropout_prob"),
-    ],
-)
-def test_what_is_not_this_bert_is_refused(tmp_path, change, words):
-    message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), dict(CONFIG, **change)), tmp_path)
-    assert words in message and "config.json" in message
-
-
-def test_missing_sizes_are_named(tmp_path):
-    config = {key: value for key, value in CONFIG.items() if key not in ("vocab_size", "hidden_size")}
-    message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), config), tmp_path)
-    assert "vocab_size" in message and "hidden_size" in message
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "\udcff", "[" * 100000])
-def test_config_that_is_no_json_object(tmp_path, text):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    (tmp_path / "hf" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert "config.json" in refused(folder, tmp_path)
-
-
-def test_missing_files_are_named(tmp_path):
-    assert "no such folder" in refused(tmp_path / "nowhere", tmp_path)
-    (tmp_path / "hf").mkdir()
-    assert "config.json: no such file" in refused(tmp_path / "hf", tmp_path)
-    write_folder(tmp_path / "hf", None, save=False)
-    assert "neither model.safetensors nor pytorch_model.bin" in refused(tmp_path / "hf", tmp_path)
-    (tmp_path / "hf" / "vocab.txt").unlink()
-    assert "vocab" in refused(tmp_path / "hf", tmp_path)
-
-
-def test_missing_and_unknown_tensors_are_all_listed(tmp_path):
-    tensors = hugging_face_tensors("bert.")
-    for name in ("encoder.layer.1.output.dense.bias", "embeddings.LayerNorm.weight", "pooler.dense.bias"):
-        del tensors["bert." + name]
-    tensors["bert.encoder.layer.3.output.dense.bias"] = np.zeros(H, np.float32)
-    tensors["adapter.up"] = np.zeros(H, np.float32)
-    message = refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-    for name in ("encoder.layer.1.output.dense.bias", "embeddings.LayerNorm.weight", "pooler.dense.bias"):
-        assert name in message.split("unknown")[0]
-    for name in ("bert.encoder.layer.3.output.dense.bias", "adapter.up"):
-        assert name in message.split("unknown")[1]
-
-
-def test_the_same_tensor_twice(tmp_path):
-    tensors = dict(hugging_face_tensors(), **{"bert.pooler.dense.bias": np.zeros(H, np.float32)})
-    assert "pooler.dense.bias" in refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-
-
-def test_wrong_shapes_and_types_are_all_listed(tmp_path):
-    tensors = hugging_face_tensors()
-    tensors["encoder.layer.0.intermediate.dense.weight"] = np.zeros((H, F), np.float32)
-    tensors["embeddings.word_embeddings.weight"] = np.zeros((VOCAB, H), np.int8)
-    message = refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-    assert "encoder.layer.0.intermediate.dense.weight has shape [6, 10], config.json says [10, 6]" in message
-    assert "embeddings.word_embeddings.weight is of type I8" in message
-
-
-@pytest.mark.parametrize("bias", [(LABELS + 1,), (LABELS, 1), ()])
-def test_classifier_that_does_not_fit(tmp_path, bias):
-    tensors = hugging_face_tensors()
-    tensors.update({"classifier.weight": np.zeros((LABELS, H), np.float32), "classifier.bias": np.zeros(bias, np.float32)})
-    config = dict(CONFIG, architectures=["BertForSequenceClassification"])
-    assert "classifier." in refused(write_folder(tmp_path / "hf", tensors, config), tmp_path)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_values_that_are_no_finite_float32(tmp_path, value):
-    tensors = hugging_face_tensors()
-    tensors["pooler.dense.bias"] = np.full(H, value, np.float64)
-    assert "pooler.dense.bias" in refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-
-
-def test_damaged_safetensors(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    path = tmp_path / "hf" / "model.safetensors"
-    whole = path.read_bytes()
-    for data in (b"", b"\x01", whole[:100], whole[:-1], b"\xff" * 8 + whole[8:], whole[:8] + b"[" + whole[9:]):
-        path.write_bytes(data)
-        assert "no whole safetensors file" in refused(folder, tmp_path)
-
-
-def test_vocabulary_out_of_tokenizer_json(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=None)
-    tokenizer = tmp_path / "hf" / "tokenizer.json"
-
-    def write(kind, vocab):
-        tokenizer.write_text(json.dumps({"model": {"type": kind, "vocab": vocab}}))
-
-    ids = {token: i for i, token in enumerate(TOKENS)}
-    write("WordPiece", dict(sorted(ids.items())))
-    convert(folder, str(tmp_path / "converted"))
-    assert (tmp_path / "converted" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] == TOKENS
-    write("BPE", ids)
-    assert "WordPiece" in refused(folder, tmp_path)
-    for bad in (dict(ids, a=40), dict(ids, a="5"), dict(ids, a=None), {"[PAD]": 0, "a\nb": 1}):
-        write("WordPiece", bad)
-        assert "token ids" in refused(folder, tmp_path)
-    tokenizer.write_text("{}")
-    assert "WordPiece" in refused(folder, tmp_path)
-
-
-def test_vocabulary_that_does_not_fit(tmp_path):
-    assert "14 tokens" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=TOKENS + ["more"]), tmp_path)
-    assert "[CLS], [SEP]" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=["[PAD]", "[UNK]"]), tmp_path)
-    (tmp_path / "hf" / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
-    assert "not UTF-8" in refused(tmp_path / "hf", tmp_path)
-
-
-def test_shorter_vocabulary_and_windows_line_ends(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    (tmp_path / "hf" / "vocab.txt").write_bytes("\r\n".join(TOKENS[:9]).encode("utf-8") + b"\r\n\r\n")
-    convert(folder, str(tmp_path / "out"))
-    assert (tmp_path / "out" / "vocab.txt").read_bytes() == ("\n".join(TOKENS[:9]) + "\n").encode("utf-8")
+def test_flags_that_contradict_the_checkpoint(tmp_path):
+    write_trained(tmp_path / "snapshot")
+    message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", num_attention_heads=5)
+    assert "--num_attention_heads 5" in message and "says 4" in message
+    message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", to="hugging_face", do_lower_case=False)
+    assert "--do_lower_case false" in message and "says true" in message
 
 
 def test_output_that_exists(tmp_path):
-    folder, out = write_folder(tmp_path / "hf", hugging_face_tensors()), tmp_path / "out"
+    write_trained(tmp_path / "snapshot", task=None)
+    folder, out = tmp_path / "hf", tmp_path / "out"
+    convert(str(tmp_path / "snapshot"), str(folder), to="hugging_face", do_lower_case=True, log=quiet)
     out.mkdir()
-    convert(folder, str(out))  # an empty folder may be filled
-    with pytest.raises(UserError, match="--overwrite replaces it"):
-        convert(folder, str(out))
+    convert(str(folder), str(out), log=quiet)  # an empty folder may be filled
+    assert "--overwrite replaces it" in refused(tmp_path, folder, out)
     (out / "old").write_text("")
-    convert(folder, str(out), overwrite=True)
-    assert not (out / "old").exists() and len(load(out)) == 55
+    convert(str(folder), str(out), overwrite=True, log=quiet)
+    assert not (out / "old").exists() and len(load(out)) == 5 + 16 * LAYERS + 4
 
     precious = tmp_path / "precious"
     precious.mkdir()
-    (precious / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="leaves it alone"):
-        convert(folder, str(precious), overwrite=True)
-    for parent in (tmp_path, tmp_path / "hf"):
-        with pytest.raises(UserError, match="--model_dir"):
-            convert(folder, str(parent), overwrite=True)
-    assert (precious / "thesis.txt").read_text() == "mine" and (tmp_path / "hf" / "config.json").exists()
+    (precious / "config.json").write_text("mine")
+    assert "leaves it alone" in refused(tmp_path, folder, precious, overwrite=True)
+    for parent in (tmp_path, folder):
+        assert "--model_dir" in refused(tmp_path, folder, parent, overwrite=True)
+    assert (precious / "config.json").read_text() == "mine" and (folder / "config.json").exists()
 
 
-class FakeTensor:
-    """As much of a torch.Tensor as the converter uses."""
-
-    def __init__(self, array, dtype=None):
-        self.array, self.shape, self.dtype = array, array.shape, dtype or "torch." + str(array.dtype)
-
-    def detach(self):
-        return self
-
-    def to(self, dtype):
-        assert dtype == "torch.float32"
-        return FakeTensor(self.array.astype(np.float32), dtype)
-
-    contiguous = detach
-
-    def numpy(self):
-        return self.array
+def test_hugging_face_folder_that_exists(tmp_path):
+    write_trained(tmp_path / "snapshot")
+    source, out = tmp_path / "snapshot", tmp_path / "hf"
+    convert(str(source), str(out), to="hugging_face", log=quiet)
+    assert "--overwrite replaces it" in refused(tmp_path, source, out, to="hugging_face")
+    convert(str(source), str(out), to="hugging_face", overwrite=True, layers=[0], log=quiet)
+    assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == 1
+    (out / "README.md").write_text("mine")
+    assert "leaves it alone" in refused(tmp_path, source, out, to="hugging_face", overwrite=True)
+    assert "leaves it alone" in refused(tmp_path, out, source / "vocab.txt", overwrite=True)
+    assert (out / "README.md").read_text() == "mine"
 
 
-def fake_torch(monkeypatch, state, version="2.6.0+cpu"):
-    def load(path, map_location, weights_only):
-        assert map_location == "cpu" and weights_only is True
-        if isinstance(state, Exception):
-            raise state
-        return state
-
-    torch = types.SimpleNamespace(__version__=version, Tensor=FakeTensor, float32="torch.float32", load=load)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-
-
-def test_pytorch_file(tmp_path, monkeypatch):
-    tensors = hugging_face_tensors("bert.")
-    folder = write_folder(tmp_path / "hf", None, save=False)
-    (tmp_path / "hf" / "pytorch_model.bin").write_bytes(b"opaque here")
-
-    monkeypatch.setitem(sys.modules, "torch", None)
-    message = refused(folder, tmp_path)
-    assert "pip install 'torch>=2.6'" in message and "model.safetensors" in message
-    fake_torch(monkeypatch, {}, version="2.5.1")
-    assert "PyTorch 2.5.1 may run code" in refused(folder, tmp_path)
-    fake_torch(monkeypatch, RuntimeError("Weights only load failed. Use weights_only=False."))
-    message = refused(folder, tmp_path)
-    assert "holds more than plain tensors" in message and "weights_only" not in message
-    fake_torch(monkeypatch, {"step": 3})
-    assert "something else than named tensors" in refused(folder, tmp_path)
-    state = {name: FakeTensor(value) for name, value in tensors.items()}
-    fake_torch(monkeypatch, dict(state, **{"bert.pooler.dense.bias": FakeTensor(np.zeros(H, np.int64))}))
-    assert "of type int64" in refused(folder, tmp_path)
-
-    fake_torch(monkeypatch, state)
-    convert(folder, str(tmp_path / "from_torch"))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    save_file(tensors, os.path.join(folder, "model.safetensors"))  # preferred from here on
-    convert(folder, str(tmp_path / "from_safetensors"))
-    digests = {Snapshot(str(tmp_path / name)).digest() for name in ("from_torch", "from_safetensors")}
-    assert len(digests) == 1
-
-
-def test_names_are_those_of_the_model_builder():
-    from modeling.variables import encoder_shapes
-
-    config = BertConfig(num_hidden_layers=2)
-    pairs = checkpoint_names.encoder_pairs(2) + list(checkpoint_names.POOLER)
-    assert {pair.snapshot for pair in pairs} == set(encoder_shapes(config))
-    assert len({pair.hugging_face for pair in pairs}) == len({pair.snapshot for pair in pairs}) == len(pairs)
-    assert all(pair.transposed == pair.snapshot.endswith("-dense-weight") or "-self-" in pair.snapshot for pair in pairs)
+def test_disk_that_cannot_be_written(tmp_path):
+    write_trained(tmp_path / "snapshot")
+    (tmp_path / "file").write_text("")
+    for to, name in (("hugging_face", "x"), ("npz", "x.npz"), ("snapshot", "x")):
+        assert "cannot be written" in refused(tmp_path, tmp_path / "snapshot", tmp_path / "file" / name, to=to)
 
 
 def test_command_line(tmp_path):
     """As a file from the project's root, as documented: output, help, and one line with exit code 2."""
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
+    write_trained(tmp_path / "snapshot")
 
     def tool(*flags):
-        command = [sys.executable, TOOL] + list(flags)
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run([sys.executable, TOOL, *map(str, flags)], cwd=ROOT, capture_output=True, text=True)
 
-    result = tool("--model_dir", folder, "--output_dir", str(tmp_path / "out"))
+    hf, out = tmp_path / "hf", tmp_path / "out"
+    result = tool("--model_dir", tmp_path / "snapshot", "--output_dir", hf, "--to", "hugging_face", "--layers", "1,3,0")
     assert result.returncode == 0, result.stderr
-    assert "3 layers x 6, 2 heads, 13 tokens; 55 variables" in result.stdout
-    result = tool("--model_dir", folder, "--output_dir", str(tmp_path / "out"))
+    assert f"3 layers x 20, 4 heads, {len(tiny.TOKENS)} tokens; 57 variables" in result.stdout
+    result = tool("--model_dir", hf, "--output_dir", out)
+    assert result.returncode == 0, result.stderr
+    assert "3 layers x 20, 4 heads" in result.stdout and "57 variables" in result.stdout
+    result = tool("--model_dir", hf, "--output_dir", out)
     assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert "--overwrite" in tool("--help").stdout
+    result = tool("--model_dir", hf, "--output_dir", tmp_path / "new", "--layers", "one")
+    assert result.returncode == 2 and result.stderr.startswith("error: --layers 'one'") and result.stderr.count("\n") == 1
+    text = tool("--help").stdout
+    assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,snapshot}", "--layers", "--vocab_file"))

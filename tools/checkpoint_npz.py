@@ -1,0 +1,133 @@
+"""MEAD's NPZ of a transformer encoder, in and out: embeddings and encoder layers, dense weights [out, in].
+
+The layout holds no pooler, no classifier, no configuration and no vocabulary. Sizes are read off the arrays; the number
+of heads and the vocabulary come by flags.
+"""
+import os
+import zipfile
+
+import numpy as np
+
+from modeling.config import BertConfig
+from modeling.errors import UserError
+from ofrecord_util.files import replacing, sync_folder
+from tools import checkpoint_names
+from tools.checkpoint_files import read_vocabulary
+from tools.checkpoint_model import Checkpoint, array_tensor, check_names, number_of_heads, read_variables, rename
+
+_SUFFIX = ".npy"  # of an array's file within the archive
+_SIZES = {  # array of two axes -> the sizes that it says
+    "TLM/Embeddings/x/weights": ("vocab_size", "hidden_size"),
+    "TLM/Embeddings/x/pos_weights": ("max_position_embeddings", "hidden_size"),
+    "TLM/Embeddings/tt/weights": ("type_vocab_size", "hidden_size"),
+    checkpoint_names.MEAD_LAYERS + "0/ffn/expansion/weights": ("intermediate_size", "hidden_size"),
+}
+
+
+def read_arrays(path):
+    """dict of name -> array of an NPZ file; nothing in it is unpickled.
+
+    Raises:
+        UserError: no NPZ, a damaged one, or one that holds objects.
+    """
+    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
+        raise UserError(f"{path} is no whole NPZ file: no zip archive")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files
+            arrays = {name: archive[name] for name in names}
+    except Exception as error:  # zipfile and NumPy document no types for what they refuse
+        if "allow_pickle" in str(error):  # NumPy's own words tell the user to switch the protection off
+            raise UserError(f"{path} holds Python objects, which may run code: not read") from error
+        raise UserError(f"{path} is no whole NPZ file ({type(error).__name__}: {error})") from error
+    if len(arrays) != len(names):
+        raise UserError(f"{path}: names are there twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    odd = sorted(name for name, value in arrays.items() if not isinstance(value, np.ndarray))
+    if odd:
+        raise UserError(f"{path} holds something else than arrays: {', '.join(odd)}")
+    return arrays
+
+
+def _layer_count(names):
+    """How many encoder layers the names speak of, at least 1."""
+    start = checkpoint_names.MEAD_LAYERS
+    parts = {name[len(start):].split("/")[0] for name in names if name.startswith(start)}
+    return max(1, sum(part.isdigit() for part in parts))  # a model that normalises first has an `ln` of the stack too
+
+
+def read_config(arrays, num_hidden_layers, num_heads, path):
+    """The sizes that the arrays say; the rest is BERT's default.
+
+    Raises:
+        UserError: an array of other than two axes, or sizes that make no BERT.
+    """
+    sizes = {}
+    for name, axes in _SIZES.items():
+        if arrays[name].ndim != 2:
+            raise UserError(f"{path}: {name} has shape {list(arrays[name].shape)}, two axes are wanted")
+        sizes.update(zip(axes, map(int, arrays[name].shape)))
+    sizes["hidden_size"] = int(arrays["TLM/Embeddings/x/weights"].shape[1])
+    heads = number_of_heads(sizes["hidden_size"], num_heads, path)
+    return BertConfig(num_hidden_layers=num_hidden_layers, num_attention_heads=heads, **sizes)
+
+
+def read(path, vocab_file=None, num_heads=None):
+    """The encoder of an NPZ file.
+
+    Args:
+        path: the file.
+        vocab_file: its vocabulary.
+        num_heads: None for heads of 64.
+    Returns:
+        `Checkpoint` without a pooler.
+    Raises:
+        UserError: no NPZ, or one that does not hold a BERT encoder's arrays.
+    """
+    arrays = read_arrays(path)
+    stored = {name: name for name in arrays}
+    layers = _layer_count(arrays)
+    check_names(stored, "mead", layers, path)
+    config = read_config(arrays, layers, num_heads, path)
+    vocab = read_vocabulary(vocab_file, config)
+    tensors = {name: array_tensor(value) for name, value in arrays.items()}
+    variables = read_variables(tensors, stored, "mead", config, "the embeddings and layer 0")
+    note = (
+        f"NPZ holds no configuration: {config.num_attention_heads} heads, gelu, layer_norm_eps {config.layer_norm_eps}, "
+        f"dropout {config.hidden_dropout_prob}"
+    )
+    return Checkpoint(variables, config, vocab, notes=(note,))
+
+
+def is_npz_of_mead(path):
+    """Whether the file at `path` is an archive with names of this layout."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.startswith("TLM/") and name.endswith(_SUFFIX) for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def write(path, checkpoint):
+    """Writes an NPZ file, whole or not at all.
+
+    Returns:
+        (documented names of the variables written, list of lines: what has no place there).
+    Raises:
+        UserError: a disk error.
+    """
+    pairs = checkpoint_names.encoder_pairs(checkpoint.config.num_hidden_layers)
+    arrays = rename(checkpoint.variables, pairs, "mead")
+    parent = os.path.dirname(path) or "."
+    try:
+        os.makedirs(parent, exist_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **arrays)
+        sync_folder(parent)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    written = {pair.snapshot for pair in pairs}
+    left = sorted(set(checkpoint.variables) - written)
+    notes = ["left out, NPZ has no place for it: " + ", ".join(left)] if left else []
+    heads = checkpoint.config.num_attention_heads
+    notes.append(f"NPZ holds no vocabulary and no configuration: the way back needs --vocab_file and --num_attention_heads {heads}")
+    return written, notes

@@ -1,0 +1,77 @@
+"""This project's snapshots, in and out, for the conversions."""
+import json
+import os
+
+from modeling.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from tools import checkpoint_names
+from tools.checkpoint_files import read_vocabulary
+from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads
+
+
+def is_snapshot(path):
+    """Whether the folder holds a snapshot, finished or not, of this project or of its earlier converter."""
+    if os.path.isfile(os.path.join(path, DONE)):
+        return True
+    return any(os.path.isfile(os.path.join(path, name, DATA)) for name in os.listdir(path))
+
+
+def read(path, vocab_file=None, num_heads=None):
+    """All variables of a snapshot, its sizes, vocabulary and task.
+
+    Args:
+        path: snapshot folder.
+        vocab_file: a vocabulary to take instead of the snapshot's.
+        num_heads: for a snapshot without bert_config.json; None for heads of 64.
+    Returns:
+        `Checkpoint`.
+    Raises:
+        UserError: no snapshot, a damaged one, missing or unknown variables (all listed).
+    """
+    from modeling.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # late: OneFlow comes with it
+
+    snapshot = Snapshot(path)
+    sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)
+    if not os.path.isfile(origin):
+        origin = path
+        num_heads = number_of_heads(sizes.get("bert-embeddings-LayerNorm-gamma", 0), num_heads, path)
+    config = snapshot.config(num_heads=num_heads)
+    stored = {name: name for name in sizes if name not in DOMAIN_HEAD}
+    pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
+    shapes = encoder_shapes(config)
+    shapes.update(classifier_shapes(config, sizes.get(checkpoint_names.CLASSIFIER[1].snapshot, 0)))
+    for name in DOMAIN_HEAD:  # a student of Meta-KD has the first of the three only
+        size = sizes.get(name, 0)
+        shapes[name] = (size,) if name.endswith("bias") else (size // config.hidden_size, config.hidden_size)
+    names = [pair.snapshot for pair in pairs] + [name for name in DOMAIN_HEAD if name in sizes]
+    variables = {name: check_finite(name, snapshot.read(name, shapes[name])) for name in names}
+    task = snapshot.task()
+    lower = (task or {}).get("do_lower_case")
+    return Checkpoint(
+        variables,
+        config,
+        read_vocabulary(vocab_file or snapshot.vocab_file(), config),
+        task,
+        lower if isinstance(lower, bool) else None,
+    )
+
+
+def write(folder, checkpoint):
+    """Writes a snapshot folder, whole or not at all.
+
+    Returns:
+        (names of the variables written, list of lines: what the phases will make of it).
+    Raises:
+        UserError: a disk error.
+    """
+    files = {CONFIG_FILE: checkpoint.config.to_json(), VOCAB_FILE: checkpoint.vocab}
+    if checkpoint.task is not None:
+        files[TASK_FILE] = json.dumps(checkpoint.task, indent=2, sort_keys=True) + "\n"
+    write_variables(folder, checkpoint.variables, files)
+    notes = []
+    if not checkpoint.has_pooler:
+        notes.append("no pooler in the checkpoint: the phases initialise it")
+    if checkpoint.num_labels:
+        notes.append(f"classifier of {checkpoint.num_labels} labels kept; a phase with other labels starts its own")
+    if checkpoint.do_lower_case is False:
+        notes.append("the model is cased: give --do_lower_case false to every phase")
+    return set(checkpoint.variables), notes
