@@ -15,14 +15,11 @@ from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import FINETUNING, check_modes, parse_flags
 from modeling.global_function import global_function
-from modeling.kernels import DropoutPlan
 from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
-from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot, Phase
 from modeling.snapshot import Snapshot
-from modeling.training import train
+from modeling.training import Training
 from modeling.variables import classifier_shapes, encoder_shapes
-from ofrecord_util.batches import iterate_training
 
 
 def main():
@@ -53,33 +50,15 @@ def main():
 
     evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device)
     if do_train:
-        schedule = plan_schedule(flags, len(train_records))
-        optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
-        dropout = DropoutPlan(config, flags.seed, phase.device)
+        training = Training(phase, variables, train_records, dev_records)
 
-        @global_function(
-            type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
-        )
-        def train_job(variables, input_ids, input_mask, segment_ids, label, valid, **unused):
-            return finetuning_objective(
-                variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, valid
-            )
+        @global_function(**training.settings)
+        def train_job(variables, input_ids, input_mask, segment_ids, label, share, **batch):
+            dropout = training.dropout.take(batch)
+            return finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share)
 
-        lengths = phase.training_lengths(train_records)
-        batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
-        phase.start(variables, schedule, lengths=lengths)
         best = BestSnapshot(phase, "ft", variables)
-        train(
-            phase,
-            train_job,
-            batches,
-            FINETUNING_METRICS,
-            schedule,
-            len(train_records),
-            evaluate_dev,
-            flags.dev_every_step_num,
-            best,
-        )
+        training.run(train_job, training.batches(), FINETUNING_METRICS, evaluate_dev, best)
         variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
         phase.finish(best)
     else:

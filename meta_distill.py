@@ -31,16 +31,13 @@ from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_DISTILL, check_modes, parse_flags
 from modeling.global_function import global_function
-from modeling.kernels import DropoutPlan
 from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
-from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot, Phase
 from modeling.snapshot import Snapshot
 from modeling.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
-from modeling.training import train
+from modeling.training import Training
 from modeling.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
 from modeling.vocabulary import ActiveVocabulary
-from ofrecord_util.batches import iterate_training
 
 
 def main():
@@ -119,50 +116,34 @@ def main():
         phase.report("teacher_" + split, evaluation)
 
     if do_train:
-        schedule = plan_schedule(flags, len(train_records))
-        optimizer, rates = create_optimizer(student, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
-        dropout = DropoutPlan(config, flags.seed, phase.device)
+        training = Training(phase, student, train_records, dev_records, **{"teacher's digest": teacher_digest})
         plan = Distillation(weights, flags.temperature, mapping, flags.use_sample_weights)
-        training = dict(
-            type="train", variables=student, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
-        )
-        inputs = ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights", "valid")
+        inputs = ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights", "share")
 
-        @global_function(**training)
+        @global_function(**training.settings)
         def train_job_disk(variables, **batch):
+            dropout = training.dropout.take(batch)
             sample = {name: batch.pop(name) for name in inputs}  # what is left is the teacher's
             return distillation_objective(variables, config, kernels, dropout, plan, batch, **sample)
 
-        @global_function(**training, frozen=(teacher,))
+        @global_function(**training.settings, frozen=(teacher,))
         def train_job_online(variables, teacher, **batch):
+            dropout = training.dropout.take(batch)
             text = (batch[name] for name in ("input_ids", "input_mask", "segment_ids", "domain"))
             knowledge = teacher_knowledge(teacher, teacher_config, kernels, needs, *text)
             return distillation_objective(variables, config, kernels, dropout, plan, knowledge, **batch)
 
-        lengths = phase.training_lengths(train_records)
-        batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
-        if not online:
-            batches = with_teacher_outputs(batches, outputs, needs, average_heads)
-        phase.start(
-            student,
-            schedule,
-            lengths=lengths,
+        best = BestSnapshot(phase, "distill", student)
+        training.run(
+            train_job_online if online else train_job_disk,
+            training.batches() if online else with_teacher_outputs(training.batches(), outputs, needs, average_heads),
+            distillation_metrics(plan),
+            lambda: measure(student_job, "dev"),
+            best,
             start_layers=start,
             teacher_layers=mapping,
             teacher_digest=teacher_digest,
             teacher_config=dataclasses.asdict(teacher_config),
-        )
-        best = BestSnapshot(phase, "distill", student)
-        train(
-            phase,
-            train_job_online if online else train_job_disk,
-            batches,
-            distillation_metrics(plan),
-            schedule,
-            len(train_records),
-            lambda: measure(student_job, "dev"),
-            flags.eval_every_step_num,
-            best,
         )
         student.load(Snapshot(best.path))  # what is reported counts for the best snapshot, not for the last step
         phase.finish(best)

@@ -16,13 +16,10 @@ from modeling.evaluation import evaluate
 from modeling.flags import META_FINETUNING, check_modes, parse_flags
 from modeling.global_function import global_function
 from modeling.heads import check_domain_layers
-from modeling.kernels import DropoutPlan
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
-from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.phase import BestSnapshot, Phase
-from modeling.training import train
+from modeling.training import Training
 from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
-from ofrecord_util.batches import iterate_training
 
 
 def main():
@@ -58,32 +55,16 @@ def main():
         phase.report("dev", evaluate_dev())
         return
 
-    schedule = plan_schedule(flags, len(train_records))
-    optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
-    dropout = DropoutPlan(config, flags.seed, phase.device)
+    training = Training(phase, variables, train_records, dev_records)
 
-    @global_function(
-        type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=flags.use_fp16
-    )
+    @global_function(**training.settings)
     def train_job(variables, **batch):
+        dropout = training.dropout.take(batch)
         return meta_objective(variables, config, kernels, dropout, domain_layers, domain_loss_weight, **batch)
 
-    lengths = phase.training_lengths(train_records)
-    batches = iterate_training(train_records, flags.batch_size_per_device, lengths, flags.num_epochs, flags.seed)
-    batches = with_corrupted_domains(batches, task.num_domains, flags.seed, corruption=flags.corruption)
-    phase.start(variables, schedule, domain_layers=domain_layers, lengths=lengths)
+    batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
     best = BestSnapshot(phase, "mft", variables)
-    train(
-        phase,
-        train_job,
-        batches,
-        META_METRICS,
-        schedule,
-        len(train_records),
-        evaluate_dev,
-        flags.dev_every_step_num,
-        best,
-    )
+    training.run(train_job, batches, META_METRICS, evaluate_dev, best, domain_layers=domain_layers)
     phase.finish(best)
 
 

@@ -43,15 +43,15 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         kernels: from `select_kernels`.
         input_ids, segment_ids: int32 [B, S].
         input_mask: int32 [B, S], 1 for tokens, 0 for padding.
-        dropout: a `DropoutPlan` for a training graph, None for prediction.
+        dropout: the `Dropout` of a training step, None for prediction.
     Returns:
         `BertOutput`.
     """
     batch, length = input_ids.shape
     hidden_size = config.hidden_size
 
-    def drop(x, layer):
-        return x if layer is None else kernels.dropout(x, layer)
+    def drop(x, mask):
+        return x if mask is None else kernels.dropout(x, mask)
 
     def linear(x, name):
         return kernels.linear(x, variables.get(name + "-weight"), variables.get(name + "-bias"))

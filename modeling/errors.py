@@ -1,8 +1,10 @@
-"""The one way in which a command of this project says that its input is bad: one line on standard error, exit code 2."""
+"""How a command of this project ends: bad input is one line on standard error and exit code 2, a signal 130 or 143."""
 
 import atexit
 import os
 import sys
+
+from modeling import interruption
 
 EXIT_BAD_INPUT = 2
 
@@ -13,9 +15,13 @@ class UserError(Exception):
 
 def _report(error):
     """Prints a `UserError`'s one line; returns its exit code."""
-    sys.stdout.flush()
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    _say("error: " + " ".join(str(error).split()))
     return EXIT_BAD_INPUT
+
+
+def _say(line):
+    sys.stdout.flush()
+    print(line, file=sys.stderr)
 
 
 def fail(error):
@@ -24,15 +30,19 @@ def fail(error):
 
 
 def run(main):
-    """Calls `main()` as a script's entry and turns a `UserError` into its one line and exit code 2.
+    """Calls `main()` as a script's entry; turns a `UserError` into its one line and exit code 2, SIGINT and SIGTERM into 130 and 143.
 
     Args:
         main: function without arguments; what it returns (None or an int) is the exit code.
     """
     try:
-        code = main()
+        with interruption.noted():
+            code = main()
     except UserError as error:
         code = _report(error)
+    except interruption.Interrupted as end:
+        _say(str(end))
+        code = end.exit_code
     except SystemExit as end:  # argparse's
         code = end.code
     if main.__module__ == "__main__" and "oneflow" in sys.modules and isinstance(code, (int, type(None))):

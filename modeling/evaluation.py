@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from modeling import interruption
 from modeling.runtime import flow
 from ofrecord_util.batches import iterate_evaluation, real_lengths
 
@@ -49,8 +50,14 @@ def to_tensors(batch, names, device):
     On the CPU they share the arrays' memory: `flow.tensor` copies a third of a GB a second, which a teacher's attention
     would feel.
     """
-    tensors = {name: flow.from_numpy(np.ascontiguousarray(batch[name])) for name in names}
-    return tensors if device == "cpu" else {name: tensor.to(device) for name, tensor in tensors.items()}
+
+    def tensor(value):
+        if isinstance(value, flow.Tensor):  # made on the device
+            return value
+        value = flow.from_numpy(np.ascontiguousarray(value))
+        return value if device == "cpu" else value.to(device)
+
+    return {name: tensor(batch[name]) for name in names}
 
 
 def predict(job, records, batch_size, lengths, device, names=("input_ids", "input_mask", "segment_ids")):
@@ -83,6 +90,7 @@ def predict_batches(job, records, batch_size, lengths, device, names):
     total = -(-len(records) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None, leave=False, delay=1)
     for start, batch in zip(range(0, len(records), batch_size), shown):
+        interruption.check()
         yield order[start : start + batch_size], job(**to_tensors(batch, names, device))
 
 

@@ -11,6 +11,8 @@ PREPROCESS, META_FINETUNING, FINETUNING = "preprocess", "meta_finetuning", "fine
 META_TEACHER, META_TEACHER_EVAL, META_DISTILL = "meta_teacher", "meta_teacher_eval", "meta_distill"
 SCRIPTS = (PREPROCESS, META_FINETUNING, FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
 
+NEWEST_RUN = "newest"  # --resume without a value
+
 # A snapshot's own sizes win where these are not given; these hold where no snapshot says anything.
 MODEL_SIZE_DEFAULTS = {
     "num_hidden_layers": 12,
@@ -278,6 +280,16 @@ def build_parser(script, description=None):
         optimisation.add("pred_distill", bool, False, "accepted, no effect here: meta_distill.py distils")
         optimisation.add("temperature", _above_zero, 1.0, "accepted, no effect here: meta_distill.py distils")
 
+    if trains:
+        optimisation.add(
+            "gradient_accumulation_steps",
+            _positive,
+            1,
+            "batches whose mean gradient makes one step: the memory of one, the effect of a batch that many times larger",
+        )
+        optimisation.add("max_steps", _positive, None, "stop after that many steps, of the same schedule (for dry runs); --resume goes on")
+        optimisation.add("early_stop_patience", _positive, None, "stop after that many evaluations on dev without a better one")
+
     output = _Group(parser, "output and machine")
     output.add("device", str, "auto", "auto, cuda or cpu", choices=("auto", "cuda", "cpu"))
     output.add(
@@ -287,6 +299,17 @@ def build_parser(script, description=None):
         "folder of the run: snapshots, metrics, log, curves",
     )
     output.add("model_save_every_n_iter", _positive, 10000, "steps between periodic snapshots")
+    if trains:
+        output.add(
+            "resume",
+            str,
+            None,
+            "continue this run folder (without a value: the newest one beside --model_save_dir that was cut off); same flags otherwise",
+            nargs="?",
+            const=NEWEST_RUN,
+            metavar="RUN",
+        )
+        output.add("state_save_every_n_iter", _positive, 500, "steps between states that --resume continues from; two are kept")
     output.add("save_last_snapshot", bool, False, "keep a snapshot of the last step too")
     output.add("keep_all_best", bool, False, "keep every best snapshot and not only the newest")
     output.add("log_dir", str, "./output", "folder of the logs of steps that have no run folder")
@@ -379,6 +402,8 @@ def check_modes(flags):
     """
     train = flags.do_train if flags.do_train is not None else not (flags.do_eval and "do_eval" in flags.given)
     evaluate = flags.do_eval if flags.do_eval is not None else True
+    if not train and getattr(flags, "resume", None) is not None:
+        raise UserError("--resume continues a training, and --do_train false leaves none")
     if not train and not evaluate:
         raise UserError("--do_train false and --do_eval false leave nothing to do")
     return train, evaluate

@@ -35,11 +35,15 @@ class GlobalFunction:
         variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
         optimizer, schedule: for "train", an OneFlow optimizer and its learning-rate schedule (or None).
         mixed_precision: float16 where it is safe, with a loss scaler; CUDA only.
+        accumulation: parts that a batch is cut into along the first dimension of its inputs; the function sees a part, the
+            step takes the mean of the parts' gradients, and each output comes as the parts' outputs one after the other.
         frozen: modules whose parameters the graph reads and no optimizer holds (a teacher); the function gets their views
             behind that of `variables`.
     """
 
-    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, frozen=()):
+    def __init__(
+        self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, accumulation=1, frozen=()
+    ):
         if type not in ("train", "predict"):
             raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
         if (type == "train") != (optimizer is not None):
@@ -61,6 +65,8 @@ class GlobalFunction:
                 setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
+            if accumulation > 1:
+                graph.config.set_gradient_accumulation_steps(accumulation)
             if mixed_precision:
                 graph.config.enable_amp(True)
                 if type == "train":
@@ -74,6 +80,7 @@ class GlobalFunction:
         self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
         _ALIVE.append(self)
         self._graphs, self._variables, self._trains = {}, variables, type == "train"
+        self._restored = None
 
     def __call__(self, **tensors):
         if self._names is None:
@@ -84,8 +91,24 @@ class GlobalFunction:
             self._graphs[shapes] = self._new_graph()
         return self._graphs[shapes](*arguments)
 
+    def optimizer_state(self):
+        """What a train function has gathered beside the variables: dict name -> array of the optimizer's moments (named like their
+        variable with -m and -v behind), the step counter and, with mixed precision, the loss scaler's; empty before the first call."""
+        for graph in self._graphs.values():
+            state = graph.state_dict().items()
+            return {name: value.numpy().copy() for name, value in state if not isinstance(value, dict)}
+        return {}
+
+    def restore(self, state):
+        """Continues from an `optimizer_state`; before the first call."""
+        if self._graphs:
+            raise ValueError("a graph is compiled already")
+        self._restored = {name: flow.tensor(value) for name, value in state.items()}
+
     def _new_graph(self):
         graph = self._graph_class()
+        if self._restored and not self._graphs:
+            graph.load_state_dict(dict(self._restored, variables=self._variables.state_dict()), strict=False)
         if self._trains and self._graphs:
             # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
             # (tests/modeling/test_global_function.py holds OneFlow to this)
@@ -95,10 +118,10 @@ class GlobalFunction:
         return graph
 
 
-def global_function(type="predict", variables=None, optimizer=None, schedule=None, mixed_precision=False, frozen=()):
+def global_function(type="predict", **settings):
     """Decorator form of `GlobalFunction`."""
 
     def decorate(function):
-        return GlobalFunction(function, type, variables, optimizer, schedule, mixed_precision, frozen)
+        return GlobalFunction(function, type, **settings)
 
     return decorate

@@ -8,9 +8,9 @@ from modeling.variables import CLASSIFIER, DOMAIN_HEAD
 
 def classification_logits(variables, kernels, pooled, dropout=None):
     """Label logits [B, C] from the pooled representation [B, H]: dropout, then W [C, H] and b [C]."""
-    layer = dropout.hidden() if dropout else None
-    if layer is not None:
-        pooled = kernels.dropout(pooled, layer)
+    mask = dropout.hidden() if dropout else None
+    if mask is not None:
+        pooled = kernels.dropout(pooled, mask)
     return flow.matmul(pooled, variables.get(CLASSIFIER[0]), transpose_b=True) + variables.get(CLASSIFIER[1])
 
 

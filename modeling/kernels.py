@@ -10,8 +10,6 @@ Dimension letters: see modeling/bert.py.
 
 import math
 
-import numpy as np
-
 from modeling.runtime import flow
 
 
@@ -38,12 +36,9 @@ class StockKernels:
         batch, length = input_mask.shape
         return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
 
-    def dropout(self, x, drop):
-        """Inverted dropout of x; `drop` is a `Dropout` with its own generator."""
-        # floor(uniform + keep) is 1 with probability keep: comparisons against a number are several times slower on the
-        # CPU
-        uniform = flow.rand(*x.shape, generator=drop.generator, device=self.device)
-        return x * (flow.floor(uniform + drop.keep) * (1.0 / drop.keep))
+    def dropout(self, x, mask):
+        """Inverted dropout of x by a mask of its shape (modeling/dropout.py)."""
+        return x * mask
 
     def attention_scores(self, query, key, mask, head_size):
         """query, key [B, S, N, D] -> scores [B, N, S, S] = q k^T / sqrt(D) + mask."""
@@ -90,42 +85,3 @@ class CpuKernels(StockKernels):
 def select_kernels(device):
     """The kernels for "cpu" or "cuda"."""
     return CpuKernels() if device == "cpu" else StockKernels(device)
-
-
-class Dropout:
-    """One dropout layer: its rate and a random generator of its own.
-
-    OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed; a generator a layer gives
-    masks that differ by layer and step and follow the seed.
-    """
-
-    def __init__(self, rate, seed, device):
-        self.keep = 1.0 - rate
-        self.generator = flow.Generator(device)
-        self.generator.manual_seed(seed)
-
-
-class DropoutPlan:
-    """Hands each dropout layer of one training graph its `Dropout`, in the order in which the graph asks.
-
-    Args:
-        config: a `BertConfig` with the rates.
-        seed: the run's seed.
-        device: "cpu" or "cuda".
-    """
-
-    def __init__(self, config, seed, device):
-        self._config, self._device = config, device
-        self._seeds = iter(int(s) for s in np.random.SeedSequence([seed, 0xD0]).generate_state(4096, np.uint32))
-
-    def _layer(self, rate):
-        seed = next(self._seeds)
-        return Dropout(rate, seed, self._device) if rate > 0 else None
-
-    def hidden(self):
-        """Dropout for hidden states (hidden_dropout_prob), or None at rate 0."""
-        return self._layer(self._config.hidden_dropout_prob)
-
-    def attention(self):
-        """Dropout for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
-        return self._layer(self._config.attention_probs_dropout_prob)

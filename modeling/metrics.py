@@ -1,5 +1,6 @@
 """What a run writes down: `metrics.jsonl` (one JSON object a line), `run.log`, `flags.json` and `curves.png`."""
 
+import fcntl
 import json
 import math
 import os
@@ -7,6 +8,9 @@ import sys
 import time
 
 import numpy as np
+
+from modeling.errors import UserError
+from ofrecord_util.files import replacing
 
 METRICS_FILE, LOG_FILE, FLAGS_FILE, CURVES_FILE = "metrics.jsonl", "run.log", "flags.json", "curves.png"
 
@@ -16,10 +20,18 @@ class Log:
 
     Args:
         path: the log file, appended to; None for the terminal alone.
+        exclusive: the file's folder belongs to one process as long as it lives.
+    Raises:
+        UserError: another process has the folder.
     """
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, exclusive=False):
         self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None
+        if exclusive:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{os.path.dirname(path)}: another process is writing this run") from error
         self.progress = None  # a tqdm bar that must be lifted for a line
 
     def __call__(self, line):
@@ -31,13 +43,29 @@ class Log:
         if self._file:
             self._file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + line + "\n")
 
+    def close(self):
+        """Closes the file and with it lets its folder go."""
+        if self._file:
+            self._file.close()
+
 
 class Metrics:
     """Appends one JSON object a line to `metrics.jsonl` and keeps them for the curves."""
 
     def __init__(self, folder):
         self.folder, self.rows = folder, []
-        self._file = open(os.path.join(folder, METRICS_FILE), "a", encoding="utf-8", buffering=1)
+        self._path = os.path.join(folder, METRICS_FILE)
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1)
+
+    def continue_from(self, step):
+        """Keeps of an earlier part of the run the rows of the steps before `step`, which is reported anew; and this part's."""
+        with open(self._path, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file if line.endswith("\n")]
+        self.rows = [row for row in lines if row.get("step", step) < step] + self.rows
+        with replacing(self._path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode("utf-8"))
+        self._file.close()
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1)
 
     def add(self, kind, **values):
         """Records one object; `kind` says what it is ("train", "dev", "test", …)."""

@@ -19,11 +19,11 @@ from modeling.distillation import (
 from modeling.heads import classification_logits, domain_logits, domain_representation
 from modeling.losses import (
     accuracy,
+    batch_mean,
     corrupted_domain_accuracy,
     corrupted_domain_loss,
     corruption_targets,
     cross_entropy,
-    masked_batch_mean,
 )
 from modeling.prototypes import corrupted_domains, other_domains
 from modeling.runtime import flow
@@ -37,7 +37,7 @@ def stack_metrics(*values):
     return flow.cat([value.reshape(1) for value in values], dim=0)
 
 
-def finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, valid):
+def finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share):
     """Plain fine-tuning: mean cross-entropy over the real samples.
 
     Returns:
@@ -45,8 +45,8 @@ def finetuning_objective(variables, config, kernels, dropout, input_ids, input_m
     """
     bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    loss = masked_batch_mean(cross_entropy(logits, label), valid)
-    return loss, stack_metrics(loss, accuracy(logits, label, valid))
+    loss = batch_mean(cross_entropy(logits, label), share)
+    return loss, stack_metrics(loss, accuracy(logits, label, share))
 
 
 def meta_objective(
@@ -63,7 +63,7 @@ def meta_objective(
     label,
     weights,
     corrupted_domain,
-    valid,
+    share,
 ):
     """MFT's objective (section 3.2), also Meta-KD's meta-teacher:
 
@@ -74,22 +74,22 @@ def meta_objective(
         domain_loss_weight: lambda; 0 leaves the domain head out of the graph.
         weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
         corrupted_domain: z, int32 [B, n] of n equal shares: one drawn domain, or all the others.
-        valid: float32 [B], 0 for rows that fill the last batch up.
+        share: float32 [B] of mean 1, 0 for rows that fill the last batch up.
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
     """
     bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    classification_loss = masked_batch_mean(weights * cross_entropy(logits, label), valid)
-    hits = accuracy(logits, label, valid)
+    classification_loss = batch_mean(weights * cross_entropy(logits, label), share)
+    hits = accuracy(logits, label, share)
     if domain_loss_weight == 0:
         zero = hits * 0.0
         return classification_loss, stack_metrics(classification_loss, classification_loss, zero, hits, zero)
     states = [bert.hidden_states[layer + 1] for layer in domain_layers]
     of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
     targets = corruption_targets(corrupted_domain, of_domains.shape[1])
-    domain_loss = masked_batch_mean(corrupted_domain_loss(of_domains, targets), valid)
-    domain_hits = corrupted_domain_accuracy(of_domains, targets, valid)
+    domain_loss = batch_mean(corrupted_domain_loss(of_domains, targets), share)
+    domain_hits = corrupted_domain_accuracy(of_domains, targets, share)
     loss = classification_loss + domain_loss * domain_loss_weight
     return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
 
@@ -123,7 +123,7 @@ def distillation_objective(
     domain,
     label,
     weights,
-    valid,
+    share,
 ):
     """Meta-KD's objective of the student (section 4):
 
@@ -136,7 +136,7 @@ def distillation_objective(
         plan: `Distillation`.
         knowledge: dict of name -> tensor, as `teacher_knowledge` returns it.
         weights: prototypical scores t, float32 [B].
-        valid: float32 [B], 0 for rows that fill the last batch up.
+        share: float32 [B] of mean 1, 0 for rows that fill the last batch up.
     Returns:
         (loss, metrics) in the order of `distillation_metrics(plan)`.
     """
@@ -145,7 +145,7 @@ def distillation_objective(
     sample_weights = expertise_weights(weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
 
     def weighted(values):
-        return masked_batch_mean(values if sample_weights is None else values * sample_weights, valid)
+        return batch_mean(values if sample_weights is None else values * sample_weights, share)
 
     terms = {}
     if plan.weights.hidden:
@@ -157,13 +157,13 @@ def distillation_objective(
     if plan.weights.prediction:
         terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
     if plan.weights.label:
-        terms["label"] = masked_batch_mean(cross_entropy(logits, label), valid)
+        terms["label"] = batch_mean(cross_entropy(logits, label), share)
     if plan.weights.knowledge:
         representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
-        terms["knowledge"] = masked_batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), valid)
+        terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), share)
     loss = sum_terms([term * getattr(plan.weights, name) for name, term in terms.items()])
-    more = [] if sample_weights is None else [masked_batch_mean(sample_weights, valid)]
-    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, valid), *more)
+    more = [] if sample_weights is None else [batch_mean(sample_weights, share)]
+    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, share), *more)
 
 
 def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled"):

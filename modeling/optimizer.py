@@ -33,9 +33,9 @@ class Schedule(NamedTuple):
         return float(np.prod([1.0 - self.rate(step) * weight_decay for step in range(steps)]))
 
 
-def plan_schedule(flags, num_samples):
-    """The `Schedule` of a run over num_samples by the flags' epochs, batch size, learning rate and warm-up share."""
-    total_steps = count_steps(num_samples, flags.num_epochs, flags.batch_size_per_device)
+def plan_schedule(flags, num_samples, batch_size):
+    """The `Schedule` of a run over num_samples by the flags' epochs, learning rate and warm-up share; batch_size samples a step."""
+    total_steps = count_steps(num_samples, flags.num_epochs, batch_size)
     return Schedule(flags.learning_rate, total_steps, int(total_steps * flags.warmup_proportion))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from modeling.config import BertConfig
 from modeling.errors import UserError
+from modeling.evaluation import Evaluation
 from modeling.flags import (
     FINETUNING,
     META_TEACHER_EVAL,
@@ -22,6 +23,7 @@ from modeling.flags import (
 from modeling.kernels import select_kernels
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.prototypes import score_statistics
+from modeling.resume import best_names, find_run, newest_state
 from modeling.runtime import flow, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
@@ -88,6 +90,7 @@ class Phase:
     Attributes:
         flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config.
         folder, metrics: of a training script; None otherwise.
+        state: the `State` that --resume continues from, or None.
 
     Args:
         flags: from `parse_flags`.
@@ -134,11 +137,13 @@ class Phase:
                     "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}",
                 )
             )
-        self.folder = self.metrics = None
+        self.folder = self.metrics = self.state = None
         if trains:
-            self.folder = _unique_folder(run_folder_name(flags.model_save_dir))
-            self.log = Log(os.path.join(self.folder, LOG_FILE))
+            resumed = flags.resume is not None
+            self.folder = find_run(flags) if resumed else _unique_folder(run_folder_name(flags.model_save_dir))
+            self.log = Log(os.path.join(self.folder, LOG_FILE), exclusive=True)
             self.metrics = Metrics(self.folder)
+            self.state = newest_state(self.folder, self.log) if resumed else None
         else:
             self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
@@ -325,11 +330,10 @@ class Phase:
         )
         return path
 
-    def training_lengths(self, records):
+    def training_lengths(self, records, batch_size):
         """Lengths that training batches are padded to (see `choose_lengths`); --seq_length alone with --pad_to_max_length."""
-        flags = self.flags
-        needed = training_needs(records, flags.batch_size_per_device, flags.num_epochs, flags.seed)
-        return self._lengths(records, needed, flags.batch_size_per_device, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
+        needed = training_needs(records, batch_size, self.flags.num_epochs, self.flags.seed)
+        return self._lengths(records, needed, batch_size, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
 
     def evaluation_lengths(self, records, batch_size, passes=1):
         """The same for `predict`; `passes` is how often the split is evaluated."""
@@ -349,7 +353,7 @@ class Phase:
         self.metrics.add(split, **evaluation.to_dict())
         self.log(f"{split} {evaluation}")
 
-    def start(self, variables, schedule, **facts):
+    def start(self, variables, schedule, batch_size, **facts):
         """Writes the run's flags, the initial snapshot where no model was loaded, and says what is about to run."""
         self.write_flags(**facts)
         if self.snapshot is None:
@@ -357,7 +361,7 @@ class Phase:
         self.log(
             "{} steps of {} samples, {} of them warm-up, texts padded to {} tokens; compiling the graphs".format(
                 schedule.total_steps,
-                self.flags.batch_size_per_device,
+                batch_size,
                 schedule.warmup_steps,
                 "/".join(map(str, facts["lengths"])),
             )
@@ -404,11 +408,27 @@ class BestSnapshot:
         config: of the saved model where it is not the phase's (a student's).
     Attributes:
         path, evaluation: of the best so far; None before the first.
+        stale: evaluations since then.
     """
 
     def __init__(self, phase, kind, variables, config=None):
-        self._phase, self._kind, self.variables, self.config = phase, kind, variables, config
+        self._phase, self.variables, self.config = phase, variables, config
+        self._prefix = f"snapshot_best_{kind}_model_{phase.task.name}_dev_"
         self.path = self.evaluation = None
+        self.stale = 0
+
+    def to_dict(self):
+        """For a state: {"best": name and evaluation, or None, "stale"}."""
+        best = self.evaluation and dict(self.evaluation._asdict(), name=os.path.basename(self.path))
+        return {"best": best, "stale": self.stale}
+
+    def restore(self, best, stale):
+        """Continues from what `to_dict` gave."""
+        self.stale = stale
+        if best is not None:
+            best = dict(best)
+            self.path = os.path.join(self._phase.folder, best.pop("name"))
+            self.evaluation = Evaluation(**best)
 
     def offer(self, evaluation, decay):
         """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""
@@ -417,10 +437,20 @@ class BestSnapshot:
             best.accuracy,
             -best.cross_entropy,
         ):
+            self.stale += 1
             return False
-        name = f"snapshot_best_{self._kind}_model_{self._phase.task.name}_dev_{evaluation.accuracy!r}"
-        previous, self.evaluation = self.path, evaluation
+        name = f"{self._prefix}{evaluation.accuracy!r}"
+        self.evaluation, self.stale = evaluation, 0
         self.path = self._phase.write_snapshot(name, self.variables, self.config, decay)
-        if previous not in (None, self.path) and not self._phase.flags.keep_all_best:
-            shutil.rmtree(previous)
+        self.prune()
         return True
+
+    def prune(self):
+        """Removes the best snapshots before the best one, but for those that a state of the run still refers to."""
+        if self._phase.flags.keep_all_best or self.path is None:
+            return
+        folder = self._phase.folder
+        needed = {os.path.basename(self.path), *best_names(folder)}
+        for name in os.listdir(folder):
+            if name.startswith(self._prefix) and name not in needed:
+                shutil.rmtree(os.path.join(folder, name))

@@ -2,7 +2,7 @@
 at any step.
 
 An epoch is exact: every sample once. Batches run on over the ends of epochs, so all are full but the very last,
-    which is filled up with samples of `valid` 0. Evaluation counts every sample once in the same way. A static graph
+    which is filled up with samples of `share` 0. Evaluation counts every sample once in the same way. A static graph
     has one shape, so batches are padded to one of a few lengths: padding all to the split's longest text would cost
     several times the work on short sentences.
 """
@@ -104,9 +104,9 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
         start_step: the first step to yield, for runs that continue.
 
     Yields:
-        dict: input_ids, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; weights float32 [B]; valid
-            float32 [B], 1 for
-        the samples that count (0 only in the last batch).
+        dict: input_ids, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; weights float32 [B]; share
+            float32 [B] of mean 1: B / n for the n samples that count, 0 for the others (in the last batch only), so that
+            the mean of values * share is the mean over the samples that count, whatever parts a batch is cut into.
 
     Raises:
         ValueError: a sample has real tokens behind the last of `lengths`.
@@ -128,7 +128,7 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
 
 
 def iterate_evaluation(records, batch_size, lengths):
-    """Batches with every sample once, in order; the last one is filled up with repeats whose `valid` is 0.
+    """Batches with every sample once, in order; the last one is filled up with repeats whose `share` is 0.
 
     Arguments and yields as in `iterate_training`.
     """
@@ -153,10 +153,10 @@ def _fitting(lengths, needed):
     return min(length for length in lengths if length >= needed.max())
 
 
-def _batch(records, rows, length, valid):
+def _batch(records, rows, length, counts):
     batch = {}
     for feature in FEATURES:
         values = getattr(records, feature.name)
         batch[feature.name] = np.ascontiguousarray(values[rows, :length] if feature.per_token else values[rows])
-    batch["valid"] = valid.astype(np.float32)
+    batch["share"] = (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32)
     return batch

@@ -7,8 +7,8 @@ import pytest
 from tiny_model import BATCH, CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
 
 from modeling.bert import build_bert, masked_mean
+from modeling.dropout import DropoutPlan
 from modeling.heads import classification_logits
-from modeling.kernels import DropoutPlan
 from modeling.losses import cross_entropy
 from modeling.objectives import predict_logits
 from modeling.runtime import oneflow_version
@@ -140,11 +140,13 @@ def test_masked_mean_leaves_padding_out():
 @pytest.mark.parametrize("config, dropped", [(CONFIG, True), (NO_DROPOUT, False)])
 def test_dropout_follows_the_plan(config, dropped):
     """Without a plan the rates of the config do nothing (the golden outputs above); with one they do."""
-    plan = DropoutPlan(config, 1, "cpu")
+    plan, batch = DropoutPlan(config, 1, "cpu"), golden_batch()
 
-    def logits(variables, input_ids, input_mask, segment_ids):
-        bert = build_bert(variables, config, KERNELS["cpu"], input_ids, input_mask, segment_ids, plan)
-        return classification_logits(variables, KERNELS["cpu"], bert.pooled, plan)
+    def logits(variables, **features):
+        dropout = plan.take(features)
+        bert = build_bert(variables, config, KERNELS["cpu"], dropout=dropout, **features)
+        return classification_logits(variables, KERNELS["cpu"], bert.pooled, dropout)
 
-    deviation = np.abs(run_graph(logits, golden_batch(), documented("weight")) - GOLDEN["output/logits"]).max()
+    masks = plan.masks(0, *batch["input_ids"].shape)
+    deviation = np.abs(run_graph(logits, {**batch, **masks}, documented("weight")) - GOLDEN["output/logits"]).max()
     assert deviation > 0.01 if dropped else deviation < TOLERANCE

@@ -275,7 +275,7 @@ SAMPLES = {
     "domain": np.array([3, 0, 2], np.int32),
     "label": np.array([1, 2, 0], np.int32),
     "weights": np.array([0.9, -0.2, 0.6], np.float32),
-    "valid": np.array([1, 1, 0], np.float32),
+    "share": np.array([1, 1, 0], np.float32) * 3 / 2,
 }
 
 
@@ -338,7 +338,7 @@ def test_what_the_teacher_says(knowledge):
 @pytest.mark.parametrize("sample_weights", [True, False])
 def test_objective(knowledge, sample_weights):
     own = knowledge_of(student_values(), ONE_LAYER, Knowledge((0,), True, True, True))
-    mask, label, real = TEXT["input_mask"], SAMPLES["label"], SAMPLES["valid"] == 1
+    mask, label, real = TEXT["input_mask"], SAMPLES["label"], SAMPLES["share"] > 0
     w = weights_reference(SAMPLES["weights"], knowledge[LOGITS], label) if sample_weights else np.ones(3)
     soft = -4 * (softmax(knowledge[LOGITS] / 2) * log_softmax(own[LOGITS] / 2)).sum(axis=1)
     values = {
@@ -392,7 +392,7 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
         if online:
             teacher = Variables(teacher_values(), trainable=False)
 
-            @global_function("train", student, optimizer, frozen=(teacher,))
+            @global_function("train", variables=student, optimizer=optimizer, frozen=(teacher,))
             def job(variables, teacher, **batch):
                 text = (batch[name] for name in (*TEXT, "domain"))
                 found = teacher_knowledge(teacher, NO_DROPOUT, KERNEL, NEEDS, *text)
@@ -404,7 +404,7 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
                 assert np.array_equal(teacher.get(name).numpy(), value), name
             assert all(parameter.grad is None for parameter in teacher.parameters())
         else:
-            job = global_function("train", student, optimizer)(objective(plan()))
+            job = global_function("train", variables=student, optimizer=optimizer)(objective(plan()))
             outputs = [job(**tensors({**first, **second})) for first, second in ((SAMPLES, knowledge), shorter)]
         metrics = np.concatenate([metrics for _, metrics in numpy_of(outputs)])
         results.append((metrics, {name: student.get(name).numpy() for name in student.names}))
@@ -427,7 +427,7 @@ def test_projections_serve_training_only(knowledge):
     assert len(kept) == len(shapes) - 2
     assert student.count() == sum(np.prod(shape) for shape in kept.values()) and set(student.arrays()) == set(kept)
     optimizer = flow.optim.SGD(student.parameters(), lr=0.1)
-    job = global_function("train", student, optimizer)(objective(plan(), config))
+    job = global_function("train", variables=student, optimizer=optimizer)(objective(plan(), config))
     losses = [float(job(**tensors({**SAMPLES, **knowledge}))[0].numpy()) for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     for name in (HIDDEN_PROJECTION.format(0), REPRESENTATION_PROJECTION):

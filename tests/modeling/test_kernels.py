@@ -1,15 +1,12 @@
 """modeling/kernels.py: both sets of kernels against NumPy in float64, and dropout's masks."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, KERNELS, NO_DROPOUT, ballast, gradients, numpy_of, run_graph, tensors
+from tiny_model import KERNELS, gradients, run_graph
 
-from modeling.global_function import global_function
-from modeling.kernels import CpuKernels, DropoutPlan, StockKernels, select_kernels
-from modeling.variables import Variables
+from modeling.kernels import CpuKernels, StockKernels, select_kernels
 
 both = pytest.mark.parametrize("kernels", sorted(KERNELS))
 DRAW = np.random.RandomState(9)
@@ -110,78 +107,3 @@ def test_select():
     assert isinstance(select_kernels("cpu"), CpuKernels)
     stock = select_kernels("cuda")
     assert type(stock) is StockKernels and stock.device == "cuda"
-
-
-# ------------------------------------------------------------------------------------------------------------- dropout
-
-RATE, SHAPE, STEPS = 0.3, (37, 129), 3
-WITH_RATE = dataclasses.replace(CONFIG, hidden_dropout_prob=RATE, attention_probs_dropout_prob=0.1)
-
-
-def dropped_ones(seed):
-    """[steps, layers, *SHAPE]: ones behind three dropout layers (the second is attention's), step by step."""
-    plan, kernels = DropoutPlan(WITH_RATE, seed, "cpu"), KERNELS["cpu"]
-
-    def job(variables, x):
-        masks = [kernels.dropout(x, layer) for layer in (plan.hidden(), plan.attention(), plan.hidden())]
-        return (*masks, ballast())
-
-    job = global_function(type="predict", variables=Variables({"unused": np.zeros(1, np.float32)}))(job)
-    ones = tensors({"x": np.ones(SHAPE, np.float32)})
-    return np.stack([np.stack(numpy_of(job(**ones))[:3]) for _ in range(STEPS)])
-
-
-@pytest.fixture(scope="module")
-def masks():
-    return dropped_ones(seed=42)
-
-
-def test_dropout_keeps_its_share_and_its_mean(masks):
-    for layer, rate in enumerate((RATE, 0.1, RATE)):
-        part = masks[:, layer]
-        kept = part > 0
-        np.testing.assert_allclose(part[kept], 1 / (1 - rate), rtol=1e-6)
-        assert (part[~kept] == 0).all()
-        deviation = math.sqrt(rate * (1 - rate) / kept.size)
-        assert abs(kept.mean() - (1 - rate)) < 4 * deviation
-        rows = kept.mean(axis=(0, 2))  # no row or column is privileged
-        assert np.abs(rows - (1 - rate)).max() < 6 * math.sqrt(rate * (1 - rate) / (STEPS * SHAPE[1]))
-
-
-def test_dropout_masks_differ_between_layers_and_steps(masks):
-    """Two independent masks of rate p agree at a share of p^2 + (1 - p)^2."""
-    kept = masks > 0
-    hidden = [kept[step, layer] for step in range(STEPS) for layer in (0, 2)]
-    attention = [kept[step, 1] for step in range(STEPS)]
-    for part, rate in ((hidden, RATE), (attention, 0.1)):
-        expected = rate**2 + (1 - rate) ** 2
-        for i, one in enumerate(part):
-            for other in part[:i]:
-                assert abs((one == other).mean() - expected) < 0.04
-
-
-def test_dropout_follows_the_seed(masks):
-    np.testing.assert_array_equal(dropped_ones(seed=42), masks)
-    other = dropped_ones(seed=43)
-    assert 0.3 < ((other > 0) != (masks > 0))[:, 0].mean() < 0.55  # 2 p (1 - p) = 0.42
-
-
-def test_dropouts_gradient_has_the_mask_of_the_forward_pass():
-    plan = DropoutPlan(WITH_RATE, 7, "cpu")
-    x, weight = (DRAW.randn(9, 11).astype(np.float32) for _ in range(2))
-
-    def loss(variables, weight):
-        dropped = KERNELS["cpu"].dropout(variables.get("x"), plan.hidden())
-        return (dropped * weight).sum(), dropped
-
-    (_, dropped), found = gradients(loss, {"x": x}, {"weight": weight})
-    kept = dropped != 0
-    assert 0.4 < kept.mean() < 0.95
-    np.testing.assert_allclose(found["x"], np.where(kept, weight / (1 - RATE), 0), rtol=0, atol=2e-6)
-
-
-def test_rate_zero_is_no_layer():
-    plan = DropoutPlan(NO_DROPOUT, 1, "cpu")
-    assert plan.hidden() is None and plan.attention() is None
-    plan = DropoutPlan(dataclasses.replace(WITH_RATE, attention_probs_dropout_prob=0.0), 1, "cpu")
-    assert plan.hidden().keep == pytest.approx(1 - RATE) and plan.attention() is None

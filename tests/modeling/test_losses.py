@@ -27,10 +27,10 @@ from modeling import objectives
 from modeling.global_function import global_function
 from modeling.losses import (
     accuracy,
+    batch_mean,
     corrupted_domain_loss,
     corruption_targets,
     cross_entropy,
-    masked_batch_mean,
 )
 from modeling.objectives import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
 from modeling.optimizer import Schedule, create_optimizer
@@ -46,30 +46,30 @@ BATCH_OF_ROWS = {
     "label": np.array([2, 0, 1, 1, 0], np.int32),
     "weights": np.array([0.75, 0.0, 1.5, 0.25, 40.0], np.float32),  # a filler's weight must not matter
     "corrupted_domain": np.array([[1], [3], [0], [2], [2]], np.int32),
-    "valid": np.array([1, 1, 1, 1, 0], np.float32),
+    "share": np.array([1, 1, 1, 1, 0], np.float32) * 5 / 4,
 }
 
 
-def reference(logits, domain_logits, label, weights, corrupted_domain, valid, domain_loss_weight):
+def reference(logits, domain_logits, label, weights, corrupted_domain, share, domain_loss_weight):
     """MFT's objective and its gradients, sample by sample."""
-    count = sum(valid)
+    count = sum(share > 0)
     parts = {"classification_loss": 0.0, "domain_loss": 0.0, "accuracy": 0.0, "domain_accuracy": 0.0}
     gradient, domain_gradients = np.zeros(logits.shape), [np.zeros(part.shape) for part in domain_logits]
     for i in range(len(label)):
-        if not valid[i]:
+        if not share[i]:
             continue
         log_probs = log_softmax(logits[i])
         parts["classification_loss"] -= weights[i] * log_probs[label[i]] / count
         parts["accuracy"] += (logits[i].argmax() == label[i]) / count
         gradient[i] = weights[i] * (np.exp(log_probs) - np.eye(logits.shape[1])[label[i]]) / count
         for of_layer, of_layer_gradient in zip(domain_logits, domain_gradients):
-            share = 1.0 / (count * len(domain_logits))
+            part = 1.0 / (count * len(domain_logits))
             log_probs, drawn = log_softmax(of_layer[i]), corrupted_domain[i]
             for z in drawn:
-                parts["domain_loss"] -= log_probs[z] * share / len(drawn)
-                parts["domain_accuracy"] += (of_layer[i].argmax() == z) * share / len(drawn)
+                parts["domain_loss"] -= log_probs[z] * part / len(drawn)
+                parts["domain_accuracy"] += (of_layer[i].argmax() == z) * part / len(drawn)
                 step = np.exp(log_probs) - np.eye(of_layer.shape[1])[z]
-                of_layer_gradient[i] += domain_loss_weight * step * share / len(drawn)
+                of_layer_gradient[i] += domain_loss_weight * step * part / len(drawn)
     loss = parts["classification_loss"] + domain_loss_weight * parts["domain_loss"]
     return dict(parts, loss=loss), gradient, domain_gradients
 
@@ -78,14 +78,14 @@ def reference(logits, domain_logits, label, weights, corrupted_domain, valid, do
 
 
 def test_losses():
-    def terms(variables, logits, label, valid, first, second, z):
+    def terms(variables, logits, label, share, first, second, z):
         losses = cross_entropy(logits, label)
         domain = corrupted_domain_loss(flow.cat([first, second], dim=0), corruption_targets(z, NUM_DOMAINS))
-        return losses, masked_batch_mean(losses, valid), domain, accuracy(logits, label, valid)
+        return losses, batch_mean(losses, share), domain, accuracy(logits, label, share)
 
-    label, valid, z = (BATCH_OF_ROWS[name] for name in ("label", "valid", "corrupted_domain"))
+    label, share, z = (BATCH_OF_ROWS[name] for name in ("label", "share", "corrupted_domain"))
     arrays = dict(
-        logits=LOGITS, label=label, valid=valid, first=DOMAIN_LOGITS[0], second=DOMAIN_LOGITS[1], z=z
+        logits=LOGITS, label=label, share=share, first=DOMAIN_LOGITS[0], second=DOMAIN_LOGITS[1], z=z
     )
     losses, mean, domain, hits = run_graph(terms, arrays)
     rows = np.arange(ROWS)
@@ -101,11 +101,11 @@ def test_losses():
 def test_large_logits_and_a_batch_of_fillers():
     logits = np.array([[1000.0, 0.0, -1000.0], [-1000.0, 0.0, 1000.0]], np.float32)
 
-    def terms(variables, logits, label, valid):
+    def terms(variables, logits, label, share):
         losses = cross_entropy(logits, label)
-        return losses, masked_batch_mean(losses, valid)
+        return losses, batch_mean(losses, share)
 
-    losses, mean = run_graph(terms, {"logits": logits, "label": np.array([0, 1], np.int32), "valid": np.zeros(2, np.float32)})
+    losses, mean = run_graph(terms, {"logits": logits, "label": np.array([0, 1], np.int32), "share": np.zeros(2, np.float32)})
     np.testing.assert_allclose(losses, [0.0, 1000.0], rtol=1e-6, atol=5e-6)  # exp(1000) is beyond float32
     assert mean == 0.0  # not 0 / 0
 
@@ -131,10 +131,10 @@ VALUES = dict({f"domain_logits_{layer + 1}": part for layer, part in enumerate(D
 
 
 def meta_gradients(domain_layers=(0, 1, 2), domain_loss_weight=0.3, **changes):
-    def objective(variables, label, weights, corrupted_domain, valid):
+    def objective(variables, label, weights, corrupted_domain, share):
         return meta_objective(
             variables, CONFIG, KERNELS["cpu"], None, domain_layers, domain_loss_weight,
-            None, None, None, None, label, weights, corrupted_domain, valid,
+            None, None, None, None, label, weights, corrupted_domain, share,
         )
 
     values = {name: VALUES[name] for name in ["logits"] + [f"domain_logits_{layer + 1}" for layer in domain_layers]}
@@ -201,7 +201,7 @@ def test_fillers_contribute_nothing(logits_as_variables):
 def meta_batch():
     return dict(
         golden_batch(), domain=np.array([2, 0, 3], np.int32), label=GOLDEN["train/labels"], weights=GOLDEN["train/weights"],
-        corrupted_domain=np.array([[0], [3], [1]], np.int32), valid=np.array([1, 0, 1], np.float32),
+        corrupted_domain=np.array([[0], [3], [1]], np.int32), share=np.array([1, 0, 1], np.float32) * 3 / 2,
     )
 
 
@@ -236,7 +236,7 @@ def test_without_domain_loss_the_head_rests():
 
     loss, metrics = numpy_of(job(**tensors(batch)))
     found = dict(zip(META_METRICS, metrics))
-    expected = np.sum(GOLDEN["train/weights"] * GOLDEN["output/cross_entropy"] * batch["valid"]) / 2
+    expected = np.sum(GOLDEN["train/weights"] * GOLDEN["output/cross_entropy"] * (batch["share"] > 0)) / 2
     np.testing.assert_allclose([loss, found["loss"], found["classification_loss"]], [expected] * 3, rtol=0, atol=1e-5)
     assert found["domain_loss"] == found["domain_accuracy"] == 0
     for name in DOMAIN_HEAD:
@@ -246,7 +246,7 @@ def test_without_domain_loss_the_head_rests():
 
 
 def test_finetuning_objective_on_the_golden_encoder():
-    batch = dict(golden_batch(), label=GOLDEN["train/labels"], valid=np.array([1, 0, 1], np.float32))
+    batch = dict(golden_batch(), label=GOLDEN["train/labels"], share=np.array([1, 0, 1], np.float32) * 3 / 2)
 
     def objective(variables, **features):
         return finetuning_objective(variables, CONFIG, KERNELS["cpu"], None, **features)

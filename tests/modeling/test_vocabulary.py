@@ -35,7 +35,7 @@ def test_ids_of_all_splits_are_in_use():
 
 def trained(active):
     """Variables after five steps of AdamW with a strong decay, the schedule and the decay."""
-    batch = dict(golden_batch(), label=np.array([2, 0, 1], np.int32), valid=np.ones(3, np.float32))
+    batch = dict(golden_batch(), label=np.array([2, 0, 1], np.int32), share=np.ones(3, np.float32))
     ids = None
     if active:
         vocabulary = ActiveVocabulary([records(batch["input_ids"])])
@@ -45,9 +45,9 @@ def trained(active):
     optimizer, rates = create_optimizer(variables, schedule, decay)
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
-    def job(variables, input_ids, input_mask, segment_ids, label, valid):
+    def job(variables, input_ids, input_mask, segment_ids, label, share):
         return finetuning_objective(
-            variables, NO_DROPOUT, KERNELS["cpu"], None, input_ids, input_mask, segment_ids, label, valid
+            variables, NO_DROPOUT, KERNELS["cpu"], None, input_ids, input_mask, segment_ids, label, share
         )
 
     for _ in range(5):

@@ -41,8 +41,8 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
     data = records(n)
     batches = list(iterate_training(data, batch, (7,), epochs, seed=42))
     assert len(batches) == count_steps(n, epochs, batch) == -(-n * epochs // batch)
-    valid = np.concatenate([b["valid"] for b in batches]) if batches else np.zeros(0)
-    assert valid.tolist() == [1] * (n * epochs) + [0] * (len(batches) * batch - n * epochs)
+    counts = np.concatenate([b["share"] > 0 for b in batches]) if batches else np.zeros(0)
+    assert counts.tolist() == [1] * (n * epochs) + [0] * (len(batches) * batch - n * epochs)
     seen = np.concatenate([b["idxs"] for b in batches])[: n * epochs] if batches else np.zeros(0)
     for epoch in range(epochs):
         order = seen[epoch * n : (epoch + 1) * n]
@@ -53,8 +53,9 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
 def test_batches_hold_the_samples():
     data = records(5)
     for batch in list(iterate_training(data, 3, (7,), 2, 1)) + list(iterate_evaluation(data, 3, (7,))):
-        assert set(batch) == set(FEATURE_NAMES) | {"valid"}
-        assert batch["valid"].shape == (3,) and batch["valid"].dtype == np.float32
+        assert set(batch) == set(FEATURE_NAMES) | {"share"}
+        assert batch["share"].shape == (3,) and batch["share"].dtype == np.float32
+        assert batch["share"].mean() == pytest.approx(1) and len(set(batch["share"]) - {0}) == 1
         for feature in FEATURES:
             array = batch[feature.name]
             assert array.dtype == feature.dtype and array.flags.c_contiguous
@@ -100,9 +101,9 @@ def test_evaluation_counts_every_sample_once(n, batch):
     batches = list(iterate_evaluation(data, batch, (7,)))
     assert len(batches) == -(-n // batch)
     idxs = np.concatenate([b["idxs"] for b in batches])
-    valid = np.concatenate([b["valid"] for b in batches])
-    assert idxs[valid == 1].tolist() == list(range(n))
-    assert len(idxs) == len(batches) * batch and valid.sum() == n
+    counts = np.concatenate([b["share"] > 0 for b in batches])
+    assert idxs[counts].tolist() == list(range(n))
+    assert len(idxs) == len(batches) * batch and counts.sum() == n
     assert set(idxs) == set(range(n))
 
 

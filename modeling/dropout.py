@@ -1,0 +1,93 @@
+"""Dropout that a run can repeat and continue: the masks of a step follow from the seed and the step alone.
+
+OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed, and the state of its generators cannot be
+brought back. So masks are drawn outside of the graph, anew for each step, and fed to it like the batch they belong to: NumPy draws
+them while the engine still runs the step before, which on the CPU takes the numbers off the graph's one thread.
+"""
+
+import numpy as np
+
+from modeling.runtime import flow
+
+_PREFIX = "dropout_"
+_STREAM = 0xD0  # keeps the masks' random numbers apart from those of the samples' order
+
+
+class Dropout:
+    """The masks of one step inside a graph, handed out in the order in which the graph's dropout layers ask for them."""
+
+    def __init__(self, config, masks):
+        self._config, self._masks = config, iter(masks)
+
+    def hidden(self):
+        """Mask for hidden states (hidden_dropout_prob), or None at rate 0."""
+        return next(self._masks) if self._config.hidden_dropout_prob > 0 else None
+
+    def attention(self):
+        """Mask for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
+        return next(self._masks) if self._config.attention_probs_dropout_prob > 0 else None
+
+
+class DropoutPlan:
+    """Draws the masks of each step of a run and finds them again in the graph.
+
+    Args:
+        config: the trained model's `BertConfig`, with the rates.
+        seed: the run's seed.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, config, seed, device):
+        self._config, self._seed, self._device = config, seed, device
+
+    def layers(self, batch, length):
+        """(rate, shape) of every dropout layer in the order of the graph: embeddings, then for each encoder layer attention
+        probabilities, attention output and layer output, then the pooled representation; layers of rate 0 left out."""
+        config = self._config
+        hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
+        attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
+        pooled = (config.hidden_dropout_prob, (batch, config.hidden_size))
+        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled]
+        return [(rate, shape) for rate, shape in layers if rate > 0]
+
+    def masks(self, step, batch, length):
+        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0."""
+        words = np.random.SeedSequence([self._seed, _STREAM, step])
+        if self._device == "cpu":
+            draw = _numpy_masks(np.random.PCG64(words))
+        else:
+            draw = _device_masks(int(words.generate_state(1, np.uint64)[0] >> 1), self._device)
+        layers = self.layers(batch, length)
+        return {f"{_PREFIX}{position}": draw(rate, shape) for position, (rate, shape) in enumerate(layers)}
+
+    def take(self, batch):
+        """Takes the masks out of the inputs of a graph (dict name -> tensor); returns them as a `Dropout`."""
+        names = [name for name in batch if name.startswith(_PREFIX)]
+        return Dropout(self._config, [batch.pop(name) for name in names])
+
+
+def _numpy_masks(generator):
+    def draw(rate, shape):
+        count = int(np.prod(shape))
+        uniform = generator.random_raw(-(-count // 4)).view(np.uint16)[:count]  # four numbers from each raw word
+        scale = np.float32(1.0 / (1.0 - rate))
+        return np.multiply(uniform >= round(rate * 2**16), scale, dtype=np.float32).reshape(shape)
+
+    return draw
+
+
+def _device_masks(seed, device):
+    generator = flow.Generator(device)
+    generator.manual_seed(seed)
+
+    def draw(rate, shape):
+        uniform = flow.rand(*shape, generator=generator, device=device)
+        return (uniform >= rate).to(flow.float32) * (1.0 / (1.0 - rate))
+
+    return draw
+
+
+def with_dropout(batches, plan, start_step=0):
+    """Adds the masks of `plan` to each batch."""
+    for step, batch in enumerate(batches, start=start_step):
+        yield dict(batch, **plan.masks(step, *batch["input_ids"].shape))
