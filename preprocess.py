@@ -50,6 +50,8 @@ def main():
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():
         raise UserError(f"{phase.snapshot.path}: its representations are not finite numbers, so there are no scores")
+    if np.count_nonzero(prototypes.counts.any(axis=1)) == 1:
+        log("one domain only: a score is the cosine to the prototype of the sample's own label in it")
     statistics = score_statistics(scores, records.domain, task.domains)
 
     info = {"alpha": flags.prototype_alpha, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}

@@ -17,7 +17,7 @@ if not __package__:
 
 import numpy as np
 
-from benchmarks.runs import best_snapshot, last_of, run_jobs, run_script, seconds_of
+from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script, seconds_of
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
@@ -117,15 +117,13 @@ def main():
     rows = results[0][1]
     teacher = accuracies(rows, "teacher_")
     domains = list(last_of(rows, "test")["by_domain"])
-    print(f"| accuracy, mean (spread) of {len(args.seeds)} seeds | dev | test | kept | {' | '.join(domains)} | seconds |")
-    print("| --- " * (len(domains) + 5) + "|")
     cells = [f"{value:.1f}" for value in teacher]
-    print(f"| teacher (1 seed) | {cells[0]} | {cells[1]} | | {' | '.join(cells[2:])} | {seconds_of(study.teacher()):.0f} |")
+    lines = [["teacher (1 seed)", *cells[:2], "", *cells[2:], f"{seconds_of(study.teacher()):.0f}"]]
     for row, values in table.items():
-        mean = np.mean(values, axis=0)
-        cells = [f"{value:.1f} ({spread:.1f})" for value, spread in zip(mean, np.ptp(values, axis=0))]
-        kept = f"{100 * mean[1] / teacher[1]:.1f} %"
-        print(f"| {row} | {cells[0]} | {cells[1]} | {kept} | {' | '.join(cells[2:])} | {np.mean(seconds[row]):.0f} |")
+        cells = [mean_and_spread(column) for column in zip(*values)]
+        kept = f"{100 * np.mean(values, axis=0)[1] / teacher[1]:.1f} %"
+        lines.append([row, *cells[:2], kept, *cells[2:], f"{np.mean(seconds[row]):.0f}"])
+    print_table("accuracy", args.seeds, ["dev", "test", "kept", *domains, "seconds"], lines)
 
 
 if __name__ == "__main__":

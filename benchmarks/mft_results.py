@@ -18,7 +18,7 @@ if not __package__:
 
 import numpy as np
 
-from benchmarks.runs import best_snapshot, last_of, run_jobs, run_script
+from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script
 
 DOMAINS = {"sst-2": "SST-2", "mr": "MR", "cr": "CR"}
 META = {  # name of the row -> flags of step 2
@@ -130,11 +130,11 @@ def main():
     for result in results:
         for (name, domain), accuracy in result.items():
             table.setdefault(name, {}).setdefault(domain, []).append(100 * accuracy)
-    print(f"| test accuracy, mean (spread) of {len(args.seeds)} seeds | {' | '.join(DOMAINS.values())} | mean |")
-    print("| --- " * (len(DOMAINS) + 2) + "|")
+    lines = []
     for name, domains in table.items():
-        cells = [f"{np.mean(values):.1f} ({np.ptp(values):.1f})" for values in domains.values()]
-        print(f"| {name} | {' | '.join(cells)} | {np.mean([np.mean(values) for values in domains.values()]):.1f} |")
+        mean = np.mean([np.mean(values) for values in domains.values()])
+        lines.append([name, *map(mean_and_spread, domains.values()), f"{mean:.1f}"])
+    print_table("test accuracy", args.seeds, [*DOMAINS.values(), "mean"], lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Runs of the project's scripts in processes of their own, and what they left: shared by the benchmarks that train."""
+"""Runs of the project's scripts in processes of their own, what they left, and the tables made of it: shared by the benchmarks
+that train."""
 
 import concurrent.futures
 import glob
@@ -7,6 +8,8 @@ import os
 import subprocess
 import sys
 import time
+
+import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DONE = "seconds.json"  # written last into a run's folder
@@ -73,3 +76,23 @@ def run_jobs(jobs, workers):
     """Calls functions without arguments, `workers` at a time; returns their results in order."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def mean_and_spread(values):
+    """Mean of the seeds' numbers and the distance between their extremes: "81.2 (1.4)"."""
+    return f"{np.mean(values):.1f} ({np.ptp(values):.1f})"
+
+
+def print_table(what, seeds, columns, rows):
+    """Prints results in Markdown.
+
+    Args:
+        what: what the numbers are.
+        seeds: list of the seeds.
+        columns: titles of all columns but the first.
+        rows: lists of cells, the row's name first.
+    """
+    print(f"| {what}, mean (spread) of {len(seeds)} seeds | {' | '.join(columns)} |")
+    print("| --- " * (len(columns) + 1) + "|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import platform
-import shutil
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
 from modeling.vocabulary import ActiveVocabulary
 from ofrecord_util.batches import choose_lengths, evaluation_needs, padded_length, train_order, training_needs
 from ofrecord_util.dataset import prepare_split
+from ofrecord_util.files import remove_folder
 from ofrecord_util.scores import load_scores
 from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.text import find_text
@@ -453,4 +453,4 @@ class BestSnapshot:
         needed = {os.path.basename(self.path), *best_names(folder)}
         for name in os.listdir(folder):
             if name.startswith(self._prefix) and name not in needed:
-                shutil.rmtree(os.path.join(folder, name))
+                remove_folder(os.path.join(folder, name))

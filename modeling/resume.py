@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from modeling.errors import UserError
 from modeling.flags import NEWEST_RUN, run_folder_name
 from modeling.metrics import FLAGS_FILE
 from modeling.snapshot import Snapshot, write_variables
+from ofrecord_util.files import remove_folder
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
@@ -78,7 +78,7 @@ def write_state(folder, arrays, values):
     record = {"values": values, "digests": digests, "digest": _digest(json.dumps([values, digests], sort_keys=True).encode("utf-8"))}
     write_variables(path, arrays, {STATE_FILE: json.dumps(record) + "\n"})
     for old in list_states(folder)[KEPT:]:
-        shutil.rmtree(old)
+        remove_folder(old)
     return path
 
 
@@ -96,7 +96,7 @@ def list_states(folder):
 def remove_states(folder):
     """Removes the states of a run that needs none any more."""
     for path in list_states(folder):
-        shutil.rmtree(path)
+        remove_folder(path)
 
 
 def best_names(folder):

@@ -6,20 +6,22 @@ plain NumPy. Beside the variables lie `bert_config.json`, `vocab.txt` and `task.
 (no `meta`, no `snapshot_done`, no config) are read too: shapes then come from the graph that is to hold them.
 """
 
-import contextlib
+import functools
 import hashlib
 import json
+import operator
 import os
 import re
-import shutil
 
 import numpy as np
 import six
 
 from modeling.config import BertConfig
 from modeling.errors import UserError
+from ofrecord_util.files import recover_folder, replacing_folder
 
 DATA, META, DONE = "out", "meta", "snapshot_done"
+PICKLE = "pickled_data"  # of oneflow.save
 CONFIG_FILE, VOCAB_FILE, TASK_FILE = "bert_config.json", "vocab.txt", "task.json"
 
 _WORD, _POSITION = "bert-embeddings-word_embeddings", "bert-embeddings-position_embeddings"
@@ -31,19 +33,9 @@ def _meta_text(shape):
     return "shape {{\n{}}}\ndata_type: kFloat\n".format("".join(f"  dim: {size}\n" for size in shape))
 
 
-def _write_file(path, data):
-    with open(path, "wb") as f:
-        f.write(six.ensure_binary(data))
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _sync_folder(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _write_file(data, *path):
+    with open(os.path.join(*path), "wb") as file:
+        file.write(six.ensure_binary(data))
 
 
 def write_variables(folder, variables, files=None):
@@ -56,52 +48,35 @@ def write_variables(folder, variables, files=None):
     Raises:
         UserError: a name is no plain folder name, a variable is not float32, the disk is full or not writable.
     """
-    folder = folder.rstrip("/")
     for name, value in variables.items():
         if os.path.basename(name) != name or name in ("", ".", "..") or name.startswith("."):
             raise UserError(f"{name!r} cannot be the name of a snapshot's variable")
         if value.dtype != np.float32:
             raise UserError(f"variable {name} is {value.dtype}, a snapshot holds float32")
-    parent = os.path.dirname(folder) or "."
-    temporary = os.path.join(parent, f".{os.path.basename(folder)}.writing-{os.getpid()}")
     try:
-        os.makedirs(parent, exist_ok=True)
-        if os.path.lexists(temporary):
-            shutil.rmtree(temporary)
-        os.mkdir(temporary)
-        for name, value in sorted(variables.items()):
-            os.mkdir(os.path.join(temporary, name))
-            _write_file(os.path.join(temporary, name, DATA), np.ascontiguousarray(value, "<f4").tobytes())
-            _write_file(os.path.join(temporary, name, META), _meta_text(value.shape))
-            _sync_folder(os.path.join(temporary, name))
-        for name, data in sorted((files or {}).items()):
-            _write_file(os.path.join(temporary, name), data)
-        _write_file(os.path.join(temporary, DONE), b"")
-        _sync_folder(temporary)
-        if os.path.lexists(folder):
-            old = temporary + ".old"
-            os.rename(folder, old)
-            try:
-                os.rename(temporary, folder)
-            except OSError:
-                os.rename(old, folder)  # the old snapshot is better than none
-                raise
-            shutil.rmtree(old)
-        else:
-            os.rename(temporary, folder)
-        _sync_folder(parent)
+        with replacing_folder(folder) as new:
+            for name, value in sorted(variables.items()):
+                os.mkdir(os.path.join(new, name))
+                _write_file(np.ascontiguousarray(value, "<f4").tobytes(), new, name, DATA)
+                _write_file(_meta_text(value.shape), new, name, META)
+            for name, data in sorted((files or {}).items()):
+                _write_file(data, new, name)
+            _write_file(b"", new, DONE)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(temporary)
         raise UserError(f"snapshot {folder} cannot be written: {error.strerror or error}") from error
 
 
 def _parse_meta(path):
+    """Shape that a variable's `meta` says; ValueError with the reason where it says none."""
     with open(path, "rb") as f:
         text = f.read().decode("utf-8", "backslashreplace")
     if "data_type: kFloat" not in text or "kFloat16" in text:
-        raise UserError("{}: only data_type kFloat (float32) is read, found {!r}".format(path, " ".join(text.split())))
+        raise ValueError("{}: only data_type kFloat (float32) is read, found {!r:.100}".format(path, " ".join(text.split())))
     return tuple(int(size) for size in re.findall(r"dim:\s*(\d+)", text))
+
+
+def _count(shape):
+    return functools.reduce(operator.mul, shape, 1)  # in Python's integers: NumPy's would wrap around to a size that fits
 
 
 class Snapshot:
@@ -112,11 +87,13 @@ class Snapshot:
         sizes: dict of variable name -> number of float32 values.
         shapes: dict of variable name -> shape, for the variables that have a `meta`.
     Raises:
-        UserError: not a folder, no variables in it, an interrupted save, a file whose size does not fit its shape.
+        UserError: not a folder, no variables in it, an interrupted save, a file whose size does not fit its shape, a symbolic
+            link, a pickle; all faults are listed.
     """
 
     def __init__(self, path):
         self.path = path.rstrip("/")
+        recover_folder(self.path)
         if not os.path.isdir(path):
             raise UserError(
                 f"{path}: no such snapshot folder (--model_load_dir; run the step before, or "
@@ -124,25 +101,10 @@ class Snapshot:
             )
         self.sizes, self.shapes, problems = {}, {}, []
         for name in sorted(os.listdir(path)):
-            data = os.path.join(path, name, DATA)
-            if name.startswith(".") or not os.path.isdir(os.path.join(path, name)):
-                continue
-            if not os.path.isfile(data):
-                problems.append(f"{name} has no file {DATA!r}")
-                continue
-            size = os.path.getsize(data)
-            if size % 4:
-                problems.append(f"{name} has {size} bytes, no multiple of 4")
-                continue
-            self.sizes[name] = size // 4
-            meta = os.path.join(path, name, META)
-            if os.path.isfile(meta):
-                shape = _parse_meta(meta)
-                if int(np.prod(shape)) * 4 != size:
-                    problems.append(
-                        f"{name} has {size} bytes, its meta says {list(shape)} = {int(np.prod(shape)) * 4} bytes"
-                    )
-                self.shapes[name] = shape
+            try:
+                self._check_entry(name)
+            except ValueError as error:
+                problems.append(str(error))
         if not self.sizes:
             inside = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name, DONE)))
             raise UserError(
@@ -154,10 +116,32 @@ class Snapshot:
                     else "a Hugging Face folder is converted by tools/convert_checkpoint.py",
                 )
             )
-        if problems:
-            raise UserError("{} is damaged: {}".format(path, "; ".join(problems)))
         if self.shapes and not os.path.exists(os.path.join(path, DONE)):
-            raise UserError(f"{path}: no {DONE}, an interrupted save is not a snapshot")
+            problems.insert(0, f"no {DONE}, an interrupted save is not a snapshot")
+        if problems:
+            raise UserError(f"{path}: {'; '.join(problems)}")
+
+    def _check_entry(self, name):
+        """Takes a variable's size and shape down; ValueError with the reason where an entry of the folder is refused."""
+        entry = os.path.join(self.path, name)
+        data, meta = os.path.join(entry, DATA), os.path.join(entry, META)
+        linked = [path for path in (entry, data, meta) if os.path.islink(path)]
+        if linked:
+            raise ValueError(f"{os.path.relpath(linked[0], self.path)} is a symbolic link, a snapshot holds its own files")
+        if name == PICKLE:
+            raise ValueError(f"{PICKLE}, which oneflow.load would unpickle and so run: remove it, nothing here needs it")
+        if name.startswith(".") or not os.path.isdir(entry):
+            return
+        if not os.path.isfile(data):
+            raise ValueError(f"{name} has no file {DATA!r}")
+        size = os.path.getsize(data)
+        if size % 4:
+            raise ValueError(f"{name} has {size} bytes, no multiple of 4")
+        self.sizes[name] = size // 4
+        if os.path.isfile(meta):
+            self.shapes[name] = shape = _parse_meta(meta)
+            if _count(shape) * 4 != size:
+                raise ValueError(f"{name} has {size} bytes, its meta says {list(shape)} = {_count(shape) * 4} bytes")
 
     def read(self, name, shape):
         """The variable `name` as a float32 array of `shape`.
@@ -165,7 +149,7 @@ class Snapshot:
         Raises:
             UserError: its size or its recorded shape does not fit.
         """
-        count = int(np.prod(shape))
+        count = _count(shape)
         recorded = self.shapes.get(name, tuple(shape))
         if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(
             size for size in shape if size != 1

@@ -10,7 +10,7 @@ A folder of one .npy file an array, to be mapped into memory, and `manifest.json
     attention      float16 [values]        scores before softmax, for each sample [L, heads, len, len]
 
 L is the number of chosen layers. The manifest names the teacher by its snapshot's digest and the samples by the digests of
-text and vocabulary. The folder is written beside its final name and renamed when it is whole.
+text and vocabulary. The folder is written beside its final name and renamed when it is whole (`files.replacing_folder`).
 """
 
 import contextlib
@@ -136,24 +136,19 @@ class TeacherOutputWriter:
         self.squares = np.concatenate([[0], np.cumsum(self.lengths**2)])
         self.clipped = {"hidden": 0, "attention": 0}
         self._idxs, self._written = np.asarray(idxs, np.int32), np.zeros(len(idxs), bool)
-        parent, name = os.path.split(self.folder)
-        self._prefix = f".{name}.writing-"
-        self._temporary = os.path.join(parent, f"{self._prefix}{os.getpid()}")
-        self._arrays = {}
+        self._arrays, self._replacing = {}, contextlib.ExitStack()
 
     def __enter__(self):
         _check_replaceable(self.folder)
-        parent = os.path.dirname(self.folder)
         arrays = self.layout.arrays(self.lengths)
         try:
-            os.makedirs(parent, exist_ok=True)
-            _remove_leftovers(parent, self._prefix)
-            check_space(self.folder, estimate(arrays))
-            os.mkdir(self._temporary)
-            for name, (shape, dtype) in arrays.items():
-                self._arrays[name] = _reserve(os.path.join(self._temporary, name + ".npy"), shape, dtype)
+            with contextlib.ExitStack() as stack:
+                self._temporary = stack.enter_context(files.replacing_folder(self.folder))
+                check_space(self.folder, estimate(arrays))
+                for name, (shape, dtype) in arrays.items():
+                    self._arrays[name] = _reserve(os.path.join(self._temporary, name + ".npy"), shape, dtype)
+                self._replacing = stack.pop_all()
         except OSError as error:
-            self._discard()
             raise UserError(f"{self.folder}: cannot be written ({error.strerror or error}); check --teacher_output_dir") from error
         self._arrays["idxs"][:] = self._idxs
         self._arrays["token_offsets"][:] = self.offsets
@@ -204,18 +199,16 @@ class TeacherOutputWriter:
             self._arrays["attention"][start : start + values.size] = values.ravel()
             self.clipped["attention"] += clipped
 
-    def __exit__(self, kind, error, trace):
-        if kind is not None:
-            self._discard()
-            return False
-        if not self._written.all():
-            self._discard()
-            raise ValueError(f"{(~self._written).sum()} of {len(self._written)} samples have no outputs")
+    def __exit__(self, *raised):
+        if raised[0] is not None:
+            return self._replacing.__exit__(*raised)
         try:
-            self._complete()
-        except OSError as problem:
-            self._discard()
-            raise UserError(f"{self.folder}: cannot be written ({problem.strerror or problem})") from problem
+            with self._replacing:
+                if not self._written.all():
+                    raise ValueError(f"{(~self._written).sum()} of {len(self._written)} samples have no outputs")
+                self._complete()
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
         return False
 
     def _complete(self):
@@ -223,8 +216,6 @@ class TeacherOutputWriter:
         for name, (shape, dtype) in self.layout.arrays(self.lengths).items():
             path = os.path.join(self._temporary, name + ".npy")
             self._arrays.pop(name).flush()
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
             about[name] = {"shape": list(shape), "dtype": dtype, "bytes": os.path.getsize(path)}
             if name in _ALWAYS:
                 about[name]["sha256"] = _file_digest(path)
@@ -241,16 +232,6 @@ class TeacherOutputWriter:
             arrays=about,
         )
         files.write_json(os.path.join(self._temporary, MANIFEST), manifest)
-        old = self._temporary + ".old"
-        if os.path.lexists(self.folder):
-            os.rename(self.folder, old)
-        os.rename(self._temporary, self.folder)
-        files.sync_folder(os.path.dirname(self.folder))
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _discard(self):
-        self._arrays.clear()
-        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def _reserve(path, shape, dtype):
@@ -271,14 +252,6 @@ def _check_replaceable(folder):
             is_ours = files.read_json(os.path.join(folder, MANIFEST), "").get("format") == FORMAT
     if not is_ours and not (os.path.isdir(folder) and not os.listdir(folder)):
         raise UserError(f"--teacher_output_dir {folder}: holds something other than teacher outputs, which is not replaced")
-
-
-def _remove_leftovers(parent, prefix):
-    """Removes what runs that have been killed left behind (their process is gone)."""
-    for name in os.listdir(parent):
-        process = name[len(prefix) :].split(".")[0]
-        if name.startswith(prefix) and process.isdigit() and not os.path.exists(f"/proc/{process}"):
-            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
 
 
 def _file_digest(path):

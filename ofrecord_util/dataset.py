@@ -5,6 +5,7 @@ With `--resave_ofrecord` the OFRecord files are written from the text, whole, th
 casing, task and scores.
 """
 
+import contextlib
 import os
 
 import numpy as np
@@ -14,7 +15,7 @@ from ofrecord_util import scores as score_files
 from ofrecord_util.reader import Records, check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import find_text, read_text
+from ofrecord_util.text import find_text, read_text, text_warnings
 from ofrecord_util.writer import write_split
 
 _TYPE_VOCAB_SIZE = 2
@@ -64,13 +65,17 @@ def prepare_split(
     warning = None if tokenizer is None else tokenizer.check_casing()
     if warning:
         log("warning: " + warning)
+    rows = None
     if resave:
-        _write_from_text(
+        rows = _write_from_text(
             data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores
         )
     records = read_split(data_dir, split, prefix, part_num, None)
     if not resave:
-        _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log)
+        rows = _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log)
+    if rows is not None:
+        for line in text_warnings(rows, task, None if split == "train" else _training_text(data_dir, task)):
+            log("warning: " + line)
     check_ranges(records, None if tokenizer is None else tokenizer.vocab_size, _TYPE_VOCAB_SIZE, task)
     used = len(records) if example_num is None else min(example_num, len(records))
     if split == "train" and use_scores and need_scores:
@@ -82,6 +87,13 @@ def prepare_split(
         else:
             log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
     return records.select(slice(0, used))
+
+
+def _training_text(data_dir, task):
+    """The training split's `TextSplit`; None where there is none, or none of this task: its own step says what is wrong."""
+    path = find_text(data_dir, "train", required=False)
+    with contextlib.suppress(UserError):
+        return None if path is None else read_text(path, task)
 
 
 def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1):
@@ -125,6 +137,7 @@ def _weights_of(records, scores):
 
 
 def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores):
+    """Writes a split's records from its text; returns its `TextSplit`."""
     if tokenizer is None:
         raise UserError("--resave_ofrecord needs --vocab_file")
     rows = read_text(find_text(data_dir, split), task)
@@ -164,20 +177,25 @@ def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_
         f"{split}: {count} rows of {rows.path} written as OFRecord, {encoded.truncated} truncated to "
         f"{seq_length} tokens"
     )
+    return rows
 
 
 def _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log):
-    """Raises a UserError that names everything in which existing records differ from what the step was asked for."""
-    differences = []
+    """Raises a UserError that names everything in which existing records differ from what the step was asked for.
+
+    Returns:
+        the split's `TextSplit`, or None where there is no text or it need not be that of the records.
+    """
+    differences, rows = [], None
     if records.seq_length != seq_length:
         differences.append(f"their length is {records.seq_length} and --seq_length is {seq_length}")
     path = find_text(data_dir, split, required=False)
     manifest = records.manifest
     if manifest is None:
         log(f"{records.path}: no manifest, so text and vocabulary of these records cannot be checked")
-        rows = None if path is None else len(read_text(path, task))
-        if rows not in (None, len(records)):
-            differences.append(f"they are {len(records)} and {path} has {rows} rows")
+        rows = None if path is None else read_text(path, task)
+        if rows is not None and len(rows) != len(records):
+            differences.append(f"they are {len(records)} and {path} has {len(rows)} rows")
     else:
         stored = manifest.get("task")
         if stored is not None:
@@ -194,7 +212,8 @@ def _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log):
                     )
                 )
         if path is not None and not differences and not records.text_digest.startswith("records:"):
-            if read_text(path, task).digest != records.text_digest:
+            rows = read_text(path, task)
+            if rows.digest != records.text_digest:
                 differences.append(f"{path} has changed since")
         if tokenizer is not None:
             if manifest.get("vocab_digest") not in (None, tokenizer.digest):
@@ -205,6 +224,7 @@ def _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log):
         raise UserError(
             "{}: the records are stale: {}; write them again with --resave_ofrecord".format(records.path, "; ".join(differences))
         )
+    return rows
 
 
 def _check_weights(records, data_dir, used, log):

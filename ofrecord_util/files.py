@@ -1,15 +1,21 @@
-"""Files that are there whole or not at all: write beside, flush to the disk, rename."""
+"""Files and folders that are there whole or not at all: write beside, flush to the disk, rename."""
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
+import re
+import shutil
 
 from modeling.errors import UserError
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
-def sync_folder(folder):
-    """Makes the renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+
+def sync_folder(path):
+    """Makes the renames in a folder durable (and, of a file, its bytes)."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -33,6 +39,7 @@ def replacing(path):
         The file, open for writing bytes.
     """
     temporary = f"{path}.tmp-{os.getpid()}"
+    _remove_leftovers(path + ".tmp-")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -43,6 +50,99 @@ def replacing(path):
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """Makes a folder beside `path`; it takes the name `path` when the block ends, and is removed when the block raises.
+
+    All that the block wrote is flushed to the disk before. A folder that is at `path` stays as it is until then, whenever
+    the process dies. What an earlier save left behind because it was killed is cleared away.
+
+    Yields:
+        Path of the new folder, empty.
+
+    Raises:
+        OSError: nothing can be written there, or `path` is no folder (a symbolic link is not followed).
+    """
+    path = os.path.abspath(path)
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        raise NotADirectoryError(errno.ENOTDIR, "something else than a folder is there")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    recover_folder(path)
+    _remove_leftovers(_beside(path))
+    new = f"{_beside(path)}{os.getpid()}"
+    try:
+        os.mkdir(new)
+        yield new
+        for place, _, names in os.walk(new, topdown=False):
+            for name in names:
+                sync_folder(os.path.join(place, name))
+            sync_folder(place)
+        if os.path.isdir(path):
+            _exchange(new, path)
+        else:
+            os.rename(new, path)
+        sync_folder(os.path.dirname(path))
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # what failed, or the folder that was replaced
+
+
+def remove_folder(path):
+    """Removes a folder; a process that dies meanwhile leaves nothing of it under its name."""
+    path = os.path.abspath(path)
+    gone = f"{_beside(path)}{os.getpid()}"
+    os.rename(path, gone)
+    shutil.rmtree(gone)
+
+
+def recover_folder(path):
+    """Gives a folder its name back where a save was killed while it replaced it, on a file system without exchange."""
+    path = os.path.abspath(path)
+    if not os.path.lexists(path):
+        for old in _leftovers(_beside(path)):
+            if old.endswith(".old"):
+                with contextlib.suppress(OSError):  # who reads then says that nothing is there
+                    os.rename(old, path)
+                return
+
+
+def _beside(path):
+    """How the names of a folder's saves begin; the number of the process follows."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
+
+
+def _exchange(new, path):
+    """Two folders take each other's name: in one step where C library, kernel and file system can."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
+        return
+    old = new + ".old"
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)  # the old folder is better than none
+        raise
+    os.rename(old, new)
+
+
+def _leftovers(prefix):
+    """Paths of what begins so, whose process is gone (or is this one, which writes one thing at a time)."""
+    folder, start = os.path.split(prefix)
+    names = []
+    with contextlib.suppress(OSError):
+        names = sorted(os.listdir(folder or "."))
+    for name in names:
+        process = re.match(r"(\d+)(\.old)?\Z", name[len(start) :]) if name.startswith(start) else None
+        if process and (int(process.group(1)) == os.getpid() or not os.path.exists("/proc/" + process.group(1))):
+            yield os.path.join(folder, name)
+
+
+def _remove_leftovers(prefix):
+    for path in _leftovers(prefix):
+        with contextlib.suppress(OSError):  # what cannot be removed stays
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
 def write_json(path, value):

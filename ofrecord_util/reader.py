@@ -38,6 +38,8 @@ class Records:
         path: the folder that they were read from.
         text_digest: names the samples of the whole split: the manifest's, or without one "records:" and a digest of the
             arrays.
+        places: (file, int64 byte offsets of its records) for each part, while these are the records of the whole split; else
+            empty.
     """
 
     input_ids: np.ndarray
@@ -50,6 +52,7 @@ class Records:
     manifest: Optional[dict] = None
     path: str = ""
     text_digest: str = ""
+    places: tuple = ()
 
     def __len__(self):
         return len(self.input_ids)
@@ -60,7 +63,15 @@ class Records:
 
     def select(self, index):
         """The records of a slice or an integer array, in its order."""
-        return replace(self, **{feature.name: getattr(self, feature.name)[index] for feature in FEATURES})
+        return replace(self, places=(), **{feature.name: getattr(self, feature.name)[index] for feature in FEATURES})
+
+    def where(self, row):
+        """File, record (from 1) and byte offset of a row, for messages."""
+        for path, offsets in self.places:
+            if row < len(offsets):
+                return f"{path}: record {row + 1} at byte {offsets[row]}"
+            row -= len(offsets)
+        return f"{self.path}: record {row + 1}"
 
 
 def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=True):
@@ -107,7 +118,7 @@ def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=T
                     _REMEDY,
                 )
             )
-    parts = []
+    parts, places = [], []
     for position, path in enumerate(paths):
         data, size = _read_bytes(path)
         starts, ends = _scan(path, data, size)
@@ -118,9 +129,10 @@ def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=T
             arrays = _decode_records(path, data, starts, ends, seq_length)
         seq_length = arrays["input_ids"].shape[1]
         parts.append(arrays)
+        places.append((path, starts - LENGTH_BYTES))
     merged = {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
     digest = manifest["text_digest"] if manifest is not None else _digest_of(merged)
-    return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, **merged)
+    return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, places=tuple(places), **merged)
 
 
 def check_ranges(records, vocab_size, type_vocab_size, task):
@@ -132,8 +144,8 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
         type_vocab_size: segment ids are below it.
         task: `Task`, whose domains and labels the ids must have.
 
-    Checked as well: the mask is 0 or 1 and has a real token in each record, idxs are not negative and differ, weights
-        are finite.
+    The message names file, record and byte offset. Checked as well: the mask is 0 or 1 and has a real token in each
+        record, idxs are not negative and differ, weights are finite.
     """
     bounds = (
         ("input_ids", np.iinfo(np.int32).max if vocab_size is None else vocab_size, "--vocab_file or --vocab_size"),
@@ -149,22 +161,20 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
         if bad.any():
             where = tuple(np.argwhere(bad)[0])
             raise UserError(
-                f"{records.path}: record {where[0] + 1}: {name} is {values[where]}, allowed are 0 to {limit - 1}; "
+                f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; "
                 f"check {flag}, or {_REMEDY}"
             )
     empty = np.flatnonzero(records.input_mask.max(axis=1, initial=0) == 0)
     if empty.size:
-        raise UserError(f"{records.path}: record {empty[0] + 1}: input_mask has no real token; {_REMEDY}")
+        raise UserError(f"{records.where(empty[0])}: input_mask has no real token; {_REMEDY}")
     _, first = np.unique(records.idxs, return_index=True)
     if first.size < len(records):
         repeated = np.setdiff1d(np.arange(len(records)), first)[0]
-        raise UserError(
-            f"{records.path}: record {repeated + 1}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}"
-        )
+        raise UserError(f"{records.where(repeated)}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
     bad = np.flatnonzero(~np.isfinite(records.weights))
     if bad.size:
         raise UserError(
-            f"{records.path}: record {bad[0] + 1}: the weight is {records.weights[bad[0]]}; run preprocess.py "
+            f"{records.where(bad[0])}: the weight is {records.weights[bad[0]]}; run preprocess.py "
             "again with --resave_ofrecord"
         )
 

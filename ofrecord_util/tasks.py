@@ -82,7 +82,9 @@ class Task:
             if value.lower() == folded:
                 return position
         raise UserError(
-            "{} {!r} is not one of task {!r} ({}); {} or --task_name names others".format(kind, name, self.name, ", ".join(values), flag)
+            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name names others".format(
+                kind, name, self.name, ", ".join(values), flag
+            )
         )
 
     def to_dict(self):

@@ -15,6 +15,7 @@ import numpy as np
 from modeling.errors import UserError
 
 _HEADER = ("review", "domain", "sentiment")
+_LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class TextSplit:
 
     def __len__(self):
         return len(self.text_a)
+
+    def texts(self):
+        """What was said in each row: list of N (a, b), b None for single texts."""
+        return list(zip(self.text_a, self.text_b or [None] * len(self)))
 
 
 def find_text(data_dir, split, required=True):
@@ -111,7 +116,7 @@ def read_names(path):
         (set of domain names, set of label names, pair): pair is True where the rows have four columns.
 
     Raises:
-        UserError: the rows do not all have three or all four columns, or a name is empty.
+        UserError: the rows do not all have three or all four columns, or a name is empty or too long.
     """
     rows = _read_rows(path)
     width = len(rows[0][1])
@@ -120,10 +125,15 @@ def read_names(path):
     domains, labels = set(), set()
     for number, cells in rows:
         _check_columns(path, number, cells, width)
-        domains.add(cells[-2].strip())
-        labels.add(cells[-1].strip())
-        if not cells[-2].strip() or not cells[-1].strip():
-            raise UserError("{}: row {}: the {} is empty".format(path, number, "label" if cells[-2].strip() else "domain"))
+        for kind, cell, names in (("domain", cells[-2].strip(), domains), ("label", cells[-1].strip(), labels)):
+            if not cell:
+                raise UserError(f"{path}: row {number}: the {kind} is empty")
+            if len(cell) > _LONGEST_NAME:
+                raise UserError(
+                    f"{path}: row {number}: the {kind} has {len(cell)} characters, allowed are {_LONGEST_NAME}; the columns are text, "
+                    "domain, label"
+                )
+            names.add(cell)
     return domains, labels, width == 4
 
 
@@ -185,3 +195,46 @@ def read_text(path, task):
         label=np.array(ids["label"], np.int32),
         digest=digest.hexdigest(),
     )
+
+
+_ONE_ONLY = {  # (what there is one of only, whether the rows are learned from): what follows
+    ("label", True): "there is nothing to tell apart, so the classifier learns nothing",
+    ("label", False): "the same answer every time would be right",
+    ("domain", True): "a score compares with the prototypes of this domain alone, and the domain loss has nothing to tell apart "
+    "(--use_domain_loss false leaves it out)",
+    ("domain", False): "the accuracy speaks of this domain alone",
+}
+
+
+def text_warnings(rows, task, train=None):
+    """What makes the text of a split say less than it seems to: lines to warn with.
+
+    Args:
+        rows: `TextSplit`.
+        task: its `Task`.
+        train: `TextSplit` of the training split, where `rows` are those of another one.
+
+    Returns:
+        list of str: labels and domains without a row, texts that are there twice, texts of the training split.
+    """
+    lines, learns = [], train is None
+    for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain)):
+        present = np.bincount(ids, minlength=len(names)) > 0
+        missing = ", ".join(name for name, there in zip(names, present) if not there)
+        if missing and present.sum() == 1:
+            all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
+            lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns]}")
+        elif missing:
+            lines.append(f"{rows.path}: no row has the {kind} {missing}: nothing is {'learned' if learns else 'measured'} of it")
+    first, repeats, contradictions = {}, 0, 0
+    for text, label in zip(rows.texts(), rows.label.tolist()):
+        repeats += text in first
+        contradictions += first.setdefault(text, label) != label
+    if repeats:
+        counts = f"{repeats} of {len(rows)} rows repeat the text of an earlier one"
+        lines.append(f"{rows.path}: {counts}, {contradictions} of them under another label")
+    learned = set() if learns else set(train.texts())
+    shared = sum(text in learned for text in rows.texts())
+    if shared:
+        lines.append(f"{rows.path}: {shared} of {len(rows)} rows have a text that is in {train.path} too: they say nothing about new texts")
+    return lines

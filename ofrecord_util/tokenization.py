@@ -8,6 +8,7 @@ special token. So the cleaning runs here, with Python's `str.translate` and `uni
 
 import hashlib
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from modeling.errors import UserError
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
 _BATCH = 2048
-_UPPER_CASE_SHARE = 0.05  # an uncased vocabulary has none, bert-base-cased 40 %
+_UPPER_CASE_SHARE = 0.05  # of words in scripts other than Latin; an uncased vocabulary has letters A to Z in brackets only
 
 # silences the library's warning when a later subprocess forks after its threads have been used
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -128,7 +129,7 @@ class Tokenizer:
             )
         words = [token for token in tokens if not (token.startswith("[") and token.endswith("]"))]
         self._upper_case = [token for token in words if token != token.lower()]
-        self._upper_case_share = len(self._upper_case) / max(1, len(words))
+        self._is_cased = len(self._upper_case) > _UPPER_CASE_SHARE * len(words) or any(map(re.compile("[A-Z]").search, self._upper_case))
         self._library = _LibraryTokenizer(WordPiece(vocab=self._ids, unk_token=UNK, max_input_chars_per_word=_MAX_WORD_CHARS))
         self._library.pre_tokenizer = WhitespaceSplit()
         self._encode_batch = getattr(self._library, "encode_batch_fast", self._library.encode_batch)
@@ -144,10 +145,10 @@ class Tokenizer:
         Raises:
             UserError: words are lower-cased though the vocabulary is a cased one.
         """
-        if self.do_lower_case and self._upper_case_share > _UPPER_CASE_SHARE:
+        if self.do_lower_case and self._is_cased:
             raise UserError(
-                "{}: {:.0%} of its words have upper-case letters ({}, …), so the model is cased: give --do_lower_case false".format(
-                    self.vocab_file, self._upper_case_share, ", ".join(self._upper_case[:3])
+                "{}: {} of its words have upper-case letters ({}, …), so the model is cased: give --do_lower_case false".format(
+                    self.vocab_file, len(self._upper_case), ", ".join(self._upper_case[:3])
                 )
             )
         if not self.do_lower_case and not self._upper_case:

@@ -1,15 +1,22 @@
 """Bad input to the Meta Fine-tuning scripts: one line that names the fault and its remedy, exit code 2, nothing half
 done."""
 
+import errno
 import os
+import pickle
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tiny
+
+from ofrecord_util.reader import read_split
+from ofrecord_util.schema import FEATURE_NAMES
+from ofrecord_util.writer import write_split
 
 STEP_1 = "preprocess.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --log_dir logs"
 STEP_2 = (
@@ -173,9 +180,49 @@ def test_damaged_records(project, line):
     fails(project, line, "train.of_record-0", "--resave_ofrecord")
 
 
+def test_damaged_records_are_named_to_the_byte(project):
+    """What would end the process in OneFlow's reader, or pass through its kernels: file, record, offset."""
+    path = "data/ofrecord/train/train.of_record-0"
+    with open(project.path(*path.split("/")), "rb") as file:
+        whole = file.read()
+    second = 8 + struct.unpack_from("<q", whole)[0]
+    at = f"train.of_record-0: record 2 at byte {second}: "
+    for length in (0, -1, 2**45, len(whole)):
+        rewrite(project, path, lambda data, length=length: whole[:second] + struct.pack("<q", length) + whole[second + 8 :])
+        fails(project, STEP_2, at + f"says {length} bytes", "--resave_ofrecord")
+    rewrite(project, path, lambda data: whole.replace(b"input_mask", b"input_musk", 2).replace(b"input_musk", b"input_mask", 1))
+    fails(project, STEP_2, "its bytes have changed since it was written", "--resave_ofrecord")
+    for split in ("train", "dev"):
+        os.remove(project.path("data", "ofrecord", split, "manifest.json"))
+    fails(project, STEP_2, at + "has no input_mask, only", "--resave_ofrecord")
+    records = read_split(project.path("data"), "dev")
+    arrays = {name: getattr(records, name) for name in FEATURE_NAMES}
+    for name, value in (("input_ids", len(tiny.TOKENS)), ("segment_ids", 2), ("label", 2), ("domain", 3)):
+        changed = arrays[name].copy()
+        changed[1] = value
+        write_split(project.path("data"), "train", None, 1, dict(arrays, **{name: changed}), {"text_digest": records.text_digest})
+        with open(project.path(*path.split("/")), "rb") as file:
+            second = 8 + struct.unpack("<q", file.read(8))[0]
+        at = f"train.of_record-0: record 2 at byte {second}: {name} is {value}, allowed are 0 to {value - 1}; check --"
+        fails(project, STEP_2.replace("--data_dir data", "--data_dir data --use_sample_weights false"), at)
+    rewrite(project, path, lambda data: b"")
+    fails(project, STEP_2, "train.of_record-0: is empty", "--resave_ofrecord")
+
+
 @ALL
 def test_zero_examples(project, line):
     fails(project, line + " --train_example_num 0", "--train_example_num 0: at least 1 is needed")
+
+
+def test_one_class_and_one_domain(project):
+    """Nothing to learn, but no fault: the steps say so and run to their end with finite numbers."""
+    rewrite(project, "data/train.csv", lambda data: b"good film\tmr\t1\ngreat plot\tmr\t1\ngood film\tmr\t1\n")
+    output = project.call_well(STEP_1 + " --resave_ofrecord")
+    for part in ("all 3 rows have the label 1 (none 0)", "all 3 rows have the domain mr (none SST-2, cr)", "1 of 3 rows repeat"):
+        assert part in output, output
+    output = project.call_well(STEP_2)
+    assert "the classifier learns nothing" in output and "--use_domain_loss false" in output
+    assert not re.search(r"\b(nan|inf)\b", output), output
 
 
 # --- the scores of step 1
@@ -317,6 +364,36 @@ def test_nothing_to_evaluate(project, line):
         with open(project.path("encoder", name), "w", encoding="utf-8") as file:
             file.write(data)
         fails(project, only, "encoder/" + name)
+
+
+class _Payload:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_planted_files_in_a_snapshot(project):
+    with open(project.path("encoder", "pickled_data"), "wb") as file:
+        pickle.dump(_Payload(project.path("ran")), file)
+    name = "bert-pooler-dense-bias"
+    shutil.move(project.path("encoder", name), project.path("elsewhere"))
+    os.symlink(project.path("elsewhere"), project.path("encoder", name))
+    fails(project, STEP_2, "encoder: ", f"{name} is a symbolic link", "pickled_data", "remove it")
+    assert not os.path.exists(project.path("ran"))
+
+
+@TRAINING
+def test_full_disk_when_a_snapshot_is_saved(project, line, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    fails(project, line, "output/run", "No space left on device")
+    assert not [name for name in os.listdir(project.path("output", "run")) if "snapshot" in name]
 
 
 @ALL

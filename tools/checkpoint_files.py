@@ -1,13 +1,11 @@
 """Files that several checkpoint formats share: JSON objects, vocabularies, and a folder written whole or not at all."""
-import contextlib
 import json
 import os
-import shutil
 
 import six
 
 from modeling.errors import UserError
-from ofrecord_util.files import sync_folder
+from ofrecord_util.files import replacing_folder
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -70,33 +68,10 @@ def write_folder(folder, files):
     Raises:
         UserError: the disk is full or not writable.
     """
-    folder = folder.rstrip("/")
-    parent = os.path.dirname(folder) or "."
-    temporary = os.path.join(parent, f".{os.path.basename(folder)}.writing-{os.getpid()}")
     try:
-        os.makedirs(parent, exist_ok=True)
-        if os.path.lexists(temporary):
-            shutil.rmtree(temporary)
-        os.mkdir(temporary)
-        for name, data in sorted(files.items()):
-            with open(os.path.join(temporary, name), "wb") as f:
-                f.write(six.ensure_binary(data))
-                f.flush()
-                os.fsync(f.fileno())
-        sync_folder(temporary)
-        if os.path.lexists(folder):
-            old = temporary + ".old"
-            os.rename(folder, old)
-            try:
-                os.rename(temporary, folder)
-            except OSError:
-                os.rename(old, folder)  # the old folder is better than none
-                raise
-            shutil.rmtree(old)
-        else:
-            os.rename(temporary, folder)
-        sync_folder(parent)
+        with replacing_folder(folder) as new:
+            for name, data in sorted(files.items()):
+                with open(os.path.join(new, name), "wb") as file:
+                    file.write(six.ensure_binary(data))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(temporary)
         raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error

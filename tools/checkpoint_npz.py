@@ -32,14 +32,21 @@ def read_arrays(path):
     """
     if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
         raise UserError(f"{path} is no whole NPZ file: no zip archive")
+    arrays, objects = {}, []
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = archive.files
-            arrays = {name: archive[name] for name in names}
+            for name in names:
+                try:
+                    arrays[name] = archive[name]
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+                    objects.append(name)
     except Exception as error:  # zipfile and NumPy document no types for what they refuse
-        if "allow_pickle" in str(error):  # NumPy's own words tell the user to switch the protection off
-            raise UserError(f"{path} holds Python objects, which may run code: not read") from error
         raise UserError(f"{path} is no whole NPZ file ({type(error).__name__}: {error})") from error
+    if objects:  # NumPy's own words tell the user to switch the protection off
+        raise UserError(f"{path} holds Python objects, which may run code: not read: {', '.join(sorted(objects))}")
     if len(arrays) != len(names):
         raise UserError(f"{path}: names are there twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
     odd = sorted(name for name, value in arrays.items() if not isinstance(value, np.ndarray))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from modeling.errors import run
 from modeling.metrics import CURVES_FILE, METRICS_FILE
-from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, rows_of, step
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
 
 
 def main():
@@ -28,8 +28,7 @@ def main():
     cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
     common = ["--seed", "42", "--seq_length=128", "--resave_ofrecord"]
 
-    step("Step 1: prototypes and prototypical scores", "preprocess.py", "--task_name", "g1", "--model_load_dir", args.model_dir,
-         "--data_dir", cross, "--train_example_num", "96", "--dev_example_num", "96", "--log_dir", output, *common)
+    preprocess(args.model_dir, cross, output, "--train_example_num", "96", "--dev_example_num", "96", *common)
     meta = os.path.join(output, "meta")
     step("Step 2: the meta learner, trained on all domains", "meta_finetuning.py", "--task_name", "g1", "--model_load_dir", args.model_dir,
          "--data_dir", cross, "--num_epochs", args.meta_epochs, "--batch_size_per_device", "8", "--dev_batch_size_per_device", "16",

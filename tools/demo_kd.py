@@ -16,7 +16,7 @@ from rich.table import Table
 
 from modeling.errors import run
 from modeling.metrics import CURVES_FILE, METRICS_FILE
-from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, rows_of, step
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
 
 STUDENT_LAYERS = "3"
 
@@ -47,8 +47,7 @@ def main():
     training = ["--batch_size_per_device", "8", "--eval_batch_size_per_device", "16", "--eval_every_step_num", "40",
                 "--loss_print_every_n_iter", "20", "--learning_rate", "1e-4"]  # fmt: skip
 
-    step("Step 1: prototypes and prototypical scores", "preprocess.py", "--model_load_dir", args.model_dir, *common,
-         "--resave_ofrecord", "--log_dir", output)
+    preprocess(args.model_dir, cross, output, "--seed", "42", "--seq_length=128", "--resave_ofrecord")
     teacher, student = os.path.join(output, "teacher"), os.path.join(output, "student")
     step("Step 2: the meta-teacher", "meta_teacher.py", "--model_load_dir", args.model_dir, *common, *training,
          "--num_epochs", args.teacher_epochs, "--model_save_dir", teacher)

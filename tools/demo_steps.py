@@ -32,6 +32,12 @@ def step(title, *command):
         raise UserError(f"{command[0]} ended with exit code {code}")
 
 
+def preprocess(model_dir, cross, output, *more):
+    """Step 1 of both systems, on the three domains' text in `cross`."""
+    step("Step 1: prototypes and prototypical scores", "preprocess.py", "--task_name", "g1", "--model_load_dir", model_dir,
+         "--data_dir", cross, "--log_dir", output, *more)  # fmt: skip
+
+
 def rows_of(folder, kind):
     """The lines of one kind of a run's metrics file."""
     with open(os.path.join(ROOT, folder, METRICS_FILE), encoding="utf-8") as f:

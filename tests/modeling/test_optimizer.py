@@ -46,8 +46,8 @@ def test_decay_factor():
     [(96, 63, 4, 0.1, 1512, 151), (32, 64, 2, 0.1, 1024, 102), (5, 3, 4, 0.0, 4, 0), (5, 1, 7, 0.5, 1, 0), (10, 1, 1, 1.0, 10, 10)],
 )
 def test_plan(samples, epochs, batch, proportion, total, warmup):
-    flags = types.SimpleNamespace(num_epochs=epochs, batch_size_per_device=batch, learning_rate=2e-5, warmup_proportion=proportion)
-    assert plan_schedule(flags, samples) == Schedule(2e-5, total, warmup)
+    flags = types.SimpleNamespace(num_epochs=epochs, learning_rate=2e-5, warmup_proportion=proportion)
+    assert plan_schedule(flags, samples, batch) == Schedule(2e-5, total, warmup)
 
 
 # ------------------------------------------------------------------------------------------------------ the train graph

@@ -77,22 +77,13 @@ def test_a_failed_save_keeps_the_old_one(tmp_path, monkeypatch):
     np.testing.assert_array_equal(Snapshot(folder).read("b", (3,)), SMALL["b"])
 
 
-def test_a_save_that_fails_at_its_last_step_keeps_the_old_one(tmp_path, monkeypatch):
-    """The old folder is out of the way by then and must come back."""
-    folder, rename, calls = written(tmp_path), os.rename, []
-
-    def second_fails(source, target):
-        calls.append(target)
-        if len(calls) == 2:
-            raise OSError(5, "Input/output error")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", second_fails)
-    with pytest.raises(UserError, match="cannot be written: Input/output error"):
-        write_variables(folder, {"c": np.zeros(2, np.float32)})
-    monkeypatch.undo()
-    assert os.listdir(str(tmp_path)) == ["snapshot"]
-    np.testing.assert_array_equal(Snapshot(folder).read("b", (3,)), SMALL["b"])
+def test_a_link_is_not_replaced(tmp_path):
+    kept = written(tmp_path, name="kept")
+    os.symlink(kept, str(tmp_path / "snapshot"))
+    with pytest.raises(UserError, match="snapshot cannot be written: something else than a folder is there"):
+        written(tmp_path)
+    np.testing.assert_array_equal(Snapshot(kept).read("b", (3,)), SMALL["b"])
+    np.testing.assert_array_equal(Snapshot(str(tmp_path / "snapshot")).read("b", (3,)), SMALL["b"])  # the user's own link
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -178,13 +169,66 @@ class _Payload:
         return open, (self.path, "w")
 
 
-def test_a_planted_pickle_never_runs(tmp_path):
+def test_a_planted_pickle_is_refused_and_never_runs(tmp_path):
+    """oneflow.load would run it, so a folder that holds one is better not left lying about either."""
     folder = written(tmp_path)
     trace = str(tmp_path / "ran")
     with open(os.path.join(folder, "pickled_data"), "wb") as f:
         pickle.dump(_Payload(trace), f)
-    np.testing.assert_array_equal(Snapshot(folder).read("b", (3,)), SMALL["b"])
+    with pytest.raises(UserError, match="pickled_data.*remove it"):
+        Snapshot(folder)
     assert not os.path.exists(trace)
+
+
+def test_planted_temporary_folders_are_no_variables(tmp_path):
+    folder = written(tmp_path)
+    for name in (".snapshot.writing-1", ".b"):
+        os.mkdir(os.path.join(folder, name))
+    assert set(Snapshot(folder).sizes) == set(SMALL)
+
+
+@pytest.mark.parametrize("link", ["a-w", "a-w/out", "a-w/meta", "vocab.txt", "snapshot_done", "other"])
+def test_symbolic_links_are_refused(tmp_path, link):
+    folder, outside = written(tmp_path), str(tmp_path / "outside")
+    path = os.path.join(folder, *link.split("/"))
+    if os.path.lexists(path):
+        os.rename(path, outside)
+    else:
+        os.mkdir(outside)
+    os.symlink(outside, path)
+    with pytest.raises(UserError, match=f"{link} is a symbolic link"):
+        Snapshot(folder)
+
+
+def test_all_faults_are_listed(tmp_path):
+    variables = {name: np.zeros(3, np.float32) for name in ("a", "b", "c", "d", "e", "f")}
+    folder = written(tmp_path, variables)
+    os.remove(os.path.join(folder, "a", "out"))
+    os.truncate(os.path.join(folder, "b", "out"), 8)
+    os.truncate(os.path.join(folder, "c", "out"), 16)
+    os.truncate(os.path.join(folder, "d", "out"), 11)
+    os.symlink(os.path.join(folder, "f"), os.path.join(folder, "link"))
+    with open(os.path.join(folder, "e", "meta"), "w") as f:
+        f.write("data_type: kDouble")
+    with open(os.path.join(folder, "pickled_data"), "w") as f:
+        f.write("")
+    os.remove(os.path.join(folder, DONE))
+    with pytest.raises(UserError) as error:
+        Snapshot(folder)
+    for part in ("a has no file 'out'", "b has 8 bytes", "c has 16 bytes", "d has 11 bytes", "e/meta: only data_type kFloat",
+                 "link is a symbolic link", "pickled_data", "no snapshot_done"):  # fmt: skip
+        assert part in str(error.value), part
+    assert "f has" not in str(error.value)
+
+
+def test_a_shape_beyond_all_numbers(tmp_path):
+    """2^40 x 2^40 values wrap around to 0 in 64 bits, the size of an empty file."""
+    folder = written(tmp_path)
+    os.truncate(os.path.join(folder, "b", "out"), 0)
+    with open(os.path.join(folder, "b", "meta"), "w") as f:
+        f.write("shape {" + f"\n  dim: {2**40}" * 2 + "\n}\ndata_type: kFloat\n")
+    with pytest.raises(UserError, match="b has 0 bytes"):
+        Snapshot(folder)
 
 
 def older(tmp_path, change=None):

@@ -200,11 +200,45 @@ def test_ranges_are_checked(data, tmp_path):
     data.prepare(resave=True)
     os.remove(data.path("train", "manifest.json"))
     small = samples.tokenizer(tmp_path, samples.VOCABULARY[:11])
-    with pytest.raises(UserError, match="record 2: input_ids is 11, allowed are 0 to 10"):
+    with pytest.raises(UserError, match="train.of_record-0: record 2 at byte [0-9]+: input_ids is 11, allowed are 0 to 10"):
         data.prepare(tokenizer=small)
-    with pytest.raises(UserError, match="record 3: domain is 2"):
+    with pytest.raises(UserError, match="record 3 at byte [0-9]+: domain is 2"):
         os.remove(os.path.join(data.folder, "train.csv"))
         data.prepare(task=Task("t", ("books", "dvd"), ("0", "1")))
+
+
+# ---------------------------------------------------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize("resave", [False, True])
+def test_texts_that_are_there_twice_or_learned(data, resave):
+    samples.text(data.folder, ROWS + ROWS[:2])
+    samples.text(data.folder, ROWS[3:] + [("new", "mr", "1")], "dev")
+    for split in ("train", "dev"):
+        data.prepare(split, resave=True)
+    data.prepare(resave=resave)
+    assert [line for line in data.lines if line.startswith("warning: ")] == [
+        f"warning: {data.folder}/train.csv: 2 of 7 rows repeat the text of an earlier one, 0 of them under another label"
+    ]
+    data.prepare("dev", resave=resave)
+    assert sum(f"warning: {data.folder}/dev.csv: 2 of 3 rows have a text that is in" in line for line in data.lines) == 1
+    samples.text(data.folder, [("a", "nowhere", "1")])  # a fault of the training text is not the dev split's
+    data.prepare("dev", resave=resave)
+    assert not any("warning" in line for line in data.lines)
+
+
+def test_one_class_and_one_domain(data):
+    samples.text(data.folder, [("good", "mr", "1"), ("bad", "mr", "1")])
+    assert len(data.prepare(resave=True)) == 2
+    assert any("all 2 rows have the label 1 (none 0): there is nothing to tell apart" in line for line in data.lines)
+    assert any("all 2 rows have the domain mr (none books, dvd): a score compares" in line for line in data.lines)
+
+
+def test_a_text_of_a_megabyte(data):
+    samples.text(data.folder, [("good " * 2**18, "mr", "1"), ("x" * 2**20, "books", "0")])
+    records = data.prepare(resave=True)
+    assert records.input_ids.tolist() == [[2, 4, 4, 4, 4, 4, 4, 3], [2, 1, 3, 0, 0, 0, 0, 0]]  # a word beyond 200 letters is [UNK]
+    assert records.manifest["truncated"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ counts

@@ -320,6 +320,49 @@ def test_without_manifest_a_flipped_byte_never_does_more_than_change_a_value(tmp
             assert isinstance(result, str) or len(result) in (1, 2)
 
 
+@pytest.mark.parametrize("with_manifest", [False, True])
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_empty_and_missing_parts(tmp_path, part, with_manifest):
+    path = samples.write(tmp_path, part_num=3, with_manifest=with_manifest)[part]
+    with open(path, "wb"):
+        pass
+    assert both(tmp_path, part_num=3) == f"{path}: is empty; write the records again with --resave_ofrecord"
+    os.remove(path)
+    assert both(tmp_path, part_num=3).startswith(f"{path}: no such file; write it by running this step with --resave_ofrecord")
+    os.mkdir(path)
+    assert "no such file" in both(tmp_path, part_num=3)
+
+
+@given(position=st.integers(0, 10**6), change=st.integers(1, 255), cut=st.integers(0, 40), more=st.binary(max_size=20))
+@FUZZ
+def test_whatever_is_changed_the_manifest_tells(tmp_path, position, change, cut, more):
+    path = samples.write(tmp_path, samples.arrays(4, 5), part_num=2)[position % 2]
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    content[position % len(content)] ^= change
+    with open(path, "wb") as file:
+        file.write(content[: len(content) - cut] + more)
+    message = both(tmp_path, part_num=2)
+    assert isinstance(message, str) and message.startswith(path) and "--resave_ofrecord" in message
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "records", "bytes", "sha256"]), inner),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(["format", "parts", "text_digest"]), value=_JSON)
+@settings(FUZZ, max_examples=30)
+def test_fuzzed_manifests(tmp_path, key, value):
+    """Whatever JSON stands in a field that is used: records or a UserError, nothing else."""
+    samples.write(tmp_path, samples.arrays(2, 3))
+    path = tmp_path / "ofrecord" / "train" / "manifest.json"
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), **{key: value})))
+    both(tmp_path)
+
+
 @given(data=st.data())
 @FUZZ
 def test_fuzzed_files(tmp_path, data):
@@ -471,26 +514,43 @@ def test_ranges_hold(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, where, value, message",
+    "name, where, value, number, message",
     [
-        ("input_ids", (2, 1), 30000, "record 3: input_ids is 30000, allowed are 0 to 29999; check --vocab_file"),
-        ("input_ids", (2, 1), -1, "record 3: input_ids is -1"),
-        ("input_mask", (0, 0), 2, "record 1: input_mask is 2"),
-        ("input_mask", (1,), 0, "record 2: input_mask has no real token"),
-        ("segment_ids", (4, 6), 2, "record 5: segment_ids is 2, allowed are 0 to 1; check --type_vocab_size"),
-        ("domain", (1,), 3, "record 2: domain is 3, allowed are 0 to 2; check --task_name or --domains"),
-        ("label", (3,), 2, "record 4: label is 2, allowed are 0 to 1; check --task_name or --label_list"),
-        ("label", (3,), -1, "record 4: label is -1"),
-        ("idxs", (3,), -1, "record 4: idxs is -1"),
-        ("idxs", (3,), 1, "record 4: idxs 1 occurs before"),
-        ("weights", (2,), np.nan, "record 3: the weight is nan"),
-        ("weights", (2,), np.inf, "record 3: the weight is inf"),
+        ("input_ids", (2, 1), 30000, 3, "input_ids is 30000, allowed are 0 to 29999; check --vocab_file"),
+        ("input_ids", (2, 1), -1, 3, "input_ids is -1"),
+        ("input_mask", (0, 0), 2, 1, "input_mask is 2"),
+        ("input_mask", (1,), 0, 2, "input_mask has no real token"),
+        ("segment_ids", (4, 6), 2, 5, "segment_ids is 2, allowed are 0 to 1; check --type_vocab_size"),
+        ("domain", (1,), 3, 2, "domain is 3, allowed are 0 to 2; check --task_name or --domains"),
+        ("label", (3,), 2, 4, "label is 2, allowed are 0 to 1; check --task_name or --label_list"),
+        ("label", (3,), -1, 4, "label is -1"),
+        ("idxs", (3,), -1, 4, "idxs is -1"),
+        ("idxs", (3,), 1, 4, "idxs 1 occurs before"),
+        ("weights", (2,), np.nan, 3, "the weight is nan"),
+        ("weights", (2,), np.inf, 3, "the weight is inf"),
     ],
 )
-def test_ranges(tmp_path, name, where, value, message):
+@pytest.mark.parametrize("part_num", [1, 2])
+def test_ranges(tmp_path, name, where, value, number, message, part_num):
+    """The record is counted within its file: of five, part 0 of two holds the first two."""
+    values = samples.arrays()
+    values[name][where] = value
+    paths = samples.write(tmp_path, values, part_num=part_num)
+    part, number = (1, number - 2) if part_num == 2 and number > 2 else (0, number)
+    with open(paths[part], "rb") as file:
+        data, offset = file.read(), 0
+    for _ in range(number - 1):
+        offset += 8 + struct.unpack_from("<q", data, offset)[0]
+    records = read_split(str(tmp_path), "train", part_num=part_num)
     with pytest.raises(UserError) as error:
-        check_ranges(records_of(tmp_path, **{name: (where, value)}), 30000, 2, samples.TASK)
-    assert message in str(error.value)
+        check_ranges(records, 30000, 2, samples.TASK)
+    assert str(error.value).startswith(f"{paths[part]}: record {number} at byte {offset}: {message}")
+
+
+def test_ranges_of_selected_records(tmp_path):
+    part = records_of(tmp_path, label=((3,), 7)).select(np.array([0, 3]))
+    with pytest.raises(UserError, match="ofrecord/train: record 2: label is 7"):
+        check_ranges(part, 30000, 2, samples.TASK)
 
 
 def test_select(tmp_path):

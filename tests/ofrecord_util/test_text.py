@@ -5,7 +5,7 @@ import pytest
 
 from modeling.errors import UserError
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import find_text, read_text
+from ofrecord_util.text import find_text, read_names, read_text, text_warnings
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
 PAIRS = Task("p", ("d",), ("0", "1"), pair=True)
@@ -84,6 +84,92 @@ def test_faults(tmp_path, data, message):
     with pytest.raises(UserError, match=message) as error:
         read(tmp_path, data)
     assert "train.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_windows_text(tmp_path):
+    """CRLF, a byte-order mark, blank lines at the end."""
+    split = read(tmp_path, b"\xef\xbb\xbfa b\tbooks\tpositive\r\nc\tdvd\tnegative\r\n\r\n")
+    assert split.text_a == ["a b", "c"] and split.label.tolist() == [0, 1]
+
+
+LONG = b"x" * 2**20
+
+
+def test_a_field_of_a_megabyte(tmp_path):
+    split = read(tmp_path, LONG + b"\tbooks\tpositive\n" + b"a b " * 2**18 + b"\tdvd\tnegative\n")
+    assert [len(text) for text in split.text_a] == [2**20, 2**20]
+    for row, message in (
+        (b"a\t" + LONG + b"\tpositive\n", "row 1: domain 'xxx"),
+        (b"a\tbooks\t" + LONG + b"\n", "row 1: label 'xxx"),
+        (b"a\tbooks\tpositive\t" + LONG + b"\n", "row 1: 4 columns"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            read(tmp_path, row)
+        assert len(str(error.value)) < 600
+    for row, kind in ((b"a\t" + LONG + b"\t1\n", "domain"), (b"a\tbooks\t" + LONG + b"\n", "label")):
+        (tmp_path / "train.csv").write_bytes(b"a\tb\t1\n" + row)
+        with pytest.raises(UserError, match=f"train.csv: row 2: the {kind} has 1048576 characters, allowed are 200") as error:
+            read_names(str(tmp_path / "train.csv"))
+        assert len(str(error.value)) < 600
+
+
+def test_rows_that_say_enough_bring_no_warning(tmp_path):
+    train = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n")
+    dev = read(tmp_path, b"c\tbooks\tpositive\nd\tdvd\tnegative\n", name="dev.csv")
+    assert text_warnings(train, TASK) == text_warnings(dev, TASK, train) == []
+
+
+@pytest.mark.parametrize(
+    "data, of_train, of_dev",
+    [
+        (
+            b"a\tbooks\tpositive\nb\tdvd\tpositive\n",
+            ["all 2 rows have the label positive (none negative): there is nothing to tell apart"],
+            ["all 2 rows have the label positive (none negative): the same answer every time"],
+        ),
+        (
+            b"a\tdvd\tpositive\nb\tdvd\tnegative\nc\tdvd\tnegative\n",
+            ["all 3 rows have the domain dvd (none books): a score compares with the prototypes of this domain alone, and the domain loss"],
+            ["all 3 rows have the domain dvd (none books): the accuracy"],
+        ),
+        (
+            b"a\tdvd\tpositive\n",
+            ["all 1 rows have the label positive", "all 1 rows have the domain dvd"],
+            ["all 1 rows have the label positive", "all 1 rows have the domain dvd"],
+        ),
+        (
+            b"a\tbooks\tpositive\nb\tdvd\tnegative\na\tdvd\tpositive\na\tbooks\tnegative\na\tbooks\tpositive\n",
+            ["3 of 5 rows repeat the text of an earlier one, 1 of them under another label"],
+            ["3 of 5 rows repeat the text of an earlier one, 1 of them under another label"],
+        ),
+    ],
+)
+def test_warnings(tmp_path, data, of_train, of_dev):
+    train = read(tmp_path, b"t\tbooks\tpositive\nu\tdvd\tnegative\n")
+    split = read(tmp_path, data, name="split.csv")
+    for found, expected in ((text_warnings(split, TASK), of_train), (text_warnings(split, TASK, train), of_dev)):
+        assert len(found) == len(expected)
+        assert all(line.startswith(f"{tmp_path}/split.csv: {part}") for line, part in zip(found, expected)), found
+
+
+def test_one_of_three_domains_is_missing(tmp_path):
+    task = Task("t", ("books", "dvd", "kitchen"), ("positive", "negative"))
+    split = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n", task)
+    assert text_warnings(split, task) == [f"{tmp_path}/train.csv: no row has the domain kitchen: nothing is learned of it"]
+    assert text_warnings(split, task, read(tmp_path, b"z\tdvd\tpositive\n")) == [
+        f"{tmp_path}/train.csv: no row has the domain kitchen: nothing is measured of it"
+    ]
+
+
+def test_rows_that_were_learned_are_counted(tmp_path):
+    """The same text is the same whatever its label and domain; of a pair, both texts."""
+    train = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n")
+    dev = read(tmp_path, b"b\tbooks\tpositive\nc\tdvd\tnegative\na\tdvd\tpositive\n", name="dev.csv")
+    (line,) = text_warnings(dev, TASK, train)
+    assert line.startswith(f"{tmp_path}/dev.csv: 2 of 3 rows have a text that is in {tmp_path}/train.csv too")
+    train = read(tmp_path, b"a\tb\td\t1\nc\td\td\t0\n", PAIRS)
+    (line,) = text_warnings(read(tmp_path, b"a\td\td\t1\nb\ta\td\t1\nc\td\td\t0\n", PAIRS, "dev.csv"), PAIRS, train)
+    assert "1 of 3 rows have a text that is in" in line
 
 
 def test_faults_of_pairs(tmp_path):

@@ -164,8 +164,18 @@ def test_casing(tmp_path):
     with pytest.raises(UserError, match="Good.*--do_lower_case false"):
         Tokenizer(cased, True).check_casing()
     assert Tokenizer(cased, False).check_casing() is None
-    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS)
+    rarely = write_vocabulary(tmp_path / "rarely.txt", WORDS + [f"word{number}" for number in range(1000)] + ["##sT"])
+    with pytest.raises(UserError, match="rarely.txt: 1 of its words have upper-case letters .##sT, .*--do_lower_case false"):
+        Tokenizer(rarely, True).check_casing()
+    greek = write_vocabulary(tmp_path / "greek.txt", WORDS + ["\u0391\u03b8\u03ae\u03bd\u03b1", "\u03a3\u03c0\u03ac\u03c1\u03c4\u03b7"])
+    with pytest.raises(UserError, match="2 of its words have upper-case letters"):
+        Tokenizer(greek, True).check_casing()
+    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS + ["[unused1]", "[MASK]", "[E1]"])
     assert Tokenizer(uncased, True).check_casing() is None
+    many = [f"word{number}" for number in range(100)]
+    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS + many + ["\u2161"])  # a Roman numeral, as in Chinese vocabularies
+    assert Tokenizer(uncased, True).check_casing() is None
+    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS)
     assert "--do_lower_case true" in Tokenizer(uncased, False).check_casing()
 
 

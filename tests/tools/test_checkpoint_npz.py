@@ -139,6 +139,12 @@ def test_missing_and_unknown_names_are_all_listed(tmp_path, vocab):
     assert "missing TLM/Embeddings/x/weights" in refused(write_npz(tmp_path, {"x": np.zeros(3)}), tmp_path, vocab)
 
 
+def test_names_that_lead_out_of_the_folder(tmp_path, vocab):
+    arrays = dict(mead_arrays(), **{"../x": np.zeros(3, np.float32), "/tmp/y": np.zeros(3, np.float32)})
+    unknown = refused(write_npz(tmp_path, arrays), tmp_path, vocab).split("unknown ")[1]
+    assert "../x" in unknown and "/tmp/y" in unknown
+
+
 def test_stack_that_normalises_first_is_no_bert(tmp_path, vocab):
     arrays = dict(mead_arrays(), **{STACK + "ln/weights": np.ones(H, np.float32), STACK + "ln/bias": np.ones(H, np.float32)})
     message = refused(write_npz(tmp_path, arrays), tmp_path, vocab)
@@ -167,8 +173,10 @@ class Trap:
 
 
 def test_objects_are_not_unpickled(tmp_path, vocab):
-    arrays = dict(mead_arrays(), **{STACK + "0/ln1/bias": np.array([Trap()], object)})
+    names = [STACK + "0/ln1/bias", STACK + "1/ln2/bias"]
+    arrays = dict(mead_arrays(), **{name: np.array([Trap()], object) for name in names})
     message = refused(write_npz(tmp_path, arrays), tmp_path, vocab)
+    assert message.endswith(", ".join(names))
     assert "Python objects" in message and "allow_pickle" not in message and "\n" not in message
 
 

@@ -12,7 +12,10 @@ import pytest
 from modeling.errors import UserError
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import read_text
-from tools.make_kshot import CONTAINED, CONTAINS, EQUAL, balanced, clean, find_leaks, key, main, make_row, stratified
+from tools.kshot_corpora import clean, key, make_row
+from tools.kshot_draws import balanced, stratified
+from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks
+from tools.make_kshot import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -188,7 +191,7 @@ def test_layout_and_union(tmp_path, three):
     one, other = ((out / "k-shot-single" / "mr" / name / "test.csv").read_bytes() for name in ("4-42", "4-13"))
     assert one == other
     assert counts["cr"]["drawn for test"] == 7 and counts["cr"]["candidates"] == 33
-    assert not list(tmp_path.glob("out.*"))
+    assert sorted(os.listdir(str(tmp_path))) == ["out", "raw"]
 
     # the phases read it
     folder = out / "k-shot-cross" / "g" / "4-42"
@@ -503,14 +506,12 @@ def test_overwrite(tmp_path, three):
 def test_nothing_is_left_when_writing_fails(tmp_path, three, monkeypatch):
     out, words = tmp_path / "out", ["--k", 1, "--test_cap", 2, "--source", *three]
     kshot(out, *words)
-    before, rename = tree(tmp_path), os.rename
+    before = tree(tmp_path)
 
-    def full(source, target):
-        if ".tmp-" in source:
-            raise OSError(28, "No space left on device")
-        rename(source, target)
+    def full(handle):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         kshot(out, *words, "--seeds", 13, "--overwrite")
     assert tree(tmp_path) == before

@@ -1,0 +1,256 @@
+"""The draws of `make_kshot.py`: few-shot sets and Meta-KD's split. Rows are ranked by SHA-256, no random generator is asked."""
+
+import collections
+import hashlib
+
+from modeling.errors import UserError
+from tools.kshot_corpora import key, labels_of, read_source
+from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks, unique
+
+SPLITS = ("train", "dev", "test")
+
+
+def rank(*parts):
+    """Bytes that order things at random, by their names alone: SHA-256 of the parts (str or int)."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).digest()
+
+
+def balanced(sizes, total):
+    """As even a split of `total` over classes as their sizes (dict of label -> int) allow: dict of label -> int."""
+    parts, left = {}, total
+    for i, label in enumerate(sorted(sizes, key=lambda label: (sizes[label], label))):
+        parts[label] = min(sizes[label], left // (len(sizes) - i))
+        left -= parts[label]
+    return parts
+
+
+def draw_test(domain, rows, cap):
+    """`cap` rows, balanced over the classes, each text once; all rows as they are where they are no more than `cap`.
+
+    Args:
+        cap: int, or None for all.
+    Returns:
+        list of `Row` in an order that depends on texts and domain only.
+    """
+    if cap is not None and cap < len(rows):
+        by_label = collections.defaultdict(list)
+        for row in sorted(unique(rows)[0], key=lambda row: rank("test", domain, row.label, row.text)):
+            by_label[row.label].append(row)
+        parts = balanced({label: len(found) for label, found in by_label.items()}, cap)
+        rows = [row for label, found in by_label.items() for row in found[:parts[label]]]
+    return sorted(rows, key=lambda row: rank("test order", domain, row.label, row.text))
+
+
+def _without(rows, taken):
+    """The rows less one copy of each of `taken`."""
+    left = collections.Counter(map(key, taken))
+    rest = []
+    for row in rows:
+        if left[key(row)]:
+            left[key(row)] -= 1
+        else:
+            rest.append(row)
+    return rest
+
+
+def draw_kshot(candidates, labels, k, seed):
+    """K training and K dev rows of each class of each domain; no text twice in all of them.
+
+    Args:
+        candidates: dict of domain -> list of `Row`.
+        labels: list of str.
+    Returns:
+        ({split: {domain: list of Row}}, dict of domain -> rows passed over because another domain has drawn their text), the
+        lists shuffled by the seed.
+    Raises:
+        UserError: too few candidates.
+    """
+    drawn, passed, used = {"train": {}, "dev": {}}, collections.Counter(), set()
+    for domain in sorted(candidates):  # so that the order of the arguments has no say
+        for split in drawn:
+            drawn[split][domain] = []
+        for label in labels:
+            some = [row for row in candidates[domain] if row.label == label]
+            chosen = []
+            for row in sorted(some, key=lambda row: rank("draw", seed, domain, row.label, row.text)):
+                if len(chosen) == 2 * k:
+                    break
+                if key(row) in used:
+                    passed[domain] += 1
+                    continue
+                used.add(key(row))
+                chosen.append(row)
+            if len(chosen) < 2 * k:
+                raise UserError(
+                    f"{domain}: class {label!r} has {len(chosen)} candidates left, --k {k} needs {2 * k} (train and dev); lower "
+                    "--k or --test_cap, or give more text"
+                )
+            drawn["train"][domain] += chosen[:k]
+            drawn["dev"][domain] += chosen[k:]
+        for split in drawn:
+            drawn[split][domain].sort(key=lambda row: rank("order", seed, domain, row.label, row.text))
+    return drawn, passed
+
+
+def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=print):
+    """The files of the few-shot layout.
+
+    Args:
+        sources, test_sources: dict of domain -> `Source`.
+        caps, encodings: dict of domain -> int / str, or None.
+        group: name of the cross-domain set.
+        k: int, rows a class a split.
+        seeds: list of int.
+    Returns:
+        (dict of path -> list of (text, domain, label), dict for the manifest).
+    """
+    for domain in sources:
+        if domain not in test_sources and caps[domain] is None:
+            raise UserError(f"{domain}: where do test rows come from? --test_source {domain}=..., or --test_cap N to draw N of its own")
+    corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
+    test_corpora = {d: read_source(source, "--test_source", encodings[d], log) for d, source in test_sources.items()}
+    labels = labels_of(corpora)
+    for domain, corpus in test_corpora.items():
+        strange = sorted({row.label for row in corpus.rows} - set(labels))
+        if strange:
+            raise UserError(
+                f"--test_source {domain} has labels that --source lacks: {', '.join(strange):.100}; there are {', '.join(labels):.100}"
+            )
+
+    tests = {d: draw_test(d, test_corpora.get(d, corpora[d]).rows, caps[d]) for d in sources}
+    left = {d: corpora[d].rows if d in test_corpora else _without(corpora[d].rows, tests[d]) for d in sources}
+    leaks = iter(find_leaks([row for d in sources for row in left[d]], [row for d in sources for row in tests[d]]))
+    candidates, counts = {}, {}
+    for domain in sources:
+        kinds = [next(leaks) for _ in left[domain]]
+        clear = [row for row, kind in zip(left[domain], kinds) if kind is None]
+        candidates[domain], repeats, conflicts = unique(clear)
+        counts[domain] = {
+            "rows": len(corpora[domain].rows),
+            "without text": corpora[domain].blank,
+            "drawn for test": len(corpora[domain].rows) - len(left[domain]),
+            "leaks": {kind: kinds.count(kind) for kind in (EQUAL, CONTAINS, CONTAINED)},
+            "duplicates": repeats,
+            "two labels": conflicts,
+            "candidates": len(candidates[domain]),
+        }
+        log(_skipped(domain, counts[domain]))
+
+    contents = {}
+    for seed in seeds:
+        drawn, passed = draw_kshot(candidates, labels, k, seed)
+        name = f"{k}-{seed}"
+        for domain in sources:
+            for split, rows in (*((split, drawn[split][domain]) for split in drawn), ("test", tests[domain])):
+                contents[f"k-shot-single/{domain}/{name}/{split}.csv"] = [(row.text, domain, row.label) for row in rows]
+            counts[domain].setdefault("duplicates of another domain's draw", {})[str(seed)] = passed[domain]
+            if passed[domain]:
+                log(f"{domain}, seed {seed}: {passed[domain]} more duplicates skipped, their text drawn for another domain")
+        for split in drawn:
+            rows = [(row.text, domain, row.label) for domain in sources for row in drawn[split][domain]]
+            contents[f"k-shot-cross/{group}/{name}/{split}.csv"] = sorted(rows, key=lambda row: rank("cross", seed, *row))
+    flags = {"group": group, "k": k, "seeds": seeds, "test_cap": caps}
+    return contents, {
+        "mode": "kshot", "flags": flags, "counts": counts,
+        "sources": {d: c.files for d, c in corpora.items()}, "test_sources": {d: c.files for d, c in test_corpora.items()},
+    }
+
+
+def _skipped(domain, count):
+    leaks = count["leaks"]
+    return (
+        f"{domain}: {count['rows']} rows; skipped {sum(leaks.values())} leaks ({leaks[EQUAL]} equal a test row, {leaks[CONTAINS]} contain "
+        f"one, {leaks[CONTAINED]} are contained in one), {count['duplicates']} duplicates, {count['two labels']} with two labels, "
+        f"{count['without text']} without text; {count['drawn for test']} drawn for test; {count['candidates']} candidates"
+    )
+
+
+def stratified(sizes, wanted):
+    """Whole numbers as near to proportional as sums allow.
+
+    Args:
+        sizes: dict of stratum -> int.
+        wanted: list of int, sizes of the parts; their sum is that of `sizes`.
+    Returns:
+        dict of stratum -> list of int: its share of each part. Every stratum and every part comes out exactly.
+    """
+    total = sum(sizes.values())
+    shares = {s: [n * part // total for part in wanted] for s, n in sizes.items()}
+    open_strata = {s: n - sum(shares[s]) for s, n in sizes.items()}
+    open_parts = [part - sum(shares[s][j] for s in sizes) for j, part in enumerate(wanted)]
+    # largest remainder first; a second round where both sums of the first choice were full
+    cells = sorted((-(n * part % total), s, j) for s, n in sizes.items() for j, part in enumerate(wanted))
+    while any(open_parts):
+        for _, s, j in cells:
+            if open_strata[s] and open_parts[j]:
+                shares[s][j] += 1
+                open_strata[s] -= 1
+                open_parts[j] -= 1
+    return shares
+
+
+def split_portions(rows, wanted, seed):
+    """Parts of a corpus, stratified by domain and class; all copies of a text lie in one part.
+
+    Args:
+        rows: list of N (domain, `Row`).
+        wanted: list of int [3], rows of train, dev and test; what they leave of N is not used.
+    Returns:
+        list of 3 lists of (domain, `Row`), shuffled by the seed.
+    Raises:
+        UserError: too few rows, or copies that fit into no part.
+    """
+    if sum(wanted) > len(rows):
+        raise UserError(
+            "--train {} --dev {} --test {} ask for {} rows, the corpus has {}".format(*wanted, sum(wanted), len(rows))
+        )
+    rows = sorted(rows, key=lambda pair: rank("portions", seed, pair[0], pair[1].label, pair[1].text))
+    groups = collections.defaultdict(list)
+    for pair in rows:
+        groups[key(pair[1])].append(pair)
+    sizes = collections.Counter((domain, row.label) for domain, row in rows)
+    room = stratified(sizes, [*wanted, len(rows) - sum(wanted)])
+    parts = [[] for _ in range(4)]
+    # Copies first, while there is room: to the training rows (no test row should count twice), else to those not used.
+    # A single row always fits somewhere, and fills the parts exactly.
+    for group in sorted(groups.values(), key=len, reverse=True):
+        need = collections.Counter((domain, row.label) for domain, row in group)
+        order = (0, 3, 1, 2) if len(group) > 1 else (2, 1, 0, 3)
+        part = next((j for j in order if all(room[stratum][j] >= n for stratum, n in need.items())), None)
+        if part is None:
+            raise UserError(
+                f"{group[0][0]}: the {len(group)} copies of {group[0][1].text!r:.60} fit into no part whole; give --train more rows"
+            )
+        parts[part] += group
+        for stratum, n in need.items():
+            room[stratum][part] -= n
+    return [
+        sorted(part, key=lambda pair: rank("order", seed, pair[0], pair[1].label, pair[1].text)) for part in parts[:3]
+    ]
+
+
+def make_portions(sources, encodings, wanted, seed, log=print):
+    """The files of Meta-KD's split. Arguments and results as in `make_kshot` and `split_portions`."""
+    corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
+    labels_of(corpora)
+    rows = [(domain, row) for domain, corpus in corpora.items() for row in corpus.rows]
+    parts = split_portions(rows, wanted, seed)
+    copies = collections.Counter(key(row) for _, row in rows)
+    learned = parts[0] + parts[1]
+    leaks = find_leaks([row for _, row in learned], [row for _, row in parts[2]])
+    counts = {}
+    for domain, corpus in corpora.items():
+        near = sum(leak is not None and d == domain for leak, (d, _) in zip(leaks, learned))
+        repeated = sum(copies[key(row)] > 1 for row in corpus.rows)
+        counts[domain] = {"rows": len(corpus.rows), "without text": corpus.blank, "repeated": repeated, "kept leaks": near}
+        log(
+            f"{domain}: {len(corpus.rows)} rows, {corpus.blank} without text skipped; {repeated} repeat a text, all copies in one split; "
+            f"{near} rows of train and dev contain or are contained in a test row (a split of everything leaves none out)"
+        )
+    contents = {
+        split + ".csv": [(row.text, domain, row.label) for domain, row in part] for split, part in zip(SPLITS, parts) if part
+    }
+    flags = {"seed": seed, **dict(zip(SPLITS, wanted))}
+    return contents, {
+        "mode": "portions", "flags": flags, "counts": counts, "sources": {d: c.files for d, c in corpora.items()},
+    }
