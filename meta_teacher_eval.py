@@ -27,7 +27,8 @@ from modeling.flags import META_TEACHER_EVAL, parse_flags
 from modeling.global_function import global_function
 from modeling.objectives import predict_logits
 from modeling.phase import Phase
-from modeling.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity, size_text
+from modeling.resources import size_text
+from modeling.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity
 from modeling.variables import classifier_shapes, encoder_shapes, representation_shapes
 from ofrecord_util.batches import real_lengths
 

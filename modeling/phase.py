@@ -22,7 +22,8 @@ from modeling.flags import (
 from modeling.kernels import select_kernels
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.prototypes import score_statistics
-from modeling.resume import best_names, find_run, newest_state
+from modeling.resources import available_memory, check_space, memory_estimate, size_text
+from modeling.resume import KEPT, best_names, find_run, newest_state
 from modeling.runtime import flow, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
@@ -137,6 +138,7 @@ class Phase:
                     "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}",
                 )
             )
+        self._graphs = []  # (trains, batch size, length) of the static graphs that are planned
         self.folder = self.metrics = self.state = None
         if trains:
             resumed = flags.resume is not None
@@ -333,12 +335,17 @@ class Phase:
     def training_lengths(self, records, batch_size):
         """Lengths that training batches are padded to (see `choose_lengths`); --seq_length alone with --pad_to_max_length."""
         needed = training_needs(records, batch_size, self.flags.num_epochs, self.flags.seed)
-        return self._lengths(records, needed, batch_size, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
+        lengths = self._lengths(records, needed, batch_size, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
+        parts = self.flags.gradient_accumulation_steps
+        self._graphs += [(True, batch_size // parts, length) for length in lengths]
+        return lengths
 
     def evaluation_lengths(self, records, batch_size, passes=1):
         """The same for `predict`; `passes` is how often the split is evaluated."""
         needed = np.tile(evaluation_needs(records, batch_size), passes)
-        return self._lengths(records, needed, batch_size, _PREDICT_FLOPS, _PREDICT_GRAPH_SECONDS)
+        lengths = self._lengths(records, needed, batch_size, _PREDICT_FLOPS, _PREDICT_GRAPH_SECONDS)
+        self._graphs += [(False, batch_size, length) for length in lengths]
+        return lengths
 
     def _lengths(self, records, needed, batch_size, flops, graph_seconds):
         if getattr(self.flags, "pad_to_max_length", False):
@@ -356,6 +363,7 @@ class Phase:
     def start(self, variables, schedule, batch_size, **facts):
         """Writes the run's flags, the initial snapshot where no model was loaded, and says what is about to run."""
         self.write_flags(**facts)
+        self._check_resources(variables, schedule)
         if self.snapshot is None:
             self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
         self.log(
@@ -366,6 +374,35 @@ class Phase:
                 "/".join(map(str, facts["lengths"])),
             )
         )
+
+    def _check_resources(self, variables, schedule):
+        """Says what the run will take of disk and memory, and compares it with what there is.
+
+        Raises:
+            UserError: too little space for its snapshots and states.
+        """
+        flags = self.flags
+        steps, trained = schedule.total_steps, sum(parameter.numel() for parameter in variables.parameters())
+        kept = (self.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
+        states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # and one when a signal comes
+        # the best one and, beside it, the one that is to replace it; the states' best ones
+        disk = 4 * ((kept + 1 + states) * variables.count() + 3 * states * trained)
+        check_space(
+            os.path.join(self.folder, "snapshot"),
+            disk,
+            "the run's snapshots and states need up to",
+            "free some, or give a --model_save_dir on another disk",
+        )
+        line = f"needs up to {size_text(disk)} of disk"
+        if self.device == "cpu":
+            memory, available = memory_estimate(self.config, trained, trained, self._graphs), available_memory()
+            line += f" and about {size_text(memory)} of memory"
+            if available is not None and memory > available:
+                line += (
+                    f", more than the {size_text(available)} that are free: give smaller batches, --gradient_accumulation_steps for "
+                    "those of training"
+                )
+        self.log(line)
 
     def finish(self, best):
         """Says where the best snapshot and the curves are."""

@@ -17,13 +17,13 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 from typing import NamedTuple
 
 import numpy as np
 
 from modeling.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.errors import UserError
+from modeling.resources import check_space, size_text
 from ofrecord_util import files
 from ofrecord_util.batches import real_lengths
 
@@ -77,26 +77,6 @@ def estimate(arrays):
     return sum(file_bytes(shape, dtype) for shape, dtype in arrays.values())
 
 
-def size_text(size):
-    """A number of bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def check_space(folder, needed):
-    """Raises a UserError that names both where fewer bytes are free than `folder` needs."""
-    parent = os.path.dirname(os.path.abspath(folder))
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: the teacher's outputs need {size_text(needed)} ({needed} bytes), {parent} has {size_text(free)} "
-            f"({free} bytes) free: free some, give a --teacher_output_dir on another disk, leave the largest part out with "
-            "--attention_loss_weight 0, or let meta_distill.py ask the teacher with --teacher_outputs online"
-        )
-
-
 def sample_identity(records, task, tokenizer):
     """What says whose samples the outputs are: dict for the manifest, compared by `TeacherOutputs.check`."""
     return {
@@ -144,7 +124,13 @@ class TeacherOutputWriter:
         try:
             with contextlib.ExitStack() as stack:
                 self._temporary = stack.enter_context(files.replacing_folder(self.folder))
-                check_space(self.folder, estimate(arrays))
+                check_space(
+                    self.folder,
+                    estimate(arrays),
+                    "the teacher's outputs need",
+                    "free some, give a --teacher_output_dir on another disk, leave the largest part out with --attention_loss_weight 0, "
+                    "or let meta_distill.py ask the teacher with --teacher_outputs online",
+                )
                 for name, (shape, dtype) in arrays.items():
                     self._arrays[name] = _reserve(os.path.join(self._temporary, name + ".npy"), shape, dtype)
                 self._replacing = stack.pop_all()

@@ -185,6 +185,7 @@ class _Loop:
         draw_curves(phase.metrics, f"{flags.script} {phase.task.name}", phase.task.num_domains)
         if step == total or stopped:
             remove_states(phase.folder)
+            self._best.prune()  # of what the states referred to
         else:
             phase.log(f"stopped behind step {step} of {total} (--max_steps): --resume {phase.folder} goes on")
 

@@ -9,11 +9,13 @@ import shutil
 import struct
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 
+from modeling import resources
 from ofrecord_util.reader import read_split
 from ofrecord_util.schema import FEATURE_NAMES
 from ofrecord_util.writer import write_split
@@ -394,6 +396,23 @@ def test_full_disk_when_a_snapshot_is_saved(project, line, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     fails(project, line, "output/run", "No space left on device")
     assert not [name for name in os.listdir(project.path("output", "run")) if "snapshot" in name]
+
+
+@TRAINING
+def test_disk_too_small_for_the_run(project, line, monkeypatch):
+    """Found before the first step: a folder with flags and log, and nothing else."""
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
+    fails(project, line, "output/run", "999 bytes", "--model_save_dir")
+    assert set(os.listdir(project.path("output", "run"))) == {"flags.json", "metrics.jsonl", "run.log"}
+
+
+@TRAINING
+def test_resume_of_what_is_no_run(project, line):
+    fails(project, line + " --resume", "output holds no run of")
+    fails(project, line + " --resume nowhere", "--resume nowhere", "no such folder")
+    os.makedirs(project.path("output", "empty"))
+    fails(project, line + " --resume output/empty", "no run folder", "flags.json")
+    fails(project, line + " --resume --do_train false --do_eval", "--resume continues a training")
 
 
 @ALL

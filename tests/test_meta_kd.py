@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -103,6 +104,11 @@ def distil(project, teacher, name, more=""):
 @pytest.fixture(scope="module")
 def student(project, teacher, outputs):
     return distil(project, teacher, "student")
+
+
+def test_steps_go_on_where_they_were_cut_off(project, teacher, outputs, student):
+    project.check_resumed(STEP_2.replace(" --model_save_dir output/teacher", ""), teacher, 26, signal.SIGTERM)
+    project.check_resumed(STEP_3B.format(teacher=teacher.snapshot), student, 21, signal.SIGINT)
 
 
 def config_of(run):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import time
 from types import SimpleNamespace
 
@@ -246,6 +247,16 @@ def test_fine_tuning_metrics(step_3):
     for row in rows:
         expected = {"kind", "step", "epoch", "learning_rate", "samples_per_second", "loss", "accuracy"}
         assert set(row) == expected and row["loss"] > 0
+
+
+@pytest.mark.parametrize("step, number", [(39, signal.SIGINT), (101, signal.SIGKILL)])
+def test_step_2_goes_on_where_it_was_cut_off(project, step_2, step, number):
+    project.check_resumed(STEP_2, step_2, step, number)
+
+
+@pytest.mark.parametrize("step, number", [(10, signal.SIGTERM), (16, signal.SIGINT)])
+def test_step_3_goes_on_where_it_was_cut_off(project, step_2, step_3, step, number):
+    project.check_resumed(STEP_3.format(snapshot=step_2.snapshot), step_3, step, number)
 
 
 def test_the_best_snapshot_is_tested_and_not_the_last_step(project, step_2):

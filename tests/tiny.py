@@ -11,6 +11,8 @@ import io
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -178,6 +180,36 @@ class Project:
         assert process.returncode == 0, output + errors
         return output
 
+    def cut_off(self, line, step, number):
+        """Runs `SCRIPT FLAGS…` as a process that gets a signal at a step; returns (exit code, standard output, standard error)."""
+        process = self.start(f"{os.path.join(ROOT, 'tests', 'signal_at_step.py')} {step} {int(number)} {line}")
+        output, errors = process.communicate(timeout=300)
+        return process.returncode, output, errors
+
+    def check_resumed(self, line, unbroken, step, number):
+        """Cuts a run off at a step, continues it, and compares it with one that was not: metrics, and snapshots byte by byte.
+
+        Args:
+            line: SCRIPT and flags, without --model_save_dir.
+            unbroken: the `Run` of the same line.
+            number: SIGINT, SIGTERM, or SIGKILL; the latter continues from a state two steps before.
+        """
+        line += " --model_save_dir output/cut-off/run"
+        more = f" --state_save_every_n_iter {step - 2}" if number == signal.SIGKILL else ""
+        code, output, errors = self.cut_off(line + more, step, number)
+        assert code == (-9 if number == signal.SIGKILL else 128 + number), output + errors
+        behind = step - 2 if number == signal.SIGKILL else step
+        assert [name for name in os.listdir(self.path("output/cut-off/run")) if "state" in name] == [f"state_step_{behind}"]
+        output = self.call_well(line + " --resume")
+        assert f"behind step {behind} of" in output
+        resumed = Run(self.path("output/cut-off/run"))
+        for kind in ("train", "dev", "test"):
+            assert without_times(resumed.rows(kind)) == without_times(unbroken.rows(kind)), kind
+        assert resumed.snapshots() == unbroken.snapshots() and not [name for name in os.listdir(resumed.folder) if "state" in name]
+        for name in resumed.snapshots():
+            assert tree(resumed.path(name)) == tree(unbroken.path(name)), name
+        shutil.rmtree(self.path("output/cut-off"))
+
     def call(self, line):
         """Runs `SCRIPT FLAGS…` there within this process.
 
@@ -243,6 +275,11 @@ class Run:
         """The name of the one best snapshot."""
         (name,) = [name for name in self.snapshots() if name.startswith("snapshot_best")]
         return name
+
+
+def without_times(rows):
+    """Rows of metrics.jsonl without what a clock says."""
+    return [{name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")} for row in rows]
 
 
 def tree(folder):

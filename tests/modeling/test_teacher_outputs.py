@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_model import random_records
 
-from modeling import teacher_outputs
+from modeling import resources, teacher_outputs
 from modeling.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
 from modeling.errors import UserError
 from modeling.teacher_outputs import MANIFEST, Layout, TeacherOutputs, TeacherOutputWriter, estimate, to_half, with_teacher_outputs
@@ -209,12 +209,12 @@ def test_other_folders_are_not_replaced(tmp_path):
 def test_space_is_checked_before_anything_is_written(tmp_path, monkeypatch):
     needed = estimate(LAYOUT.arrays(LENGTHS))
     usage = collections.namedtuple("usage", "total used free")
-    monkeypatch.setattr(teacher_outputs.shutil, "disk_usage", lambda path: usage(10**6, 0, needed - 1))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed - 1))
     with pytest.raises(UserError) as error:
         write(tmp_path / "teacher")
     assert str(needed) in str(error.value) and str(needed - 1) in str(error.value) and "--teacher_outputs online" in str(error.value)
     assert os.listdir(tmp_path) == []
-    monkeypatch.setattr(teacher_outputs.shutil, "disk_usage", lambda path: usage(10**6, 0, needed))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed))
     write(tmp_path / "teacher")
 
 

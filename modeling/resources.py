@@ -1,0 +1,73 @@
+"""What a run will need, before it starts: bytes on the disk, exactly, and bytes of memory, by estimate."""
+
+import os
+import shutil
+
+from modeling.errors import UserError
+
+_PROCESS_BYTES = 450e6  # Python, OneFlow and MKL without any graph
+# OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as
+# `_forward_floats` counts them: 1.18 to 1.20 for prediction, 3.0 to 3.7 for training (6 x 384, batches of 4 to 16)
+_PREDICT_FACTOR, _TRAIN_FACTOR = 1.2, 3.4
+
+
+def size_text(size):
+    """A number of bytes for people."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def check_space(folder, needed, what, remedy):
+    """Compares what a folder will need with the free space of its disk.
+
+    Args:
+        folder: it, or what is to be made.
+        needed: bytes.
+        what: the subject of the message ("the teacher's outputs need").
+        remedy: its end, what the user can do.
+    Raises:
+        UserError: fewer bytes are free.
+    """
+    parent = os.path.dirname(os.path.abspath(folder))
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {what} {size_text(needed)} ({needed} bytes), {parent} has {size_text(free)} ({free} bytes) free: {remedy}"
+        )
+
+
+def _forward_floats(config, batch, length):
+    """Numbers that the operations of an encoder's forward pass put out (see modeling/kernels.py, bert.py)."""
+    tokens = batch * length
+    hidden, inner = tokens * config.hidden_size, tokens * config.intermediate_size
+    scores = batch * config.num_attention_heads * length * length
+    return config.num_hidden_layers * (33 * hidden + 7 * inner + 4 * scores)
+
+
+def memory_estimate(config, num_parameters, trained, graphs):
+    """Bytes of memory that a process with these graphs takes, roughly.
+
+    Args:
+        config: `BertConfig`.
+        num_parameters: of all variables in memory.
+        trained: how many of them the optimizer holds moments and gradients of.
+        graphs: list of (trains, batch size, length).
+    """
+    floats = sum(
+        (_TRAIN_FACTOR if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length) for trains, batch, length in graphs
+    )
+    return _PROCESS_BYTES + 4 * (num_parameters + 3 * trained + floats)
+
+
+def available_memory():
+    """Bytes of memory that a new process could take; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
