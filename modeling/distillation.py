@@ -9,6 +9,7 @@ import math
 import os
 from typing import NamedTuple
 
+from modeling import parallel
 from modeling.bert import build_bert
 from modeling.errors import UserError
 from modeling.heads import classification_logits, domain_representation
@@ -242,7 +243,7 @@ def token_factors(input_mask, width, device):
     Made by a rank-one GEMM and shared by the layers, since column broadcasts are slow on a CPU.
     """
     batch, length = input_mask.shape
-    row = flow._C.constant((1, width), 1.0 / math.sqrt(width), dtype=flow.float32, device=flow.device(device))
+    row = parallel.constant((1, width), 1.0 / math.sqrt(width), device)
     return flow.matmul(_unit_mask(input_mask).reshape(batch * length, 1), row).reshape(batch, length, width)
 
 

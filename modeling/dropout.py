@@ -7,6 +7,7 @@ them while the engine still runs the step before, which on the CPU takes the num
 
 import numpy as np
 
+from modeling import parallel
 from modeling.runtime import flow
 
 _PREFIX = "dropout_"
@@ -51,12 +52,16 @@ class DropoutPlan:
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def masks(self, step, batch, length):
-        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0."""
+        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0.
+
+        On the CPU arrays for the whole batch, whatever the number of ranks; on cards tensors for this rank's part of it.
+        """
         words = np.random.SeedSequence([self._seed, _STREAM, step])
         if self._device == "cpu":
             draw = _numpy_masks(np.random.PCG64(words))
         else:
-            draw = _device_masks(int(words.generate_state(1, np.uint64)[0] >> 1), self._device)
+            batch //= parallel.size()
+            draw = _device_masks(int(words.generate_state(parallel.size(), np.uint64)[flow.env.get_rank()] >> 1), self._device)
         layers = self.layers(batch, length)
         return {f"{_PREFIX}{position}": draw(rate, shape) for position, (rate, shape) in enumerate(layers)}
 

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from modeling import interruption
-from modeling.runtime import flow
+from modeling import interruption, parallel
 from ofrecord_util.batches import iterate_evaluation, real_lengths
 
 
@@ -45,19 +44,8 @@ class Evaluation(NamedTuple):
 
 
 def to_tensors(batch, names, device):
-    """The named arrays of a batch as OneFlow tensors on the device.
-
-    On the CPU they share the arrays' memory: `flow.tensor` copies a third of a GB a second, which a teacher's attention
-    would feel.
-    """
-
-    def tensor(value):
-        if isinstance(value, flow.Tensor):  # made on the device
-            return value
-        value = flow.from_numpy(np.ascontiguousarray(value))
-        return value if device == "cpu" else value.to(device)
-
-    return {name: tensor(batch[name]) for name in names}
+    """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`)."""
+    return {name: parallel.shard(batch[name], device) for name in names}
 
 
 def predict(job, records, batch_size, lengths, device, names=("input_ids", "input_mask", "segment_ids")):
@@ -66,14 +54,14 @@ def predict(job, records, batch_size, lengths, device, names=("input_ids", "inpu
     Args:
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
         records: `Records` of N samples; short texts are run together, so that little is padding.
-        batch_size: B.
+        batch_size: B of each device.
         lengths: lengths that batches are padded to, from `Phase.evaluation_lengths`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].
     """
     parts = list(predict_batches(job, records, batch_size, lengths, device, names))
-    result = np.concatenate([output.numpy()[: len(rows)] for rows, output in parts])
+    result = np.concatenate([parallel.to_numpy(output)[: len(rows)] for rows, output in parts])
     return result[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
@@ -85,12 +73,14 @@ def predict_batches(job, records, batch_size, lengths, device, names):
     Yields:
         (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
     """
+    batch_size *= parallel.size()
     order = np.argsort(real_lengths(records), kind="stable")
     batches = iterate_evaluation(records.select(order), batch_size, lengths)
     total = -(-len(records) // batch_size)
-    shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None, leave=False, delay=1)
+    shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
     for start, batch in zip(range(0, len(records), batch_size), shown):
-        interruption.check()
+        if parallel.size() == 1:  # ranks must not leave each other alone in a graph
+            interruption.check()
         yield order[start : start + batch_size], job(**to_tensors(batch, names, device))
 
 

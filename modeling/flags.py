@@ -314,7 +314,7 @@ def build_parser(script, description=None):
     output.add("keep_all_best", bool, False, "keep every best snapshot and not only the newest")
     output.add("log_dir", str, "./output", "folder of the logs of steps that have no run folder")
     output.add("loss_print_every_n_iter", _positive, 10, "steps between lines of the log")
-    output.add("gpu_num_per_node", _positive, 1, "devices of a machine")
+    output.add("gpu_num_per_node", _positive, 1, "devices of a machine, a process for each; with --device cpu processes on its cores")
     output.add("num_nodes", _positive, 1, "machines")
     output.add("node_ips", _list, None, "addresses of the machines, comma-separated")
     output.add("ctrl_port", _positive, 50051, "port of the first machine")
@@ -387,6 +387,8 @@ def warn_without_effect(flags, log):
             log(f"--{name} has no effect here")
     if flags.script in (PREPROCESS, META_TEACHER_EVAL) and "num_epochs" in flags.given:
         log("--num_epochs has no effect here: one pass over the data is enough")
+    if flags.script in (PREPROCESS, META_TEACHER_EVAL) and flags.gpu_num_per_node * flags.num_nodes > 1:
+        log("--gpu_num_per_node and --num_nodes have no effect here: this step runs on one device")
 
 
 def run_folder_name(pattern, now=None):

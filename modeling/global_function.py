@@ -16,6 +16,7 @@ plan and nothing runs eagerly. The graphs of one train function share weights, o
 so a run may change between a few shapes freely.
 """
 
+from modeling import parallel
 from modeling.runtime import flow
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
@@ -96,19 +97,22 @@ class GlobalFunction:
         variable with -m and -v behind), the step counter and, with mixed precision, the loss scaler's; empty before the first call."""
         for graph in self._graphs.values():
             state = graph.state_dict().items()
-            return {name: value.numpy().copy() for name, value in state if not isinstance(value, dict)}
+            return {name: parallel.to_numpy(value).copy() for name, value in state if not isinstance(value, dict)}
         return {}
 
     def restore(self, state):
         """Continues from an `optimizer_state`; before the first call."""
         if self._graphs:
             raise ValueError("a graph is compiled already")
-        self._restored = {name: flow.tensor(value) for name, value in state.items()}
+        self._restored = state
 
     def _new_graph(self):
         graph = self._graph_class()
         if self._restored and not self._graphs:
-            graph.load_state_dict(dict(self._restored, variables=self._variables.state_dict()), strict=False)
+            parameter = next(self._variables.parameters())
+            device = parameter.placement.type if parameter.is_global else parameter.device
+            state = {name: parallel.replicate(value, device) for name, value in self._restored.items()}
+            graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
         if self._trains and self._graphs:
             # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
             # (tests/modeling/test_global_function.py holds OneFlow to this)

@@ -38,6 +38,11 @@ def noted():
         _received.clear()
 
 
+def received():
+    """The number of the signal that has come, or None."""
+    return _received[0] if _received else None
+
+
 def check():
     """Raises `Interrupted` where a signal has come; between two calls of OneFlow."""
     if _received:

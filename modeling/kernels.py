@@ -10,6 +10,7 @@ Dimension letters: see modeling/bert.py.
 
 import math
 
+from modeling import parallel
 from modeling.runtime import flow
 
 
@@ -55,7 +56,7 @@ class CpuKernels(StockKernels):
         super().__init__("cpu")
 
     def _constant(self, value, *shape):
-        return flow._C.constant(shape, value, dtype=flow.float32, device=flow.device("cpu"))
+        return parallel.constant(shape, value, "cpu")
 
     def linear(self, x, weight, bias):
         return flow.matmul(x, weight) + bias

@@ -21,11 +21,13 @@ class Log:
     Args:
         path: the log file, appended to; None for the terminal alone.
         exclusive: the file's folder belongs to one process as long as it lives.
+        silent: nothing is said anywhere, as for all ranks but the first.
     Raises:
         UserError: another process has the folder.
     """
 
-    def __init__(self, path=None, exclusive=False):
+    def __init__(self, path=None, exclusive=False, silent=False):
+        self._silent = silent
         self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None
         if exclusive:
             try:
@@ -35,6 +37,8 @@ class Log:
         self.progress = None  # a tqdm bar that must be lifted for a line
 
     def __call__(self, line):
+        if self._silent:
+            return
         if self.progress is not None:
             self.progress.clear()
         print(line, flush=True)
@@ -50,15 +54,17 @@ class Log:
 
 
 class Metrics:
-    """Appends one JSON object a line to `metrics.jsonl` and keeps them for the curves."""
+    """Appends one JSON object a line to `metrics.jsonl` and keeps them for the curves; without `writes` it only keeps them."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, writes=True):
         self.folder, self.rows = folder, []
         self._path = os.path.join(folder, METRICS_FILE)
-        self._file = open(self._path, "a", encoding="utf-8", buffering=1)
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1) if writes else None
 
     def continue_from(self, step):
         """Keeps of an earlier part of the run the rows of the steps before `step`, which is reported anew; and this part's."""
+        if self._file is None:
+            return
         with open(self._path, encoding="utf-8") as file:
             lines = [json.loads(line) for line in file if line.endswith("\n")]
         self.rows = [row for row in lines if row.get("step", step) < step] + self.rows
@@ -71,7 +77,8 @@ class Metrics:
         """Records one object; `kind` says what it is ("train", "dev", "test", …)."""
         row = dict(kind=kind, **values)
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
 
 
 def write_flags(folder, flags, facts):

@@ -8,6 +8,7 @@ import platform
 
 import numpy as np
 
+from modeling import parallel
 from modeling.config import BertConfig
 from modeling.errors import UserError
 from modeling.evaluation import Evaluation
@@ -101,12 +102,9 @@ class Phase:
 
     def __init__(self, flags, load_dir, trains=True):
         self.flags = flags
-        if flags.gpu_num_per_node * flags.num_nodes > 1:
-            raise UserError(
-                f"--gpu_num_per_node {flags.gpu_num_per_node} --num_nodes {flags.num_nodes}: this version runs "
-                "on one device"
-            )
         self.device = select_device(flags.device)
+        if trains:
+            parallel.relaunch(flags, self.device)
         if flags.use_fp16 and self.device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
         self.kernels = select_kernels(self.device)
@@ -142,9 +140,13 @@ class Phase:
         self.folder = self.metrics = self.state = None
         if trains:
             resumed = flags.resume is not None
-            self.folder = find_run(flags) if resumed else _unique_folder(run_folder_name(flags.model_save_dir))
-            self.log = Log(os.path.join(self.folder, LOG_FILE), exclusive=True)
-            self.metrics = Metrics(self.folder)
+            if parallel.is_main():
+                self.folder = find_run(flags) if resumed else _unique_folder(run_folder_name(flags.model_save_dir))
+                self.log = Log(os.path.join(self.folder, LOG_FILE), exclusive=True)
+            else:
+                self.log = Log(silent=True)
+            self.folder = parallel.share(self.folder)
+            self.metrics = Metrics(self.folder, writes=parallel.is_main())
             self.state = newest_state(self.folder, self.log) if resumed else None
         else:
             self.log = _step_log(flags)
@@ -170,20 +172,21 @@ class Phase:
                 like the split.
         """
         flags, name = self.flags, name or split
-        records = prepare_split(
-            flags.data_dir,
-            split,
-            self.task,
-            self.tokenizer,
-            flags.seq_length,
-            flags.resave_ofrecord,
-            prefix=getattr(flags, name + "_data_prefix"),
-            part_num=getattr(flags, name + "_data_part_num"),
-            example_num=getattr(flags, name + "_example_num"),
-            log=self.log,
-            use_scores=flags.script != PREPROCESS,
-            need_scores=flags.script not in (FINETUNING, META_TEACHER_EVAL),
-        )
+        with parallel.main_first():
+            records = prepare_split(
+                flags.data_dir,
+                split,
+                self.task,
+                self.tokenizer,
+                flags.seq_length,
+                flags.resave_ofrecord and parallel.is_main(),
+                prefix=getattr(flags, name + "_data_prefix"),
+                part_num=getattr(flags, name + "_data_part_num"),
+                example_num=getattr(flags, name + "_example_num"),
+                log=self.log,
+                use_scores=flags.script != PREPROCESS,
+                need_scores=flags.script not in (FINETUNING, META_TEACHER_EVAL),
+            )
         return self._portion(records) if split == "train" else records
 
     def _portion(self, records):
@@ -312,6 +315,9 @@ class Phase:
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
         """Writes the variables as `FOLDER/name` with sizes, vocabulary and task beside them; returns the path."""
+        path = os.path.join(self.folder, name)
+        if not parallel.is_main():
+            return path
         with open(self.vocab_file, "rb") as f:
             vocabulary = f.read()
         task = dict(
@@ -320,7 +326,6 @@ class Phase:
             seq_length=self.flags.seq_length,
             do_lower_case=self.flags.do_lower_case,
         )
-        path = os.path.join(self.folder, name)
         write_variables(
             path,
             variables.arrays(decay),
@@ -336,13 +341,13 @@ class Phase:
         """Lengths that training batches are padded to (see `choose_lengths`); --seq_length alone with --pad_to_max_length."""
         needed = training_needs(records, batch_size, self.flags.num_epochs, self.flags.seed)
         lengths = self._lengths(records, needed, batch_size, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
-        parts = self.flags.gradient_accumulation_steps
+        parts = self.flags.gradient_accumulation_steps * parallel.size()
         self._graphs += [(True, batch_size // parts, length) for length in lengths]
         return lengths
 
     def evaluation_lengths(self, records, batch_size, passes=1):
         """The same for `predict`; `passes` is how often the split is evaluated."""
-        needed = np.tile(evaluation_needs(records, batch_size), passes)
+        needed = np.tile(evaluation_needs(records, batch_size * parallel.size()), passes)
         lengths = self._lengths(records, needed, batch_size, _PREDICT_FLOPS, _PREDICT_GRAPH_SECONDS)
         self._graphs += [(False, batch_size, length) for length in lengths]
         return lengths
@@ -363,7 +368,8 @@ class Phase:
     def start(self, variables, schedule, batch_size, **facts):
         """Writes the run's flags, the initial snapshot where no model was loaded, and says what is about to run."""
         self.write_flags(**facts)
-        self._check_resources(variables, schedule)
+        if parallel.is_main():
+            self._check_resources(variables, schedule)
         if self.snapshot is None:
             self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
         self.log(
@@ -412,6 +418,8 @@ class Phase:
 
     def write_flags(self, **facts):
         """Writes flags.json into the run's folder."""
+        if not parallel.is_main():
+            return
         write_flags(
             self.folder,
             self.flags,
@@ -484,7 +492,7 @@ class BestSnapshot:
 
     def prune(self):
         """Removes the best snapshots before the best one, but for those that a state of the run still refers to."""
-        if self._phase.flags.keep_all_best or self.path is None:
+        if self._phase.flags.keep_all_best or self.path is None or not parallel.is_main():
             return
         folder = self._phase.folder
         needed = {os.path.basename(self.path), *best_names(folder)}

@@ -7,14 +7,13 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from modeling import interruption
+from modeling import interruption, parallel
 from modeling.dropout import DropoutPlan, with_dropout
 from modeling.errors import UserError
 from modeling.evaluation import to_tensors
 from modeling.metrics import draw_curves, mean_rows
 from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.resume import check_identity, records_digest, remove_states, run_identity, write_state
-from modeling.runtime import flow
 from ofrecord_util.batches import iterate_training
 
 
@@ -41,7 +40,7 @@ class Training:
         flags = phase.flags
         self._phase, self._variables, self._records = phase, variables, train_records
         self.num_samples = len(train_records)
-        self.batch_size = flags.batch_size_per_device * flags.gradient_accumulation_steps
+        self.batch_size = flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
         optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
         self.settings = dict(
@@ -109,8 +108,7 @@ class Training:
             parameter = self._variables.get(name)
             if name not in state.arrays or state.arrays[name].shape != tuple(parameter.shape):
                 raise UserError(f"{state.path}: {name} is missing or has another shape than the model's {list(parameter.shape)}")
-            with flow.no_grad():
-                parameter.copy_(flow.tensor(state.arrays[name], device=parameter.device))
+            self._variables.assign(name, state.arrays[name])
         moments = {name: value for name, value in state.arrays.items() if name not in names}
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
         job.restore({**moments, **counters})
@@ -120,7 +118,7 @@ class Training:
 
     def save_state(self, job, step, window, best):
         """Writes the state of a step that is trained and not reported yet; returns its path."""
-        arrays = {name: value.numpy() for name, value in self._variables.named_parameters()}
+        arrays = {name: parallel.to_numpy(value) for name, value in self._variables.named_parameters()}
         counters = {}
         for name, value in job.optimizer_state().items():
             if value.dtype == np.float32 and value.ndim:
@@ -128,7 +126,7 @@ class Training:
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
         values = dict(step=step, identity=self._identity, counters=counters, window=window, **best.to_dict())
-        return write_state(self._phase.folder, arrays, values)
+        return write_state(self._phase.folder, arrays, values) if parallel.is_main() else None
 
 
 class _Loop:
@@ -145,14 +143,15 @@ class _Loop:
         total = training.schedule.total_steps
         last = min(total, flags.max_steps or total)
         step = training.start_step
-        bar = tqdm(total=last, initial=step, desc=flags.script, unit="step", disable=None, dynamic_ncols=True)
+        shown = None if parallel.is_main() else True  # None: on a terminal
+        bar = tqdm(total=last, initial=step, desc=flags.script, unit="step", disable=shown, dynamic_ncols=True)
         phase.log.progress = None if bar.disable else bar
         if state is not None:
             self._window = [(number, rows, np.array(values, np.float32)) for number, rows, values in state.values["window"]]
         saved, stopped, window = step, False, list(self._window)
         try:
             if state is not None:
-                interruption.check()
+                parallel.check_interruption()
                 stopped = self._after(step, last)
             if step < last and not stopped:
                 for batch in batches:
@@ -163,7 +162,7 @@ class _Loop:
                     if step % flags.state_save_every_n_iter == 0 or step == last < total:
                         self._save_state(step)
                         saved = step
-                    interruption.check()
+                    parallel.check_interruption()
                     stopped = self._after(step, last)
                     if step >= last or stopped:
                         break
@@ -182,12 +181,14 @@ class _Loop:
             phase.log.progress = None
         if flags.save_last_snapshot:
             phase.log("saved " + self._snapshot("snapshot_last", step))
-        draw_curves(phase.metrics, f"{flags.script} {phase.task.name}", phase.task.num_domains)
-        if step == total or stopped:
-            remove_states(phase.folder)
-            self._best.prune()  # of what the states referred to
-        else:
+        if step < total and not stopped:
             phase.log(f"stopped behind step {step} of {total} (--max_steps): --resume {phase.folder} goes on")
+        if parallel.is_main():
+            draw_curves(phase.metrics, f"{flags.script} {phase.task.name}", phase.task.num_domains)
+            if step == total or stopped:
+                remove_states(phase.folder)
+                self._best.prune()  # of what the states referred to
+        parallel.barrier()  # the best snapshot is there for all ranks
 
     def _step(self, step, batch):
         names = tuple(name for name in batch if name != "idxs")
@@ -204,7 +205,7 @@ class _Loop:
         count = len(self._metric_names)
         for position, (step, rows, metrics) in enumerate(self._window):
             if not isinstance(metrics, np.ndarray):
-                metrics = metrics.numpy().reshape(-1, count).mean(axis=0)  # of all parts of an accumulated batch
+                metrics = parallel.to_numpy(metrics).reshape(-1, count).mean(axis=0)  # of all parts of an accumulated batch
                 self._window[position] = (step, rows, metrics)
             if not np.isfinite(metrics[0]):
                 raise UserError(

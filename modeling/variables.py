@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 
+from modeling import parallel
 from modeling.errors import UserError
 from modeling.runtime import flow
 
@@ -101,11 +102,11 @@ class Variables(flow.nn.Module):
     def __init__(self, values, device="cpu", active_ids=None, trainable=True):
         super().__init__()
         self.names = tuple(name for name in values if not name.startswith(TRAINING_ONLY_PREFIX))
-        self._active_ids = active_ids
+        self._active_ids, self._device = active_ids, device
         self._all_words = values[WORD_EMBEDDINGS] if active_ids is not None else None
         for name, value in values.items():
             value = np.ascontiguousarray(self._rows_in_use(name, value), np.float32)
-            tensor = flow.tensor(value, device=device)
+            tensor = parallel.replicate(value, device)
             self.register_parameter(name, flow.nn.Parameter(tensor, requires_grad=trainable))
 
     def _rows_in_use(self, name, value):
@@ -121,7 +122,7 @@ class Variables(flow.nn.Module):
         Args:
             decay: factor by which weight decay has shrunk the word embeddings that the graphs do not hold.
         """
-        arrays = {name: self.get(name).numpy() for name in self.names}
+        arrays = {name: parallel.to_numpy(self.get(name)) for name in self.names}
         if self._active_ids is not None:
             words = self._all_words * np.float32(decay)
             words[self._active_ids] = arrays[WORD_EMBEDDINGS]
@@ -138,8 +139,12 @@ class Variables(flow.nn.Module):
                 value = self._rows_in_use(name, self._all_words)
             else:
                 value = snapshot.read(name, shape)
-            with flow.no_grad():
-                variable.copy_(flow.tensor(value, device=variable.device))
+            self.assign(name, value)
+
+    def assign(self, name, value):
+        """Gives the graphs' variable `name` the values of an array; graphs that are compiled already see them."""
+        with flow.no_grad():
+            self.get(name).copy_(parallel.replicate(value, self._device))
 
     def count(self):
         """Number of the model's parameters."""

@@ -462,8 +462,6 @@ def test_no_card(project, line):
     "flags, parts",
     [
         ("--use_fp16 --device cpu", ("--use_fp16", "CUDA")),
-        ("--gpu_num_per_node 2", ("--gpu_num_per_node 2", "one device")),
-        ("--num_nodes 3", ("--num_nodes 3", "one device")),
         ("--batch_size_per_devise 2", ("unknown flag --batch_size_per_devise",)),
         ("--sede 1", ("unknown flag --sede", "did you mean --seed?")),
         ("--seq_length 2", ("--seq_length", "2 is not 3 or more")),
@@ -492,6 +490,8 @@ def test_bad_flag(project, line, flags, parts):
         ("--dev_batch_size_per_device 0", ("--dev_batch_size_per_device", "0 is not 1 or more")),
         ("--batch_size_per_devise 2", ("did you mean --batch_size_per_device?",)),
         ("--dev_every_step_num 0", ("--dev_every_step_num",)),
+        ("--num_nodes 3", ("--num_nodes 3", "--node_ips names 0 machines")),
+        ("--num_nodes 2 --node_ips 192.0.2.1,192.0.2.2", ("--node_ips 192.0.2.1,192.0.2.2", "none of them is this machine's")),
         ("--do_train false --do_eval false", ("--do_train false", "--do_eval false", "nothing to do")),
     ],
 )

@@ -162,11 +162,11 @@ class Project:
         """The path of something in the folder."""
         return os.path.join(self.folder, *names)
 
-    def start(self, line):
-        """Starts `python3 SCRIPT FLAGS…` there, as a process."""
-        command = [sys.executable, *line.split()]
+    def start(self, line, **environment):
+        """Starts `python3 SCRIPT FLAGS…` there, as a process, with more variables in its environment."""
+        command, environment = [sys.executable, *line.split()], dict(os.environ, **environment)
         return subprocess.Popen(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
         )
 
     def run(self, line):
@@ -180,9 +180,10 @@ class Project:
         assert process.returncode == 0, output + errors
         return output
 
-    def cut_off(self, line, step, number):
+    def cut_off(self, line, step, number, rank=0):
         """Runs `SCRIPT FLAGS…` as a process that gets a signal at a step; returns (exit code, standard output, standard error)."""
-        process = self.start(f"{os.path.join(ROOT, 'tests', 'signal_at_step.py')} {step} {int(number)} {line}")
+        path = os.pathsep.join([os.path.join(ROOT, "tests", "signals"), ROOT])
+        process = self.start(line, PYTHONPATH=path, SIGNAL_AT=f"{rank} {step} {int(number)}")
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
 
