@@ -61,7 +61,7 @@ class DropoutPlan:
             draw = _numpy_masks(np.random.PCG64(words))
         else:
             batch //= parallel.size()
-            draw = _device_masks(int(words.generate_state(parallel.size(), np.uint64)[flow.env.get_rank()] >> 1), self._device)
+            draw = _device_masks(int(words.generate_state(parallel.size(), np.uint64)[parallel.rank()] >> 1), self._device)
         layers = self.layers(batch, length)
         return {f"{_PREFIX}{position}": draw(rate, shape) for position, (rate, shape) in enumerate(layers)}
 

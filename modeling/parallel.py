@@ -33,9 +33,14 @@ def size():
     return flow.env.get_world_size()
 
 
+def rank():
+    """This process's number among the ranks."""
+    return flow.env.get_rank()
+
+
 def is_main():
     """Whether this process is rank 0, the one that writes and prints."""
-    return flow.env.get_rank() == 0
+    return rank() == 0
 
 
 # ------------------------------------------------------------------------------------------------------------- tensors
@@ -60,7 +65,7 @@ def shard(array, device):
     if isinstance(array, np.ndarray):
         if size() > 1:
             part = len(array) // size()
-            array = array[flow.env.get_rank() * part :][:part]
+            array = array[rank() * part :][:part]
         array = flow.from_numpy(np.ascontiguousarray(array))
         if device != "cpu":
             array = array.to(device)
@@ -230,11 +235,11 @@ def _first_failure(processes):
 
 
 def _say_what_failed(processes, outputs, environments, failed):
-    rank, code = environments[failed]["RANK"], processes[failed].returncode
+    number, code = environments[failed]["RANK"], processes[failed].returncode
     if outputs[failed] is not None:
         outputs[failed].seek(0)
         for line in outputs[failed].read().decode("utf-8", "replace").splitlines()[-20:]:
-            print(f"rank {rank}: {line}", file=sys.stderr)
+            print(f"rank {number}: {line}", file=sys.stderr)
     if code != EXIT_BAD_INPUT:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        print(f"error: rank {rank} ended with {how}, the others were stopped", file=sys.stderr)
+        print(f"error: rank {number} ended with {how}, the others were stopped", file=sys.stderr)

@@ -6,6 +6,7 @@ SIGNAL_AT is "RANK STEP NUMBER": the signal NUMBER goes to the process of that r
 import os
 
 if "SIGNAL_AT" in os.environ:
+    from modeling import parallel
     from modeling.training import Training
 
     rank, step, number = os.environ["SIGNAL_AT"].split()
@@ -13,7 +14,7 @@ if "SIGNAL_AT" in os.environ:
 
     def batches(training):
         for position, batch in enumerate(batches_of(training), start=training.start_step + 1):
-            if position == int(step) and os.environ.get("RANK", "0") == rank:
+            if position == int(step) and parallel.rank() == int(rank):
                 os.kill(os.getpid(), int(number))
             yield batch
 
