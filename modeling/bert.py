@@ -86,8 +86,9 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         context = context.permute(0, 2, 1, 3).reshape(batch * length, hidden_size)  # [T, H]
         attended = drop(linear(context, prefix + "attention-output-dense"), dropout and dropout.hidden())
         x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
-        inner = kernels.gelu(linear(x, prefix + "intermediate-dense"))  # [T, I]
-        outer = drop(linear(inner, prefix + "output-dense"), dropout and dropout.hidden())
+        inner, outer = prefix + "intermediate-dense", prefix + "output-dense"
+        weights = (variables.get(name + part) for name in (inner, outer) for part in ("-weight", "-bias"))
+        outer = drop(kernels.feed_forward(x, *weights), dropout and dropout.hidden())
         hidden, x = fan_out(layer_norm(x + outer, prefix + "output-LayerNorm"), 2)
         hidden_states.append(hidden.reshape(batch, length, hidden_size))
         all_scores.append(scores)

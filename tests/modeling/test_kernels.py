@@ -24,12 +24,26 @@ def test_linear(kernels):
     np.testing.assert_allclose(found, x.astype(np.float64) @ weight + bias, rtol=0, atol=1e-5)
 
 
+def reference_gelu(z):
+    return np.vectorize(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))))(z.astype(np.float64))
+
+
 @both
 def test_gelu_is_exact(kernels):
-    """x Phi(x) by math.erf; the tanh form is up to 5e-4 off."""
-    x = np.linspace(-9, 9, TOKENS * WIDTH).astype(np.float32).reshape(TOKENS, WIDTH)
-    expected = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.ravel().tolist()]
-    np.testing.assert_allclose(run(KERNELS[kernels].gelu, x=x).ravel(), expected, rtol=0, atol=2e-6)
+    """z Phi(z) by math.erf, seen through identity weights; the tanh form is up to 5e-4 off."""
+    z = np.linspace(-9, 9, TOKENS * WIDTH).astype(np.float32).reshape(TOKENS, WIDTH)
+    one, zero = np.eye(WIDTH, dtype=np.float32), np.zeros(WIDTH, np.float32)
+    found = run(KERNELS[kernels].feed_forward, x=z, inner_weight=one, inner_bias=zero, outer_weight=one, outer_bias=zero)
+    np.testing.assert_allclose(found, reference_gelu(z), rtol=0, atol=2e-6)
+
+
+@both
+def test_feed_forward(kernels):
+    shapes = dict(x=(TOKENS, WIDTH), inner_weight=(WIDTH, 5), inner_bias=(5,), outer_weight=(5, WIDTH), outer_bias=(WIDTH,))
+    arrays = {name: DRAW.randn(*shape).astype(np.float32) for name, shape in shapes.items()}
+    inner = reference_gelu(arrays["x"].astype(np.float64) @ arrays["inner_weight"] + arrays["inner_bias"])
+    expected = inner @ arrays["outer_weight"] + arrays["outer_bias"]
+    np.testing.assert_allclose(run(KERNELS[kernels].feed_forward, **arrays), expected, rtol=0, atol=3e-5)
 
 
 def reference_layer_norm(x, gamma, beta, epsilon):
