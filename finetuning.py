@@ -1,14 +1,16 @@
 """Step 3 of Meta Fine-tuning: fine-tunes the meta learner on one domain and measures it on that domain's whole test
 split.
 
-    python3 finetuning.py --task_name sst-2 --model_load_dir output/model_save-…/snapshot_best_mft_model_g1_dev_… \\
-        --data_dir data/k-shot-single/SST-2/16-42 --num_epochs 64 --seed 42 --seq_length=128 --train_example_num 32
-        --dev_example_num 32 \\
-        --eval_example_num 872 --batch_size_per_device 2 --dev_batch_size_per_device 2 --eval_batch_size_per_device 2 \\
-        --dev_every_step_num 50 --learning_rate 1e-5 --resave_ofrecord
+    python3 finetuning.py --task_name sst-2 --data_dir data/k-shot-single/SST-2/16-42 \\
+        --model_load_dir output/model_save-…/snapshot_best_mft_model_g1_dev_… --num_epochs 64 \\
+        --seed 42 --seq_length=128 --train_example_num 32 --dev_example_num 32 \\
+        --eval_example_num 872 --batch_size_per_device 2 --dev_batch_size_per_device 2 \\
+        --eval_batch_size_per_device 2 --dev_every_step_num 50 --learning_rate 1e-5 \\
+        --resave_ofrecord
 
 Plain cross-entropy; the snapshot that is best on dev is loaded again and counts every row of the test split once.
-Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
+Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and
+report.html.
 """
 
 from modeling.errors import run
@@ -60,12 +62,13 @@ def main():
         best = BestSnapshot(phase, "ft", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluate_dev, best)
         variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
-        phase.finish(best)
+        phase.finish(best, evaluate_dev)
     else:
         phase.write_flags()
         phase.report("dev", evaluate_dev())
     if do_eval:
         phase.report("test", split_evaluation(test_records, flags.eval_batch_size_per_device)())
+    phase.write_report()
 
 
 if __name__ == "__main__":

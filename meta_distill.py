@@ -1,16 +1,17 @@
 """Step 3b of Meta-KD: distils the meta-teacher into a student of fewer layers.
 
     python3 meta_distill.py --task_name senti --student_model uncased_L-12_H-768_A-12_oneflow \\
-        --teacher_model output/model_save-…/snapshot_best_mft_model_senti_dev_… --data_dir data/SENTI/ --num_epochs 63 \\
-        --seed 42 --seq_length=128 --train_example_num 6480 --eval_example_num 720 --batch_size_per_device 24 \\
-        --eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 \\
-        --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord --do_train --do_eval
+        --teacher_model output/model_save-…/snapshot_best_mft_model_senti_dev_… \\
+        --data_dir data/SENTI/ --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 6480 \\
+        --eval_example_num 720 --batch_size_per_device 24 --eval_batch_size_per_device 48 \\
+        --eval_every_step_num 100 --learning_rate 5e-5 --resave_ofrecord --do_train --do_eval \\
+        --vocab_file uncased_L-12_H-768_A-12/vocab.txt
 
 Minimises mean_i w_i [MSE of hidden states + MSE of attention scores + T^2 soft cross-entropy] + cross-entropy with the
 labels + gamma MSE of domain representations, w_i the domain-expertise weight of sample i. The teacher's side comes from
 the files of meta_teacher_eval.py, or from the frozen teacher in the same graph (--teacher_outputs online). Teacher and
 student are measured on dev and, where there is one, on test. Writes
-MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and curves.png.
+MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
 import dataclasses
@@ -26,10 +27,12 @@ from modeling.distillation import (
     student_depth,
     teacher_folder,
     teacher_knowledge,
+    without_constant_terms,
 )
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_DISTILL, check_modes, parse_flags
+from modeling.freezing import plan_freezing
 from modeling.global_function import global_function
 from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
 from modeling.phase import BestSnapshot, Phase
@@ -58,6 +61,9 @@ def main():
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
     config = phase.config = dataclasses.replace(phase.config, num_hidden_layers=depth)
+    phase.freezing = plan_freezing(flags, depth)
+    frozen = phase.freezing.layers
+    weights = without_constant_terms(weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
@@ -68,7 +74,7 @@ def main():
     train_records = phase.weighted_records() if do_train else None
     dev_records = phase.records("dev", name="eval")
     test_records = phase.test_records() if do_eval else None
-    needs = knowledge_needed(weights, mapping)
+    needs = knowledge_needed(weights, mapping[frozen:])
     online, outputs = flags.teacher_outputs == "online", None
     if do_train and not online:
         outputs = TeacherOutputs(output_folder(flags))
@@ -88,7 +94,7 @@ def main():
         **encoder_shapes(config),
         **classifier_shapes(config, task.num_labels),
         **representation_shapes(config, task.num_domains),
-        **projection_shapes(weights, depth, config.hidden_size, teacher_config.hidden_size),
+        **projection_shapes(weights, depth, config.hidden_size, teacher_config.hidden_size, frozen),
     }
     given = {}
     if do_train and needs.representation and same_width:
@@ -111,13 +117,16 @@ def main():
     def measure(job, split):
         return evaluate(job, splits[split], batch_size, padded[split], task, phase.device)
 
+    def evaluate_dev():
+        return measure(student_job, "dev")
+
     reference = {split: measure(teacher_job, split) for split in padded}
     for split, evaluation in reference.items():
         phase.report("teacher_" + split, evaluation)
 
     if do_train:
         training = Training(phase, student, train_records, dev_records, **{"teacher's digest": teacher_digest})
-        plan = Distillation(weights, flags.temperature, mapping, flags.use_sample_weights)
+        plan = Distillation(weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
         inputs = ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights", "share")
 
         @global_function(**training.settings)
@@ -138,7 +147,7 @@ def main():
             train_job_online if online else train_job_disk,
             training.batches() if online else with_teacher_outputs(training.batches(), outputs, needs, average_heads),
             distillation_metrics(plan),
-            lambda: measure(student_job, "dev"),
+            evaluate_dev,
             best,
             start_layers=start,
             teacher_layers=mapping,
@@ -146,11 +155,11 @@ def main():
             teacher_config=dataclasses.asdict(teacher_config),
         )
         student.load(Snapshot(best.path))  # what is reported counts for the best snapshot, not for the last step
-        phase.finish(best)
+        phase.finish(best, evaluate_dev)
         results = {"dev": best.evaluation}
     else:
         phase.write_flags()
-        results = {"dev": measure(student_job, "dev")}
+        results = {"dev": evaluate_dev()}
         phase.report("dev", results["dev"])
     if test_records is not None:
         results["test"] = measure(student_job, "test")
@@ -163,6 +172,7 @@ def main():
         f"parameters: student {student.count():,} ({depth} layers x {config.hidden_size}), "
         f"teacher {teacher.count():,} ({teacher_config.num_hidden_layers} layers x {teacher_config.hidden_size})"
     )
+    phase.write_report()
 
 
 if __name__ == "__main__":

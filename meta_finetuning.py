@@ -1,14 +1,14 @@
 """Step 2 of Meta Fine-tuning: trains the meta learner on all domains of a group and keeps its best snapshot.
 
-    python3 meta_finetuning.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir
-    data/k-shot-cross/g1/16-42 \\
-        --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 96 --dev_example_num 96 --batch_size_per_device 4
-        \\
-        --dev_batch_size_per_device 2 --dev_every_step_num 100 --learning_rate 5e-5 --resave_ofrecord
+    python3 meta_finetuning.py --task_name g1 --data_dir data/k-shot-cross/g1/16-42 \\
+        --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --num_epochs 63 --seed 42 \\
+        --seq_length=128 --train_example_num 96 --dev_example_num 96 --batch_size_per_device 4 \\
+        --dev_batch_size_per_device 2 --dev_every_step_num 100 --learning_rate 5e-5 \\
+        --resave_ofrecord
 
 Minimises the classification loss weighted by the prototypical scores of step 1 plus lambda times the corrupted-domain
-loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json and
-curves.png.
+loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json,
+curves.png and report.html.
 """
 
 from modeling.errors import run
@@ -53,6 +53,7 @@ def main():
     if not do_train:
         phase.write_flags()
         phase.report("dev", evaluate_dev())
+        phase.write_report()
         return
 
     training = Training(phase, variables, train_records, dev_records)
@@ -65,7 +66,8 @@ def main():
     batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
     best = BestSnapshot(phase, "mft", variables)
     training.run(train_job, batches, META_METRICS, evaluate_dev, best, domain_layers=domain_layers)
-    phase.finish(best)
+    phase.finish(best, evaluate_dev)
+    phase.write_report()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Step 2 of Meta-KD: trains the meta-teacher on all domains and keeps its best snapshot.
 
-    python3 meta_teacher.py --task_name senti --model_load_dir uncased_L-12_H-768_A-12_oneflow --data_dir data/SENTI/ \\
-        --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 6480 --eval_example_num 720 \\
-        --batch_size_per_device 24 --eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 \\
-        --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord --do_train --do_eval
+    python3 meta_teacher.py --task_name senti --model_load_dir uncased_L-12_H-768_A-12_oneflow \\
+        --data_dir data/SENTI/ --num_epochs 63 --seed 42 --seq_length=128 --train_example_num 6480 \\
+        --eval_example_num 720 --batch_size_per_device 24 --eval_batch_size_per_device 48 \\
+        --eval_every_step_num 100 --learning_rate 5e-5 --resave_ofrecord --do_train --do_eval \\
+        --vocab_file uncased_L-12_H-768_A-12/vocab.txt
 
 Minimises the classification loss weighted by the prototypical scores of preprocess.py plus lambda times the
 corrupted-domain loss. The snapshot that is best on dev is loaded again and counts the test split, where there is one.
 The flags' eval_* speak of dev. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl,
-run.log, flags.json and curves.png.
+run.log, flags.json, curves.png and report.html.
 """
 
 from modeling.errors import run
@@ -67,12 +68,13 @@ def main():
         best = BestSnapshot(phase, "mft", variables)
         training.run(train_job, batches, META_METRICS, evaluate_dev, best, domain_layers=domain_layers)
         variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
-        phase.finish(best)
+        phase.finish(best, evaluate_dev)
     else:
         phase.write_flags()
         phase.report("dev", evaluate_dev())
     if test_records is not None:
         phase.report("test", split_evaluation(test_records)())
+    phase.write_report()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Step 3a of Meta-KD: asks the meta-teacher about every training sample and writes what a student learns from.
 
     python3 meta_teacher_eval.py --task_name senti --data_dir data/SENTI/ \\
-        --model_load_dir output/model_save-…/snapshot_best_mft_model_senti_dev_… --num_epochs 4 --seed 42 \\
-        --seq_length=128 --train_example_num 6480 --eval_batch_size_per_device 1 \\
+        --model_load_dir output/model_save-…/snapshot_best_mft_model_senti_dev_… --num_epochs 4 \\
+        --seed 42 --seq_length=128 --train_example_num 6480 --eval_batch_size_per_device 1 \\
         --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord
 
 Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representation, hidden states and attention

@@ -1,12 +1,12 @@
 """Step 1 of Meta Fine-tuning and of Meta-KD: writes the OFRecord files and the prototypical scores of the training
 samples.
 
-    python3 preprocess.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir
-    data/k-shot-cross/g1/16-42 \\
-        --seed 42 --seq_length=128 --train_example_num 96 --dev_example_num 96 --resave_ofrecord
+    python3 preprocess.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow \\
+        --data_dir data/k-shot-cross/g1/16-42 --seed 42 --seq_length=128 --train_example_num 96 \\
+        --dev_example_num 96 --resave_ofrecord
 
 Writes DATA_DIR/ofrecord/{train,dev,test}/, ofrecord/train/weight.npy (a score for each training sample, which the next
-steps weight their classification loss with) and prototypes.npz.
+steps weight their classification loss with), prototypes.npz, and map.npz (the samples in a plane, for the runs' reports).
 """
 
 import os
@@ -19,9 +19,11 @@ from modeling.evaluation import predict
 from modeling.flags import PREPROCESS, parse_flags
 from modeling.global_function import global_function
 from modeling.phase import Phase
+from modeling.projection import principal_plane
 from modeling.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
 from modeling.variables import encoder_shapes
 from ofrecord_util.dataset import store_scores
+from ofrecord_util.scores import EmbeddingMap
 from ofrecord_util.text import find_text
 
 
@@ -55,7 +57,10 @@ def main():
     statistics = score_statistics(scores, records.domain, task.domains)
 
     info = {"alpha": flags.prototype_alpha, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}
-    store_scores(flags.data_dir, records, scores, info, flags.train_data_prefix, flags.train_data_part_num)
+    plane = principal_plane(embeddings)
+    centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
+    drawn = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
+    store_scores(flags.data_dir, records, scores, info, flags.train_data_prefix, flags.train_data_part_num, drawn)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
         log(

@@ -1,6 +1,7 @@
 """Compares a snapshot here with its export in transformers: the same sentences, raw text to probabilities, both ways.
 
-    python3 benchmarks/hugging_face_parity.py --snapshot output/…/snapshot_best_ft_model_cr_dev_0.9 --torch_python /opt/torch/bin/python
+    python3 benchmarks/hugging_face_parity.py --snapshot output/…/snapshot_best_ft_model_cr_dev_0.9 \\
+        --torch_python /opt/torch/bin/python
 
 `--torch_python` is a Python that has PyTorch and transformers; it needs nothing of this project, which in turn needs
 neither of the two. The export goes to a temporary folder. Prints the largest difference of a probability and of a
@@ -8,7 +9,6 @@ log-probability (a difference of logits less their common part), and the tokens 
 log-probability differs by more than `--tolerance`.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,6 +20,7 @@ if not __package__:
 
 import numpy as np
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from modeling.predictor import Predictor
 from ofrecord_util.tokenization import Tokenizer
@@ -82,11 +83,11 @@ def ask_transformers(python, job):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--snapshot", required=True, help="snapshot of a training step")
     parser.add_argument("--torch_python", required=True, metavar="PYTHON", help="a Python with torch and transformers")
     parser.add_argument("--input", metavar="FILE", help="sentences, one a line (default: ten built-in ones)")
-    parser.add_argument("--tolerance", type=float, default=1e-5, help="of a log-probability (default %(default)s)")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="of a log-probability")
     args = parser.parse_args()
     texts = list(SENTENCES)
     if args.input:

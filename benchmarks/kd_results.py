@@ -8,7 +8,6 @@ Each job is one of the documented commands in a process of its own; jobs whose r
 again. Prints the tables in Markdown at the end.
 """
 
-import argparse
 import os
 import sys
 
@@ -18,6 +17,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script, seconds_of
+from modeling.command_line import Parser
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
@@ -87,7 +87,7 @@ def accuracies(rows, prefix=""):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", required=True)
@@ -97,11 +97,12 @@ def main():
     parser.add_argument("--teacher_learning_rate", type=float, default=1e-4)
     parser.add_argument("--student_layers", type=int, default=3)
     parser.add_argument("--student_epochs", type=int, default=2)
-    parser.add_argument("--student_learning_rate", type=float, default=1e-4)
+    parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a job (default %(default)s)")
-    parser.add_argument("distill_flags", nargs="*", help="more flags for every student, behind --")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a job")
+    weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
+    parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, behind -- (default: %(default)s)")
     args = parser.parse_args()
 
     study = Study(args)

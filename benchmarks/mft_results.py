@@ -9,7 +9,6 @@ in a process of its own with one thread; jobs whose result is there already are 
 Markdown at the end.
 """
 
-import argparse
 import os
 import sys
 
@@ -19,6 +18,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script
+from modeling.command_line import Parser
 
 DOMAINS = {"sst-2": "SST-2", "mr": "MR", "cr": "CR"}
 META = {  # name of the row -> flags of step 2
@@ -105,7 +105,7 @@ def prepare(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", required=True)

@@ -65,6 +65,26 @@ def knowledge_needed(weights, layers):
     return Knowledge(tuple(sorted(set(layers))), weights.hidden > 0, weights.attention > 0, weights.knowledge > 0)
 
 
+def without_constant_terms(weights, num_frozen, num_student_layers, log):
+    """`LossWeights` without the terms of hidden states and attention scores where every layer of the student is frozen; says over which
+    layers they run where some are.
+
+    Raises:
+        UserError: no other term is left.
+    """
+    if not num_frozen or not (weights.hidden or weights.attention):
+        return weights
+    terms = "the terms of hidden states and attention scores"
+    if num_frozen < num_student_layers:
+        log(f"student layers below {num_frozen} are frozen: {terms} run over the others")
+        return weights
+    log(f"all layers of the student are frozen: {terms} are left out")
+    weights = weights._replace(hidden=0.0, attention=0.0)
+    if not any(weights):
+        raise UserError("all layers of the student are frozen (--freeze_encoder, --freeze_layers) and no other loss term has a weight")
+    return weights
+
+
 def student_depth(wanted, available, path):
     """M: `--student_num_hidden_layers`, or 6, or the student snapshot's own where it has fewer.
 
@@ -170,11 +190,12 @@ def teacher_folder(path, flag):
     return path
 
 
-def projection_shapes(weights, num_student_layers, student_size, teacher_size):
-    """dict of name -> shape [H_S, H_T] of the learned projections P; empty where the widths agree (P is the identity)."""
+def projection_shapes(weights, num_student_layers, student_size, teacher_size, num_frozen=0):
+    """dict of name -> shape [H_S, H_T] of the learned projections P, for the layers behind the first `num_frozen` ones; empty where
+    the widths agree (P is the identity)."""
     if student_size == teacher_size:
         return {}
-    names = [HIDDEN_PROJECTION.format(m) for m in range(num_student_layers)] if weights.hidden else []
+    names = [HIDDEN_PROJECTION.format(m) for m in range(num_frozen, num_student_layers)] if weights.hidden else []
     return dict.fromkeys(names + ([REPRESENTATION_PROJECTION] if weights.knowledge else []), (student_size, teacher_size))
 
 
@@ -279,19 +300,20 @@ def layer_mean(losses):
     return sum_terms(losses) * (1.0 / len(losses))
 
 
-def hidden_loss(variables, student_states, teacher_states, input_mask, device):
+def hidden_loss(variables, student_states, teacher_states, input_mask, device, first=0):
     """MSE(P_m h^S_m, h^T) of each sample: mean over real tokens, H_T and the student's layers -> [B].
 
     Args:
         variables: holds the projections P_m where the widths differ.
         student_states: M of [B, S, H_S].
         teacher_states: M of [B, S, H_T], those of the mapped layers.
+        first: the student's layer whose state comes first, where those before it are left out.
     """
     batch, length, student_size = student_states[0].shape
     teacher_size = teacher_states[0].shape[2]
     factors = token_factors(input_mask, teacher_size, device)
     losses = []
-    for m, (student, teacher) in enumerate(zip(student_states, teacher_states)):
+    for m, (student, teacher) in enumerate(zip(student_states, teacher_states), start=first):
         if student_size != teacher_size:
             flat = student.reshape(batch * length, student_size)
             student = flow.matmul(flat, variables.get(HIDDEN_PROJECTION.format(m))).reshape(batch, length, teacher_size)

@@ -1,12 +1,14 @@
 """How a command of this project ends: bad input is one line on standard error and exit code 2, a signal 130 or 143."""
 
 import atexit
+import errno
 import os
 import sys
 
 from modeling import interruption
 
 EXIT_BAD_INPUT = 2
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # may come at any write of any file
 
 
 class UserError(Exception):
@@ -40,6 +42,10 @@ def run(main):
             code = main()
     except UserError as error:
         code = _report(error)
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        code = _report(f"{error.filename or 'the output folder'}: {error.strerror}")
     except interruption.Interrupted as end:
         _say(str(end))
         code = end.exit_code

@@ -1,6 +1,7 @@
 """Runs a predict function over a split, every sample once, and measures it."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Optional
 
 import numpy as np
 from tqdm import tqdm
@@ -9,18 +10,35 @@ from modeling import interruption, parallel
 from ofrecord_util.batches import iterate_evaluation, real_lengths
 
 
-class Evaluation(NamedTuple):
+class Predictions(NamedTuple):
+    """What a model said of each sample of a split (N samples, C labels)."""
+
+    idxs: np.ndarray  # int [N], row numbers in the split
+    domain: np.ndarray  # int [N]
+    label: np.ndarray  # int [N], the true ones
+    logits: np.ndarray  # float32 [N, C]
+    text_digest: str  # whose rows they are
+
+
+@dataclass(frozen=True)
+class Evaluation:
     """Accuracy and mean cross-entropy of a split, overall and by domain."""
 
     correct: int
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"}
+    predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost where a run is resumed
 
     @property
     def accuracy(self):
         """correct / total, as the snapshot's name says it."""
         return self.correct / self.total
+
+    @classmethod
+    def from_dict(cls, values):
+        """The evaluation that `to_dict` gave, without its predictions."""
+        return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")))
 
     def to_dict(self):
         """For a line of metrics.jsonl."""
@@ -104,5 +122,7 @@ def measure(logits, label, domain, domain_names):
 
 
 def evaluate(job, records, batch_size, lengths, task, device):
-    """`Evaluation` of a predict function that returns label logits."""
-    return measure(predict(job, records, batch_size, lengths, device), records.label, records.domain, task.domains)
+    """`Evaluation` of a predict function that returns label logits, with its predictions."""
+    logits = predict(job, records, batch_size, lengths, device)
+    predictions = Predictions(records.idxs, records.domain, records.label, logits, records.text_digest)
+    return replace(measure(logits, records.label, records.domain, task.domains), predictions=predictions)

@@ -1,11 +1,12 @@
 """The flags of all six scripts, defined once, in groups: names, types and defaults are those of the documented command lines."""
 
 import argparse
-import difflib
 import sys
 import time
 
-from modeling.errors import EXIT_BAD_INPUT, UserError
+from modeling.command_line import Parser
+from modeling.errors import UserError
+from modeling.flags_file import RUN_FLAGS_FILE, expand
 
 PREPROCESS, META_FINETUNING, FINETUNING = "preprocess", "meta_finetuning", "finetuning"
 META_TEACHER, META_TEACHER_EVAL, META_DISTILL = "meta_teacher", "meta_teacher_eval", "meta_distill"
@@ -30,22 +31,6 @@ _IDLE = {
     META_TEACHER_EVAL: ("temperature", "use_sample_weights"),
     META_DISTILL: ("model_load_dir",),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line with exit code 2, and which names the flag that a typo may have meant."""
-
-    def error(self, message):
-        print(f"error: {message} ({self.prog} --help lists the flags)", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-
-    def parse_args(self, args=None, namespace=None):
-        flags, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            name = unknown[0].split("=")[0]
-            near = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
-            self.error("unknown flag {}{}".format(name, f", did you mean {near[0]}?" if near else ""))
-        return flags
 
 
 def _boolean(text):
@@ -104,18 +89,11 @@ class _Group:
         self._group = parser.add_argument_group(title)
 
     def add(self, name, kind, default, text, **more):
-        shown = (
-            ""
-            if default is None or more.get("required")
-            else " (default {})".format(
-                ",".join(map(str, default)) if isinstance(default, list) else str(default).replace("%", "%%")
-            )
-        )
         if kind is bool:
             more.update(type=_boolean, nargs="?", const=True, metavar="BOOL")
         else:
             more.update(type=kind)
-        self._group.add_argument("--" + name, *more.pop("aliases", ()), default=default, help=text + shown, **more)
+        self._group.add_argument("--" + name, *more.pop("aliases", ()), default=default, help=text, **more)
 
 
 def _split(group, name, split, example_num=None, batch_size=None):
@@ -140,11 +118,12 @@ def build_parser(script, description=None):
     """The parser of one of SCRIPTS."""
     trains = script in (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL)
     meta_kd = script in (META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
-    parser = _Parser(
+    parser = Parser(
         prog=script + ".py",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        usage="%(prog)s [@FILE] [--FLAG VALUE ...]",  # all sixty follow in groups
+        epilog=f"@FILE among the flags stands for those in FILE, a flag a line; flags behind it override them. The {RUN_FLAGS_FILE} "
+        "in a run's folder holds what that run was given.",
     )
 
     data = _Group(parser, "data")
@@ -287,6 +266,16 @@ def build_parser(script, description=None):
             1,
             "batches whose mean gradient makes one step: the memory of one, the effect of a batch that many times larger",
         )
+        optimisation.add(
+            "freeze_encoder", bool, False, "train the heads only: embeddings, encoder layers and pooler stay as they are"
+        )
+        optimisation.add(
+            "freeze_layers",
+            _count,
+            None,
+            "embeddings and the first N encoder layers stay as they are (0: the embeddings alone; default: all are trained)",
+            metavar="N",
+        )
         optimisation.add("max_steps", _positive, None, "stop after that many steps, of the same schedule (for dry runs); --resume goes on")
         optimisation.add("early_stop_patience", _positive, None, "stop after that many evaluations on dev without a better one")
 
@@ -362,14 +351,16 @@ def _distillation(parser, script):
 
 
 def parse_flags(script, description=None, argv=None):
-    """Parses a script's command line.
+    """Parses a script's command line, files of flags (@FILE) included.
 
     Returns:
         argparse.Namespace with every flag of the script, `script` and `given` (the names that stand on the command
-        line).
+        line or in its files).
+    Raises:
+        UserError: a file of flags at fault.
     """
-    argv = sys.argv[1:] if argv is None else argv
     parser = build_parser(script, description)
+    argv = expand(sys.argv[1:] if argv is None else argv, script, parser)
     flags = parser.parse_args(argv)
     names = {option: action.dest for action in parser._actions for option in action.option_strings}
     flags.given = sorted({names[arg.split("=")[0]] for arg in argv if arg.split("=")[0] in names})

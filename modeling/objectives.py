@@ -101,6 +101,7 @@ class Distillation(NamedTuple):
     temperature: float
     mapping: tuple  # the teacher layer of each student layer, from 0
     use_sample_weights: bool
+    num_frozen: int = 0  # of the student's layers, the first ones: their states do not change, so no term is made of them
 
 
 def distillation_metrics(plan):
@@ -148,12 +149,14 @@ def distillation_objective(
         return batch_mean(values if sample_weights is None else values * sample_weights, share)
 
     terms = {}
+    first, taught = plan.num_frozen, plan.mapping[plan.num_frozen :]
     if plan.weights.hidden:
-        states = [knowledge[HIDDEN.format(layer)] for layer in plan.mapping]
-        terms["hidden"] = weighted(hidden_loss(variables, bert.hidden_states[1:], states, input_mask, kernels.device))
+        states = [knowledge[HIDDEN.format(layer)] for layer in taught]
+        own = bert.hidden_states[1 + first :]
+        terms["hidden"] = weighted(hidden_loss(variables, own, states, input_mask, kernels.device, first))
     if plan.weights.attention:
-        scores = [knowledge[ATTENTION.format(layer)] for layer in plan.mapping]
-        terms["attention"] = weighted(attention_loss(bert.attention_scores, scores, input_mask))
+        scores = [knowledge[ATTENTION.format(layer)] for layer in taught]
+        terms["attention"] = weighted(attention_loss(bert.attention_scores[first:], scores, input_mask))
     if plan.weights.prediction:
         terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
     if plan.weights.label:

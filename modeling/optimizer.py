@@ -58,7 +58,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
     """The optimizer and its schedule for a training graph.
 
     Args:
-        variables: a `Variables`.
+        variables: a `Variables`; its frozen ones are left out.
         schedule: `Schedule`.
         weight_decay: decoupled decay of every weight not in NO_DECAY.
         bias_correction: Adam's (off in Google's BERT; few-sample fine-tuning does better with it, arXiv 2006.05987).
@@ -68,7 +68,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
     optimizer = _AdamW(
         [
             {
-                "params": list(variables.parameters()),
+                "params": list(variables.trained().values()),
                 "lr": schedule.peak,
                 "betas": (0.9, 0.999),
                 "eps": 1e-6,

@@ -20,9 +20,15 @@ from modeling.flags import (
     run_folder_name,
     warn_without_effect,
 )
+from modeling.flags_file import write_flags_file
+from modeling.freezing import plan_freezing
 from modeling.kernels import select_kernels
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.prototypes import score_statistics
+from modeling.report.card import write_cards
+from modeling.report.facts import read_run
+from modeling.report.page import write_page
+from modeling.report.predictions import predictions_path, write_predictions
 from modeling.resources import available_memory, check_space, memory_estimate, size_text
 from modeling.resume import KEPT, best_names, find_run, newest_state
 from modeling.runtime import flow, select_device
@@ -34,7 +40,7 @@ from ofrecord_util.dataset import prepare_split
 from ofrecord_util.files import remove_folder
 from ofrecord_util.scores import load_scores
 from ofrecord_util.tasks import Task, resolve_task
-from ofrecord_util.text import find_text
+from ofrecord_util.text import find_text, split_texts
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import part_paths
 
@@ -90,7 +96,7 @@ class Phase:
     """The surroundings of one script's run.
 
     Attributes:
-        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config.
+        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config, freezing.
         folder, metrics: of a training script; None otherwise.
         state: the `State` that --resume continues from, or None.
 
@@ -117,6 +123,9 @@ class Phase:
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.config = resolve_config(flags, self.snapshot)
+        self.freezing = plan_freezing(flags, self.config.num_hidden_layers)
+        if self.freezing.embeddings and self.snapshot is None:
+            raise UserError("--freeze_encoder, --freeze_layers: no snapshot is loaded, and initial values are not worth keeping")
         if flags.seq_length > self.config.max_position_embeddings:
             raise UserError(
                 f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions"
@@ -137,6 +146,7 @@ class Phase:
                 )
             )
         self._graphs = []  # (trains, batch size, length) of the static graphs that are planned
+        self._data = {}  # split -> what flags.json says of it
         self.folder = self.metrics = self.state = None
         if trains:
             resumed = flags.resume is not None
@@ -187,7 +197,23 @@ class Phase:
                 use_scores=flags.script != PREPROCESS,
                 need_scores=flags.script not in (FINETUNING, META_TEACHER_EVAL),
             )
-        return self._portion(records) if split == "train" else records
+        if split == "train":
+            records = self._portion(records)
+        self._data[split] = self._describe(records)
+        return records
+
+    def _describe(self, records):
+        """What flags.json, and with it the run's report, says of a split."""
+        manifest, task = records.manifest or {}, self.task
+        counts = np.zeros((task.num_domains, task.num_labels), int)
+        np.add.at(counts, (records.domain, records.label), 1)
+        return {
+            "rows": len(records),
+            "by_domain": {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)},
+            "text_file": manifest.get("text_file"),
+            "text_digest": records.text_digest,
+            "truncated": manifest.get("truncated"),
+        }
 
     def _portion(self, records):
         """The share of the training split that --data_portion asks for: the first samples of the seed's permutation, in
@@ -274,7 +300,7 @@ class Phase:
             shapes: dict of documented name -> shape.
             snapshot: a `Snapshot`, or None for initial values.
             vocabulary: `ActiveVocabulary` whose word embeddings they hold, or None for all.
-            trainable: False for a frozen model.
+            trainable: False for a model all of which is frozen (a teacher); else the flags say what is, and what starts anew never is.
             given: dict of name -> array, values that do not come from the snapshot.
         """
         restart, given = [], given or {}
@@ -286,8 +312,13 @@ class Phase:
                 restart += DOMAIN_HEAD
         wanted = {name: shape for name, shape in shapes.items() if name not in given}
         values = load_values(wanted, snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
-        variables = Variables({**values, **given}, self.device, vocabulary and vocabulary.ids, trainable)
-        self.log(f"{variables.count() / 1e6:.1f} million parameters")
+        frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and self.freezing.holds(name)]
+        ids = vocabulary and vocabulary.ids
+        variables = Variables({**values, **given}, self.device, ids, frozen if trainable else tuple(shapes))
+        line = f"{variables.count() / 1e6:.1f} million parameters"
+        if frozen and trainable:
+            line += f", {variables.count(frozen=False):,} are trained, {variables.count(frozen=True):,} frozen"
+        self.log(line)
         return variables
 
     def stored_task(self, snapshot):
@@ -361,13 +392,28 @@ class Phase:
         return choose_lengths(needed, padded_length(records), token_seconds, graph_seconds * layers)
 
     def report(self, split, evaluation):
-        """Logs and records the evaluation of a split."""
+        """Logs and records the evaluation of a split, and writes down what was said of each sample.
+
+        Args:
+            split: "dev" or "test", behind "teacher_" where another model was measured.
+            evaluation: with its predictions.
+        """
         self.metrics.add(split, **evaluation.to_dict())
         self.log(f"{split} {evaluation}")
+        self._write_predictions(split, evaluation.predictions)
+
+    def _write_predictions(self, name, predictions):
+        if not parallel.is_main():
+            return
+        split = name.split("_")[-1]
+        # a teacher is shown beside the student, whose file has the text
+        texts = split_texts(self.flags.data_dir, split, self.task, predictions.text_digest) if name == split else None
+        write_predictions(predictions_path(self.folder, name), self.task, predictions, texts)
 
     def start(self, variables, schedule, batch_size, **facts):
         """Writes the run's flags, the initial snapshot where no model was loaded, and says what is about to run."""
-        self.write_flags(**facts)
+        steps = dict(total_steps=schedule.total_steps, warmup_steps=schedule.warmup_steps, samples_per_step=batch_size)
+        self.write_flags(parameters=variables.count(), **steps, **facts)
         if parallel.is_main():
             self._check_resources(variables, schedule)
         if self.snapshot is None:
@@ -388,7 +434,8 @@ class Phase:
             UserError: too little space for its snapshots and states.
         """
         flags = self.flags
-        steps, trained = schedule.total_steps, sum(parameter.numel() for parameter in variables.parameters())
+        steps = schedule.total_steps
+        trained = sum(parameter.numel() for parameter in variables.trained().values())
         kept = (self.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
         states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # and one when a signal comes
         # the best one and, beside it, the one that is to replace it; the states' best ones
@@ -401,7 +448,9 @@ class Phase:
         )
         line = f"needs up to {size_text(disk)} of disk"
         if self.device == "cpu":
-            memory, available = memory_estimate(self.config, trained, trained, self._graphs), available_memory()
+            held = sum(parameter.numel() for parameter in variables.parameters())
+            memory = memory_estimate(self.config, held, trained, self._graphs, self.freezing.layers)
+            available = available_memory()
             line += f" and about {size_text(memory)} of memory"
             if available is not None and memory > available:
                 line += (
@@ -410,16 +459,36 @@ class Phase:
                 )
         self.log(line)
 
-    def finish(self, best):
-        """Says where the best snapshot and the curves are."""
+    def finish(self, best, evaluate):
+        """Writes down what the best snapshot said of dev, and says where it and the curves are.
+
+        Args:
+            best: `BestSnapshot`.
+            evaluate: function without arguments -> `Evaluation` on dev; called where the best evaluation was before the
+                step that --resume continued from, and its predictions went with that process.
+        """
+        predictions = best.evaluation.predictions
+        if predictions is None:
+            best.variables.load(Snapshot(best.path))
+            predictions = evaluate().predictions
+        self._write_predictions("dev", predictions)
         self.log(f"best dev {best.evaluation}")
         self.log(f"snapshot {best.path}")
         self.log(f"curves {os.path.join(self.folder, CURVES_FILE)}")
 
-    def write_flags(self, **facts):
-        """Writes flags.json into the run's folder."""
+    def write_report(self):
+        """Writes report.html, and a model card into each best snapshot, from what the run's folder and the data hold."""
         if not parallel.is_main():
             return
+        run = read_run(self.folder)
+        write_cards(run)
+        self.log(f"report {write_page(run)}")
+
+    def write_flags(self, **facts):
+        """Writes flags.json and run.flags into the run's folder."""
+        if not parallel.is_main():
+            return
+        write_flags_file(self.folder, self.flags)
         write_flags(
             self.folder,
             self.flags,
@@ -428,6 +497,7 @@ class Phase:
                 device=self.device,
                 task=self.task.to_dict(),
                 config=dataclasses.asdict(self.config),
+                data=self._data,
                 vocab_digest=self.tokenizer.digest,
                 snapshot_digest=self.snapshot.digest() if self.snapshot else None,
                 versions={"oneflow": flow.__version__, "python": platform.python_version()},
@@ -464,16 +534,15 @@ class BestSnapshot:
 
     def to_dict(self):
         """For a state: {"best": name and evaluation, or None, "stale"}."""
-        best = self.evaluation and dict(self.evaluation._asdict(), name=os.path.basename(self.path))
+        best = self.evaluation and dict(self.evaluation.to_dict(), name=os.path.basename(self.path))
         return {"best": best, "stale": self.stale}
 
     def restore(self, best, stale):
         """Continues from what `to_dict` gave."""
         self.stale = stale
         if best is not None:
-            best = dict(best)
-            self.path = os.path.join(self._phase.folder, best.pop("name"))
-            self.evaluation = Evaluation(**best)
+            self.path = os.path.join(self._phase.folder, best["name"])
+            self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):
         """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""

@@ -43,10 +43,10 @@ def _forward_floats(config, batch, length):
     tokens = batch * length
     hidden, inner = tokens * config.hidden_size, tokens * config.intermediate_size
     scores = batch * config.num_attention_heads * length * length
-    return config.num_hidden_layers * (33 * hidden + 7 * inner + 4 * scores)
+    return config.num_hidden_layers * (31 * hidden + 5 * inner + 4 * scores)
 
 
-def memory_estimate(config, num_parameters, trained, graphs):
+def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
     """Bytes of memory that a process with these graphs takes, roughly.
 
     Args:
@@ -54,10 +54,11 @@ def memory_estimate(config, num_parameters, trained, graphs):
         num_parameters: of all variables in memory.
         trained: how many of them the optimizer holds moments and gradients of.
         graphs: list of (trains, batch size, length).
+        frozen_layers: encoder layers without a backward pass.
     """
-    floats = sum(
-        (_TRAIN_FACTOR if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length) for trains, batch, length in graphs
-    )
+    frozen = frozen_layers / config.num_hidden_layers
+    train_factor = frozen * _PREDICT_FACTOR + (1 - frozen) * _TRAIN_FACTOR
+    floats = sum((train_factor if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length) for trains, batch, length in graphs)
     return _PROCESS_BYTES + 4 * (num_parameters + 3 * trained + floats)
 
 

@@ -24,7 +24,7 @@ STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
 
 # Flags that may differ when a run goes on: where things lie (digests tell what they hold), what is printed and kept, when to stop
-_FREE = frozenset(
+FREE_FLAGS = frozenset(
     "resume model_save_dir log_dir data_dir vocab_file model_load_dir student_model teacher_model teacher_output_dir data_url "
     "resave_ofrecord model_save_every_n_iter state_save_every_n_iter save_last_snapshot keep_all_best loss_print_every_n_iter "
     "max_steps early_stop_patience".split()
@@ -179,7 +179,7 @@ def run_identity(flags, **facts):
     Args:
         facts: digests and the like by the name that a message shows.
     """
-    given = {f"--{name}": value for name, value in vars(flags).items() if name not in _FREE and name != "given"}
+    given = {f"--{name}": value for name, value in vars(flags).items() if name not in FREE_FLAGS and name != "given"}
     return json.loads(json.dumps({**given, **facts}))
 
 

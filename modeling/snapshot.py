@@ -2,7 +2,8 @@
 the root, written last.
 
 The format is OneFlow's own of one folder a variable, so `oneflow.load(folder)` reads it; reading and writing here is
-plain NumPy. Beside the variables lie `bert_config.json`, `vocab.txt` and `task.json`. Folders of the earlier converter
+plain NumPy. Beside the variables lie `bert_config.json`, `vocab.txt` and `task.json`, and whatever
+else is a plain file, such as a model card, says nothing to the reader and is in no digest. Folders of the earlier converter
 (no `meta`, no `snapshot_done`, no config) are read too: shapes then come from the graph that is to hold them.
 """
 

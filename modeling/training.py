@@ -103,9 +103,8 @@ class Training:
 
     def _restore(self, job, best):
         state, phase = self._state, self._phase
-        names = [name for name, _ in self._variables.named_parameters()]
-        for name in names:
-            parameter = self._variables.get(name)
+        names = self._variables.trained()
+        for name, parameter in names.items():
             if name not in state.arrays or state.arrays[name].shape != tuple(parameter.shape):
                 raise UserError(f"{state.path}: {name} is missing or has another shape than the model's {list(parameter.shape)}")
             self._variables.assign(name, state.arrays[name])
@@ -118,7 +117,7 @@ class Training:
 
     def save_state(self, job, step, window, best):
         """Writes the state of a step that is trained and not reported yet; returns its path."""
-        arrays = {name: parallel.to_numpy(value) for name, value in self._variables.named_parameters()}
+        arrays = {name: parallel.to_numpy(value) for name, value in self._variables.trained().items()}
         counters = {}
         for name, value in job.optimizer_state().items():
             if value.dtype == np.float32 and value.ndim:

@@ -94,12 +94,12 @@ class Variables(flow.nn.Module):
         values: dict of documented name -> float32 array.
         device: "cpu" or "cuda".
         active_ids: rows of the word embeddings that the graphs hold (see modeling/vocabulary.py); None for all.
-        trainable: False for a frozen model (a teacher), whose variables get no gradient.
+        frozen: names of variables that are not trained: they get no gradient, and words that the graphs do not hold no decay.
     Attributes:
         names: of the model's variables, those that a snapshot holds.
     """
 
-    def __init__(self, values, device="cpu", active_ids=None, trainable=True):
+    def __init__(self, values, device="cpu", active_ids=None, frozen=()):
         super().__init__()
         self.names = tuple(name for name in values if not name.startswith(TRAINING_ONLY_PREFIX))
         self._active_ids, self._device = active_ids, device
@@ -107,7 +107,7 @@ class Variables(flow.nn.Module):
         for name, value in values.items():
             value = np.ascontiguousarray(self._rows_in_use(name, value), np.float32)
             tensor = parallel.replicate(value, device)
-            self.register_parameter(name, flow.nn.Parameter(tensor, requires_grad=trainable))
+            self.register_parameter(name, flow.nn.Parameter(tensor, requires_grad=name not in frozen))
 
     def _rows_in_use(self, name, value):
         return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
@@ -124,7 +124,7 @@ class Variables(flow.nn.Module):
         """
         arrays = {name: parallel.to_numpy(self.get(name)) for name in self.names}
         if self._active_ids is not None:
-            words = self._all_words * np.float32(decay)
+            words = self._all_words * np.float32(decay if self.get(WORD_EMBEDDINGS).requires_grad else 1.0)
             words[self._active_ids] = arrays[WORD_EMBEDDINGS]
             arrays[WORD_EMBEDDINGS] = words
         return arrays
@@ -146,10 +146,16 @@ class Variables(flow.nn.Module):
         with flow.no_grad():
             self.get(name).copy_(parallel.replicate(value, self._device))
 
-    def count(self):
-        """Number of the model's parameters."""
-        rows_elsewhere = 0 if self._active_ids is None else self._all_words.size - self.get(WORD_EMBEDDINGS).numel()
-        return rows_elsewhere + sum(self.get(name).numel() for name in self.names)
+    def trained(self):
+        """dict of name -> tensor, of the variables that are not frozen, those that serve a loss included."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def count(self, frozen=None):
+        """Number of the model's parameters; of the frozen (True) or the trained ones (False) alone."""
+        sizes = {name: self.get(name).numel() for name in self.names if frozen is None or self.get(name).requires_grad != frozen}
+        if self._active_ids is not None and WORD_EMBEDDINGS in sizes:
+            sizes[WORD_EMBEDDINGS] = self._all_words.size
+        return sum(sizes.values())
 
 
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):

@@ -96,7 +96,7 @@ def _training_text(data_dir, task):
         return None if path is None else read_text(path, task)
 
 
-def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1):
+def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1, drawn=None):
     """Saves the scores of the training samples and writes the training records again with them (preprocess.py).
 
     Args:
@@ -105,6 +105,7 @@ def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1):
         scores: float32 [K], in the order of `records`.
         info: dict kept in weight.json.
         prefix, part_num: as in `prepare_split`.
+        drawn: `scores.EmbeddingMap` in the order of `records`, or None.
 
     Raises:
         UserError: the row numbers of the used records are not 0 to K - 1 (records of another program).
@@ -118,6 +119,10 @@ def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1):
     by_row = np.empty(count, np.float32)
     by_row[records.idxs] = scores
     score_files.save_scores(data_dir, by_row, records.text_digest, info)
+    if drawn is not None:
+        order = np.argsort(records.idxs)
+        by_row_drawn = drawn._replace(**{name: getattr(drawn, name)[order] for name in ("coordinates", "domain", "label")})
+        score_files.save_map(data_dir, by_row_drawn, records.text_digest)
     everything = read_split(data_dir, "train", prefix, part_num)
     manifest = everything.manifest
     if manifest is None:  # what the records were made from is not known: None

@@ -1,12 +1,16 @@
-"""Prototypical scores of the training rows, and whose they are.
+"""Prototypical scores of the training rows, a map of the rows, and whose they are.
 
 `DATA_DIR/ofrecord/train/weight.npy` is float32 [K], the score of row `idxs`; K is the number of rows that preprocess.py
-used (`--train_example_num`). `weight.json` beside it names the text whose rows they are.
+used (`--train_example_num`). `weight.json` beside it names the text whose rows they are. `map.npz` and `map.json` hold in the same
+way where each row lies in the plane in which the encoder's representations differ most: for the eye (modeling/report), no step
+computes with it.
 """
 
 import hashlib
 import io
 import os
+import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,10 +21,26 @@ from ofrecord_util.writer import split_folder
 _REMEDY = "run preprocess.py again with --resave_ofrecord"
 
 
+class EmbeddingMap(NamedTuple):
+    """The training rows (K of D domains and C labels) in a plane."""
+
+    coordinates: np.ndarray  # float32 [K, 2], by row number
+    domain: np.ndarray  # int32 [K]
+    label: np.ndarray  # int32 [K]
+    prototypes: np.ndarray  # float32 [D, C, 2], NaN where a domain has no row of a label
+    explained: np.ndarray  # float64 [2], share of the variance along each axis
+
+
 def score_paths(data_dir):
     """(path of weight.npy, path of weight.json)."""
     folder = split_folder(data_dir, "train")
     return os.path.join(folder, "weight.npy"), os.path.join(folder, "weight.json")
+
+
+def map_paths(data_dir):
+    """(path of map.npz, path of map.json)."""
+    folder = split_folder(data_dir, "train")
+    return os.path.join(folder, "map.npz"), os.path.join(folder, "map.json")
 
 
 def save_scores(data_dir, scores, text_digest, info=None):
@@ -39,23 +59,39 @@ def save_scores(data_dir, scores, text_digest, info=None):
     scores = np.ascontiguousarray(scores, np.float32)
     if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
         raise ValueError(f"scores of shape {scores.shape}: one finite number for each training row is needed")
-    array_path, json_path = score_paths(data_dir)
-    files.make_folder(os.path.dirname(array_path))
     buffer = io.BytesIO()
     np.save(buffer, scores, allow_pickle=False)
-    data = buffer.getvalue()
-    told = {
-        "text_digest": text_digest,
-        "count": len(scores),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "info": dict(info or {}),
-    }
+    _write(score_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(scores), "info": dict(info or {})})
+
+
+def _write(paths, data, told):
+    """Writes an array's file and the description beside it, which gets the file's digest."""
+    array_path, json_path = paths
+    files.make_folder(os.path.dirname(array_path))
     try:
         with files.replacing(array_path) as file:
             file.write(data)
-        files.write_json(json_path, told)
+        files.write_json(json_path, dict(told, sha256=hashlib.sha256(data).hexdigest()))
     except OSError as error:
         raise UserError(f"{array_path}: cannot be written ({error.strerror}); check --data_dir") from error
+
+
+def _read(paths):
+    """(bytes, description) of an array's file, which have been found to belong together."""
+    array_path, json_path = paths
+    name = os.path.basename(json_path)
+    if not os.path.exists(json_path):
+        raise UserError(f"{array_path}: {name} beside it is missing, so nothing says whose rows these are; {_REMEDY}")
+    told = files.read_json(json_path, _REMEDY)
+    try:
+        with open(array_path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{array_path}: cannot be read ({error.strerror}); {_REMEDY}") from error
+    # before NumPy parses it: np.load answers a damaged header with errors of many kinds
+    if hashlib.sha256(data).hexdigest() != told.get("sha256"):
+        raise UserError(f"{array_path}: is not the file that {name} was written for; {_REMEDY}")
+    return data, told
 
 
 def load_scores(data_dir, text_digest, num_examples):
@@ -73,22 +109,11 @@ def load_scores(data_dir, text_digest, num_examples):
         UserError: scores of another text, too few, an array of another type or shape, values that are not finite, or a
             weight.json that is missing or does not fit.
     """
-    array_path, json_path = score_paths(data_dir)
+    paths = score_paths(data_dir)
+    array_path = paths[0]
     if not os.path.exists(array_path):
         return None
-    if not os.path.exists(json_path):
-        raise UserError(
-            f"{array_path}: weight.json beside it is missing, so nothing says whose scores these are; {_REMEDY}"
-        )
-    told = files.read_json(json_path, _REMEDY)
-    try:
-        with open(array_path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f"{array_path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    # before NumPy parses it: np.load answers a damaged header with errors of many kinds
-    if hashlib.sha256(data).hexdigest() != told.get("sha256"):
-        raise UserError(f"{array_path}: is not the file that weight.json was written for; {_REMEDY}")
+    data, told = _read(paths)
     try:
         scores = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -105,3 +130,41 @@ def load_scores(data_dir, text_digest, num_examples):
     if bad.size:
         raise UserError(f"{array_path}: the score of row {bad[0]} is {scores[bad[0]]}; {_REMEDY}")
     return scores
+
+
+def save_map(data_dir, drawn, text_digest):
+    """Writes the `EmbeddingMap` of the rows that have a score.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **drawn._asdict())
+    _write(map_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(drawn.coordinates)})
+
+
+def load_map(data_dir, text_digest):
+    """The `EmbeddingMap` of the training rows, or None where there is no map.npz.
+
+    Args:
+        text_digest: digest of the training text they must belong to.
+    Raises:
+        UserError: of another text, or damaged.
+    """
+    paths = map_paths(data_dir)
+    if not os.path.exists(paths[0]):
+        return None
+    data, told = _read(paths)
+    if told.get("text_digest") != text_digest:
+        raise UserError(f"{paths[0]}: is a map of text {str(told.get('text_digest'))[:20]}, not of {text_digest[:20]}; {_REMEDY}")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            drawn = EmbeddingMap(*(arrays[name] for name in EmbeddingMap._fields))
+    except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{paths[0]}: is no map ({error}); {_REMEDY}") from error
+    shapes, kinds = [value.shape for value in drawn], [value.dtype.kind for value in drawn]
+    count, cells = drawn.domain.size, shapes[3][:2]
+    fits = shapes == [(count, 2), (count,), (count,), (*cells, 2), (2,)] and kinds == ["f", "i", "i", "f", "f"] and count > 0
+    if not fits or any((ids < 0).any() or ids.max() >= size for ids, size in zip(drawn[1:3], cells)):
+        raise UserError(f"{paths[0]}: its arrays, of the shapes {shapes}, are no map; {_REMEDY}")
+    return drawn

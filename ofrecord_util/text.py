@@ -5,6 +5,7 @@ LF and nowhere else: U+0085, U+2028, form feeds and the like occur inside review
 files are not used.
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -195,6 +196,14 @@ def read_text(path, task):
         label=np.array(ids["label"], np.int32),
         digest=digest.hexdigest(),
     )
+
+
+def split_texts(data_dir, split, task, digest):
+    """The texts of a split whose digest is known: a `TextSplit`, or None where there is no text any more, or another one."""
+    with contextlib.suppress(UserError):
+        path = find_text(data_dir, split, required=False)
+        rows = None if path is None else read_text(path, task)
+        return rows if rows is not None and rows.digest == digest else None
 
 
 _ONE_ONLY = {  # (what there is one of only, whether the rows are learned from): what follows

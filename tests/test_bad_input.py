@@ -57,7 +57,7 @@ def project(prepared, tmp_path):
 
 def spared(project):
     """Files that a step which fails must leave as they are: all but logs and what tells of the run."""
-    told = ("run.log", "metrics.jsonl", "flags.json")
+    told = ("run.log", "metrics.jsonl", "flags.json", "run.flags")
     return {
         path: data
         for path, data in tiny.tree(project.folder).items()
@@ -403,7 +403,7 @@ def test_disk_too_small_for_the_run(project, line, monkeypatch):
     """Found before the first step: a folder with flags and log, and nothing else."""
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
     fails(project, line, "output/run", "999 bytes", "--model_save_dir")
-    assert set(os.listdir(project.path("output", "run"))) == {"flags.json", "metrics.jsonl", "run.log"}
+    assert set(os.listdir(project.path("output", "run"))) == {"flags.json", "metrics.jsonl", "run.flags", "run.log"}
 
 
 @TRAINING

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
+from modeling.distillation import LayerSelection
 from modeling.runtime import flow
 from modeling.snapshot import Snapshot
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes
@@ -179,6 +180,24 @@ def test_teacher_and_student_are_measured(student, teacher):
     assert "test: the student keeps" in student.log and "(2 layers x 20)" in student.log and "(4 layers x 20)" in student.log
 
 
+def test_report_and_card(student, teacher):
+    with open(student.path("report.html"), encoding="utf-8") as file:
+        page = file.read()
+    with open(student.path(student.best(), "README.md"), encoding="utf-8") as file:
+        card = file.read()
+    assert "http://" not in page and "https://" not in page and "Not on this page" not in page
+    for name in DOMAINS:
+        assert f'<th scope="row">{name}</th>' in page and f"| {name} |" in card
+    titles = [term.replace("_", " ").capitalize() for term in TERMS]
+    for title in ("student, dev", "teacher, dev", "student, test", "teacher, test", *titles):
+        assert title in page, title
+    (test,), (reference,) = student.rows("test"), student.rows("teacher_test")
+    kept = f"{100 * test['accuracy'] / reference['accuracy']:.1f} %"
+    assert kept in page and kept in card and student.flags["teacher_digest"] in card
+    with open(teacher.path("report.html"), encoding="utf-8") as file:
+        assert file.read().count('class="confusion"') == 2 * (1 + len(DOMAINS))
+
+
 def test_the_student_stands_alone(student, teacher, project):
     config = config_of(student)
     assert config["num_hidden_layers"] == 2 and config["hidden_size"] == 20
@@ -224,6 +243,27 @@ def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     config = config_of(run)
     assert (config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]) == (12, 2, 3)
     assert not [name for name in Snapshot(project.path(run.snapshot)).sizes if name.startswith("distillation-")]
+
+
+def test_frozen_layers_of_the_student(outputs, teacher, project):
+    """Terms run over the layers that are trained, whose teacher's layers alone are needed; where none is, they are left out."""
+    run = distil(project, teacher, "frozen", f"--student_model narrow --freeze_layers 1 {SHORT}")
+    assert "student layers below 1 are frozen: the terms of hidden states and attention scores run over the others" in run.log
+    assert set(TERMS) <= set(run.rows("train")[0])
+    start = LayerSelection(Snapshot(project.path("narrow")), (1, 2))
+    best = Snapshot(project.path(run.snapshot))
+    for name, shape in best.shapes.items():
+        same = name in start.sizes and np.array_equal(best.read(name, shape), start.read(name, shape))
+        assert same == name.startswith(("bert-embeddings-", "bert-encoder-layer_0-")), name
+
+    run = distil(project, teacher, "heads", f"--freeze_encoder {SHORT}")
+    assert "all layers of the student are frozen: the terms of hidden states and attention scores are left out" in run.log
+    assert [name for name in TERMS if name in run.rows("train")[0]] == ["prediction_loss", "label_loss", "knowledge_loss"]
+    line = f"{STEP_3B.format(teacher=teacher.snapshot)} --freeze_encoder --prediction_loss_weight 0 --label_loss_weight 0"
+    code, _, errors = project.call(line + " --use_domain_loss false --model_save_dir output/nothing")
+    assert code == 2 and "no other loss term has a weight" in errors and errors.count("\n") == 1
+    code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} --freeze_layers 3 --model_save_dir output/nothing")
+    assert code == 2 and "--freeze_layers 3: the encoder has 2 layers, give 0 to 2" in errors
 
 
 def test_prediction_loss_only(teacher, project):

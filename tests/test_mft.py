@@ -15,9 +15,12 @@ import pytest
 import tiny
 
 from modeling.global_function import GlobalFunction
+from modeling.report.predictions import predictions_path, read_predictions
 from modeling.runtime import flow, oneflow_version
+from modeling.snapshot import Snapshot
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
 from ofrecord_util.reader import read_split
+from ofrecord_util.scores import load_map
 
 DATA = "data/k-shot-cross/g1/16-42"
 SINGLE = "data/k-shot-single/SST-2/16-42"
@@ -109,6 +112,18 @@ def test_prototypes_are_written(project, step_1):
     assert means == pytest.approx([step_1.scores[domain == index].mean() for index in range(3)], abs=1e-6)
 
 
+def test_the_map_is_that_of_the_prototypes(project, step_1):
+    """A prototype is a mean of representations, and so lies in the plane where the mean of its samples' points lies."""
+    records = read_split(project.path(DATA), "train")
+    drawn = load_map(project.path(DATA), records.text_digest)
+    assert np.array_equal(drawn.domain, records.domain) and np.array_equal(drawn.label, records.label)
+    for domain in range(3):
+        for label in range(2):
+            points = drawn.coordinates[(drawn.domain == domain) & (drawn.label == label)]
+            assert drawn.prototypes[domain, label] == pytest.approx(points.mean(axis=0), abs=1e-4)
+    assert 0 < drawn.explained[1] <= drawn.explained[0] < 1 and np.std(drawn.coordinates, axis=0).min() > 0
+
+
 def test_step_1_says_what_it_did(project, step_1):
     assert "--num_epochs has no effect" in step_1.output
     for name, count in (("SST-2", 18), ("mr", 17), ("cr", 18)):
@@ -144,7 +159,9 @@ def test_documented_names(step_2, step_3):
 
 def test_files_of_a_run(step_2, step_3):
     for run, script in ((step_2, "meta_finetuning"), (step_3, "finetuning")):
-        assert sorted(os.listdir(run.folder)) == ["curves.png", "flags.json", "metrics.jsonl", "run.log", run.best()]
+        predictions = ["predictions_dev.tsv", "predictions_test.tsv"][: 1 + (run is step_3)]
+        files = ["curves.png", "flags.json", "metrics.jsonl", "report.html", "run.flags", "run.log", *predictions, run.best()]
+        assert sorted(os.listdir(run.folder)) == sorted(files)
         with open(run.path("curves.png"), "rb") as file:
             picture = file.read()
         assert picture.startswith(b"\x89PNG\r\n\x1a\n") and picture.rstrip().endswith(b"IEND\xaeB`\x82")
@@ -154,6 +171,35 @@ def test_files_of_a_run(step_2, step_3):
         assert run.flags["flags"]["seq_length"] == 24 and run.flags["flags"]["seed"] == 42
         assert run.flags["config"]["hidden_size"] == 20 and run.flags["versions"]["oneflow"] == flow.__version__
         assert all(line in run.log for line in run.output.splitlines()[-4:-1])
+
+
+def test_report_and_card(step_2, step_3):
+    for run, names in ((step_2, ("SST-2", "mr", "cr")), (step_3, ("SST-2",))):
+        with open(run.path("report.html"), encoding="utf-8") as file:
+            page = file.read()
+        with open(run.path(run.best(), "README.md"), encoding="utf-8") as file:
+            card = file.read()
+        best = [row for row in run.rows("dev") if row["best"]][-1]
+        assert "http://" not in page and "https://" not in page and "<script" not in page and "Not on this page" not in page
+        for name in names:
+            assert f'<th scope="row">{name}</th>' in page and f"| {name} |" in card
+        assert f"{best['accuracy']:.4f}" in page and f"| {best['accuracy']:.4f} |" in card
+        assert f"report {os.path.join('output', os.path.basename(run.folder), 'report.html')}" in run.output.replace("./", "")
+        assert run.folder not in card and Snapshot(run.path(run.best())).digest() in card
+    assert page.count('class="confusion"') == 2 and "test accuracy" in page  # dev and test of step 3
+
+
+def test_predictions_are_those_of_the_best_snapshot(project, step_2, step_3):
+    for run, split, data in ((step_2, "dev", DATA), (step_3, "dev", SINGLE), (step_3, "test", SINGLE)):
+        _, _, samples = read_predictions(predictions_path(run.folder, split))
+        samples = list(samples)
+        row = run.rows("test")[-1] if split == "test" else [row for row in run.rows("dev") if row["best"]][-1]
+        assert sum(sample.label == sample.predicted for sample in samples) == row["correct"] and len(samples) == row["total"]
+        with open(project.path(data, split + ".csv"), encoding="utf-8") as file:
+            texts = [line.split("\t")[0] for line in file]
+        assert [sample.texts[0] for sample in samples] == texts
+        losses = [-math.log(sample.probabilities[int(sample.label)]) for sample in samples]
+        assert np.mean(losses) == pytest.approx(row["cross_entropy"], rel=1e-4)
 
 
 def test_training_metrics(step_2):
@@ -231,7 +277,7 @@ def test_the_whole_test_split_is_counted(step_3):
     (test,) = step_3.rows("test")
     assert test["total"] == TEST_COUNT and list(test["by_domain"]) == ["SST-2"]
     assert test["accuracy"] == test["correct"] / TEST_COUNT >= 0.8
-    assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-1]
+    assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-2]  # before the report's
 
 
 def test_step_3_goes_on_from_the_meta_learner(step_3):
@@ -306,6 +352,50 @@ def test_no_test_where_none_is_asked_for(project, step_2):
         assert np.array_equal(values, initial_value(name, shape, 42, tiny.CONFIG.initializer_range).ravel())
 
 
+# --- frozen variables
+
+
+def check_frozen(run, start, frozen):
+    """Frozen variables of a run's snapshots are those of `start` bit for bit; in the last one all others have changed."""
+    for snapshot in run.snapshots():
+        for name in (*encoder_shapes(tiny.CONFIG), *CLASSIFIER):
+            same = np.array_equal(tiny.read_variable(run.path(snapshot), name), tiny.read_variable(start, name))
+            assert same if name.startswith(frozen) else snapshot != "snapshot_last" or not same, name
+
+
+def test_frozen_layers(project, step_2):
+    line = STEP_3.format(snapshot=step_2.snapshot).replace("_epochs 3", "_epochs 1")
+    run = run_folder(project, project.call_well(line + " --weight_decay_rate 0.5 --save_last_snapshot --freeze_layers 1"))
+    frozen = ("bert-embeddings-", "bert-encoder-layer_0-")
+    check_frozen(run, step_2.snapshot, frozen)
+    shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,)}
+    sizes = [sum(int(np.prod(s)) for n, s in shapes.items() if n.startswith(frozen) == held) for held in (False, True)]
+    assert "{:,} are trained, {:,} frozen".format(*sizes) in run.log
+
+
+def test_frozen_encoder(project, step_2):
+    line = STEP_2.replace(" --resave_ofrecord", "").replace("_epochs 12", "_epochs 1")
+    line = line.replace("uncased_L-2_H-20_A-4_oneflow", step_2.snapshot) + " --freeze_encoder --save_last_snapshot"
+    run = run_folder(project, project.call_well(line + " --model_save_dir output/heads"))
+    check_frozen(run, step_2.snapshot, "bert-")
+    for name in DOMAIN_HEAD:
+        assert not np.array_equal(tiny.read_variable(run.path("snapshot_last"), name), tiny.read_variable(step_2.snapshot, name))
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ("--freeze_layers 3", "--freeze_layers 3: the encoder has 2 layers, give 0 to 2"),
+        ("--freeze_layers -1", "--freeze_layers: -1 is not 0 or more"),
+        ("--freeze_encoder --freeze_layers 1", "--freeze_layers 1 some: give one of them"),
+        ("--freeze_encoder --model_load_dir=", "no snapshot is loaded"),
+    ],
+)
+def test_what_cannot_be_frozen(project, step_1, more, said):
+    code, output, errors = project.call(f"{STEP_2} {more} --vocab_size {len(tiny.TOKENS)}")
+    assert code == 2 and said in errors and errors.count("\n") == 1
+
+
 # --- evaluation alone, and padding
 
 
@@ -345,6 +435,22 @@ def test_padding_does_not_matter(evaluations):
     assert measured["cross_entropy"] == pytest.approx(padded["cross_entropy"], abs=1e-4, rel=1e-4)
     for name, part in measured["by_domain"].items():
         assert part["cross_entropy"] == pytest.approx(padded["by_domain"][name]["cross_entropy"], abs=1e-4, rel=1e-4)
+
+
+def test_a_run_is_replayed_from_its_flags(project, evaluations):
+    """Into a folder of its own, where the flags name one too; what stands behind the file overrides it."""
+    flags = evaluations[1][0].path("run.flags")
+    project.call_well(f"meta_finetuning.py @{flags} --model_save_dir output/replayed")
+    project.call_well("meta_finetuning.py @output/replayed/run.flags --seed 43")
+    runs = [tiny.Run(project.path("output", name)) for name in ("replayed", "replayed-1")]
+    for run, seed in zip(runs, (42, 43)):
+        assert untimed(run.metrics) == untimed(evaluations[1][0].metrics)
+        assert run.flags["flags"]["seed"] == seed
+        with open(run.path("run.flags"), encoding="utf-8") as file:
+            assert f"--seed {seed}\n" in file.read()
+    code, output, errors = project.call(f"finetuning.py @{flags}")
+    assert code == 2 and output == "" and errors.count("\n") == 1
+    assert "line 1: the flags of meta_finetuning.py, this is finetuning.py" in errors
 
 
 # --- seeds, and which snapshots are kept

@@ -201,6 +201,9 @@ class Project:
         assert code == (-9 if number == signal.SIGKILL else 128 + number), output + errors
         behind = step - 2 if number == signal.SIGKILL else step
         assert [name for name in os.listdir(self.path("output/cut-off/run")) if "state" in name] == [f"state_step_{behind}"]
+        # the same flags again, or the file of them that the run has written
+        if number == signal.SIGKILL:
+            line = line.split()[0] + " @output/cut-off/run/run.flags"
         output = self.call_well(line + " --resume")
         assert f"behind step {behind} of" in output
         resumed = Run(self.path("output/cut-off/run"))
@@ -209,6 +212,8 @@ class Project:
         assert resumed.snapshots() == unbroken.snapshots() and not [name for name in os.listdir(resumed.folder) if "state" in name]
         for name in resumed.snapshots():
             assert tree(resumed.path(name)) == tree(unbroken.path(name)), name
+        predictions = [read_bytes(run.path("predictions_dev.tsv")) for run in (resumed, unbroken)]
+        assert predictions[0] == predictions[1] and os.path.exists(resumed.path("report.html"))
         shutil.rmtree(self.path("output/cut-off"))
 
     def call(self, line):
@@ -285,13 +290,14 @@ def without_times(rows):
 
 def tree(folder):
     """dict of relative path -> bytes, of all files below a folder."""
-    files = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(place, name)
-            with open(path, "rb") as file:
-                files[os.path.relpath(path, folder)] = file.read()
-    return files
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return {os.path.relpath(path, folder): read_bytes(path) for path in paths}
+
+
+def read_bytes(path):
+    """The bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def read_variable(snapshot, name):

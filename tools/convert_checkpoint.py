@@ -1,22 +1,24 @@
 r"""Converts a BERT between the snapshot format that the phase scripts load and the formats of others.
 
-    python3 tools/convert_checkpoint.py --model_dir bert-base-uncased --output_dir uncased_L-12_H-768_A-12_oneflow
+    python3 tools/convert_checkpoint.py --model_dir bert-base-uncased \
+        --output_dir uncased_L-12_H-768_A-12_oneflow
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir my_model --to hugging_face
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir student --layers 1,3,5
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir encoder.npz --to npz
-    python3 tools/convert_checkpoint.py --model_dir encoder.npz --vocab_file vocab.txt --output_dir back
+    python3 tools/convert_checkpoint.py --model_dir encoder.npz --output_dir back \
+        --vocab_file vocab.txt
 
 In, recognised by what lies in --model_dir: a Hugging Face folder (config.json), a snapshot, Google's TensorFlow
 checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in MEAD's layout.
 Out, by --to: a snapshot, a Hugging Face folder or an .npz file. What a format has no place for is left out and named.
 """
-import argparse
 import os
 import sys
 
 if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from modeling.snapshot import DONE
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
@@ -139,38 +141,27 @@ def _layer_list(text):
 
 def main(argv=None):
     """Parses the command line and converts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    required = dict(required=True, default=argparse.SUPPRESS)  # a required flag has no default to show
-    unset = dict(default=argparse.SUPPRESS)
+    parser = Parser(description=__doc__)
     parser.add_argument(
-        "--model_dir", help="what to convert: Hugging Face folder, snapshot, Google's checkpoint folder, .npz file", **required
+        "--model_dir", required=True, help="what to convert: Hugging Face folder, snapshot, Google's checkpoint folder, .npz file"
     )
-    parser.add_argument("--output_dir", help="folder to write (--to npz: file)", **required)
+    parser.add_argument("--output_dir", required=True, help="folder to write (--to npz: file)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier conversion wrote there")
     parser.add_argument("--to", choices=sorted(_WRITERS), default=SNAPSHOT, help="format to write")
-    parser.add_argument(
-        "--layers", metavar="I,J,…", help="keep these encoder layers, from 0, in this order (default: all)", **unset
-    )
-    parser.add_argument("--vocab_file", help="vocabulary (default: the one beside the weights)", **unset)
-    parser.add_argument(
-        "--num_attention_heads", type=int, help="for weights without a configuration (default: heads of 64)", **unset
-    )
-    parser.add_argument(
-        "--do_lower_case", choices=("true", "false"), help="casing (default: what the checkpoint says)", **unset
-    )
-    flags = vars(parser.parse_args(argv))
-    lower = flags.get("do_lower_case")
+    parser.add_argument("--layers", metavar="I,J,…", help="keep these encoder layers, from 0, in this order (default: all)")
+    parser.add_argument("--vocab_file", help="vocabulary (default: the one beside the weights)")
+    parser.add_argument("--num_attention_heads", type=int, help="for weights without a configuration (default: heads of 64)")
+    parser.add_argument("--do_lower_case", choices=("true", "false"), help="casing (default: what the checkpoint says)")
+    flags = parser.parse_args(argv)
     convert(
-        flags["model_dir"],
-        flags["output_dir"],
-        flags["overwrite"],
-        to=flags["to"],
-        layers=_layer_list(flags.get("layers")),
-        vocab_file=flags.get("vocab_file"),
-        num_attention_heads=flags.get("num_attention_heads"),
-        do_lower_case=None if lower is None else lower == "true",
+        flags.model_dir,
+        flags.output_dir,
+        flags.overwrite,
+        to=flags.to,
+        layers=_layer_list(flags.layers),
+        vocab_file=flags.vocab_file,
+        num_attention_heads=flags.num_attention_heads,
+        do_lower_case=None if flags.do_lower_case is None else flags.do_lower_case == "true",
     )
 
 

@@ -1,6 +1,6 @@
 """Runs Meta Fine-tuning, steps 1 to 3, on the bundled three-domain text and ends with a table of what came out (`make demo`).
 
-    python3 tools/demo.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data] [--output_dir output]
+    python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 import json
 import os
@@ -20,8 +20,8 @@ from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent,
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--meta_epochs", default="20", help="epochs of step 2 (default %(default)s)")
-    parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3 (default %(default)s)")
+    parser.add_argument("--meta_epochs", default="20", help="epochs of step 2")
+    parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3")
     args = parser.parse_args()
     started = time.time()
     output = os.path.join(args.output_dir, time.strftime("demo-%Y-%m-%d-%H:%M:%S"))

@@ -1,7 +1,7 @@
 """Runs Meta-KD on the bundled three-domain text: a teacher, what it knows on disk, a student of half its layers that learns
 from it, and a table of both (`make demo-kd`).
 
-    python3 tools/demo_kd.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data] [--output_dir output]
+    python3 tools/demo_kd.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 
 import os
@@ -37,8 +37,8 @@ def test_accuracy(snapshot, domain, args, folder):
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--teacher_epochs", default="12", help="epochs of the teacher (default %(default)s)")
-    parser.add_argument("--student_epochs", default="20", help="epochs of the student (default %(default)s)")
+    parser.add_argument("--teacher_epochs", default="12", help="epochs of the teacher")
+    parser.add_argument("--student_epochs", default="20", help="epochs of the student")
     args = parser.parse_args()
     started = time.time()
     output = os.path.join(args.output_dir, time.strftime("demo-kd-%Y-%m-%d-%H:%M:%S"))

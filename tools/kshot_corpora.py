@@ -21,12 +21,13 @@ _TEXT_NAMES, _LABEL_NAMES = ("text", "sentence", "review"), ("label", "sentiment
 FORMS_HELP = """\
 sources: DOMAIN=FORM:FILE[,FILE...]
   tsv         rows text TAB label
-  tsv-header  the same under a header row, in either order: text, sentence or review; label or sentiment
+  tsv-header  the same under a header row, in either order: text, sentence or review; label or
+              sentiment
   sst2        GLUE's SST-2: header sentence TAB label
   fdu         FDU-MTL: rows label TAB text
   lines       one text a line, a class a file: lines:LABEL=FILE,LABEL=FILE
-  reviews     multi-domain Amazon pseudo-XML, a class a file: reviews:LABEL=FILE,LABEL=FILE, or reviews:FOLDER for
-              FOLDER/positive.review and FOLDER/negative.review
+  reviews     multi-domain Amazon pseudo-XML, a class a file: reviews:LABEL=FILE,LABEL=FILE,
+              or reviews:FOLDER for FOLDER/positive.review and FOLDER/negative.review
 Files are read as UTF-8, or else as Windows-1252 (said in the output). Names of domains, labels and files hold no comma.
 All domains must have the same labels.
 """

@@ -1,15 +1,18 @@
 """Makes the few-shot layout (`kshot`) or the Meta-KD split (`portions`) from raw corpora, without leaks into the test rows.
 
-    python3 tools/make_kshot.py kshot --group g1 --k 16 --seeds 42 13 --output_dir data/g1-raw --test_cap 2000 \\
-        --source SST-2=sst2:raw/SST-2/train.tsv MR=lines:1=raw/MR/rt-polarity.pos,0=raw/MR/rt-polarity.neg \\
-        CR=lines:1=raw/CR/custrev.pos,0=raw/CR/custrev.neg --test_source SST-2=sst2:raw/SST-2/dev.tsv
+    python3 tools/make_kshot.py kshot --group g1 --k 16 --seeds 42 13 --output_dir data/g1-raw \\
+        --source SST-2=sst2:raw/SST-2/train.tsv CR=lines:1=raw/CR/custrev.pos,0=raw/CR/custrev.neg \\
+        MR=lines:1=raw/MR/rt-polarity.pos,0=raw/MR/rt-polarity.neg \\
+        --test_source SST-2=sst2:raw/SST-2/dev.tsv --test_cap 2000
 
-    python3 tools/make_kshot.py portions --train 6480 --dev 720 --test 800 --output_dir data/SENTI-raw \\
-        --source books=reviews:raw/books dvd=reviews:raw/dvd electronics=reviews:raw/electronics kitchen=reviews:raw/kitchen
+    python3 tools/make_kshot.py portions --train 6480 --dev 720 --test 800 \\
+        --output_dir data/SENTI-raw --source books=reviews:raw/books dvd=reviews:raw/dvd \\
+        electronics=reviews:raw/electronics kitchen=reviews:raw/kitchen
 
 A source is DOMAIN=FORM:FILE[,FILE...]; `--help` lists the forms. Written are rows `text TAB domain TAB label`:
 
-    kshot     OUT/k-shot-cross/GROUP/K-SEED/{train,dev}.csv (all domains), OUT/k-shot-single/DOMAIN/K-SEED/{train,dev,test}.csv
+    kshot     OUT/k-shot-cross/GROUP/K-SEED/{train,dev}.csv (all domains),
+              OUT/k-shot-single/DOMAIN/K-SEED/{train,dev,test}.csv
     portions  OUT/{train,dev,test}.csv
 
 and OUT/make_kshot.json: the flags, the sources' digests and the counts. A draw depends on the seed, the domain's name and the
@@ -22,10 +25,10 @@ import sys
 if not __package__:  # before anything else, see tools/inspect.py
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import argparse
 import collections
 import re
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from ofrecord_util import files
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
@@ -134,33 +137,28 @@ def table(contents):
     ]
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
 def _parse(argv):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=FORMS_HELP, formatter_class=_Help)
-    modes = parser.add_subparsers(dest="mode", required=True, metavar="{kshot,portions}")
-    hidden = argparse.SUPPRESS  # no default to show
+    parser = Parser(description=__doc__, epilog=FORMS_HELP)
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="{kshot,portions}", help="what to make; its --help lists its flags")
 
     def add_mode(name, text):
-        mode = modes.add_parser(name, help=text, description=text, epilog=FORMS_HELP, formatter_class=_Help)
-        mode.add_argument("--source", nargs="+", action="append", required=True, default=hidden, metavar="DOMAIN=FORM:FILES",
+        mode = modes.add_parser(name, help=text, description=text, epilog=FORMS_HELP)
+        mode.add_argument("--source", nargs="+", action="append", required=True, metavar="DOMAIN=FORM:FILES",
                           help="a domain's corpus; any number")
-        mode.add_argument("--encoding", nargs="+", default=hidden, metavar="[DOMAIN=]NAME",
+        mode.add_argument("--encoding", nargs="+", metavar="[DOMAIN=]NAME",
                           help="of all files, or of one domain's (without it UTF-8, else cp1252)")
-        mode.add_argument("--output_dir", required=True, default=hidden, help="folder to write; whole or not there")
+        mode.add_argument("--output_dir", required=True, help="folder to write; whole or not there")
         mode.add_argument("--overwrite", action="store_true",
                           help="replace what this tool wrote into --output_dir before, and the records made from it")
         return mode
 
     kshot = add_mode("kshot", "K rows of each class of each domain for train and for dev, and a test split")
-    kshot.add_argument("--group", required=True, default=hidden, help="name of the cross-domain set, g1 say")
+    kshot.add_argument("--group", required=True, help="name of the cross-domain set, g1 say")
     kshot.add_argument("--k", type=int, default=16, help="rows of each class of each domain, in train and in dev")
     kshot.add_argument("--seeds", type=int, nargs="+", default=[42], metavar="SEED", help="a draw each, into K-SEED")
-    kshot.add_argument("--test_source", nargs="+", action="append", default=hidden, metavar="DOMAIN=FORM:FILES",
+    kshot.add_argument("--test_source", nargs="+", action="append", metavar="DOMAIN=FORM:FILES",
                        help="a domain's test corpus, whole unless capped; without it the test rows are drawn from --source")
-    kshot.add_argument("--test_cap", nargs="+", default=hidden, metavar="[DOMAIN=]N",
+    kshot.add_argument("--test_cap", nargs="+", metavar="[DOMAIN=]N",
                        help="at most N test rows a domain, balanced over the classes as far as they go")
     portions = add_mode("portions", "train, dev and test of all domains, stratified by domain and class, for Meta-KD")
     for split, rows in zip(SPLITS, (6480, 720, 800)):
@@ -173,13 +171,13 @@ def main(argv=None):
     """Parses the command line, reads, draws and writes."""
     flags = _parse(argv)
     sources = parse_sources("--source", [value for values in flags.source for value in values])
-    encodings = parse_by_domain("--encoding", getattr(flags, "encoding", None), sources, _encoding)
+    encodings = parse_by_domain("--encoding", flags.encoding, sources, _encoding)
     if flags.mode == "kshot":
-        tests = parse_sources("--test_source", [value for values in getattr(flags, "test_source", []) for value in values])
+        tests = parse_sources("--test_source", [value for values in flags.test_source or [] for value in values])
         for domain in tests:
             if domain not in sources:
                 raise UserError(f"--test_source {domain}: no --source is named so; there are {', '.join(sources)}")
-        caps = parse_by_domain("--test_cap", getattr(flags, "test_cap", None), sources, _positive)
+        caps = parse_by_domain("--test_cap", flags.test_cap, sources, _positive)
         check_name("--group", flags.group, ("/", "\\"))
         if not flags.group.strip("."):
             raise UserError(f"--group {flags.group!r} cannot be a folder's name")

@@ -1,7 +1,10 @@
 """Labels texts with a trained snapshot.
 
-    python3 tools/predict.py --model_load_dir output/…/snapshot_best_ft_model_sst-2_dev_0.75 "a moving film" "two hours lost"
-    python3 tools/predict.py --model_load_dir SNAPSHOT --input reviews.txt --format json --output labelled.jsonl
+    python3 tools/predict.py "a moving film" \\
+        --model_load_dir output/…/snapshot_best_ft_model_sst-2_dev_0.75
+    python3 tools/predict.py --model_load_dir SNAPSHOT "a moving film" "two hours lost"
+    python3 tools/predict.py --model_load_dir SNAPSHOT --input reviews.txt --output out.jsonl \\
+        --format json
     cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
 
 One text a line; of a line with tabs only the first column is read (for a task of pairs: the first two), so files with
@@ -16,13 +19,13 @@ import sys
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import argparse
 import collections
 import json
 
 import six
 from tqdm import tqdm
 
+from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
@@ -82,16 +85,16 @@ def write(predictor, texts, form, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
     parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training step")
     parser.add_argument("--input", metavar="FILE", help="file with one text a line")
     parser.add_argument("--output", metavar="FILE", help="where the lines go (default: standard output)")
-    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="form of the lines (default %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="texts at once (default %(default)s)")
+    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="form of the lines")
+    parser.add_argument("--batch_size", type=int, default=32, help="texts at once")
     parser.add_argument("--seq_length", type=int, help="most tokens of a text (default: as in training)")
     parser.add_argument("--vocab_file", help="default: the snapshot's own")
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where the graphs run")
     args = parser.parse_args()
     if args.text and args.input:
         raise UserError("give texts or --input, not both")

@@ -390,7 +390,7 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
         student = Variables(student_values())
         optimizer = flow.optim.SGD(student.parameters(), lr=0.1)
         if online:
-            teacher = Variables(teacher_values(), trainable=False)
+            teacher = Variables(teacher_values(), frozen=teacher_values())
 
             @global_function("train", variables=student, optimizer=optimizer, frozen=(teacher,))
             def job(variables, teacher, **batch):

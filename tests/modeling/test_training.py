@@ -74,7 +74,7 @@ class _Phase:
         self.log.close()
 
 
-def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=lambda: None, **changes):
+def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=None, frozen=(), **changes):
     """Trains; returns the folder's `_Phase`, the losses of all steps and the `BestSnapshot`."""
     flags = SimpleNamespace(**dict(vars(FLAGS), **changes))
     phase, kernels = _Phase(folder, flags, config), KERNELS["cpu"]
@@ -83,14 +83,16 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
         **classifier_shapes(config, NUM_LABELS),
         **domain_head_shapes(config, NUM_DOMAINS),
     }
-    variables, losses = Variables(load_values(shapes, None, flags.seed, config.initializer_range)), []
+    values, losses = load_values(shapes, None, flags.seed, config.initializer_range), []
+    variables = Variables(values, frozen=[name for name in shapes if name.startswith(frozen)])
 
     @global_function(type="predict", variables=variables)
     def predict_job(variables, **features):
         return predict_logits(variables, config, kernels, **features)
 
     def evaluate_dev():
-        on_evaluation()
+        if on_evaluation:
+            on_evaluation()
         return evaluate(predict_job, DEV, 2, (13,), TASK, "cpu")
 
     try:
@@ -316,6 +318,20 @@ def test_killed_between_states(tmp_path, runs):
     phase, losses, _ = run(folder, resume=str(folder))
     assert losses == runs[0][1][3:]
     check_equal_runs(phase, runs[0][0])
+
+
+def test_frozen_variables_and_a_cut(tmp_path):
+    """The state holds what is trained and its moments, nothing else; the run goes on bit for bit all the same."""
+    embeddings = ("bert-embeddings-",)
+    whole, losses, best = run(tmp_path / "whole", frozen=embeddings)
+    folder = tmp_path / "broken"
+    interrupted(folder, 3, frozen=embeddings)
+    (state,) = list_states(folder)
+    names = {name for name in os.listdir(state) if os.path.isdir(os.path.join(state, name))}
+    assert set(best.variables.trained()) < names and not [name for name in names if "embeddings" in name]
+    phase, rest, _ = run(folder, resume=str(folder), frozen=embeddings)
+    assert rest == losses[3:]
+    check_equal_runs(phase, whole)
 
 
 def damage(path, how):

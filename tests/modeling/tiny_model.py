@@ -86,17 +86,18 @@ def run_graph(function, arrays, variables=None):
     return numpy_of(job(**tensors(arrays)))[0]
 
 
-def gradients(function, values, arrays):
+def gradients(function, values, arrays, frozen=()):
     """Gradients of the first output of `function(variables, **arrays)` by variable: what one step of SGD with learning
     rate 1 in a train graph takes off.
 
     Args:
         values: dict of name -> float32 array.
+        frozen: names of variables that are not trained.
     Returns:
         (outputs, dict of name -> gradient)
     """
-    variables = Variables(values)
-    optimizer = flow.optim.SGD(variables.parameters(), lr=1.0)
+    variables = Variables(values, frozen=frozen)
+    optimizer = flow.optim.SGD(list(variables.trained().values()), lr=1.0)
 
     def with_ballast(*args, **inputs):
         outputs = function(*args, **inputs)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modeling.errors import UserError
-from ofrecord_util.scores import load_scores, save_scores, score_paths
+from ofrecord_util.scores import EmbeddingMap, load_map, load_scores, map_paths, save_map, save_scores, score_paths
 
 SCORES = np.array([0.25, -0.5, 1.0], np.float32)
 
@@ -135,3 +135,68 @@ def test_bad_scores_are_not_saved(tmp_path, scores):
     with pytest.raises(ValueError):
         save_scores(str(tmp_path), np.array(scores, np.float32), "abc")
     assert not os.path.exists(score_paths(str(tmp_path))[0])
+
+
+# The map of the training rows
+
+
+MAP = EmbeddingMap(
+    np.arange(6, dtype=np.float32).reshape(3, 2),
+    np.array([0, 1, 1], np.int32),
+    np.array([1, 0, 2], np.int32),
+    np.full((2, 3, 2), np.nan, np.float32),
+    np.array([0.5, 0.25]),
+)
+
+
+def test_map_round_trip(tmp_path):
+    assert load_map(str(tmp_path), "abc") is None
+    save_map(str(tmp_path), MAP, "abc")
+    for expected, found in zip(MAP, load_map(str(tmp_path), "abc")):
+        assert found.dtype == expected.dtype and np.array_equal(found, expected, equal_nan=True)
+    before = [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")]
+    save_map(str(tmp_path), MAP, "abc")
+    assert [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")] == before
+    with pytest.raises(UserError, match="a map of text abc, not of other; run preprocess.py again"):
+        load_map(str(tmp_path), "other")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coordinates": MAP.coordinates[:2]},
+        {"coordinates": MAP.coordinates.astype(int)},
+        {"domain": MAP.domain.astype(np.float32)},
+        {"domain": MAP.domain + 1},
+        {"label": MAP.label - 1},
+        {"prototypes": MAP.prototypes[0]},
+        {"explained": np.zeros(3)},
+        {"explained": np.array(["a", "b"])},
+        {name: getattr(MAP, name)[:0] for name in ("coordinates", "domain", "label")},
+    ],
+)
+def test_maps_that_do_not_fit(tmp_path, changes):
+    save_map(str(tmp_path), MAP._replace(**changes), "abc")
+    with pytest.raises(UserError, match="map.npz: its arrays.*are no map"):
+        load_map(str(tmp_path), "abc")
+
+
+def test_damaged_map(tmp_path):
+    save_map(str(tmp_path), MAP, "abc")
+    array_path, json_path = map_paths(str(tmp_path))
+    with open(array_path, "rb") as file:
+        content = file.read()
+    for damaged in (b"", content[:-1], b"junk", npy(SCORES), content.replace(b"domain.npy", b"domino.npy")):
+        with open(array_path, "wb") as file:
+            file.write(damaged)
+        with pytest.raises(UserError, match="map.npz: is not the file that map.json was written for"):
+            load_map(str(tmp_path), "abc")
+        with open(json_path, encoding="utf-8") as file:
+            told = json.load(file)
+        with open(json_path, "w", encoding="utf-8") as file:  # made to fit
+            json.dump(dict(told, sha256=hashlib.sha256(damaged).hexdigest()), file)
+        with pytest.raises(UserError, match="map.npz: is no map"):
+            load_map(str(tmp_path), "abc")
+    os.remove(json_path)
+    with pytest.raises(UserError, match="map.json beside it is missing"):
+        load_map(str(tmp_path), "abc")

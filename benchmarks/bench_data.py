@@ -1,0 +1,88 @@
+"""Seconds of reading and writing: text to records, records to arrays, snapshots.
+
+    python3 benchmarks/bench_data.py --data_dir data/SENTI --vocab_file uncased_L-12_H-768_A-12/vocab.txt [--task_name senti]
+
+Prints one JSON line a case, medians over --runs. The split is copied to a temporary folder first; the snapshot is one of BERT-base's
+sizes with random values.
+Written files are synced, as always; what is read was written just before and comes from memory.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import numpy as np
+
+from benchmarks.side_by_side import machine, show
+from modeling.command_line import Parser
+from modeling.config import BertConfig
+from modeling.errors import run
+from modeling.snapshot import Snapshot, write_variables
+from modeling.variables import encoder_shapes
+from ofrecord_util.dataset import prepare_split
+from ofrecord_util.reader import read_split
+from ofrecord_util.tasks import resolve_task
+from ofrecord_util.text import find_text
+from ofrecord_util.tokenization import Tokenizer
+
+
+def measure(case, job, runs, count=None):
+    """Shows the median seconds of a job, and `count` over them where there is one, as a rate."""
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        job()
+        seconds.append(time.perf_counter() - started)
+    median = statistics.median(seconds)
+    rate = {} if count is None else {"samples": count, "samples_per_second": round(count / median)}
+    spread = {"least": round(min(seconds), 4), "largest": round(max(seconds), 4), "runs": runs}
+    show({"case": case, "seconds": round(median, 4), **spread, **rate})
+
+
+def main():
+    parser = Parser(description=__doc__)
+    parser.add_argument("--data_dir", required=True, help="folder of train.csv")
+    parser.add_argument("--vocab_file", required=True)
+    parser.add_argument("--task_name", default="senti", help="(default %(default)s)")
+    parser.add_argument("--seq_length", type=int, default=128, help="(default %(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="(default %(default)s)")
+    args = parser.parse_args()
+    show({"machine": machine()})
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(find_text(args.data_dir, "train"), folder)
+        task = resolve_task(args.task_name, folder)
+        count = 0
+
+        def write():
+            nonlocal count
+            tokenizer = Tokenizer(args.vocab_file)
+            records = prepare_split(folder, "train", task, tokenizer, args.seq_length, True, log=lambda line: None, use_scores=False)
+            count = len(records)
+
+        write()
+        measure("text to checked records, vocabulary loaded anew", write, args.runs, count)
+        measure("records to arrays", lambda: read_split(folder, "train"), args.runs, count)
+
+        shapes = encoder_shapes(BertConfig())
+        draw = np.random.default_rng(0)
+        values = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        path = os.path.join(folder, "snapshot")
+        size = sum(value.nbytes for value in values.values())
+        measure(f"snapshot of BERT-base written, {size / 1e6:.0f} MB", lambda: write_variables(path, values), args.runs)
+
+        def load():
+            snapshot = Snapshot(path)
+            for name, shape in shapes.items():
+                snapshot.read(name, shape)
+
+        measure("snapshot of BERT-base read", load, args.runs)
+
+
+if __name__ == "__main__":
+    run(main)

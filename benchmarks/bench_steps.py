@@ -1,0 +1,78 @@
+"""Seconds of a training step and of an inference step, ours beside OneFlow's stock layers and PyTorch, in one run.
+
+    BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_steps.py [--cases minilm-4x128,base-4x128] [--modes train,predict]
+
+Prints one JSON line a case; see benchmarks/side_by_side.py for what it says. Without BENCH_TORCH_PYTHON (a Python with torch and
+transformers) PyTorch is left out. All texts fill their length. Ours holds the word embeddings in use (2,000 pieces), as the scripts do;
+PyTorch holds all 30,522.
+"""
+
+import os
+import sys
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from benchmarks.side_by_side import Worker, compare, machine, show, torch_python
+from modeling.command_line import Parser
+from modeling.errors import UserError, run
+
+SIZES = {"minilm": dict(layers=6, hidden=384, heads=12), "base": dict(layers=12, hidden=768, heads=12)}
+CASES = ("minilm-4x40", "minilm-4x128", "minilm-24x128", "base-4x128", "base-24x128")
+TURN_TOKENS = 512 * 384 * 384 * 6 * 6  # work of a turn: small cases run several steps in it
+
+
+def parse_case(case):
+    """("minilm-4x128") -> sizes, batch and length as a dict.
+
+    Raises:
+        UserError: no such case.
+    """
+    size, _, shape = case.partition("-")
+    batch, _, length = shape.partition("x")
+    if size not in SIZES or not batch.isdigit() or not length.isdigit():
+        raise UserError(f"--cases {case}: a case is SIZE-BATCHxLENGTH, SIZE one of {', '.join(SIZES)}")
+    return dict(SIZES[size], batch=int(batch), length=int(length))
+
+
+def workers(job, names, threads):
+    """Functions that start the wanted workers for a job, ours first."""
+    theirs = torch_python()
+    starts = {
+        "ours": lambda: Worker("ours", sys.executable, "oneflow_steps.py", dict(job, implementation="ours")),
+        "stock": lambda: Worker("stock", sys.executable, "oneflow_steps.py", dict(job, implementation="stock")),
+    }
+    if theirs:
+        for kind in ("eager", "compile"):
+            starts["torch " + kind] = lambda kind=kind: Worker(
+                "torch " + kind, theirs, "torch_steps.py", dict(job, implementation=kind, threads=threads), OMP_NUM_THREADS=str(threads)
+            )
+    return [starts[name] for name in starts if name in names]
+
+
+def main():
+    parser = Parser(description=__doc__)
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated (default %(default)s)")
+    parser.add_argument("--modes", default="train,predict", help="train, predict or both (default)")
+    parser.add_argument("--workers", default="ours,stock,torch eager,torch compile", help="what is timed (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each that count (default %(default)s)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--use_fp16", action="store_true", help="mixed precision (CUDA)")
+    args = parser.parse_args()
+    if args.use_fp16 and args.device == "cpu":
+        raise UserError("--use_fp16: mixed precision exists on CUDA only")
+    show({"machine": machine()})
+    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    for case in args.cases.split(","):
+        sizes = parse_case(case)
+        for mode in args.modes.split(","):
+            work = sizes["batch"] * sizes["length"] * sizes["hidden"] ** 2 * sizes["layers"] * (6 if mode == "train" else 2)
+            steps = max(1, min(50, TURN_TOKENS // work))
+            job = dict(sizes, mode=mode, words=2000, steps=steps, device=args.device, use_fp16=args.use_fp16)
+            names = args.workers.split(",")
+            about = {"case": case, "mode": mode, "device": args.device, "steps_a_turn": steps}
+            show(compare(about, workers(job, names, threads), args.rounds))
+
+
+if __name__ == "__main__":
+    run(main)

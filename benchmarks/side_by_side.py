@@ -1,0 +1,142 @@
+"""Several implementations of one job, each in a process of its own, timed turn by turn in one run.
+
+A worker is a script that reads its job as one JSON line, answers `{"first": seconds}` once it is built and its first call done, then
+answers each line `turn` with the seconds of one turn, and `end` with its peak memory. Turns go round among the workers, so that a machine
+whose speed drifts drifts for all of them; the idle ones wait for their line and compute nothing.
+"""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WORKERS = os.path.join(ROOT, "benchmarks", "workers")
+TORCH_PYTHON = "BENCH_TORCH_PYTHON"
+
+
+def torch_python():
+    """The Python with PyTorch and transformers that BENCH_TORCH_PYTHON names, or None."""
+    return os.environ.get(TORCH_PYTHON) or None
+
+
+class Worker:
+    """One implementation, as a process.
+
+    Args:
+        name: what the results call it.
+        python, script: of the worker.
+        job: dict, its first line.
+        environment: variables beside those of this process.
+    Attributes:
+        first: seconds of its first call, or None where it could not be built (`problem` then says why).
+    """
+
+    def __init__(self, name, python, script, job, **environment):
+        self.name, self.turns, self.peak_bytes, self.problem = name, [], None, None
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [python, os.path.join(WORKERS, script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(os.environ, **environment),
+            cwd=ROOT,
+            text=True,
+        )
+        answer = self._ask(json.dumps(job))
+        self.first = answer and answer["first"]
+        self.facts = {name: value for name, value in (answer or {}).items() if name != "first"}
+
+    def _ask(self, line):
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        answer = self._process.stdout.readline()
+        if not answer:
+            code = self._process.wait()
+            self._errors.seek(0)
+            self.problem = (self._errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
+            return None
+        return json.loads(answer)
+
+    def turn(self):
+        """Runs one turn and notes its seconds."""
+        if self.problem is None:
+            answer = self._ask("turn")
+            if answer:
+                self.turns.append(answer["seconds"])
+
+    def end(self):
+        """Lets the process end; its peak memory is known from then on."""
+        if self.problem is None:
+            answer = self._ask("end")
+            self.peak_bytes = answer and answer["peak_bytes"]
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def compare(case, workers, rounds):
+    """Times workers turn by turn.
+
+    Args:
+        case: dict that names the case.
+        workers: list of functions without arguments -> `Worker`; the first one is what the others are compared with.
+        rounds: turns of each that count; one more comes before them.
+    Returns:
+        dict for a JSON line: the case, and for each worker the median, least and largest seconds of a turn, seconds of the first call, peak
+        memory, and the ratio of the first worker's median to its own.
+    """
+    workers = [start() for start in workers]
+    for number in range(rounds + 1):
+        for worker in workers:
+            worker.turn()
+            if number == 0:
+                worker.turns.clear()
+    for worker in workers:
+        worker.end()
+    ours = statistics.median(workers[0].turns) if workers[0].turns else None
+    results = {}
+    for worker in workers:
+        if worker.problem:
+            results[worker.name] = {"problem": worker.problem[:300]}
+            continue
+        median = statistics.median(worker.turns)
+        results[worker.name] = {
+            "seconds": round(median, 5),
+            "least": round(min(worker.turns), 5),
+            "largest": round(max(worker.turns), 5),
+            "first_call": round(worker.first, 2),
+            "peak_gb": round(worker.peak_bytes / 1e9, 2),
+            **worker.facts,
+        }
+        if ours is not None and worker is not workers[0]:
+            results[worker.name]["ours_over_this"] = round(ours / median, 3)
+    return {**case, "rounds": rounds, "results": results}
+
+
+def show(result):
+    """Prints a result as one JSON line, at once."""
+    print(json.dumps(result), flush=True)
+
+
+def machine():
+    """What a page of results says of the machine: date, processor, cores, memory."""
+    model = "?"
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "python": platform.python_version(),
+    }

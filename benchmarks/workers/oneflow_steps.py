@@ -1,0 +1,80 @@
+"""Worker: steps of this project's graphs, or of the same graph in OneFlow's stock layers with OneFlow's own BLAS.
+
+Job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden, heads, batch, length, words (pieces in use), steps (of a
+turn), device, use_fp16. Dropout masks are drawn and handed over within the step, as the training loop does it.
+"""
+
+import glob
+import os
+import sys
+
+if not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import numpy as np
+
+from benchmarks.workers.protocol import read_job, serve
+
+
+def main():
+    job = read_job()
+    if job["implementation"] == "stock":  # keep MKL out of the process: stock is what a user of OneFlow gets
+        found = glob.glob
+        glob.glob = lambda pattern, *more, **named: [] if "mkl" in pattern else found(pattern, *more, **named)
+    from modeling.config import BertConfig
+    from modeling.dropout import DropoutPlan
+    from modeling.evaluation import to_tensors
+    from modeling.global_function import global_function
+    from modeling.kernels import StockKernels, select_kernels
+    from modeling.objectives import finetuning_objective, predict_logits
+    from modeling.optimizer import Schedule, create_optimizer
+    from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+
+    batch, length, device = job["batch"], job["length"], job["device"]
+    config = BertConfig(
+        vocab_size=job["words"],
+        hidden_size=job["hidden"],
+        num_hidden_layers=job["layers"],
+        num_attention_heads=job["heads"],
+        intermediate_size=4 * job["hidden"],
+    )
+    shapes = {**encoder_shapes(config), **classifier_shapes(config, 2)}
+    variables = Variables({name: initial_value(name, shape, 1) for name, shape in shapes.items()}, device)
+    kernels = StockKernels(device) if job["implementation"] == "stock" else select_kernels(device)
+    draw = np.random.default_rng(0)
+    arrays = {
+        "input_ids": draw.integers(0, job["words"], (batch, length)).astype(np.int32),
+        "input_mask": np.ones((batch, length), np.int32),
+        "segment_ids": np.zeros((batch, length), np.int32),
+    }
+    steps = 0
+
+    if job["mode"] == "train":
+        arrays.update(label=draw.integers(0, 2, batch).astype(np.int32), share=np.ones(batch, np.float32))
+        optimizer, rates = create_optimizer(variables, Schedule(1e-5, 100000, 100))
+        plan = DropoutPlan(config, 42, device)
+
+        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=job["use_fp16"])
+        def job_function(variables, input_ids, input_mask, segment_ids, label, share, **masks):
+            dropout = plan.take(masks)
+            return finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share)
+
+    else:
+
+        @global_function(type="predict", variables=variables)
+        def job_function(variables, input_ids, input_mask, segment_ids):
+            return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+
+    def turn(count=job["steps"]):
+        nonlocal steps
+        for _ in range(count):
+            inputs = dict(arrays, **plan.masks(steps, batch, length)) if job["mode"] == "train" else arrays
+            outputs = job_function(**to_tensors(inputs, tuple(inputs), device))
+            steps += 1
+        (outputs[1] if job["mode"] == "train" else outputs).numpy()  # waits for the engine
+        return count
+
+    serve(lambda: turn(1), turn)
+
+
+main()

@@ -1,0 +1,48 @@
+"""Which of the encoder's variables a run leaves as they are (`--freeze_encoder`, `--freeze_layers`).
+
+A frozen variable gets no gradient, no step and no weight decay, and a snapshot holds it bit for bit as it was. No backward pass is
+built below the first trained variable. Dropout stays on in frozen layers, as in trained ones.
+"""
+
+import re
+from typing import NamedTuple
+
+from modeling.errors import UserError
+from modeling.variables import POOLER_PREFIX
+
+_LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
+
+
+class Freezing(NamedTuple):
+    """What stays as it is."""
+
+    embeddings: bool = False
+    layers: int = 0  # encoder layers, the first ones
+    pooler: bool = False
+
+    def holds(self, name):
+        """Whether the variable `name` (documented name) is frozen."""
+        layer = _LAYER.match(name)
+        if layer:
+            return int(layer.group(1)) < self.layers
+        if name.startswith(POOLER_PREFIX):
+            return self.pooler
+        return self.embeddings and name.startswith("bert-embeddings-")
+
+
+def plan_freezing(flags, num_hidden_layers):
+    """The `Freezing` that a script's flags ask for; nothing where it has no such flags.
+
+    Raises:
+        UserError: more layers than the encoder has, or both flags.
+    """
+    everything, layers = getattr(flags, "freeze_encoder", False), getattr(flags, "freeze_layers", None)
+    if everything and layers is not None:
+        raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} some: give one of them")
+    if everything:
+        return Freezing(True, num_hidden_layers, True)
+    if layers is None:
+        return Freezing()
+    if layers > num_hidden_layers:
+        raise UserError(f"--freeze_layers {layers}: the encoder has {num_hidden_layers} layers, give 0 to {num_hidden_layers}")
+    return Freezing(True, layers)

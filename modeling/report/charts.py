@@ -1,0 +1,130 @@
+"""The charts of a report as SVG text: lines over the steps, histograms one below the other, samples in a plane. Pure functions."""
+
+import math
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from modeling.report.markup import element, words
+from modeling.report.scale import Scale, finite, pick, thin, value_range
+from modeling.report.svg import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    colour_of,
+    drawing,
+    line_path,
+    marker,
+    number,
+    path,
+    text,
+    x_axis,
+    y_axis,
+)
+
+MOST_POINTS = 400  # of a line
+MOST_MARKS = 2000  # samples in a map
+_HISTOGRAM = 72  # height of one among several
+
+
+class Line(NamedTuple):
+    """A series of a line chart; xs and ys of equal length, numbers that are not finite interrupt the line."""
+
+    name: str
+    xs: list
+    ys: list
+    colour: str = "s0"
+    dash: Optional[str] = None
+    marks: bool = False  # a dot at each point, which shows its value when it is pointed at
+    wide: bool = False
+
+    @property
+    def class_(self):
+        """The line's name in the style sheet."""
+        return f"line {self.colour}{' wide' if self.wide else ''}"
+
+
+def line_chart(title, lines, y_name=None, references=(), y_range=None, height=210, x_name="step"):
+    """Lines over the steps.
+
+    Args:
+        title: what the drawing is called where it cannot be seen.
+        lines: list of `Line`; each is thinned to MOST_POINTS points.
+        references: (name, value) of horizontal lines.
+        y_range: (low, high), or None to go by the values.
+    """
+    drawn = [(line, *thin(line.xs, line.ys, MOST_POINTS)) for line in lines]
+    low, high = y_range or value_range([y for _, _, ys in drawn for y in ys] + [value for _, value in references])
+    x_low, x_high = value_range([x for _, xs, _ in drawn for x in xs], 0.0)
+    x = Scale(0.0 if 0 < x_low < 0.2 * x_high else x_low, x_high, LEFT, RIGHT)
+    y = Scale(low, high, height - BOTTOM, TOP)
+    body = [*y_axis(y, LEFT, RIGHT, y_name), *x_axis(x, y.start, x_name, whole=True)]
+    for name, value in references:
+        if low <= value <= high:
+            body.append(path(f"M{LEFT} {number(y(value))}H{RIGHT}", "reference", title=f"{name}: {value:.4f}"))
+    for line, xs, ys in drawn:
+        points = [(x(a), y(min(max(b, low), high)) if math.isfinite(b) else math.nan) for a, b in zip(xs, ys)]
+        body.append(path(line_path(points), line.class_, line.dash, line.name))
+        if line.marks or len(points) == 1:
+            for (a, b), step, value in zip(points, xs, ys):
+                if math.isfinite(b):
+                    told = element("title", words(f"{line.name}, {x_name} {step:,.6g}: {value:.4f}"))
+                    body.append(element("circle", told, class_=f"mark {line.colour}", cx=number(a), cy=number(b), r=3))
+    return drawing(height, title, body)
+
+
+def histograms(title, groups, x_name, bins=30):
+    """Histograms one below the other over one axis, each with its mean.
+
+    Args:
+        groups: (name, float [N], colour) of each.
+    """
+    groups = [(name, np.asarray(values, np.float64), colour) for name, values, colour in groups if len(values)]
+    low, high = value_range([edge for _, values, _ in groups for edge in (values.min(), values.max())], 0.0)
+    edges, x, body = np.linspace(low, high, bins + 1), Scale(low, high, LEFT, RIGHT), []
+    for place, (name, values, colour) in enumerate(groups):
+        counts, above = np.histogram(values, edges)[0], TOP + _HISTOGRAM * place
+        y, mean = Scale(0, counts.max(), above + _HISTOGRAM, above + 24), float(values.mean())
+        for count, left, right in zip(counts.tolist(), edges.tolist(), edges.tolist()[1:]):
+            if count:
+                told = element("title", words(f"{name}, {left:.4f} to {right:.4f}: {count:,} samples"))
+                box = {"x": x(left), "y": y(count), "width": x(right) - x(left) - 0.6, "height": y(0) - y(count)}
+                body.append(element("rect", told, class_=f"bar {colour}", **{key: number(value) for key, value in box.items()}))
+        body.append(path(f"M{LEFT} {number(y.start)}H{RIGHT}", "axis"))
+        body.append(path(f"M{number(x(mean))} {number(y.start)}V{number(y.end - 2)}", "mean", title=f"mean {mean:.4f}"))
+        body.append(text(LEFT, above + 16, name, "start", class_="name"))
+        body.append(text(RIGHT, above + 16, f"{len(values):,} samples, mean {mean:.4f}", "end"))
+        body += [text(LEFT - 6, y.end + 4, f"{counts.max():,}", "end"), text(LEFT - 6, y.start + 1, "0", "end")]
+    bottom = TOP + _HISTOGRAM * len(groups)
+    return drawing(bottom + BOTTOM, title, body + x_axis(x, bottom, x_name))
+
+
+def embedding_map(title, drawn, domains, labels, height=360):
+    """The training samples in a plane: colour by domain, marker by class, prototypes large.
+
+    Args:
+        drawn: `EmbeddingMap`; at most MOST_MARKS of its samples are drawn, evenly spread over the rows.
+        domains, labels: names, in the order of their ids.
+    """
+    rows = np.array(pick(len(drawn.coordinates), MOST_MARKS))
+    samples, prototypes = drawn.coordinates[rows].astype(np.float64), drawn.prototypes.astype(np.float64)
+    spans = [value_range(finite([*samples[:, axis].tolist(), *prototypes[..., axis].ravel().tolist()])) for axis in (0, 1)]
+    x, y = Scale(*spans[0], LEFT, RIGHT), Scale(*spans[1], height - BOTTOM, TOP)
+    names = [f"component {axis + 1} ({100 * share:.0f} % of the variance)" for axis, share in enumerate(drawn.explained)]
+    body = [*y_axis(y, LEFT, RIGHT, names[1]), *x_axis(x, y.start, names[0])]
+    cells = [(domain, label) for domain in range(len(domains)) for label in range(len(labels))]
+    for domain, label in cells:
+        here = samples[(drawn.domain[rows] == domain) & (drawn.label[rows] == label)]
+        body.append(_marks("point", here, domain, label, f"{domains[domain]}, {labels[label]}: {len(here):,} samples", x, y))
+    for domain, label in cells:  # above all samples
+        told = f"prototype of {domains[domain]}, {labels[label]}"
+        body.append(_marks("prototype", prototypes[domain, label][None], domain, label, told, x, y))
+    return drawing(height, title, body)
+
+
+def _marks(kind, points, domain, label, told, x, y):
+    """All marks of a domain and class as one path; "" where there is none."""
+    size = 7.0 if kind == "prototype" else 2.4
+    shapes = [marker(label, x(a), y(b), size) for a, b in points.tolist() if math.isfinite(a) and math.isfinite(b)]
+    return path("".join(shapes), f"{kind} {colour_of(domain)}", title=told) if shapes else ""

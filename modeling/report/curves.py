@@ -1,0 +1,100 @@
+"""The curves of a run over its steps: each part of the loss, accuracy, learning rate."""
+
+import math
+
+from modeling.report.charts import MOST_POINTS, Line, line_chart
+from modeling.report.markup import element, words
+from modeling.report.scale import finite
+from modeling.report.svg import colour_of, dash_of, line_swatch
+
+
+def loss_names(train):
+    """Names of the loss and its parts in the rows of training, in their order."""
+    return [name for name in (train[0] if train else {}) if name == "loss" or name.endswith("_loss")]
+
+
+def _column(rows, name):
+    return [row["step"] for row in rows], [row.get(name, math.nan) for row in rows]
+
+
+def figure(title, chart, legend=(), note=""):
+    """A chart with its title, its legend (pairs of swatch and name) and a line below."""
+    items = [element("li", swatch, words(name)) for swatch, name in legend]
+    shown = element("ul", *items, class_="legend") if items else ""
+    return element("figure", element("figcaption", words(title)), shown, chart, element("p", words(note), class_="note") if note else "")
+
+
+def _legend(lines, references=()):
+    shown = [(line_swatch(line.class_, line.dash), line.name) for line in lines]
+    return shown + [(line_swatch("reference"), f"{name}: {value:.4f}") for name, value in references]
+
+
+def _domain_lines(run, rows, value):
+    """A `Line` for each domain of rows on dev, where there are several."""
+    named = [name for name in run.domains if any(name in row.get("by_domain", {}) for row in rows)]
+    lines = []
+    for name in named if len(named) > 1 else ():
+        place, here = run.domains.index(name), [row for row in rows if name in row.get("by_domain", {})]
+        ys = [row["by_domain"][name][value] for row in here]
+        lines.append(Line(name, [row["step"] for row in here], ys, colour_of(place), dash_of(place)))
+    return lines
+
+
+def accuracy_figure(run, train, dev):
+    """Accuracy in training and on dev, by domain; "" where there is neither."""
+    lines = _domain_lines(run, dev, "accuracy")
+    if any("accuracy" in row for row in train):
+        lines.insert(0, Line("training", *_column(train, "accuracy"), "muted"))
+    if any("domain_accuracy" in row for row in train):
+        lines.append(Line("domain head (corrupted domain)", *_column(train, "domain_accuracy"), "muted", "2 3"))
+    if dev:
+        lines.append(Line("dev, all domains" if len(lines) > 2 else "dev", *_column(dev, "accuracy"), "ink", None, True, True))
+    teacher = run.result("teacher_dev")
+    references = [("teacher on dev", teacher["accuracy"])] if teacher else []
+    values = finite([y for line in lines for y in line.ys] + [value for _, value in references])
+    if not values:
+        return ""
+    low = max(0.0, math.floor(10 * min(values) - 1e-9) / 10)
+    chart = line_chart("Accuracy over the steps", lines, "accuracy", references, (min(low, 0.9), 1.0), 250)
+    return figure("Accuracy", chart, _legend(lines, references), _thinned(lines))
+
+
+def loss_figures(run, train, dev):
+    """A figure for the loss, each of its parts, and the cross-entropy on dev."""
+    figures, domains = [], len(run.domains)
+    for name in loss_names(train):
+        line = Line("training", *_column(train, name), "s0")
+        references = []
+        if name == "domain_loss" and domains > 1 and run.script != "meta_distill":
+            references = [(f"knows nothing, ln {domains}", math.log(domains)), (f"best possible, ln {domains - 1}", math.log(domains - 1))]
+        title = name.replace("_", " ")
+        chart = line_chart(f"{title} over the steps", [line], "nats" if name == "domain_loss" else None, references)
+        figures.append(figure(title.capitalize(), chart, _legend([line], references) if references else (), _thinned([line])))
+    if dev:
+        lines = _domain_lines(run, dev, "cross_entropy")
+        lines.append(Line("all domains" if lines else "dev", *_column(dev, "cross_entropy"), "ink", None, True, True))
+        chart = line_chart("Cross-entropy on dev over the steps", lines, "nats")
+        figures.append(figure("Cross-entropy on dev", chart, _legend(lines) if len(lines) > 1 else (), _thinned(lines)))
+    return figures
+
+
+def _thinned(lines):
+    longest = max((len(line.xs) for line in lines), default=0)
+    if longest <= MOST_POINTS:
+        return ""
+    return f"{longest:,} points, drawn as means of {-(-longest // MOST_POINTS)} neighbours each."
+
+
+def curves_section(run):
+    """The section as markup."""
+    train = [row for row in run.kind("train") if "step" in row]
+    dev = [row for row in run.kind("dev") if "step" in row]
+    parts = [element("h2", "Curves", id="curves")]
+    if not train and not dev:
+        none = "No step of training is written down: the run only evaluated, or was cut off before."
+        return element("section", *parts, element("p", none))
+    figures = [accuracy_figure(run, train, dev), *loss_figures(run, train, dev)]
+    if any("learning_rate" in row for row in train):
+        line = Line("learning rate", *_column(train, "learning_rate"), "s0")
+        figures.append(figure("Learning rate", line_chart("Learning rate over the steps", [line])))
+    return element("section", *parts, element("div", *figures, class_="charts"))

@@ -1,0 +1,75 @@
+"""`report.html`: all of a run on one page, without scripts and without anything from outside."""
+
+import os
+
+from modeling.errors import UserError
+from modeling.report.curves import curves_section
+from modeling.report.markup import element, words
+from modeling.report.results import confusion_section, results_section, tile_list
+from modeling.report.samples import hardest_section, training_section
+from modeling.report.settings import settings_section
+from ofrecord_util.files import replacing
+
+REPORT_FILE = "report.html"
+_STYLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.css")
+_LINKS = {
+    "results": "results",
+    "curves": "curves",
+    "confusion": "confusion",
+    "hardest": "hardest samples",
+    "training": "training samples",
+    "run": "what was run",
+}
+
+
+def status(run):
+    """How far the run came, in a sentence."""
+    train = run.kind("train")
+    if run.states:
+        return f"Cut off behind step {train[-1]['step']:,}: --resume goes on." if train else "Cut off: --resume goes on."
+    if not train:
+        return "Evaluated without training." if run.result("dev") or run.result("test") else "Nothing is written down of it yet."
+    total, last = run.record.get("total_steps"), train[-1]["step"]
+    if total and last < total:
+        return f"Stopped behind step {last:,} of {total:,}."
+    return "Trained to its end." if run.best() else "Trained; no evaluation on dev is written down."
+
+
+def page(run):
+    """The page of a `RunFacts` as text."""
+    title = " · ".join(filter(None, (run.script or "run", run.record.get("task", {}).get("name"), os.path.basename(run.folder))))
+    parts = {
+        "results": results_section(run),
+        "curves": curves_section(run),
+        "confusion": confusion_section(run),
+        "hardest": hardest_section(run),
+        "training": training_section(run),
+        "run": settings_section(run),
+    }
+    links = [element("a", words(_LINKS[name]), href="#" + name) for name, section in parts.items() if section]
+    sections = list(parts.values())
+    if run.missing:
+        items = [element("li", words(line)) for line in run.missing]
+        sections.append(element("section", element("h2", "Not on this page"), element("ul", *items), class_="missing"))
+    header = element("header", element("h1", words(title)), element("p", words(status(run))), element("nav", *links), tile_list(run))
+    with open(_STYLE, encoding="utf-8") as file:
+        style = element("style", file.read())
+    meta = {"viewport": "width=device-width, initial-scale=1", "color-scheme": "light dark"}
+    metas = "".join(f'<meta name="{name}" content="{content}">' for name, content in meta.items())
+    head = element("head", '<meta charset="utf-8">' + metas, element("title", words(title)), style)
+    return "<!DOCTYPE html>\n" + element("html", head, element("body", element("main", header, *sections)), lang="en") + "\n"
+
+
+def write_page(run, path=None):
+    """Writes report.html into the run's folder, or another file, whole or not at all; returns its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = path or os.path.join(run.folder, REPORT_FILE)
+    try:
+        with replacing(path) as file:
+            file.write(page(run).encode("utf-8", "replace"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    return path

@@ -1,0 +1,139 @@
+"""Results: what a split's accuracy is, by domain and beside a teacher's, and which labels are taken for which."""
+
+import math
+
+from modeling.report.markup import Markup, Number, element, table, words
+from modeling.report.predictions import total_of
+
+SPLITS = ("dev", "test")  # that are measured
+
+
+def wilson_interval(correct, total, z=1.96):
+    """Wilson's interval (low, high) of a share, z = 1.96 for 95 %: unlike the plain one it holds for few samples and shares near 1."""
+    share, extra = correct / total, z * z / total
+    middle, spread = share + extra / 2, z * math.sqrt(share * (1 - share) / total + extra / (4 * total))
+    return max(0.0, (middle - spread) / (1 + extra)), min(1.0, (middle + spread) / (1 + extra))
+
+
+def kept_text(accuracy, teacher):
+    """How much of a teacher's accuracy a student keeps: "96.3 %"."""
+    return f"{100 * accuracy / teacher:.1f} %" if teacher else "no share"
+
+
+def result_rows(run, split, result=None):
+    """A split's results by domain and over all, as (header, rows) for `table`; None where it was not measured.
+
+    Beside a teacher measured on the same split there are its accuracy and the share that is kept.
+
+    Args:
+        result: the row of metrics.jsonl; None for the one that counts.
+    """
+    result, teacher = result or run.result(split), run.result("teacher_" + split)
+    if result is None:
+        return None
+    header = ["domain", "rows", "correct", "accuracy", "95 % interval", "cross-entropy"] + (["teacher", "kept"] if teacher else [])
+    by_domain = result.get("by_domain", {})
+    named = [name for name in run.domains if name in by_domain]
+    entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]
+    rows = []
+    for name, values, beside in [*(entries if len(entries) > 1 else ()), ("all", result, teacher)]:
+        low, high = wilson_interval(values["correct"], values["total"])
+        row = [name if len(rows) or len(named) > 1 else "".join(named) or name, values["total"], values["correct"]]
+        row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
+        if teacher:
+            known = beside is not None
+            row += [Number(f"{beside['accuracy']:.4f}" if known else "")]
+            row += [Number(kept_text(values["accuracy"], beside["accuracy"]) if known else "")]
+        rows.append(row)
+    return header, rows
+
+
+def results_section(run):
+    """The section as markup."""
+    parts = [element("h2", "Results by domain", id="results")]
+    for split in SPLITS:
+        found = result_rows(run, split)
+        if found:
+            parts.append(table(*found, class_="results", caption=split + _when(run, split)))
+    if len(parts) == 1:
+        parts.append(element("p", "Nothing was measured yet."))
+    return element("section", *parts)
+
+
+def _when(run, split):
+    best = run.best()
+    if best is None or "step" not in best:
+        return ""
+    return f", the best evaluation (step {best['step']:,})" if split == "dev" else ", the best snapshot"
+
+
+def confusion_table(counts, labels, caption):
+    """A confusion matrix as markup: true labels down, predicted ones across, each cell with its share of its row.
+
+    Args:
+        counts: int [C, C].
+    """
+    head = [element("th", words("true \\ predicted"), scope="col"), *(element("th", words(label), scope="col") for label in labels)]
+    lines = []
+    for truth, (label, row) in enumerate(zip(labels, counts.tolist())):
+        cells = [element("th", words(label), scope="row")]
+        for predicted, count in enumerate(row):
+            share = count / sum(row) if sum(row) else 0.0
+            kind = "hit" if truth == predicted else "miss"
+            shown = element("b", words(f"{count:,}")) + element("small", words(f"{100 * share:.1f} %"))
+            cells.append(element("td", shown, class_=kind, style=f"--share:{share:.3f}"))
+        lines.append(element("tr", *cells))
+    parts = (element("caption", words(caption)), element("thead", element("tr", *head)), element("tbody", *lines))
+    body = element("table", *parts, class_="confusion")
+    return element("div", body, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def confusion_section(run):
+    """The section as markup: student and teacher, dev and test, and on demand each domain; "" where no predictions are at hand."""
+    has_teacher = any(name.startswith("teacher_") for name in run.predictions)
+    shown, by_domain = [], []
+    for split in SPLITS:
+        for name, who in ((split, "student, " if has_teacher else ""), ("teacher_" + split, "teacher, ")):
+            summary = run.predictions.get(name)
+            if summary is None:
+                continue
+            shown.append(confusion_table(total_of(summary), summary.labels, who + split))
+            if len(summary.confusion) > 1:
+                named = [domain for domain in run.domains if domain in summary.confusion]
+                by_domain += [confusion_table(summary.confusion[domain], summary.labels, f"{who}{split}, {domain}") for domain in named]
+    if not shown:
+        return ""
+    parts = [element("h2", "Confusion", id="confusion"), element("div", *shown, class_="matrices")]
+    if by_domain:
+        parts.append(element("details", element("summary", "By domain"), element("div", *by_domain, class_="matrices")))
+    return element("section", *parts)
+
+
+def tiles(run):
+    """The numbers at the top: list of (name, value, what it is of)."""
+    shown = []
+    for split in SPLITS:
+        result, teacher = run.result(split), run.result("teacher_" + split)
+        if result is None:
+            continue
+        shown.append((f"{split} accuracy", f"{result['accuracy']:.4f}", f"{result['correct']:,} of {result['total']:,}"))
+        if teacher:
+            kept = kept_text(result["accuracy"], teacher["accuracy"])
+            shown.append((f"kept of the teacher, {split}", kept, f"teacher {teacher['accuracy']:.4f}"))
+    best, train = run.best(), run.kind("train")
+    if best is not None and "step" in best:
+        shown.append(("best step", f"{best['step']:,}", f"dev cross-entropy {best['cross_entropy']:.4f}"))
+    if train:
+        total, epochs = run.record.get("total_steps"), run.flags.get("num_epochs")
+        of = f"of {total:,} steps, " if total else "steps, "
+        shown.append(("trained", f"{train[-1]['step']:,}", f"{of}{train[-1].get('epoch', 0):.4g} of {epochs} epochs"))
+    if run.record.get("parameters"):
+        shown.append(("parameters", f"{run.record['parameters'] / 1e6:.1f} M", f"{run.record.get('samples_per_step', '')} samples a step"))
+    return shown
+
+
+def tile_list(run):
+    """The numbers at the top as markup."""
+    parts = [(element("span", words(name)), element("b", words(value)), element("small", words(of))) for name, value, of in tiles(run)]
+    cells = [element("li", *part) for part in parts]
+    return Markup(element("ul", *cells, class_="tiles")) if cells else Markup("")

@@ -1,0 +1,109 @@
+"""What was run: flags and which of them differ from their defaults, versions, data, snapshots."""
+
+from modeling.flags import SCRIPTS, build_parser
+from modeling.report.markup import element, table, words
+from modeling.resume import FREE_FLAGS
+
+_NOTHING = "not known"
+
+
+def flag_text(value):
+    """A flag's value as the command line has it; "unset" for None."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def model_text(config):
+    """An encoder's sizes in words, None where they are not known."""
+    sizes = [config.get(name) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")]
+    return "{} layers x {}, {} heads, {:,} word pieces".format(*sizes) if all(isinstance(size, int) for size in sizes) else None
+
+
+def changed_flags(run, results_only=False):
+    """dict of name -> value of the flags that differ from their defaults.
+
+    Args:
+        run: `RunFacts`.
+        results_only: without those that a continued run may change (places, what is printed and kept): they do not decide what
+            is learned.
+    """
+    if run.script not in SCRIPTS:
+        return dict(run.flags)
+    parser = build_parser(run.script)
+    changed = {name: value for name, value in run.flags.items() if value != parser.get_default(name)}
+    return {name: value for name, value in changed.items() if not (results_only and name in FREE_FLAGS)}
+
+
+def data_table(run):
+    """Rows, classes, file and digest of each split, as (header, rows) for `table`."""
+    data, labels = run.record.get("data", {}), run.record.get("task", {}).get("labels", [])
+    header = ["split", "domain", *labels, "rows", "file", "digest of the text"]
+    rows = []
+    for split in ("train", "dev", "test"):
+        about = data.get(split)
+        if not about:
+            continue
+        by_domain = about.get("by_domain", {})
+        sums = [sum(counts.get(label, 0) for counts in by_domain.values()) for label in labels]
+        digest = str(about.get("text_digest") or _NOTHING)
+        rows.append([split, "all", *sums, about.get("rows", 0), about.get("text_file") or _NOTHING, digest])
+        if len(by_domain) > 1:
+            for domain in run.domains:
+                counts = [by_domain.get(domain, {}).get(label, 0) for label in labels]
+                rows.append([split, domain, *counts, sum(counts), "", ""])
+    return header, rows
+
+
+def snapshot_roles(run):
+    """(role, path as the flags have it, digest) of each snapshot that the run started from."""
+    roles = []
+    start = run.flags.get("student_model") or run.flags.get("model_load_dir")
+    if start:
+        roles.append(("start", start, run.record.get("snapshot_digest") or _NOTHING))
+    if run.flags.get("teacher_model"):
+        roles.append(("teacher", run.flags["teacher_model"], run.record.get("teacher_digest") or _NOTHING))
+    return roles
+
+
+def settings_section(run):
+    """The section as markup."""
+    record, flags = run.record, run.flags
+    versions = record.get("versions", {})
+    facts = [("script", f"{run.script}.py" if run.script else _NOTHING), ("OneFlow", versions.get("oneflow", _NOTHING))]
+    facts += [("Python", versions.get("python", _NOTHING)), ("device", record.get("device", _NOTHING))]
+    facts.append(("model", model_text(record.get("config", {})) or _NOTHING))
+    if flags.get("data_dir"):
+        facts.append(("data", flags["data_dir"]))
+    facts += [("vocabulary's digest", record.get("vocab_digest", _NOTHING))]
+    for role, path, digest in snapshot_roles(run):
+        facts.append((f"{role} snapshot", f"{path}, digest {digest}"))
+    for path, digest in run.snapshots.items():
+        facts.append(("best snapshot", f"{path}, digest {digest or _NOTHING}"))
+    listed = "".join(element("dt", words(name)) + element("dd", words(value)) for name, value in facts)
+    parts = [element("dl", listed, class_="facts")]
+
+    def flag_rows(values):
+        return [[f"--{name}", flag_text(value)] for name, value in values.items()]
+
+    changed = changed_flags(run)
+    if flags:
+        parts.append(element("h3", "Flags that differ from their defaults" if run.script in SCRIPTS else "Flags"))
+        parts.append(table(["flag", "value"], flag_rows(changed)) if changed else element("p", "None."))
+        others = {name: value for name, value in flags.items() if name not in changed}
+        if others:
+            summary = element("summary", words(f"The other {len(others)} flags, at their defaults"))
+            parts.append(element("details", summary, table(["flag", "value"], flag_rows(others))))
+    if record.get("command"):
+        command = " ".join(["python3", *(_quoted(str(part)) for part in record["command"])])
+        parts.append(element("details", element("summary", "Command"), element("pre", words(command), tabindex=0)))
+    header, rows = data_table(run)
+    if rows:
+        parts += [element("h3", "Data"), table(header, rows, class_="digests")]
+    return element("section", element("h2", "What was run", id="run"), *parts)
+
+
+def _quoted(argument):
+    return argument if argument and not set(argument) & set(" \t'\"$\\") else "'" + argument.replace("'", "'\\''") + "'"

@@ -1,0 +1,99 @@
+"""modeling/report/card.py: a snapshot's card says what the run's files say, and nothing that a continued run may change."""
+
+import json
+import os
+
+import pytest
+from run_folder import TASK, write_run
+
+from modeling.errors import UserError
+from modeling.report.card import CARD_FILE, write_cards
+from modeling.report.facts import read_run
+from modeling.snapshot import Snapshot
+from tools.checkpoint_snapshot import is_snapshot
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(str(tmp_path / "run"), str(tmp_path / "data"))
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def test_card(folder):
+    (snapshot,) = read_run(folder).snapshots
+    digest = Snapshot(snapshot).digest()
+    (path,) = write_cards(read_run(folder))
+    assert path == os.path.join(snapshot, CARD_FILE)
+    assert Snapshot(snapshot).digest() == digest and set(Snapshot(snapshot).sizes) == {"a"} and is_snapshot(snapshot)
+    text, run = read(path), read_run(folder)
+    assert text.startswith(f"# {os.path.basename(snapshot)}\n") and "A student of Meta-KD" in text
+    for part in (digest, "b" * 64, "c" * 64, "`small`", "`snapshot_best_mft_model_t_dev_0.5`", "no, yes", "24 tokens", "dev, step 20:"):
+        assert part in text, part
+    for name in TASK.domains:
+        assert name.replace("<", "\\<") in text
+    for about in run.record["data"].values():
+        assert about["text_digest"] in text
+    for split in ("dev", "test"):
+        result = run.result(split)
+        assert f"| {result['total']} | {result['correct']} | {result['accuracy']:.4f} |" in text
+    assert "--num_epochs 2" in text and "tools/predict.py --model_load_dir" in text and "Predictor(" in text
+    assert all(len(set(map(len, block))) for block in [text.split("\n")])
+
+
+def test_what_a_continued_run_may_change_is_not_in_it(folder):
+    (path,) = write_cards(read_run(folder))
+    before = read(path)
+    assert folder not in before and "data_dir" not in before and "keep_all_best" not in before and "models/" not in before
+    flags = os.path.join(folder, "flags.json")
+    record = json.loads(read(flags))
+    record["flags"].update(data_dir="../elsewhere", student_model="/far/away/small/", keep_all_best=False, max_steps=7, resume=folder)
+    record["command"] = ["meta_distill.py", "--resume"]
+    with open(flags, "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    write_cards(read_run(folder))
+    assert read(path) == before
+
+
+def test_a_card_that_is_there_can_stay(folder):
+    (snapshot,) = read_run(folder).snapshots
+    path = os.path.join(snapshot, CARD_FILE)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("mine")
+    assert write_cards(read_run(folder), replace=False) == [] and read(path) == "mine"
+    assert write_cards(read_run(folder)) == [path] and read(path) != "mine"
+
+
+def test_an_earlier_best_snapshot(folder):
+    """Of --keep_all_best: its own evaluation on dev, and no test, which speaks of the last one."""
+    (snapshot,) = read_run(folder).snapshots
+    with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    place = next(place for place, row in enumerate(rows) if row["kind"] == "dev")
+    rows.insert(place, dict(rows[place], step=10, accuracy=0.125, correct=1))
+    with open(os.path.join(folder, "metrics.jsonl"), "w", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    earlier = snapshot[: snapshot.rindex("_") + 1] + "0.125"
+    os.rename(snapshot, earlier)
+    (path,) = write_cards(read_run(folder))
+    assert "dev, step 10:" in read(path) and "0.1250" in read(path) and "test:" not in read(path)
+
+
+def test_no_card_without_a_task_or_a_whole_snapshot(folder):
+    (snapshot,) = read_run(folder).snapshots
+    os.remove(os.path.join(snapshot, "task.json"))
+    assert write_cards(read_run(folder)) == []
+    os.remove(os.path.join(snapshot, "snapshot_done"))
+    run = read_run(folder)
+    assert write_cards(run) == [] and any("cannot be read" in line for line in run.missing)
+
+
+def test_a_bad_task_is_refused(folder):
+    (snapshot,) = read_run(folder).snapshots
+    with open(os.path.join(snapshot, "task.json"), "w", encoding="utf-8") as file:
+        file.write("[]")
+    with pytest.raises(UserError, match=r"task\.json"):
+        write_cards(read_run(folder))

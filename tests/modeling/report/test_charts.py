@@ -1,0 +1,114 @@
+"""modeling/report/{markup,svg,charts}.py: what they draw is XML, lies in the frame, and shows the numbers it was given."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart
+from modeling.report.markup import Markup, Number, element, table, words
+from modeling.report.svg import BOTTOM, LEFT, RIGHT, TOP, line_path, marker, number
+from ofrecord_util.scores import EmbeddingMap
+
+EVIL = "<script>alert('&\"')</script>"
+
+
+def parsed(markup):
+    return ElementTree.fromstring(markup)
+
+
+def of_class(tree, name):
+    return [node for node in tree.iter() if name in (node.get("class") or "").split()]
+
+
+def test_markup():
+    node = parsed(element("a", words(EVIL), href=EVIL, class_="b", stroke_width=2, id=None))
+    assert node.text == EVIL and node.attrib == {"href": EVIL, "class": "b", "stroke-width": "2"}
+
+
+def test_table():
+    box = parsed(table([EVIL, "n", "share"], [["a", 12345, Number("0.5")], [Markup("<b>x</b>"), "", ""]], caption=EVIL))
+    assert box.get("aria-label") == EVIL and box.find("table/caption").text == EVIL
+    cells = [["".join(cell.itertext()) for cell in row] for row in box.iter("tr")]
+    assert cells == [[EVIL, "n", "share"], ["a", "12,345", "0.5"], ["x", "", ""]]
+    assert [[cell.get("class") for cell in row] for row in box.iter("tr")] == [[None, "number", "number"]] * 3
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.0, "1"), (-0.04, "0"), (12.345, "12.3"), (100.0, "100"), (-3.25, "-3.2")])
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_line_path():
+    assert line_path([(0, 1), (2, 3.14159), (4, math.nan), (5, 6), (7, 8)]) == "M0 1L2 3.1M5 6L7 8"
+    assert line_path([]) == ""
+
+
+def test_line_chart():
+    lines = [
+        Line(EVIL, [1, 2, 3, 4], [0.25, math.nan, 1.0, 0.5], marks=True),
+        Line("long", list(range(1, 5001)), [0.5] * 5000),
+        Line("one point", [3], [0.75]),
+    ]
+    tree = parsed(line_chart(EVIL, lines, "y", [("level", 0.875), ("outside", 2.0)], (0.0, 1.0), height=210))
+    assert tree.get("aria-label") == EVIL and tree.get("role") == "img"
+    assert [mark.find("title").text for mark in of_class(tree, "mark")] == [
+        f"{EVIL}, step 1: 0.2500", f"{EVIL}, step 3: 1.0000", f"{EVIL}, step 4: 0.5000", "one point, step 3: 0.7500"
+    ]
+    first, long, _ = of_class(tree, "line")
+    assert first.get("d").count("M") == 2 and long.get("d").count("L") < MOST_POINTS
+    assert [node.find("title").text for node in of_class(tree, "reference")] == ["level: 0.8750"]
+    tops = {mark.find("title").text[-6:]: float(mark.get("cy")) for mark in of_class(tree, "mark")}
+    assert tops["1.0000"] == TOP and tops["0.2500"] == pytest.approx(0.75 * (210 - BOTTOM) + 0.25 * TOP, abs=0.06)
+    for x, y in re.findall(r"([\d.-]+) ([\d.-]+)", long.get("d") + first.get("d")):
+        assert LEFT <= float(x) <= RIGHT and TOP <= float(y) <= 210 - BOTTOM
+
+
+@pytest.mark.parametrize("lines", [[], [Line("none", [], [])], [Line("nan", [1, 2], [math.nan, math.inf])], [Line("one", [0], [0.0])]])
+def test_line_chart_of_nothing(lines):
+    assert "nan" not in re.sub("<title>.*?</title>", "", line_chart("t", lines)).lower()
+
+
+def test_histograms():
+    values = [np.array([0.1, 0.1, 0.9], np.float32), np.array([0.5], np.float32), np.array([], np.float32)]
+    tree = parsed(histograms("t", [("a", values[0], "s0"), (EVIL, values[1], "s1"), ("none", values[2], "s2")], "score", bins=4))
+    told = [bar.find("title").text for bar in of_class(tree, "bar")]
+    assert [line.rsplit(": ", 1)[1] for line in told] == ["2 samples", "1 samples", "1 samples"] and told[2].startswith(EVIL)
+    heights = [float(bar.get("height")) for bar in of_class(tree, "bar")]
+    assert heights[0] == pytest.approx(2 * heights[1], abs=0.11)
+    assert [node.find("title").text for node in of_class(tree, "mean")] == ["mean 0.3667", "mean 0.5000"]
+
+
+def test_histogram_of_equal_scores():
+    assert of_class(parsed(histograms("t", [("a", np.ones(5, np.float32), "s0")], "score")), "bar")
+
+
+def test_markers_differ_and_keep_their_place():
+    shapes = [marker(place, 10, 20, 3) for place in range(4)]
+    assert len(set(shapes)) == 4 and marker(4, 10, 20, 3) == shapes[0]
+
+
+def embedding(count, domains=2, labels=3):
+    draw = np.random.RandomState(count)
+    prototypes = draw.randn(domains, labels, 2).astype(np.float32)
+    prototypes[1, 2] = np.nan
+    ids = np.arange(count, dtype=np.int32)
+    return EmbeddingMap(draw.randn(count, 2).astype(np.float32), ids % domains, ids % labels, prototypes, np.array([0.5, 0.25]))
+
+
+def test_embedding_map():
+    tree = parsed(embedding_map("t", embedding(13), ("a", EVIL), ("x", "y", "z")))
+    told = [node.find("title").text for node in of_class(tree, "point")]
+    assert len(told) == 6 and sum(int(line.rsplit(": ", 1)[1].split()[0]) for line in told) == 13
+    assert [node.find("title").text for node in of_class(tree, "prototype")] == [
+        "prototype of a, x", "prototype of a, y", "prototype of a, z", f"prototype of {EVIL}, x", f"prototype of {EVIL}, y"
+    ]
+    assert "component 1 (50 % of the variance)" in "".join(tree.itertext())
+
+
+def test_a_map_of_very_many_samples_is_thinned():
+    chart = embedding_map("t", embedding(100_003), ("a", "b"), ("x", "y", "z"))
+    told = re.findall(r": ([\d,]+) samples", chart)
+    assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS and len(chart) < 200_000
