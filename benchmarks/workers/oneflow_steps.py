@@ -71,7 +71,8 @@ def main():
             inputs = dict(arrays, **plan.masks(steps, batch, length)) if job["mode"] == "train" else arrays
             outputs = job_function(**to_tensors(inputs, tuple(inputs), device))
             steps += 1
-        (outputs[1] if job["mode"] == "train" else outputs).numpy()  # waits for the engine
+        # Wait for the engine. A loss is ready before its backward pass and update are; a variable is only when all is done
+        (variables.get("classification-output_bias") if job["mode"] == "train" else outputs).numpy()
         return count
 
     serve(lambda: turn(1), turn)
