@@ -61,7 +61,7 @@ def main():
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
     config = phase.config = dataclasses.replace(phase.config, num_hidden_layers=depth)
-    phase.freezing = plan_freezing(flags, depth)
+    phase.freezing = plan_freezing(flags, config)
     frozen = phase.freezing.layers
     weights = without_constant_terms(weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")

@@ -13,12 +13,13 @@ import os
 
 import numpy as np
 
-from modeling.bert import build_bert, masked_mean
+from modeling.bert import build_bert
 from modeling.errors import UserError, run
 from modeling.evaluation import predict
 from modeling.flags import PREPROCESS, parse_flags
 from modeling.global_function import global_function
 from modeling.phase import Phase
+from modeling.pooling import pool
 from modeling.projection import principal_plane
 from modeling.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
 from modeling.variables import encoder_shapes
@@ -44,7 +45,7 @@ def main():
     @global_function(type="predict", variables=variables)
     def embed_job(variables, input_ids, input_mask, segment_ids):
         bert = build_bert(variables, config, phase.kernels, input_ids, input_mask, segment_ids)
-        return masked_mean(bert.hidden_states[-1], input_mask)  # e(x), [B, H]
+        return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
 
     batch_size = flags.preprocess_batch_size_per_device
     embeddings = predict(embed_job, records, batch_size, phase.evaluation_lengths(records, batch_size), phase.device)
@@ -56,7 +57,7 @@ def main():
         log("one domain only: a score is the cosine to the prototype of the sample's own label in it")
     statistics = score_statistics(scores, records.domain, task.domains)
 
-    info = {"alpha": flags.prototype_alpha, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}
+    info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}
     plane = principal_plane(embeddings)
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
     drawn = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)

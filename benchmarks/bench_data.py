@@ -1,6 +1,6 @@
 """Seconds of reading and writing: text to records, records to arrays, snapshots.
 
-    python3 benchmarks/bench_data.py --data_dir data/SENTI --vocab_file uncased_L-12_H-768_A-12/vocab.txt [--task_name senti]
+    python3 benchmarks/bench_data.py --data_dir data/SENTI --task_name senti
 
 Prints one JSON line a case, medians over --runs. The split is copied to a temporary folder first; the snapshot is one of BERT-base's
 sizes with random values.
@@ -47,11 +47,11 @@ def measure(case, job, runs, count=None):
 
 def main():
     parser = Parser(description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="folder of train.csv")
-    parser.add_argument("--vocab_file", required=True)
-    parser.add_argument("--task_name", default="senti", help="(default %(default)s)")
-    parser.add_argument("--seq_length", type=int, default=128, help="(default %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="(default %(default)s)")
+    parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv")
+    parser.add_argument("--vocab_file", default="models/uncased_L-6_H-384_A-12_oneflow/vocab.txt")
+    parser.add_argument("--task_name", default="g1")
+    parser.add_argument("--seq_length", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     show({"machine": machine()})
     with tempfile.TemporaryDirectory() as folder:

@@ -43,10 +43,10 @@ def seconds(command):
 
 def main():
     parser = Parser(description=__doc__)
-    parser.add_argument("--model_dir", required=True, help="snapshot")
-    parser.add_argument("--data_dir", required=True, help="folder of train.csv and dev.csv")
-    parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split (default %(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each (default %(default)s)")
+    parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
+    parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv")
+    parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each")
     args = parser.parse_args()
     show({"machine": machine()})
     model, data = os.path.abspath(args.model_dir), os.path.abspath(args.data_dir)
@@ -64,7 +64,7 @@ def main():
 
         jobs = {"ours": ours}
         if theirs:
-            convert(model, os.path.join(folder, "hf"), to=HUGGING_FACE)
+            convert(model, os.path.join(folder, "hf"), to=HUGGING_FACE, do_lower_case=True)
             script = os.path.join(WORKERS, "torch_mft.py")
             for padding in ("128", "longest"):
                 jobs["torch padded to " + padding] = lambda number, padding=padding: [

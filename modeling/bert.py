@@ -8,6 +8,8 @@ Dimension letters, used in every shape comment of this project:
 
 from typing import NamedTuple
 
+from modeling.config import CLS
+from modeling.pooling import pool
 from modeling.runtime import flow, oneflow_version
 
 
@@ -17,7 +19,7 @@ class BertOutput(NamedTuple):
     hidden_states: tuple  # L + 1 of [B, S, H]: embeddings, then each encoder layer
     attention_scores: tuple  # L of [B, N, S, S], before softmax, padding keys at -10000
     attention_probs: tuple  # L of [B, N, S, S], before dropout
-    pooled: object  # [B, H]: tanh(W h_L[CLS] + b)
+    pooled: object  # [B, H], what a classifier stands on: tanh(W h_L[CLS] + b), or by config.pooling mean or max of h_L
 
 
 def fan_out(x, count):
@@ -94,16 +96,7 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         all_scores.append(scores)
         all_probs.append(probs)
 
-    first = x.reshape(batch, length, hidden_size)[:, 0]  # [B, H], at [CLS]
-    pooled = flow.tanh(linear(first, "bert-pooler-dense"))  # [B, H]
+    pooled = pool(x.reshape(batch, length, hidden_size), input_mask, config.pooling, kernels.device)  # [B, H]
+    if config.pooling == CLS:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
+        pooled = flow.tanh(linear(pooled, "bert-pooler-dense"))
     return BertOutput(tuple(hidden_states), tuple(all_scores), tuple(all_probs), pooled)
-
-
-def masked_mean(hidden, input_mask):
-    """Mean of hidden [B, S, H] over the real positions of input_mask [B, S] -> [B, H]; a row without tokens gives zeros."""
-    batch, length, hidden_size = hidden.shape
-    mask = input_mask.to(flow.float32)
-    count = flow.clamp(mask.sum(dim=1, keepdim=True), min=1.0)
-    return flow.matmul((mask / count).reshape(batch, 1, length), hidden).reshape(
-        batch, hidden_size
-    )  # [B, 1, S] @ [B, S, H]

@@ -6,10 +6,12 @@ import math
 
 from modeling.errors import UserError
 
+POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
+
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes and rates of a BERT encoder (keys as in Google's bert_config.json)."""
+    """Sizes and rates of a BERT encoder (keys as in Google's bert_config.json), and what a classifier on it stands on."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -23,6 +25,7 @@ class BertConfig:
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
+    pooling: str = CLS  # this project's own key: cls is BERT's tanh(W h[CLS] + b)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -42,6 +45,8 @@ class BertConfig:
             )
         if self.hidden_act != "gelu":
             raise UserError(f"hidden_act {self.hidden_act!r} is not supported: BERT's own is gelu (exact, erf form)")
+        if self.pooling not in POOLINGS:
+            raise UserError(f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
 
     @property
     def head_size(self):

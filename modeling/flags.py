@@ -5,6 +5,7 @@ import sys
 import time
 
 from modeling.command_line import Parser
+from modeling.config import MEAN, POOLINGS
 from modeling.errors import UserError
 from modeling.flags_file import RUN_FLAGS_FILE, expand
 
@@ -195,12 +196,28 @@ def build_parser(script, description=None):
         "attention_probs_dropout_prob", _fraction, None, "dropout of attention probabilities; without a snapshot 0.1"
     )
     model.add("hidden_dropout_prob", _fraction, None, "dropout of hidden states; without a snapshot 0.1")
+    if trains:
+        model.add(
+            "pooling",
+            str,
+            None,
+            "what the classifier stands on: cls, tanh(W h[CLS] + b); mean or max of the last layer over real tokens, without that dense "
+            "layer (default: as in the snapshot, cls where it has no classifier)",
+            choices=POOLINGS,
+        )
     model.add("max_predictions_per_seq", int, 80, "accepted, no effect (pre-training)")
     model.add("model", str, None, "accepted, no effect (pre-training)")
 
     if script == PREPROCESS:
         scores = _Group(parser, "prototypical scores")
         scores.add("prototype_alpha", _fraction, 0.5, "share of the sample's own domain in its score")
+        scores.add(
+            "pooling",
+            str,
+            MEAN,
+            "a sample's representation: the last layer at [CLS], or its mean or max over real tokens",
+            choices=POOLINGS,
+        )
 
     if script in (META_TEACHER_EVAL, META_DISTILL):
         _distillation(parser, script)

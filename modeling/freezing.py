@@ -7,6 +7,7 @@ built below the first trained variable. Dropout stays on in frozen layers, as in
 import re
 from typing import NamedTuple
 
+from modeling.config import CLS
 from modeling.errors import UserError
 from modeling.variables import POOLER_PREFIX
 
@@ -18,7 +19,7 @@ class Freezing(NamedTuple):
 
     embeddings: bool = False
     layers: int = 0  # encoder layers, the first ones
-    pooler: bool = False
+    pooler: bool = False  # also where --pooling leaves it out
 
     def holds(self, name):
         """Whether the variable `name` (documented name) is frozen."""
@@ -30,19 +31,22 @@ class Freezing(NamedTuple):
         return self.embeddings and name.startswith("bert-embeddings-")
 
 
-def plan_freezing(flags, num_hidden_layers):
-    """The `Freezing` that a script's flags ask for; nothing where it has no such flags.
+def plan_freezing(flags, config):
+    """The `Freezing` that a script's flags ask for; none where it has no such flags.
 
+    Args:
+        config: `BertConfig` of the trained model.
     Raises:
         UserError: more layers than the encoder has, or both flags.
     """
+    num_hidden_layers = config.num_hidden_layers
     everything, layers = getattr(flags, "freeze_encoder", False), getattr(flags, "freeze_layers", None)
     if everything and layers is not None:
         raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} some: give one of them")
     if everything:
         return Freezing(True, num_hidden_layers, True)
     if layers is None:
-        return Freezing()
+        return Freezing(pooler=config.pooling != CLS)
     if layers > num_hidden_layers:
         raise UserError(f"--freeze_layers {layers}: the encoder has {num_hidden_layers} layers, give 0 to {num_hidden_layers}")
-    return Freezing(True, layers)
+    return Freezing(True, layers, config.pooling != CLS)

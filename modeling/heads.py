@@ -1,7 +1,7 @@
 """What stands on the encoder: the label classifier and the corrupted-domain classifier."""
 
-from modeling.bert import masked_mean
 from modeling.errors import UserError
+from modeling.pooling import masked_mean
 from modeling.runtime import flow
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD
 

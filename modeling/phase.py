@@ -66,16 +66,31 @@ def resolve_config(flags, snapshot):
     if snapshot is None:
         sizes = dict(MODEL_SIZE_DEFAULTS, **given)
         hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
-        return BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes, **rates)
-    config = snapshot.config(
-        flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"],
-        None if flags.hidden_size_per_head else flags.num_attention_heads,
-    )
-    for name, value in given.items():
-        own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
-        if own != value:
-            raise UserError(f"--{name} {value} contradicts {snapshot.path}, whose own is {own}: leave the flag out")
-    return dataclasses.replace(config, **rates)
+        config = BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes)
+    else:
+        config = snapshot.config(
+            flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"],
+            None if flags.hidden_size_per_head else flags.num_attention_heads,
+        )
+        for name, value in given.items():
+            own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
+            if own != value:
+                raise UserError(f"--{name} {value} contradicts {snapshot.path}, whose own is {own}: leave the flag out")
+    return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
+
+
+def _resolve_pooling(flags, snapshot, own):
+    """The pooling of the trained model: `--pooling` where given, else `own`, the snapshot's (or cls).
+
+    Raises:
+        UserError: the snapshot's classifier has been trained on another.
+    """
+    given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # there it is that of the prototypes
+    if given in (None, own):
+        return own
+    if snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes):
+        raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier stands on {own}: leave the flag out")
+    return given
 
 
 def _unique_folder(path):
@@ -123,7 +138,7 @@ class Phase:
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.config = resolve_config(flags, self.snapshot)
-        self.freezing = plan_freezing(flags, self.config.num_hidden_layers)
+        self.freezing = plan_freezing(flags, self.config)
         if self.freezing.embeddings and self.snapshot is None:
             raise UserError("--freeze_encoder, --freeze_layers: no snapshot is loaded, and initial values are not worth keeping")
         if flags.seq_length > self.config.max_position_embeddings:
@@ -315,10 +330,7 @@ class Phase:
         frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and self.freezing.holds(name)]
         ids = vocabulary and vocabulary.ids
         variables = Variables({**values, **given}, self.device, ids, frozen if trainable else tuple(shapes))
-        line = f"{variables.count() / 1e6:.1f} million parameters"
-        if frozen and trainable:
-            line += f", {variables.count(frozen=False):,} are trained, {variables.count(frozen=True):,} frozen"
-        self.log(line)
+        self.log(f"{variables.count() / 1e6:.1f} million parameters")
         return variables
 
     def stored_task(self, snapshot):
@@ -416,6 +428,8 @@ class Phase:
         self.write_flags(parameters=variables.count(), **steps, **facts)
         if parallel.is_main():
             self._check_resources(variables, schedule)
+        if variables.count(frozen=True):
+            self.log(f"{variables.count(frozen=False):,} parameters are trained, {variables.count(frozen=True):,} frozen")
         if self.snapshot is None:
             self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
         self.log(

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 import tiny
 
+from modeling.errors import UserError
 from modeling.global_function import GlobalFunction
+from modeling.predictor import Predictor
 from modeling.report.predictions import predictions_path, read_predictions
 from modeling.runtime import flow, oneflow_version
 from modeling.snapshot import Snapshot
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
 from ofrecord_util.reader import read_split
 from ofrecord_util.scores import load_map
+from tools.convert_checkpoint import HUGGING_FACE, convert
 
 DATA = "data/k-shot-cross/g1/16-42"
 SINGLE = "data/k-shot-single/SST-2/16-42"
@@ -352,6 +355,53 @@ def test_no_test_where_none_is_asked_for(project, step_2):
         assert np.array_equal(values, initial_value(name, shape, 42, tiny.CONFIG.initializer_range).ravel())
 
 
+# --- pooling
+
+
+def test_pooling(project):
+    """The snapshot carries it: later steps and predictions go by it; what contradicts it or has no place for it is refused."""
+    folder = project.path("data", "pooled")
+    tiny.write_single(folder)
+    common = "--task_name sst-2 --data_dir data/pooled --seq_length 24"
+    encoder = "--model_load_dir uncased_L-2_H-20_A-4_oneflow"
+    scores = []
+    for more in ("--resave_ofrecord", "--pooling max"):
+        project.call_well(f"preprocess.py {common} {encoder} {more}")
+        scores.append(read_split(folder, "train").weights)
+        with open(os.path.join(folder, "ofrecord", "train", "weight.json"), encoding="utf-8") as file:
+            assert json.load(file)["info"]["pooling"] == ("max" if more == "--pooling max" else "mean")
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+    training = f"{common} --num_epochs 8 --learning_rate 5e-3 --batch_size_per_device 4 --dev_every_step_num 100"
+    run = run_folder(project, project.call_well(f"finetuning.py {training} {encoder} --pooling max --model_save_dir output/pooled"))
+    snapshot = run.path(run.best())
+    assert Snapshot(snapshot).config().pooling == "max"
+    assert "parameters are trained, 420 frozen" in run.log  # the pooler, which the classifier does not stand on
+    for name, size in (("bert-pooler-dense-weight", 400), ("bert-embeddings-LayerNorm-gamma", 20)):
+        values = tiny.read_variable(snapshot, name)
+        same = np.array_equal(values, tiny.read_variable(project.path("uncased_L-2_H-20_A-4_oneflow"), name))
+        assert values.size == size and same == ("pooler" in name)
+
+    predictor = Predictor(snapshot, "cpu", log=lambda line: None)
+    with open(os.path.join(folder, "test.csv"), encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file]
+    said = list(predictor([text for text, _, _ in rows]))
+    (test,) = run.rows("test")
+    assert sum(one.label == label for one, (_, _, label) in zip(said, rows)) == test["correct"]
+    losses = [-math.log(one.probabilities[label]) for one, (_, _, label) in zip(said, rows)]
+    assert np.mean(losses) == pytest.approx(test["cross_entropy"], rel=1e-4)
+
+    line = f"finetuning.py {common} --model_load_dir {snapshot} --do_train false --do_eval --model_save_dir output/pooled-again"
+    project.call_well(line)
+    (again,) = tiny.Run(project.path("output", "pooled-again")).rows("test")
+    assert again["correct"] == test["correct"] and again["cross_entropy"] == pytest.approx(test["cross_entropy"], rel=1e-5)
+    code, _, errors = project.call(line + " --pooling mean")
+    assert code == 2 and f"--pooling mean contradicts {snapshot}, whose classifier stands on max" in errors and errors.count("\n") == 1
+    with pytest.raises(UserError, match="classifier stands on the max over the tokens"):
+        convert(snapshot, project.path("exported"), to=HUGGING_FACE, log=lambda line: None)
+    assert not os.path.exists(project.path("exported"))
+
+
 # --- frozen variables
 
 
@@ -370,7 +420,7 @@ def test_frozen_layers(project, step_2):
     check_frozen(run, step_2.snapshot, frozen)
     shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,)}
     sizes = [sum(int(np.prod(s)) for n, s in shapes.items() if n.startswith(frozen) == held) for held in (False, True)]
-    assert "{:,} are trained, {:,} frozen".format(*sizes) in run.log
+    assert "{:,} parameters are trained, {:,} frozen".format(*sizes) in run.log
 
 
 def test_frozen_encoder(project, step_2):

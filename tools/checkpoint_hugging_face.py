@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modeling.config import BertConfig
+from modeling.config import CLS, BertConfig
 from modeling.errors import UserError
 from modeling.snapshot import VOCAB_FILE
 from ofrecord_util.tasks import Task
@@ -273,6 +273,7 @@ def to_config(checkpoint, labels):
         labels: names in id order; empty without a classifier.
     """
     values = dict(dataclasses.asdict(checkpoint.config), model_type="bert", position_embedding_type="absolute")
+    del values["pooling"]  # transformers' BERT knows cls alone, see `write`
     values.update(architectures=["BertForSequenceClassification" if labels else "BertModel"], classifier_dropout=None)
     values.update(pad_token_id=checkpoint.vocab.split("\n").index("[PAD]"), torch_dtype="float32")
     if labels:
@@ -298,9 +299,15 @@ def write(folder, checkpoint):
     Returns:
         (documented names of the variables written, list of lines: what has no place there, what was not known).
     Raises:
-        UserError: a classifier without the pooler that it reads, no casing, labels that do not fit, a disk error.
+        UserError: a classifier on another pooling than [CLS] or without the pooler that it reads, no casing, labels
+            that do not fit, a disk error.
     """
     notes = []
+    if checkpoint.num_labels and checkpoint.config.pooling != CLS:
+        raise UserError(
+            f"the checkpoint's classifier stands on the {checkpoint.config.pooling} over the tokens (--pooling), that of transformers' "
+            "BERT on [CLS] alone: leave it in this project's format, or train one with --pooling cls"
+        )
     if checkpoint.num_labels and not checkpoint.has_pooler:
         raise UserError(
             "the checkpoint has a classifier but no pooler, which transformers would draw at random: train it here first"

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tiny_model import BATCH, CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
+from tiny_model import CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
 
-from modeling.bert import build_bert, masked_mean
+from modeling.bert import build_bert
 from modeling.dropout import DropoutPlan
 from modeling.heads import classification_logits
 from modeling.losses import cross_entropy
@@ -119,22 +119,6 @@ def test_logits_do_not_depend_on_the_padded_length(rows, length):
         padded[:, : min(length, LENGTH)] = array[rows, :length]
         arrays[name] = padded
     np.testing.assert_allclose(logits_of(arrays), GOLDEN["output/logits"][rows], rtol=0, atol=1e-5)
-
-
-def test_masked_mean_leaves_padding_out():
-    draw = np.random.RandomState(1)
-    hidden = draw.randn(BATCH, LENGTH, 5).astype(np.float32)
-    mask = golden_batch()["input_mask"].copy()
-    mask[1, 2] = 0  # a hole: it is the mask that counts, not the length
-    mask[2] = 0  # no token at all
-    expected = np.zeros((BATCH, 5))
-    for row in range(2):
-        expected[row] = hidden[row][mask[row] == 1].astype(np.float64).mean(axis=0)
-    hidden[mask == 0] = 1e4
-    arrays = {"hidden": hidden, "mask": mask}
-    result = run_graph(lambda variables, hidden, mask: masked_mean(hidden, mask), arrays)
-    assert result.shape == (BATCH, 5)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("config, dropped", [(CONFIG, True), (NO_DROPOUT, False)])

@@ -1,9 +1,11 @@
 """modeling/flags.py and what follows from flags alone: documented command lines, sizes against a snapshot, one-line errors."""
 
+import dataclasses
 import os
 import re
 import shlex
 import time
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import CONFIG, ROOT
@@ -12,6 +14,7 @@ from modeling.config import BertConfig
 from modeling.errors import UserError
 from modeling.flags import SCRIPTS, build_parser, check_modes, parse_flags, run_folder_name
 from modeling.phase import resolve_config
+from modeling.variables import CLASSIFIER
 
 MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"
 SENTI_BEST = "output/model_save-2021-09-26-15:31:15/snapshot_best_mft_model_senti_dev_0.8691358024691358"
@@ -162,6 +165,23 @@ def test_sizes_of_a_snapshot():
         resolve_config(sizes("--num_hidden_layers", "12"), _Snapshot)
 
 
+def test_pooling():
+    """The flag chooses where no classifier has been trained; preprocess.py's own is that of the prototypes."""
+    trained, encoder = SimpleNamespace(sizes=CLASSIFIER, path="learner"), SimpleNamespace(sizes=("bert-x",), path="encoder")
+    for snapshot, own in ((trained, "mean"), (encoder, "cls")):
+        snapshot.config = lambda head_size, num_heads, own=own: dataclasses.replace(CONFIG, pooling=own)
+
+    def pooling(snapshot, *more, script="finetuning"):
+        return resolve_config(parse_flags(script, argv=REQUIRED + list(more)), snapshot).pooling
+
+    assert pooling(None) == pooling(encoder) == "cls" and pooling(trained) == "mean"
+    assert pooling(None, "--pooling", "max") == pooling(encoder, "--pooling", "max") == "max"
+    assert pooling(trained, "--pooling", "mean") == pooling(trained, "--pooling", "max", script="preprocess") == "mean"
+    with pytest.raises(UserError, match="--pooling max contradicts learner, whose classifier stands on mean: leave the flag out"):
+        pooling(trained, "--pooling", "max")
+    assert parse_flags("preprocess", argv=REQUIRED).pooling == "mean"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -169,6 +189,7 @@ def test_sizes_of_a_snapshot():
         (dict(hidden_act="relu"), "gelu"),
         (dict(num_hidden_layers=0), "num_hidden_layers"),
         (dict(vocab_size="99"), "vocab_size"),
+        (dict(pooling="sum"), "pooling 'sum' is none of cls, mean, max"),
         (dict(hidden_dropout_prob=1.0), "hidden_dropout_prob"),
         (dict(hidden_dropout_prob="0.1"), "hidden_dropout_prob"),
         (dict(layer_norm_eps="1e-12"), "layer_norm_eps must be a number"),

@@ -1,6 +1,7 @@
 """modeling/freezing.py: what the flags freeze, and that a train graph leaves it alone: no gradient, no step, no decay."""
 
 import collections
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,19 +33,23 @@ def flags(encoder, layers):
     return SimpleNamespace(freeze_encoder=encoder, freeze_layers=layers)
 
 
+def plan(encoder, layers, pooling="cls"):
+    return plan_freezing(flags(encoder, layers), dataclasses.replace(CONFIG, pooling=pooling))
+
+
 def frozen_names(freezing):
     return [name for name in documented("weight") if freezing.holds(name)]
 
 
 @pytest.mark.parametrize("encoder, layers, parts", CASES)
 def test_plan(encoder, layers, parts):
-    frozen = frozen_names(plan_freezing(flags(encoder, layers), LAYERS))
+    frozen = frozen_names(plan(encoder, layers))
     counted = collections.Counter(part for part in PARTS for name in frozen if name.startswith(part))
     assert counted == dict(list(PARTS.items())[:parts])
 
 
 def test_names_of_many_layers():
-    freezing = plan_freezing(flags(False, 2), 12)
+    freezing = Freezing(True, 2)
     assert not freezing.holds("bert-encoder-layer_10-output-dense-bias") and freezing.holds("bert-encoder-layer_1-output-dense-bias")
     for name in ("distillation-hidden_projection_0", "corrupted_domain_classification-domain_bias"):
         assert not Freezing(True, 12, True).holds(name)
@@ -56,7 +61,7 @@ def test_a_run_goes_on_with_the_same_frozen_variables():
 
 
 def test_scripts_that_train_nothing():
-    assert plan_freezing(SimpleNamespace(), 3) == Freezing()
+    assert plan_freezing(SimpleNamespace(), CONFIG) == Freezing()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,12 @@ def test_scripts_that_train_nothing():
 )
 def test_refusals(encoder, layers, said):
     with pytest.raises(UserError, match=said):
-        plan_freezing(flags(encoder, layers), LAYERS)
+        plan(encoder, layers)
+
+
+def test_a_pooler_that_is_left_out():
+    """Mean and max stand on the last layer: the pooler has no part in the graph."""
+    assert plan(False, None, "mean") == Freezing(pooler=True) and plan(False, 1, "max") == Freezing(True, 1, True)
 
 
 @pytest.mark.parametrize("freezing", [Freezing(True, 2), Freezing(True, 3, True)])
