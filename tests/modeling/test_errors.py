@@ -1,0 +1,28 @@
+"""modeling/errors.py: faults of a disk are the user's to mend, others are ours and keep their traceback."""
+
+import errno
+import os
+
+import pytest
+
+from modeling.errors import run
+
+
+def failing(number):
+    def main():
+        raise OSError(number, os.strerror(number), "output/run/metrics.jsonl")
+
+    return main
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_fails_is_one_line(number, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(failing(number))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: output/run/metrics.jsonl: {os.strerror(number)}\n"
+
+
+def test_other_faults_keep_their_traceback():
+    with pytest.raises(OSError, match="metrics.jsonl"):
+        run(failing(errno.EBADF))
