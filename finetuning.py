@@ -13,12 +13,13 @@ Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.json
 report.html.
 """
 
+from modeling.best_snapshot import BestSnapshot
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import FINETUNING, check_modes, parse_flags
 from modeling.global_function import global_function
 from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
-from modeling.phase import BestSnapshot, Phase
+from modeling.phase import Phase
 from modeling.snapshot import Snapshot
 from modeling.training import Training
 from modeling.variables import classifier_shapes, encoder_shapes
@@ -42,7 +43,7 @@ def main():
 
     def split_evaluation(records, batch_size):
         """A function that measures the model on a split with a static graph of the split's own shape."""
-        lengths = phase.evaluation_lengths(records, batch_size)
+        lengths = phase.plan.evaluation_lengths(records, batch_size)
 
         @global_function(type="predict", variables=variables)
         def predict_job(variables, input_ids, input_mask, segment_ids):

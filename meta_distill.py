@@ -16,6 +16,7 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 
 import dataclasses
 
+from modeling.best_snapshot import BestSnapshot
 from modeling.distillation import (
     LayerSelection,
     check_teacher,
@@ -35,7 +36,7 @@ from modeling.flags import META_DISTILL, check_modes, parse_flags
 from modeling.freezing import plan_freezing
 from modeling.global_function import global_function
 from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
-from modeling.phase import BestSnapshot, Phase
+from modeling.phase import Phase
 from modeling.snapshot import Snapshot
 from modeling.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
 from modeling.training import Training
@@ -112,7 +113,7 @@ def main():
 
     batch_size = flags.eval_batch_size_per_device
     splits = {"dev": dev_records, "test": test_records}
-    padded = {split: phase.evaluation_lengths(r, batch_size) for split, r in splits.items() if r is not None}
+    padded = {split: phase.plan.evaluation_lengths(r, batch_size) for split, r in splits.items() if r is not None}
 
     def measure(job, split):
         return evaluate(job, splits[split], batch_size, padded[split], task, phase.device)

@@ -11,13 +11,14 @@ loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metri
 curves.png and report.html.
 """
 
+from modeling.best_snapshot import BestSnapshot
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_FINETUNING, check_modes, parse_flags
 from modeling.global_function import global_function
 from modeling.heads import check_domain_layers
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
-from modeling.phase import BestSnapshot, Phase
+from modeling.phase import Phase
 from modeling.training import Training
 from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
 
@@ -45,7 +46,7 @@ def main():
     def predict_job(variables, input_ids, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-    dev_lengths = phase.evaluation_lengths(dev_records, flags.dev_batch_size_per_device)
+    dev_lengths = phase.plan.evaluation_lengths(dev_records, flags.dev_batch_size_per_device)
 
     def evaluate_dev():
         return evaluate(predict_job, dev_records, flags.dev_batch_size_per_device, dev_lengths, task, phase.device)

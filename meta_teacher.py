@@ -12,13 +12,14 @@ The flags' eval_* speak of dev. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{t
 run.log, flags.json, curves.png and report.html.
 """
 
+from modeling.best_snapshot import BestSnapshot
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_TEACHER, check_modes, parse_flags
 from modeling.global_function import global_function
 from modeling.heads import check_domain_layers
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
-from modeling.phase import BestSnapshot, Phase
+from modeling.phase import Phase
 from modeling.snapshot import Snapshot
 from modeling.training import Training
 from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
@@ -52,7 +53,7 @@ def main():
 
     def split_evaluation(records):
         """A function that measures the teacher on a split."""
-        lengths = phase.evaluation_lengths(records, flags.eval_batch_size_per_device)
+        lengths = phase.plan.evaluation_lengths(records, flags.eval_batch_size_per_device)
         return lambda: evaluate(predict_job, records, flags.eval_batch_size_per_device, lengths, task, phase.device)
 
     evaluate_dev = split_evaluation(dev_records)

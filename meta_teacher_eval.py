@@ -78,7 +78,7 @@ def main():
             )
 
         batch_size, names = flags.eval_batch_size_per_device, ("input_ids", "input_mask", "segment_ids", "domain")
-        padded = phase.evaluation_lengths(records, batch_size)
+        padded = phase.plan.evaluation_lengths(records, batch_size)
         for rows, outputs in predict_batches(teacher_job, records, batch_size, padded, phase.device, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
@@ -91,7 +91,7 @@ def main():
 
     for split, records in (("dev", dev_records), ("test", test_records)):
         if records is not None:
-            padded = phase.evaluation_lengths(records, batch_size)
+            padded = phase.plan.evaluation_lengths(records, batch_size)
             log(f"{split} {evaluate(predict_job, records, batch_size, padded, task, phase.device)}")
 
 

@@ -3,6 +3,7 @@
 import atexit
 import errno
 import os
+import signal
 import sys
 
 from modeling import interruption
@@ -32,7 +33,8 @@ def fail(error):
 
 
 def run(main):
-    """Calls `main()` as a script's entry; turns a `UserError` into its one line and exit code 2, SIGINT and SIGTERM into 130 and 143.
+    """Calls `main()` as a script's entry; turns a `UserError` into its one line and exit code 2, SIGINT and SIGTERM into 130 and 143,
+    a reader of its output that has gone (`| head`) into a silent 141, as a shell knows it.
 
     Args:
         main: function without arguments; what it returns (None or an int) is the exit code.
@@ -40,8 +42,12 @@ def run(main):
     try:
         with interruption.noted():
             code = main()
+        sys.stdout.flush()
     except UserError as error:
         code = _report(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
             raise

@@ -73,7 +73,7 @@ def predict(job, records, batch_size, lengths, device, names=("input_ids", "inpu
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
         records: `Records` of N samples; short texts are run together, so that little is padding.
         batch_size: B of each device.
-        lengths: lengths that batches are padded to, from `Phase.evaluation_lengths`.
+        lengths: lengths that batches are padded to, from `GraphPlan.evaluation_lengths`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].

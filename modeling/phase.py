@@ -9,88 +9,38 @@ import platform
 import numpy as np
 
 from modeling import parallel
-from modeling.config import BertConfig
 from modeling.errors import UserError
-from modeling.evaluation import Evaluation
 from modeling.flags import (
     FINETUNING,
     META_TEACHER_EVAL,
-    MODEL_SIZE_DEFAULTS,
     PREPROCESS,
     run_folder_name,
     warn_without_effect,
 )
 from modeling.flags_file import write_flags_file
 from modeling.freezing import plan_freezing
+from modeling.graph_plan import GraphPlan
 from modeling.kernels import select_kernels
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
+from modeling.model_size import resolve_config
 from modeling.prototypes import score_statistics
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page
 from modeling.report.predictions import predictions_path, write_predictions
 from modeling.resources import available_memory, check_space, memory_estimate, size_text
-from modeling.resume import KEPT, best_names, find_run, newest_state
+from modeling.resume import KEPT, find_run, newest_state
 from modeling.runtime import flow, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
 from modeling.vocabulary import ActiveVocabulary
-from ofrecord_util.batches import choose_lengths, evaluation_needs, padded_length, train_order, training_needs
+from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import prepare_split
-from ofrecord_util.files import remove_folder
 from ofrecord_util.scores import load_scores
 from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.text import find_text, split_texts
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import part_paths
-
-# Rough costs that decide how many batch lengths pay: floating-point operations of a token for each dense weight,
-# seconds that a graph takes to compile for each encoder layer, and what two CPU cores compute in a second.
-_TRAIN_FLOPS, _PREDICT_FLOPS = 6, 2
-_TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.8, 0.3
-_FLOPS_PER_SECOND = 1e11
-
-
-def resolve_config(flags, snapshot):
-    """The encoder's sizes: the snapshot's where there is one, else the flags'.
-
-    Raises:
-        UserError: a given flag contradicts the snapshot.
-    """
-    given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
-    rates = {
-        name: getattr(flags, name)
-        for name in ("attention_probs_dropout_prob", "hidden_dropout_prob")
-        if getattr(flags, name) is not None
-    }
-    if snapshot is None:
-        sizes = dict(MODEL_SIZE_DEFAULTS, **given)
-        hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
-        config = BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes)
-    else:
-        config = snapshot.config(
-            flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"],
-            None if flags.hidden_size_per_head else flags.num_attention_heads,
-        )
-        for name, value in given.items():
-            own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
-            if own != value:
-                raise UserError(f"--{name} {value} contradicts {snapshot.path}, whose own is {own}: leave the flag out")
-    return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
-
-
-def _resolve_pooling(flags, snapshot, own):
-    """The pooling of the trained model: `--pooling` where given, else `own`, the snapshot's (or cls).
-
-    Raises:
-        UserError: the snapshot's classifier has been trained on another.
-    """
-    given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # there it is that of the prototypes
-    if given in (None, own):
-        return own
-    if snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes):
-        raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier stands on {own}: leave the flag out")
-    return given
 
 
 def _unique_folder(path):
@@ -111,7 +61,7 @@ class Phase:
     """The surroundings of one script's run.
 
     Attributes:
-        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config, freezing.
+        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config, freezing, plan (the `GraphPlan`).
         folder, metrics: of a training script; None otherwise.
         state: the `State` that --resume continues from, or None.
 
@@ -160,7 +110,7 @@ class Phase:
                     "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}",
                 )
             )
-        self._graphs = []  # (trains, batch size, length) of the static graphs that are planned
+        self.plan = GraphPlan(flags, self.config)
         self._data = {}  # split -> what flags.json says of it
         self.folder = self.metrics = self.state = None
         if trains:
@@ -380,29 +330,6 @@ class Phase:
         )
         return path
 
-    def training_lengths(self, records, batch_size):
-        """Lengths that training batches are padded to (see `choose_lengths`); --seq_length alone with --pad_to_max_length."""
-        needed = training_needs(records, batch_size, self.flags.num_epochs, self.flags.seed)
-        lengths = self._lengths(records, needed, batch_size, _TRAIN_FLOPS, _TRAIN_GRAPH_SECONDS)
-        parts = self.flags.gradient_accumulation_steps * parallel.size()
-        self._graphs += [(True, batch_size // parts, length) for length in lengths]
-        return lengths
-
-    def evaluation_lengths(self, records, batch_size, passes=1):
-        """The same for `predict`; `passes` is how often the split is evaluated."""
-        needed = np.tile(evaluation_needs(records, batch_size * parallel.size()), passes)
-        lengths = self._lengths(records, needed, batch_size, _PREDICT_FLOPS, _PREDICT_GRAPH_SECONDS)
-        self._graphs += [(False, batch_size, length) for length in lengths]
-        return lengths
-
-    def _lengths(self, records, needed, batch_size, flops, graph_seconds):
-        if getattr(self.flags, "pad_to_max_length", False):
-            return (records.seq_length,)
-        layers, width = self.config.num_hidden_layers, self.config.hidden_size
-        dense_weights = layers * (4 * width * width + 2 * width * self.config.intermediate_size)
-        token_seconds = batch_size * flops * dense_weights / _FLOPS_PER_SECOND
-        return choose_lengths(needed, padded_length(records), token_seconds, graph_seconds * layers)
-
     def report(self, split, evaluation):
         """Logs and records the evaluation of a split, and writes down what was said of each sample.
 
@@ -463,7 +390,7 @@ class Phase:
         line = f"needs up to {size_text(disk)} of disk"
         if self.device == "cpu":
             held = sum(parameter.numel() for parameter in variables.parameters())
-            memory = memory_estimate(self.config, held, trained, self._graphs, self.freezing.layers)
+            memory = memory_estimate(self.config, held, trained, self.plan.graphs, self.freezing.layers)
             available = available_memory()
             line += f" and about {size_text(memory)} of memory"
             if available is not None and memory > available:
@@ -525,60 +452,3 @@ def _step_log(flags):
         return Log(os.path.join(flags.log_dir, flags.script + ".log"))
     except OSError as error:
         raise UserError(f"--log_dir {flags.log_dir}: cannot be written ({error.strerror})") from error
-
-
-class BestSnapshot:
-    """Keeps the best snapshot of a run: `snapshot_best_{kind}_model_{task}_dev_{accuracy}`.
-
-    Args:
-        phase: the `Phase`.
-        kind: "mft", "ft" or "distill".
-        variables: what is saved.
-        config: of the saved model where it is not the phase's (a student's).
-    Attributes:
-        path, evaluation: of the best so far; None before the first.
-        stale: evaluations since then.
-    """
-
-    def __init__(self, phase, kind, variables, config=None):
-        self._phase, self.variables, self.config = phase, variables, config
-        self._prefix = f"snapshot_best_{kind}_model_{phase.task.name}_dev_"
-        self.path = self.evaluation = None
-        self.stale = 0
-
-    def to_dict(self):
-        """For a state: {"best": name and evaluation, or None, "stale"}."""
-        best = self.evaluation and dict(self.evaluation.to_dict(), name=os.path.basename(self.path))
-        return {"best": best, "stale": self.stale}
-
-    def restore(self, best, stale):
-        """Continues from what `to_dict` gave."""
-        self.stale = stale
-        if best is not None:
-            self.path = os.path.join(self._phase.folder, best["name"])
-            self.evaluation = Evaluation.from_dict(best)
-
-    def offer(self, evaluation, decay):
-        """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""
-        best = self.evaluation
-        if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (
-            best.accuracy,
-            -best.cross_entropy,
-        ):
-            self.stale += 1
-            return False
-        name = f"{self._prefix}{evaluation.accuracy!r}"
-        self.evaluation, self.stale = evaluation, 0
-        self.path = self._phase.write_snapshot(name, self.variables, self.config, decay)
-        self.prune()
-        return True
-
-    def prune(self):
-        """Removes the best snapshots before the best one, but for those that a state of the run still refers to."""
-        if self._phase.flags.keep_all_best or self.path is None or not parallel.is_main():
-            return
-        folder = self._phase.folder
-        needed = {os.path.basename(self.path), *best_names(folder)}
-        for name in os.listdir(folder):
-            if name.startswith(self._prefix) and name not in needed:
-                remove_folder(os.path.join(folder, name))

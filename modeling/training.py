@@ -52,7 +52,7 @@ class Training:
             accumulation=flags.gradient_accumulation_steps,
         )
         self.dropout = DropoutPlan(phase.config, flags.seed, phase.device)
-        self.lengths = phase.training_lengths(train_records, self.batch_size)
+        self.lengths = phase.plan.training_lengths(train_records, self.batch_size)
         self._identity = run_identity(
             flags,
             task=phase.task.to_dict(),

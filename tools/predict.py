@@ -115,11 +115,7 @@ def main():
     texts = split_columns(lines, predictor.task.pair, "argument" if args.text else name)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
-        try:
-            write(predictor, texts, form, sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write(predictor, texts, form, sys.stdout)
         return
     with replacing(args.output) as raw:
         with open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +28,12 @@ def test_a_disk_that_fails_is_one_line(number, capsys):
 def test_other_faults_keep_their_traceback():
     with pytest.raises(OSError, match="metrics.jsonl"):
         run(failing(errno.EBADF))
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly():
+    lines = "from modeling.errors import run; run(lambda: [print(n) for n in range(100000)])"
+    command = subprocess.Popen([sys.executable, "-c", lines], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout.readline() == b"0\n"
+    command.stdout.close()
+    assert command.stderr.read() == b"" and command.wait(60) == 141
+    command.stderr.close()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, ballast
 
+from modeling.best_snapshot import BestSnapshot
 from modeling.evaluation import Evaluation, measure, predict
 from modeling.global_function import global_function
-from modeling.phase import BestSnapshot
 from modeling.runtime import flow
 from modeling.variables import Variables
 from ofrecord_util.reader import Records

@@ -13,7 +13,7 @@ from tiny_model import CONFIG, ROOT
 from modeling.config import BertConfig
 from modeling.errors import UserError
 from modeling.flags import SCRIPTS, build_parser, check_modes, parse_flags, run_folder_name
-from modeling.phase import resolve_config
+from modeling.model_size import resolve_config
 from modeling.variables import CLASSIFIER
 
 MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"

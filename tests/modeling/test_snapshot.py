@@ -10,7 +10,7 @@ from tiny_model import CONFIG, documented
 
 from modeling.errors import UserError
 from modeling.flags import parse_flags
-from modeling.phase import resolve_config
+from modeling.model_size import resolve_config
 from modeling.runtime import flow
 from modeling.snapshot import CONFIG_FILE, DONE, Snapshot, write_variables
 from modeling.variables import encoder_shapes, load_values

@@ -14,13 +14,13 @@ import pytest
 from tiny_model import CONFIG, KERNELS, NUM_DOMAINS, NUM_LABELS, random_records
 
 from modeling import interruption
+from modeling.best_snapshot import BestSnapshot
 from modeling.errors import UserError
 from modeling.evaluation import evaluate
 from modeling.global_function import global_function
 from modeling.metrics import Log, Metrics
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.optimizer import plan_schedule
-from modeling.phase import BestSnapshot
 from modeling.resume import list_states, newest_state
 from modeling.snapshot import Snapshot, write_variables
 from modeling.training import Training
@@ -53,13 +53,11 @@ class _Phase:
         self.folder, self.flags, self.device, self.task, self.config = str(folder), flags, "cpu", TASK, config
         os.makedirs(self.folder, exist_ok=True)
         self.snapshot = None
+        self.plan = SimpleNamespace(training_lengths=lambda records, batch_size: LENGTHS)
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
         self.log, self.metrics = Log(os.path.join(self.folder, "run.log"), exclusive=True), Metrics(self.folder)
         self.state = newest_state(self.folder, self.lines.append) if flags.resume else None
-
-    def training_lengths(self, records, batch_size):
-        return LENGTHS
 
     def start(self, variables, schedule, batch_size, **facts):
         self.log(f"{schedule.total_steps} steps of {batch_size}")
