@@ -37,7 +37,7 @@ from modeling.vocabulary import ActiveVocabulary
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.scores import load_scores
-from ofrecord_util.tasks import Task, resolve_task
+from ofrecord_util.tasks import Task, numbers_for_words, resolve_task
 from ofrecord_util.text import find_text, split_texts
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import part_paths
@@ -126,6 +126,8 @@ class Phase:
         else:
             self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
+        if numbers_for_words(self.task):
+            self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
 
     def _model_text(self):

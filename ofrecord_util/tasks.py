@@ -139,7 +139,9 @@ def _names(value):
 def resolve_task(name, data_dir, domains=None, label_list=None):
     """The task that `--task_name`, `--domains` and `--label_list` mean.
 
-    A known name (any case) brings its domains and labels; the flags override either. For another name, what the flags
+    A known name (any case) brings its domains and labels; the flags override either. Where the training text has numbers
+    for labels that the task knows as words, the numbers are the names too (`0`, `1`): which of the words each of them is
+    meant to be, only the user knows, who can say it with `--label_list`. For another name, what the flags
     leave open is read from the training text (domains and labels sorted, numbers as numbers, so that the order does not
     depend on that of the rows; a pair task where the rows have four columns), or, without text, from the manifest of
     existing training records.
@@ -158,17 +160,15 @@ def resolve_task(name, data_dir, domains=None, label_list=None):
         raise UserError("--task_name is empty; known names: {}".format(", ".join(sorted(KNOWN_TASKS))))
     if key in KNOWN_TASKS:
         known_domains, known_labels, pair = KNOWN_TASKS[key]
-        return Task(key, domains or known_domains, labels or known_labels, pair)
+        return Task(key, domains or known_domains, labels or _numbers_in_use(data_dir, known_labels) or known_labels, pair)
 
     path = text.find_text(data_dir, "train", required=False)
     if path is not None:
         found_domains, found_labels, pair = text.read_names(path)
         return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
-    manifest_path = os.path.join(data_dir, "ofrecord", "train", "manifest.json")
+    manifest_path = _train_manifest(data_dir)
     if os.path.isfile(manifest_path):
-        stored = Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get(
-            "task"
-        ))
+        stored = _stored_task(manifest_path)
         return Task(key, domains or stored.domains, labels or stored.labels, stored.pair)
     if domains and labels:
         return Task(key, domains, labels, False)
@@ -176,6 +176,34 @@ def resolve_task(name, data_dir, domains=None, label_list=None):
         "task {!r} is unknown ({} are known) and {} has no training text to read it from: "
         "give --domains and --label_list, or put train.csv there".format(name, ", ".join(sorted(KNOWN_TASKS)), data_dir)
     )
+
+
+def _numbers_in_use(data_dir, labels):
+    """Numbers as names, `0` to one less than there are labels, where these are words and the training text has numbers; else None.
+    Without text, existing training records say which it was."""
+    numbers = tuple(map(str, range(len(labels))))
+    if any(map(_is_integer, labels)) or not os.path.isdir(data_dir):
+        return None
+    path = text.find_text(data_dir, "train", required=False)
+    if path is not None:
+        return numbers if _is_integer(text.first_label(path)) else None
+    manifest_path = _train_manifest(data_dir)
+    if os.path.isfile(manifest_path):
+        return numbers if _stored_task(manifest_path).labels == numbers else None
+    return None
+
+
+def numbers_for_words(task):
+    """True where a known task's labels are words, and numbers are used in their place."""
+    return task.name in KNOWN_TASKS and all(map(_is_integer, task.labels)) and not any(map(_is_integer, KNOWN_TASKS[task.name][1]))
+
+
+def _train_manifest(data_dir):
+    return os.path.join(data_dir, "ofrecord", "train", "manifest.json")
+
+
+def _stored_task(manifest_path):
+    return Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
 
 
 def _sorted_names(names):

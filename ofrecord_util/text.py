@@ -110,6 +110,16 @@ def _row_of(data, position):
     return data.count(b"\n", 0, position) + 1
 
 
+def first_label(path):
+    """The label of a file's first row, "" where it has none: a glance, which checks nothing."""
+    with open(path, "rb") as file:
+        for line in file:
+            cells = [cell.strip() for cell in line.decode("utf-8", "replace").split("\t")]
+            if line.strip() and tuple(cell.lower().lstrip("\ufeff") for cell in cells) != _HEADER:
+                return cells[-1]
+    return ""
+
+
 def read_names(path):
     """What a file's rows say about an unknown task.
 

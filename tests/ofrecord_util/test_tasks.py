@@ -1,9 +1,11 @@
 """Tasks: the table, the flags that override it, and what an unknown name reads from the text."""
 
+import json
+
 import pytest
 
 from modeling.errors import UserError
-from ofrecord_util.tasks import KNOWN_TASKS, Task, resolve_task
+from ofrecord_util.tasks import KNOWN_TASKS, Task, numbers_for_words, resolve_task
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,31 @@ def test_numbers_are_ids_where_labels_are_words():
     assert [shifted.label_id(word) for word in ("1", "2", "-1")] == [0, 1, 2]
     with pytest.raises(UserError):
         shifted.label_id("0")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv"])
+@pytest.mark.parametrize("first", ["", "\ufeff", "review\tdomain\tsentiment\n", "\ufeffReview\tDomain\tSentiment\r\n", "\n"])
+def test_numbers_keep_their_names(tmp_path, name, first):
+    """Whether `1` is good or bad, a file of numbers does not say, so no word stands for it."""
+    (tmp_path / name).write_text(first + "fine\tbooks\t1\npoor\tdvd\t0\n", encoding="utf-8")
+    task = resolve_task("senti", str(tmp_path))
+    assert task.labels == ("0", "1") and numbers_for_words(task)
+    with pytest.raises(UserError, match="positive"):
+        task.label_id("positive")
+    named = resolve_task("senti", str(tmp_path), label_list="negative,positive")
+    assert named.label_id("1") == 1 == named.label_id("positive") and not numbers_for_words(named)
+    (tmp_path / name).write_text(first + "fine\tbooks\tpositive\n", encoding="utf-8")
+    assert resolve_task("senti", str(tmp_path)).labels == ("positive", "negative")
+
+
+def test_numbers_of_existing_records(tmp_path):
+    """Records whose text is gone are read with the names that they were written with."""
+    folder = tmp_path / "ofrecord" / "train"
+    folder.mkdir(parents=True)
+    for labels in (("0", "1", "2"), ("entailment", "neutral", "contradiction")):
+        stored = Task("mnli", KNOWN_TASKS["mnli"][0], labels, True)
+        (folder / "manifest.json").write_text(json.dumps({"task": stored.to_dict()}))
+        assert resolve_task("mnli", str(tmp_path)) == stored
 
 
 def test_flags_override_the_table():
