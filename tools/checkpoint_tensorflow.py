@@ -27,6 +27,7 @@ def open_checkpoint(prefix):
     Raises:
         UserError: TensorFlow is not installed, or refuses the files.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes about this processor
     try:
         import tensorflow
     except ImportError as error:
