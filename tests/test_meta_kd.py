@@ -234,6 +234,21 @@ def test_online_and_disk_teach_the_same(student, teacher, project):
     assert run.rows("dev")[-1]["accuracy"] == pytest.approx(student.rows("dev")[-1]["accuracy"], abs=0.1)
 
 
+@pytest.mark.parametrize("kind", ["disk", "online"])
+def test_two_processes_learn_what_one_learns(outputs, teacher, project, kind):
+    """The same global batch in two halves, each with what its teacher says of it; the last batch is half full."""
+    common = f"--teacher_outputs {kind} {SHORT} --loss_print_every_n_iter 1 --device cpu"
+    one = distil(project, teacher, f"one-{kind}", f"{common} --batch_size_per_device 10")
+    line = f"{STEP_3B.format(teacher=teacher.snapshot)} {common} --batch_size_per_device 5 --gpu_num_per_node 2".replace("--resave_ofrecord", "")
+    project.run(f"{line} --model_save_dir output/two-{kind}")
+    two = tiny.Run(project.path("output", f"two-{kind}"))
+    for ours, theirs in zip(two.rows("train"), one.rows("train")):
+        for name in (*TERMS, "loss", "sample_weight"):
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
+    assert len(two.rows("train")) == len(one.rows("train")) == 6
+    assert [row["total"] for row in two.rows("test")] == [TEST_COUNT]
+
+
 def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     run = distil(project, teacher, "narrow", f"--student_model narrow --teacher_outputs disk {SHORT} --num_epochs 3")
     assert "3 heads against 4: attention scores are averaged over heads" in run.output
