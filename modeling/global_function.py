@@ -16,15 +16,27 @@ plan and nothing runs eagerly. The graphs of one train function share weights, o
 so a run may change between a few shapes freely.
 """
 
+import gc
+
 from modeling import parallel
 from modeling.runtime import flow
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 
 
-# Graphs live as long as the process: OneFlow breaks where train graphs that share their state are freed and others are
+# Graphs live until `forget_graphs`: OneFlow breaks where train graphs that share their state are freed and others are
 # built after them ("must be a variable created in nn.Graph", or a crash)
 _ALIVE = []
+
+
+def forget_graphs():
+    """Lets go of the graphs that nobody holds any more, each of which costs three threads and 30 MB or more.
+
+    For programs that build many one after the other. Never while a graph is being built or run, and not where a train function
+    that has compiled several shapes is gone and another one over the same variables is to come.
+    """
+    _ALIVE.clear()
+    gc.collect()
 
 
 class GlobalFunction:

@@ -239,8 +239,8 @@ def test_two_processes_learn_what_one_learns(outputs, teacher, project, kind):
     """The same global batch in two halves, each with what its teacher says of it; the last batch is half full."""
     common = f"--teacher_outputs {kind} {SHORT} --loss_print_every_n_iter 1 --device cpu"
     one = distil(project, teacher, f"one-{kind}", f"{common} --batch_size_per_device 10")
-    line = f"{STEP_3B.format(teacher=teacher.snapshot)} {common} --batch_size_per_device 5 --gpu_num_per_node 2".replace("--resave_ofrecord", "")
-    project.run(f"{line} --model_save_dir output/two-{kind}")
+    line = f"{STEP_3B.format(teacher=teacher.snapshot)} {common} --batch_size_per_device 5".replace("--resave_ofrecord", "")
+    project.run(f"{line} --gpu_num_per_node 2 --model_save_dir output/two-{kind}")
     two = tiny.Run(project.path("output", f"two-{kind}"))
     for ours, theirs in zip(two.rows("train"), one.rows("train")):
         for name in (*TERMS, "loss", "sample_weight"):

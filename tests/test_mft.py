@@ -55,16 +55,9 @@ TIMING = ("seconds", "samples_per_second")
 def project(tmp_path_factory):
     project = tiny.Project(tmp_path_factory.mktemp("mft") / "project")
     tiny.write_encoder(project.path("uncased_L-2_H-20_A-4_oneflow"))
-    tiny.write_encoder(project.path("shallow"), dataclasses.replace(tiny.CONFIG, num_hidden_layers=1))
     tiny.write_g1(project.path(*DATA.split("/")))
     tiny.write_single(project.path(*SINGLE.split("/")))
     return project
-
-
-def run_folder(project, output):
-    """The run whose best snapshot a script's output names."""
-    (path,) = re.findall(r"^snapshot (.*)$", output, re.MULTILINE)
-    return tiny.Run(project.path(os.path.dirname(path)))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +70,7 @@ def step_1(project):
 @pytest.fixture(scope="module")
 def step_2(project, step_1):
     output = project.run(STEP_2)
-    run = run_folder(project, output)
+    run = project.run_of(output)
     run.output, run.records = output, tiny.tree(project.path(DATA, "ofrecord"))
     run.snapshot = run.path(run.best())
     return run
@@ -86,7 +79,7 @@ def step_2(project, step_1):
 @pytest.fixture(scope="module")
 def step_3(project, step_2):
     output = project.run(STEP_3.format(snapshot=os.path.relpath(step_2.snapshot, project.folder)))
-    run = run_folder(project, output)
+    run = project.run_of(output)
     run.output = output
     return run
 
@@ -312,7 +305,7 @@ def test_the_best_snapshot_is_tested_and_not_the_last_step(project, step_2):
     """The first step's learning rate is 0, the others ruin the model: the test must be that of the first."""
     line = STEP_3.format(snapshot=step_2.snapshot).replace("--num_epochs 3", "--num_epochs 1")
     line = line.replace("--learning_rate 1e-4", "--learning_rate 0.5").replace("step_num 5", "step_num 1")
-    ruined = run_folder(project, project.call_well(line + " --warmup_proportion 1"))
+    ruined = project.run_of(project.call_well(line + " --warmup_proportion 1"))
     assert [row["best"] for row in ruined.rows("dev")] == [True] + [False] * 5
     assert ruined.rows("dev")[-1]["cross_entropy"] > 2 * ruined.rows("dev")[0]["cross_entropy"]
     for name in (*encoder_shapes(tiny.CONFIG), *CLASSIFIER):  # the classifier is kept, bit for bit
@@ -346,7 +339,7 @@ def test_step_3_does_not_ask_for_scores(project, step_2):
 
 def test_no_test_where_none_is_asked_for(project, step_2):
     line = STEP_3.format(snapshot=step_2.snapshot).replace("--num_epochs 3", "--num_epochs 1")
-    run = run_folder(project, project.call_well(line + " --do_train --do_eval false --label_list 1,0 --learning_rate 0"))
+    run = project.run_of(project.call_well(line + " --do_train --do_eval false --label_list 1,0 --learning_rate 0"))
     assert not run.rows("test") and len(run.rows("dev")) == 2
     # the order of the labels is another, so the classifier starts anew and the log says so
     assert "initialised, not in the snapshot or for other labels or domains: " + ", ".join(CLASSIFIER) in run.log
@@ -373,7 +366,7 @@ def test_pooling(project):
     assert np.abs(scores[0] - scores[1]).max() > 1e-3
 
     training = f"{common} --num_epochs 8 --learning_rate 5e-3 --batch_size_per_device 4 --dev_every_step_num 100"
-    run = run_folder(project, project.call_well(f"finetuning.py {training} {encoder} --pooling max --model_save_dir output/pooled"))
+    run = project.run_of(project.call_well(f"finetuning.py {training} {encoder} --pooling max --model_save_dir output/pooled"))
     snapshot = run.path(run.best())
     assert Snapshot(snapshot).config().pooling == "max"
     assert "parameters are trained, 420 frozen" in run.log  # the pooler, which the classifier does not stand on
@@ -415,7 +408,7 @@ def check_frozen(run, start, frozen):
 
 def test_frozen_layers(project, step_2):
     line = STEP_3.format(snapshot=step_2.snapshot).replace("_epochs 3", "_epochs 1")
-    run = run_folder(project, project.call_well(line + " --weight_decay_rate 0.5 --save_last_snapshot --freeze_layers 1"))
+    run = project.run_of(project.call_well(line + " --weight_decay_rate 0.5 --save_last_snapshot --freeze_layers 1"))
     frozen = ("bert-embeddings-", "bert-encoder-layer_0-")
     check_frozen(run, step_2.snapshot, frozen)
     shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,)}
@@ -426,7 +419,7 @@ def test_frozen_layers(project, step_2):
 def test_frozen_encoder(project, step_2):
     line = STEP_2.replace(" --resave_ofrecord", "").replace("_epochs 12", "_epochs 1")
     line = line.replace("uncased_L-2_H-20_A-4_oneflow", step_2.snapshot) + " --freeze_encoder --save_last_snapshot"
-    run = run_folder(project, project.call_well(line + " --model_save_dir output/heads"))
+    run = project.run_of(project.call_well(line + " --model_save_dir output/heads"))
     check_frozen(run, step_2.snapshot, "bert-")
     for name in DOMAIN_HEAD:
         assert not np.array_equal(tiny.read_variable(run.path("snapshot_last"), name), tiny.read_variable(step_2.snapshot, name))
@@ -599,7 +592,7 @@ def test_no_pretrained_model(project):
     )
     code, _, errors = project.call(line)
     assert code == 2 and "preprocess.py" in errors
-    run = run_folder(project, project.call_well(line + " --use_sample_weights false"))
+    run = project.run_of(project.call_well(line + " --use_sample_weights false"))
     assert "--use_sample_weights false: every sample weighs 1" in run.log and "weights of" not in run.log
     assert run.snapshots() == [run.best(), "snapshot_initial_model"]
     initial = run.path("snapshot_initial_model")
@@ -610,114 +603,3 @@ def test_no_pretrained_model(project):
     with open(os.path.join(initial, "bert_config.json"), encoding="utf-8") as file:
         config = json.load(file)
     assert (config["num_hidden_layers"], config["num_attention_heads"], config["intermediate_size"]) == (1, 3, 24)
-
-
-# --- other tasks, steps 1 to 3
-
-INFERENCE = ("entailment", "neutral", "contradiction")
-
-
-def own_rows(folder):
-    for split, counts in (("train", (7, 7)), ("dev", (4, 3)), ("test", (2, 9))):
-        rows = [row for name in ("Toys", "music", "art") for row in tiny.opinions(name, counts, split, ("nay", "yea"))]
-        tiny.write_rows(folder, split, rows)
-
-
-# name: (function that writes the data, task of steps 1 and 2, task of step 3, domains, labels, dev rows, test rows)
-CHAINS = {
-    "g2": (
-        lambda folder: tiny.write_pairs(folder, ("mnli", "snli"), INFERENCE),
-        *("g2", "g2", ["mnli", "snli"], list(INFERENCE), 19, 21),
-    ),
-    "g3": (
-        lambda folder: tiny.write_pairs(folder, ("MRPC", "qqp"), ("0", "1")),
-        *("g3", "g3", ["mrpc", "qqp"], ["0", "1"], 19, 21),
-    ),
-    "own": (own_rows, "Mine", "mine", ["art", "music", "Toys"], ["nay", "yea"], 21, 33),
-    "own with flags": (
-        own_rows,
-        "mine --domains music,art,toys --label_list yea,nay",
-        "mine",
-        *(["music", "art", "toys"], ["yea", "nay"], 21, 33),
-    ),
-    "one domain": (tiny.write_single, "sst-2", "sst-2", ["SST-2"], ["0", "1"], 9, 23),
-}
-
-
-@pytest.fixture(scope="module", params=sorted(CHAINS))
-def chain(request, project):
-    write, task, last_task, domains, labels, dev, test = CHAINS[request.param]
-    data = "data/" + request.param.replace(" ", "-")
-    write(project.path(data))
-    flags = f"--data_dir {data} --seq_length 21 --seed 3"
-    training = f"{flags} --batch_size_per_device 5 --dev_batch_size_per_device 4 --dev_every_step_num 1000"
-    project.call_well(f"preprocess.py --task_name {task} --model_load_dir shallow {flags} --resave_ofrecord")
-    scores = np.load(project.path(data, "ofrecord", "train", "weight.npy"))
-    epochs = 120 * 5 // len(read_split(project.path(data), "train"))
-    meta = project.call_well(
-        f"meta_finetuning.py --task_name {task} --model_load_dir shallow {training} --num_epochs {epochs} "
-        f"--learning_rate 5e-3 --model_save_dir output/{data}-meta"
-    )
-    meta = run_folder(project, meta)
-    if request.param == "own with flags":  # step 3 will read labels and domains from the text, in another order
-        shutil.rmtree(project.path(data, "ofrecord"))
-    fine = project.call_well(
-        f"finetuning.py --task_name {last_task} --model_load_dir {meta.path(meta.best())} {training} --num_epochs 1 "
-        f"--learning_rate 1e-4 --eval_batch_size_per_device 4 --resave_ofrecord --model_save_dir output/{data}-fine"
-    )
-    return SimpleNamespace(
-        name=request.param,
-        scores=scores,
-        meta=meta,
-        fine=run_folder(project, fine),
-        domains=domains,
-        labels=labels,
-        dev=dev,
-        test=test,
-    )
-
-
-def test_other_tasks(chain):
-    assert chain.scores.std() > 1e-4
-    assert all(f"weights of {name}: " in chain.meta.log for name in chain.domains)
-    for run, kind in ((chain.meta, "mft"), (chain.fine, "ft")):
-        row = run.rows("dev")[-1]
-        name = "mine" if chain.name.startswith("own") else CHAINS[chain.name][1]
-        assert run.best() == f"snapshot_best_{kind}_model_{name}_dev_{row['accuracy']!r}"
-        assert row["total"] == chain.dev and row["correct"] == row["accuracy"] * chain.dev
-        assert tiny.read_variable(run.path(run.best()), CLASSIFIER[1]).shape == (len(chain.labels),)
-    with open(os.path.join(chain.meta.path(chain.meta.best()), "task.json"), encoding="utf-8") as file:
-        task = json.load(file)
-    assert (task["domains"], task["labels"]) == (chain.domains, chain.labels)
-    assert task["pair"] == chain.name.startswith("g")
-    assert list(chain.meta.rows("dev")[0]["by_domain"]) == chain.domains
-    assert chain.fine.rows("test")[0]["total"] == chain.test
-
-
-def test_other_tasks_learn(chain):
-    rows = chain.meta.rows("train")
-    losses = [row["classification_loss"] for row in rows]
-    assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
-    assert np.mean([row["accuracy"] for row in rows[-3:]]) > 1.4 / len(chain.labels)
-    if chain.name.startswith("g"):  # the others have too few rows to carry over to dev
-        assert chain.meta.rows("dev")[-1]["accuracy"] > 1.4 / len(chain.labels)
-
-
-def test_domain_loss_of_other_tasks(chain):
-    assert set(DOMAIN_HEAD) <= set(os.listdir(chain.meta.path(chain.meta.best())))
-    losses = [row["domain_loss"] for row in chain.meta.rows("train")]
-    if len(chain.domains) == 1:
-        assert "one domain only" in chain.meta.log and "the domain loss is off" in chain.meta.log
-        assert losses == [0.0] * len(losses)
-    else:
-        assert "the domain loss is off" not in chain.meta.log
-        assert min(losses) > 0 and losses[0] < 2 * math.log(len(chain.domains))
-
-
-def test_classifier_in_step_3_of_other_tasks(chain):
-    if chain.name == "own with flags":
-        assert "initialised, not in the snapshot or for other labels or domains: " in chain.fine.log
-        assert CLASSIFIER[0] in chain.fine.log
-    else:
-        assert "initialised" not in chain.fine.log
-    assert "left behind in the snapshot: " + ", ".join(sorted(DOMAIN_HEAD)) in chain.fine.log

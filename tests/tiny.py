@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -179,6 +180,11 @@ class Project:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, output + errors
         return output
+
+    def run_of(self, output):
+        """The `Run` whose best snapshot a script's output names."""
+        (path,) = re.findall(r"^snapshot (.*)$", output, re.MULTILINE)
+        return Run(self.path(os.path.dirname(path)))
 
     def cut_off(self, line, step, number, rank=0):
         """Runs `SCRIPT FLAGS…` as a process that gets a signal at a step; returns (exit code, standard output, standard error)."""

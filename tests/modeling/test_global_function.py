@@ -1,10 +1,12 @@
 """modeling/global_function.py: one compiled graph a shape, and train graphs that are one training run."""
 
+import os
+
 import numpy as np
 import pytest
 from tiny_model import KERNELS, NO_DROPOUT, ballast, documented, golden_batch, numpy_of, tensors
 
-from modeling.global_function import GlobalFunction, global_function
+from modeling.global_function import GlobalFunction, forget_graphs, global_function
 from modeling.objectives import finetuning_objective
 from modeling.optimizer import Schedule, create_optimizer
 from modeling.runtime import flow
@@ -171,3 +173,24 @@ def test_bert_trained_on_two_lengths_is_bert_trained_on_one():
     for name in names:
         assert np.abs(values[name] - documented("weight")[name]).max() > 1e-3
         np.testing.assert_allclose(others[name], values[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_graphs_that_are_forgotten_give_back_their_threads():
+    def threads():
+        return len(os.listdir("/proc/self/task"))
+
+    def compiled():
+        @global_function(type="predict", variables=one_variable())
+        def job(variables, x):
+            return (x * variables.get("w")).sum(), ballast()
+
+        return job(x=flow.tensor(np.ones(3, np.float32)))[0].numpy()
+
+    results = [compiled()]
+    forget_graphs()
+    before = threads()
+    results += [compiled() for _ in range(4)]
+    assert threads() >= before + 4
+    forget_graphs()
+    assert threads() <= before + 1
+    assert np.array(results + [compiled()]).std() == 0
