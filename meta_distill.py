@@ -33,7 +33,6 @@ from modeling.distillation import (
 from modeling.errors import run
 from modeling.evaluation import evaluate
 from modeling.flags import META_DISTILL, check_modes, parse_flags
-from modeling.freezing import plan_freezing
 from modeling.global_function import global_function
 from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
 from modeling.phase import Phase
@@ -61,8 +60,8 @@ def main():
     own, depth = phase.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
-    config = phase.config = dataclasses.replace(phase.config, num_hidden_layers=depth)
-    phase.freezing = plan_freezing(flags, config)
+    config = dataclasses.replace(phase.config, num_hidden_layers=depth)
+    phase.use_config(config)
     frozen = phase.freezing.layers
     weights = without_constant_terms(weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")

@@ -87,8 +87,7 @@ class Phase:
                 f"--task_name {flags.task_name}: becomes part of a folder's name, so it holds no / and begins with no dot"
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
-        self.config = resolve_config(flags, self.snapshot)
-        self.freezing = plan_freezing(flags, self.config)
+        self.use_config(resolve_config(flags, self.snapshot))
         if self.freezing.embeddings and self.snapshot is None:
             raise UserError("--freeze_encoder, --freeze_layers: no snapshot is loaded, and initial values are not worth keeping")
         if flags.seq_length > self.config.max_position_embeddings:
@@ -110,7 +109,6 @@ class Phase:
                     "" if self.snapshot else f", or --vocab_size {self.tokenizer.vocab_size}",
                 )
             )
-        self.plan = GraphPlan(flags, self.config)
         self._data = {}  # split -> what flags.json says of it
         self.folder = self.metrics = self.state = None
         if trains:
@@ -129,6 +127,10 @@ class Phase:
         if numbers_for_words(self.task):
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
+
+    def use_config(self, config):
+        """Sets the size of the trained model, and what follows from it; before the first records and variables."""
+        self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config)
 
     def _model_text(self):
         c = self.config
