@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from tqdm import tqdm
 
-from modeling import interruption, parallel
+from modeling import interruption, lanes, parallel
 from ofrecord_util.batches import iterate_evaluation, real_lengths
 
 
@@ -62,8 +62,11 @@ class Evaluation:
 
 
 def to_tensors(batch, names, device):
-    """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`)."""
-    return {name: parallel.shard(batch[name], device) for name in names}
+    """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`), where there are lanes in as many parts."""
+    if lanes.count() == 1:
+        return {name: parallel.shard(batch[name], device) for name in names}
+    parts = lanes.cut({name: batch[name] for name in names}, len(batch["input_ids"]))
+    return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
 
 
 def predict(job, records, batch_size, lengths, device, names=("input_ids", "input_mask", "segment_ids")):

@@ -11,6 +11,9 @@ as a thin layer on `oneflow.nn.Graph`:
 
     loss, metrics = train_job(input_ids=…, label=…)
 
+An input may be a tuple of tensors instead, the parts of a batch for the CPU's lanes (see modeling/lanes.py): the function is applied to
+each part; a train function's outputs are means over a batch then, and a predict function's begin with the batch's dimension.
+
 The function runs once for each shape of its inputs, to build that shape's graph; from then on a call runs the compiled
 plan and nothing runs eagerly. The graphs of one train function share weights, optimizer moments and the step counter,
 so a run may change between a few shapes freely.
@@ -18,8 +21,8 @@ so a run may change between a few shapes freely.
 
 import gc
 
-from modeling import parallel
-from modeling.runtime import flow
+from modeling import lanes, parallel
+from modeling.runtime import calm_scheduler, flow
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 
@@ -66,10 +69,22 @@ class GlobalFunction:
 
         def build(graph, *tensors):
             views = [getattr(graph, f"frozen_{position}") for position in range(len(frozen))]
-            outputs = function(graph.variables, *views, **dict(zip(self._names, tensors)))
+            count = len(tensors) // len(self._names)
+            parts = [tensors[lane::count] for lane in range(count)]
+            outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
+            outputs = outputs[0] if count == 1 else self._join(outputs, [part[0].shape[0] for part in parts])
             if type == "train":
                 (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
             return outputs
+
+        def build_graph(graph, *tensors):
+            built = flow.nn.Graph.build_graph(graph, *tensors)
+            count = len(tensors) // len(self._names)
+            if count > 1:
+                job = graph._full_graph_proto
+                lanes.deal_out(job, count)
+                graph._full_graph_proto = job
+            return built
 
         def init(graph):
             flow.nn.Graph.__init__(graph)
@@ -78,6 +93,9 @@ class GlobalFunction:
                 setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
+            if lanes.count() > 1:  # a lane's gradients are added by the GEMM that makes the next one's
+                graph.config.allow_fuse_add_to_output(True)
+                graph.config.allow_fuse_model_update_ops(True)
             if accumulation > 1:
                 graph.config.set_gradient_accumulation_steps(accumulation)
             if mixed_precision:
@@ -90,7 +108,7 @@ class GlobalFunction:
                     )
 
         # one class a function: OneFlow names plan and graph after the class
-        self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build})
+        self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build, "build_graph": build_graph})
         _ALIVE.append(self)
         self._graphs, self._variables, self._trains = {}, variables, type == "train"
         self._restored = None
@@ -98,11 +116,28 @@ class GlobalFunction:
     def __call__(self, **tensors):
         if self._names is None:
             self._names = tuple(tensors)
-        arguments = [tensors[name] for name in self._names]
+        inputs = [tensors[name] for name in self._names]
+        arguments = [part for value in inputs for part in (value if isinstance(value, tuple) else (value,))]
+        if len(arguments) % len(inputs):
+            raise ValueError("inputs of different numbers of parts")
         shapes = tuple(tuple(argument.shape) for argument in arguments)
         if shapes not in self._graphs:
             self._graphs[shapes] = self._new_graph()
-        return self._graphs[shapes](*arguments)
+        outputs = self._graphs[shapes](*arguments)
+        calm_scheduler()
+        return outputs
+
+    def _join(self, outputs, rows):
+        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or the rows one behind the other."""
+        if not isinstance(outputs[0], tuple):
+            return self._join([(output,) for output in outputs], rows)[0]
+        if not self._trains:
+            return tuple(flow.cat(parts, dim=0) for parts in zip(*outputs))
+        joined = []
+        for parts in zip(*outputs):
+            weighted = [part * (count / sum(rows)) for part, count in zip(parts, rows)]
+            joined.append(sum(weighted[1:], weighted[0]))
+        return tuple(joined)
 
     def optimizer_state(self):
         """What a train function has gathered beside the variables: dict name -> array of the optimizer's moments (named like their

@@ -8,7 +8,7 @@ import platform
 
 import numpy as np
 
-from modeling import parallel
+from modeling import lanes, parallel
 from modeling.errors import UserError
 from modeling.flags import (
     FINETUNING,
@@ -57,6 +57,10 @@ def _unique_folder(path):
     raise UserError(f"--model_save_dir {path}: a thousand folders of that name are there already")
 
 
+# What a script's step computes at once, by the first of these flags that it has
+_STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
+
+
 class Phase:
     """The surroundings of one script's run.
 
@@ -79,6 +83,7 @@ class Phase:
         if flags.use_fp16 and self.device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
         self.kernels = select_kernels(self.device)
+        self._use_lanes()
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
@@ -127,6 +132,12 @@ class Phase:
         if numbers_for_words(self.task):
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
+
+    def _use_lanes(self):
+        flags = vars(self.flags)
+        one_graph = self.device == "cuda" or parallel.size() > 1 or flags.get("gradient_accumulation_steps", 1) > 1
+        sizes = [flags[name] for name in _STEP_SIZES if name in flags]
+        lanes.use_lanes(1 if one_graph else sizes[0], self.flags.cpu_lanes)
 
     def use_config(self, config):
         """Sets the size of the trained model, and what follows from it; before the first records and variables."""

@@ -18,9 +18,9 @@ import tempfile
 
 from modeling.errors import UserError, fail
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
-_SCHEDULER_NICENESS = 15
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
@@ -36,8 +36,12 @@ def _load(path):
 
 
 def _preload_libraries():
-    """Puts MKL, cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader."""
-    site_folders = [p for p in sys.path if p.endswith("-packages")]
+    """Puts MKL, cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader.
+
+    Returns:
+        MKL as a `ctypes.CDLL`, None where it is missing.
+    """
+    site_folders, mkl = [p for p in sys.path if p.endswith("-packages")], None
     for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(p, "..", "..") for p in site_folders]:
         for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
             os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
@@ -60,6 +64,16 @@ def _preload_libraries():
             path = os.path.join(folder, "nvidia", name)
             if os.path.exists(path) and _load(path):
                 break
+    return mkl
+
+
+def _keep_freed_memory():
+    """Lets the C library keep what is freed: a step's dropout masks come and go, and memory anew from the system is cleared page by page,
+    which takes longer than drawing them."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cpu_threads():
@@ -117,24 +131,47 @@ def _import_oneflow():
     return oneflow
 
 
-def _calm_engine_threads(before):
-    """Lowers the priority of the threads that the import started, OneFlow's scheduler among them.
+def set_blas_threads(count):
+    """Sets how many threads a GEMM uses; no graph may be running."""
+    if _mkl is not None:
+        _mkl.MKL_Set_Num_Threads(count)
 
-    While a graph runs, the scheduler polls without a pause; at equal priority it takes a core's share from the threads that compute
-    (half of each core where two runs share two cores).
+
+def calm_scheduler():
+    """Leaves OneFlow's scheduler thread what time the others leave over, once it shows itself; called behind a graph's call.
+
+    While a graph runs, that thread polls without a pause; at equal priority it takes a core's share from the threads that compute. It
+    is the one of the threads which the import has started that has used most time: the others, the threads of sums among them, sleep
+    where nothing is asked of them, and must not wait when something is.
     """
-    for thread in set(os.listdir("/proc/self/task")) - before:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, int(thread), _SCHEDULER_NICENESS)
+    global _engine_threads
+    if not _engine_threads:
+        return
+    used = {thread: _processor_seconds(thread) for thread in _engine_threads}
+    scheduler, others = max(used, key=used.get), sorted(used.values())[:-1]
+    if used[scheduler] < 0.05 + 2 * max(others, default=0):
+        return
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(int(scheduler), os.SCHED_IDLE, os.sched_param(0))
+    _engine_threads = frozenset()
 
 
-_preload_libraries()
+def _processor_seconds(thread):
+    try:
+        with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+_keep_freed_memory()
+_mkl = _preload_libraries()
 _threads_before = set(os.listdir("/proc/self/task"))
 try:
     flow = _import_oneflow()
 except UserError as error:  # no script has begun yet that could say it
     fail(error)
-_calm_engine_threads(_threads_before)
+_engine_threads = frozenset(os.listdir("/proc/self/task")) - _threads_before
 
 
 def oneflow_version():

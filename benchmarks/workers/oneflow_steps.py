@@ -26,11 +26,14 @@ def main():
     from modeling.evaluation import to_tensors
     from modeling.global_function import global_function
     from modeling.kernels import StockKernels, select_kernels
+    from modeling.lanes import use_lanes
     from modeling.objectives import finetuning_objective, predict_logits
     from modeling.optimizer import Schedule, create_optimizer
     from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 
     batch, length, device = job["batch"], job["length"], job["device"]
+    if job["implementation"] == "ours" and device == "cpu":
+        use_lanes(batch)
     config = BertConfig(
         vocab_size=job["words"],
         hidden_size=job["hidden"],

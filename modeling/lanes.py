@@ -1,0 +1,158 @@
+"""A batch in parts that the CPU's cores compute beside each other, inside one static graph.
+
+OneFlow's CPU operations use one thread each; only a GEMM uses several, those of its BLAS. So a graph whose operations follow one
+another leaves most cores idle outside of its GEMMs. Here the graph's function is applied to each part of the batch, a lane, and
+the operations of a lane go to a stream of the engine of their own: the lanes run side by side, each with its share of the BLAS's
+threads. What a lane's operations are follows from the compiled job: those that descend from the lane's inputs and from no other
+lane's. What joins the lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.
+
+The number of lanes is one for a process, as the BLAS's threads are: `use_lanes`.
+"""
+
+from modeling.runtime import cpu_threads, flow, set_blas_threads
+
+_MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
+
+_count = 1
+
+
+def use_lanes(batch_size, wanted=0):
+    """Sets the lanes of this process, for batches from that size on, and gives each its share of the BLAS's threads.
+
+    Args:
+        batch_size: samples that a step computes at once in this process.
+        wanted: how many lanes; 0 for one a core, four at most.
+    Returns:
+        int.
+    """
+    global _count
+    _count = max(1, min(wanted or min(cpu_threads(), _MOST), batch_size))
+    set_blas_threads(max(1, cpu_threads() // _count))
+    if _count > 1:
+        _use_once()
+    return _count
+
+
+def _use_once():
+    """Uses each kind of oneDNN's primitives once, on one thread.
+
+    Lanes come to their first permutation at the same moment; once in a while (OneFlow 0.9.0) that ended a process with oneDNN's
+    "could not create a primitive descriptor for a reorder primitive", at its first step.
+    """
+    x = flow.ones(2, 3, 4, 5).requires_grad_()
+    y = flow.softmax(x.permute(0, 2, 1, 3) * 2.0 + flow.ones(5), dim=-1)
+    (y + flow.tanh(y) * y).sum().backward()
+    x.grad.numpy()
+
+
+def count():
+    """Lanes of this process."""
+    return _count
+
+
+def cut(arrays, batch_size):
+    """Cuts the arrays of a batch into the lanes' parts along the first dimension.
+
+    Args:
+        arrays: dict name -> array [B * r, ...], r rows a sample.
+        batch_size: B; a batch smaller than the number of lanes has fewer.
+    Returns:
+        dict name -> tuple of arrays, views of the given ones.
+    """
+    number = min(_count, batch_size)
+    bounds = [batch_size * lane // number for lane in range(number + 1)]
+    parts = {}
+    for name, array in arrays.items():
+        rows = len(array) // batch_size
+        parts[name] = tuple(array[start * rows : stop * rows] for start, stop in zip(bounds, bounds[1:]))
+    return parts
+
+
+def deal_out(job, count):
+    """Names the stream of each operation of a compiled job.
+
+    Args:
+        job: OneFlow's job, complete with backward pass and update; changed in place. Its inputs are the lanes' in turn.
+        count: lanes.
+    """
+    operations = {operation.name: operation for operation in job.net.op}
+    sizes = {name: _size(blob) for name, blob in job.helper.lbn2logical_blob_desc.items()}
+    inputs = {name: _inputs(operation) for name, operation in operations.items()}
+    lanes = _lanes_of(operations, inputs, count)
+    load = [0] * count
+    for name in _in_order(inputs):
+        operation, lane = operations[name], lanes[name]
+        if operation.WhichOneof("op_type") != "user_conf":
+            continue
+        if lane is None:
+            lane = min(range(count), key=load.__getitem__)
+            load[lane] += sum(sizes.get(blob, 0) for blob in inputs[name])
+        operation.stream_name_hint = f"lane-{lane}"
+
+
+def _lanes_of(operations, inputs, count):
+    """dict name of operation -> its lane, None for what joins lanes or belongs to none."""
+    producers = {name: [_producer(blob) for blob in blobs] for name, blobs in inputs.items()}
+    order = _in_order(inputs)
+    entrances = [name for name in operations if operations[name].WhichOneof("op_type") == "input_conf"]
+    lanes = {name: position % count for position, name in enumerate(entrances)}
+    products = {}  # lane of an operation's output, where it is not the operation's own
+    for name in order:
+        if name in lanes:
+            continue
+        added_to = _added_to(operations[name])
+        known = {other: products.get(other, lanes[other]) for other in producers[name]}
+        own = {lane for other, lane in known.items() if other not in added_to} - {None}
+        lanes[name] = own.pop() if len(own) == 1 else None
+        if len(set(known.values()) - {None}) > 1:
+            products[name] = None  # a lane's product on top of another's is both lanes' sum
+    users = {}
+    for name, others in producers.items():
+        for other in others:
+            users.setdefault(other, []).append(name)
+    for name in reversed(order):  # constants and views of variables go where they are used
+        if lanes[name] is None:
+            found = {lanes[user] for user in users.get(name, ())}
+            lanes[name] = found.pop() if len(found) == 1 else None
+    return lanes
+
+
+def _inputs(operation):
+    kind = operation.WhichOneof("op_type")
+    if kind == "user_conf":
+        return [blob for blobs in operation.user_conf.input.values() for blob in blobs.s]
+    return [getattr(operation.output_conf, "in")] if kind == "output_conf" else []
+
+
+def _added_to(operation):
+    """Names of the operations whose output this one adds its own to."""
+    if operation.WhichOneof("op_type") != "user_conf" or "_add_to_output" not in operation.user_conf.input:
+        return set()
+    return {_producer(blob) for blob in operation.user_conf.input["_add_to_output"].s}
+
+
+def _producer(blob):
+    return blob.rsplit("/", 1)[0]
+
+
+def _size(blob):
+    size = 1
+    for dimension in blob.shape.dim:
+        size *= dimension
+    return size
+
+
+def _in_order(inputs):
+    """Names of operations, each behind those that it takes from."""
+    waiting = {name: len(blobs) for name, blobs in inputs.items()}
+    users = {}
+    for name, blobs in inputs.items():
+        for blob in blobs:
+            users.setdefault(_producer(blob), []).append(name)
+    order = [name for name, count in waiting.items() if not count]
+    for name in order:
+        for user in users.get(name, ()):
+            waiting[user] -= 1
+            if not waiting[user]:
+                order.append(user)
+    return order

@@ -1,0 +1,163 @@
+"""modeling/lanes.py: a batch in lanes is the batch in one piece, and each lane's operations are on a stream of their own."""
+
+import collections
+import functools
+
+import numpy as np
+import pytest
+from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
+
+from modeling import lanes
+from modeling.dropout import DropoutPlan
+from modeling.evaluation import to_tensors
+from modeling.global_function import global_function
+from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
+from modeling.optimizer import Schedule, create_optimizer
+from modeling.runtime import cpu_threads, flow
+from modeling.variables import Variables
+
+LABELS = {"label": np.array([2, 0, 1], np.int32), "share": np.array([1.5, 0.0, 1.5], np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def one_lane_afterwards():
+    yield
+    lanes.use_lanes(1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "wanted", "count", "threads"),
+    [
+        (1, 32, 0, 1, 1),
+        (2, 32, 0, 2, 1),
+        (2, 1, 0, 1, 2),
+        (3, 2, 0, 2, 1),
+        (16, 32, 0, 4, 4),
+        (16, 3, 0, 3, 5),
+        (16, 32, 8, 8, 2),
+        (4, 32, 1, 1, 4),
+        (2, 2, 8, 2, 1),
+    ],
+)
+def test_the_lanes_share_the_cores(monkeypatch, cores, batch_size, wanted, count, threads):
+    given = []
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+    monkeypatch.setattr(lanes, "set_blas_threads", given.append)
+    assert lanes.use_lanes(batch_size, wanted) == lanes.count() == count
+    assert given == [threads]
+
+
+def test_a_batch_is_cut_by_samples_and_not_copied():
+    lanes.use_lanes(3, wanted=3)
+    ids, masks = np.arange(10).reshape(5, 2), np.arange(60).reshape(20, 3)
+    parts = lanes.cut({"ids": ids, "masks": masks}, 5)
+    assert [part.tolist() for part in parts["ids"]] == [ids[:1].tolist(), ids[1:3].tolist(), ids[3:].tolist()]
+    assert [len(part) for part in parts["masks"]] == [4, 8, 8]
+    for name, whole in (("ids", ids), ("masks", masks)):
+        assert np.array_equal(np.concatenate(parts[name]), whole)
+        assert all(np.shares_memory(part, whole) for part in parts[name])
+    assert [len(part) for part in lanes.cut({"ids": ids[:2]}, 2)["ids"]] == [1, 1]  # fewer samples than lanes
+
+
+@functools.lru_cache(maxsize=None)
+def trained(count, config, steps=5):
+    """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes."""
+    assert lanes.use_lanes(3, wanted=count) == count
+    variables, plan = Variables(documented("weight")), DropoutPlan(config, 7, "cpu")
+    optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
+
+    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+    def job(variables, **features):
+        return finetuning_objective(variables, config, KERNELS["cpu"], plan.take(features), **features)
+
+    batch, metrics = dict(golden_batch(), **LABELS), []
+    for step in range(steps):
+        inputs = dict(batch, **plan.masks(step, *batch["input_ids"].shape))
+        loss, values = job(**to_tensors(inputs, tuple(inputs), "cpu"))
+        metrics.append(values.numpy())
+        assert values.shape == (len(FINETUNING_METRICS),) and float(loss.numpy()) == metrics[-1][0]
+    (graph,) = job._graphs.values()
+    return np.array(metrics), variables.arrays(), job.optimizer_state(), graph
+
+
+@pytest.mark.parametrize("config", [NO_DROPOUT, CONFIG], ids=["without dropout", "with dropout"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_training_in_lanes_is_training_in_one_piece(count, config):
+    """Lanes of unlike size, one of them with a sample of share 0; each sample meets the same dropout masks."""
+    metrics, values, state, _ = trained(1, config)
+    others, same, moments, _ = trained(count, config)
+    assert config.hidden_dropout_prob or metrics[0, 0] - metrics[-1, 0] > 0.1
+    np.testing.assert_allclose(others, metrics, rtol=0, atol=2e-5)
+    assert set(same) == set(values) and set(moments) == set(state)
+    for name, value in values.items():
+        np.testing.assert_allclose(same[name], value, rtol=0, atol=1e-4, err_msg=name)
+        if f"{name}-m" in state and state[f"{name}-m"].ndim:
+            np.testing.assert_allclose(moments[f"{name}-m"], state[f"{name}-m"], rtol=0, atol=1e-5, err_msg=name)
+    assert max(np.abs(values[name] - start).max() for name, start in documented("weight").items()) > 1e-3
+
+
+def test_predicting_in_lanes_is_predicting_in_one_piece():
+    def predicted(count):
+        lanes.use_lanes(3, wanted=count)
+
+        @global_function(type="predict", variables=variables)
+        def job(variables, input_ids, input_mask, segment_ids):
+            logits = predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], input_ids, input_mask, segment_ids)
+            return logits, input_ids.to(flow.float32) * 2.0
+
+        batch = golden_batch()
+        return [output.numpy() for output in job(**to_tensors(batch, tuple(batch), "cpu"))]
+
+    variables = Variables(documented("weight"))
+    logits, doubled = predicted(1)
+    for count in (2, 3):
+        same, ids = predicted(count)
+        np.testing.assert_allclose(same, logits, rtol=0, atol=1e-6)
+        assert np.array_equal(ids, doubled) and np.array_equal(ids, golden_batch()["input_ids"] * 2)
+
+
+def test_each_lane_computes_its_part_of_everything():
+    _, _, _, graph = trained(2, NO_DROPOUT, steps=1)
+    streams = collections.defaultdict(collections.Counter)
+    for operation in graph._full_graph_proto.net.op:
+        if operation.WhichOneof("op_type") == "user_conf":
+            streams[operation.user_conf.op_type_name][operation.stream_name_hint] += 1
+    for kind in ("erf", "softmax", "batch_matmul", "tanh"):
+        assert streams[kind]["lane-0"] == streams[kind]["lane-1"] > 0, (kind, streams[kind])
+    for kind in ("matmul", "broadcast_mul", "adam_update"):
+        assert set(streams[kind]) == {"lane-0", "lane-1"}
+        assert min(streams[kind].values()) > 0.4 * sum(streams[kind].values()), (kind, streams[kind])
+    assert "" not in set().union(*streams.values())
+
+
+def test_parts_must_fit_each_other():
+    @global_function(type="predict", variables=Variables({"w": np.ones(3, np.float32)}))
+    def job(variables, x, y):
+        return x + y + variables.get("w")
+
+    one = flow.tensor(np.ones((1, 3), np.float32))
+    with pytest.raises(ValueError, match="different numbers of parts"):
+        job(x=(one, one), y=one)
+
+
+def test_a_state_goes_on_in_another_number_of_lanes():
+    """A run that was cut off on two cores may continue on one."""
+    _, values, state, _ = trained(2, NO_DROPOUT, steps=3)
+    _, expected, _, _ = trained(1, NO_DROPOUT, steps=4)
+    lanes.use_lanes(1)
+    variables = Variables(values)
+    optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
+
+    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+    def job(variables, **features):
+        return finetuning_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, **features)
+
+    job.restore(state)
+    batch = dict(golden_batch(), **LABELS)
+    job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
+    for name, value in variables.arrays().items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_the_cores_there_are():
+    assert 1 <= lanes.use_lanes(32) <= max(1, min(4, cpu_threads()))
