@@ -53,6 +53,12 @@ class BertConfig:
         """D: hidden_size / num_attention_heads."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def dense_weights(self):
+        """Weights of the encoder layers' GEMMs; a token's forward pass multiplies and adds with each once."""
+        width = self.hidden_size
+        return self.num_hidden_layers * (4 * width * width + 2 * width * self.intermediate_size)
+
     def to_json(self):
         """Text of bert_config.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"

@@ -12,6 +12,8 @@ from modeling.runtime import flow
 
 _PREFIX = "dropout_"
 _STREAM = 0xD0  # keeps the masks' random numbers apart from those of the samples' order
+_KEPT_STEPS = 4  # whose arrays are not overwritten: fresh memory is cleared by the system first, which takes longer than drawing
+_DRAWN_AT_ONCE = 2**18  # numbers; what stands between them and the mask stays in the cache
 
 
 class Dropout:
@@ -40,6 +42,7 @@ class DropoutPlan:
 
     def __init__(self, config, seed, device):
         self._config, self._seed, self._device = config, seed, device
+        self._arrays = {}  # (step % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length):
         """(rate, shape) of every dropout layer in the order of the graph: embeddings, then for each encoder layer attention
@@ -54,16 +57,32 @@ class DropoutPlan:
     def masks(self, step, batch, length):
         """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0.
 
-        On the CPU arrays for the whole batch, whatever the number of ranks; on cards tensors for this rank's part of it.
+        On the CPU arrays for the whole batch, whatever the number of ranks, which hold until masks are drawn for the fourth step from
+        this one; on cards tensors for this rank's part of it.
         """
         words = np.random.SeedSequence([self._seed, _STREAM, step])
         if self._device == "cpu":
-            draw = _numpy_masks(np.random.PCG64(words))
+            draw = self._array_masks(step, np.random.PCG64(words))
         else:
             batch //= parallel.size()
             draw = _device_masks(int(words.generate_state(parallel.size(), np.uint64)[parallel.rank()] >> 1), self._device)
         layers = self.layers(batch, length)
-        return {f"{_PREFIX}{position}": draw(rate, shape) for position, (rate, shape) in enumerate(layers)}
+        return {f"{_PREFIX}{position}": draw(position, rate, shape) for position, (rate, shape) in enumerate(layers)}
+
+    def _array_masks(self, step, generator):
+        def draw(position, rate, shape):
+            place = step % _KEPT_STEPS, position, shape
+            if place not in self._arrays:
+                self._arrays[place] = np.empty(shape, np.float32)
+            mask = self._arrays[place].reshape(-1)
+            scale = np.float32(1.0 / (1.0 - rate))
+            for start in range(0, mask.size, _DRAWN_AT_ONCE):
+                part = mask[start : start + _DRAWN_AT_ONCE]
+                uniform = generator.random_raw(-(-part.size // 4)).view(np.uint16)[: part.size]  # four numbers from each raw word
+                np.multiply(uniform >= round(rate * 2**16), scale, out=part)
+            return self._arrays[place]
+
+        return draw
 
     def take(self, batch):
         """Takes the masks out of the inputs of a graph (dict name -> tensor); returns them as a `Dropout`."""
@@ -71,21 +90,11 @@ class DropoutPlan:
         return Dropout(self._config, [batch.pop(name) for name in names])
 
 
-def _numpy_masks(generator):
-    def draw(rate, shape):
-        count = int(np.prod(shape))
-        uniform = generator.random_raw(-(-count // 4)).view(np.uint16)[:count]  # four numbers from each raw word
-        scale = np.float32(1.0 / (1.0 - rate))
-        return np.multiply(uniform >= round(rate * 2**16), scale, dtype=np.float32).reshape(shape)
-
-    return draw
-
-
 def _device_masks(seed, device):
     generator = flow.Generator(device)
     generator.manual_seed(seed)
 
-    def draw(rate, shape):
+    def draw(_, rate, shape):
         uniform = flow.rand(*shape, generator=generator, device=device)
         return (uniform >= rate).to(flow.float32) * (1.0 / (1.0 - rate))
 

@@ -65,7 +65,7 @@ def to_tensors(batch, names, device):
     """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`), where there are lanes in as many parts."""
     if lanes.count() == 1:
         return {name: parallel.shard(batch[name], device) for name in names}
-    parts = lanes.cut({name: batch[name] for name in names}, len(batch["input_ids"]))
+    parts = lanes.cut({name: batch[name] for name in names}, *batch["input_ids"].shape)
     return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
 
 

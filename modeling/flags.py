@@ -321,7 +321,7 @@ def build_parser(script, description=None):
     output.add("log_dir", str, "./output", "folder of the logs of steps that have no run folder")
     output.add("loss_print_every_n_iter", _positive, 10, "steps between lines of the log")
     output.add("gpu_num_per_node", _positive, 1, "devices of a machine, a process for each; with --device cpu processes on its cores")
-    output.add("cpu_lanes", _count, 0, "parts of a batch that the CPU's cores compute beside each other (0: one a core, four at most)")
+    output.add("cpu_lanes", _count, 0, "parts of a batch that the CPU's cores compute beside each other (0: up to four)")
     output.add("num_nodes", _positive, 1, "machines")
     output.add("node_ips", _list, None, "addresses of the machines, comma-separated")
     output.add("ctrl_port", _positive, 50051, "port of the first machine")

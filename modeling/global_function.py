@@ -42,6 +42,11 @@ def forget_graphs():
     gc.collect()
 
 
+def _device_of(variables):
+    parameter = next(variables.parameters())
+    return parameter.placement.type if parameter.is_global else parameter.device.type
+
+
 class GlobalFunction:
     """A static graph built from a function at its first call.
 
@@ -93,7 +98,7 @@ class GlobalFunction:
                 setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
-            if lanes.count() > 1:  # a lane's gradients are added by the GEMM that makes the next one's
+            if _device_of(variables) == "cpu":  # a bias, and another lane's gradient, are added by the GEMM that makes the product
                 graph.config.allow_fuse_add_to_output(True)
                 graph.config.allow_fuse_model_update_ops(True)
             if accumulation > 1:
@@ -156,8 +161,7 @@ class GlobalFunction:
     def _new_graph(self):
         graph = self._graph_class()
         if self._restored and not self._graphs:
-            parameter = next(self._variables.parameters())
-            device = parameter.placement.type if parameter.is_global else parameter.device
+            device = _device_of(self._variables)
             state = {name: parallel.replicate(value, device) for name, value in self._restored.items()}
             graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
         if self._trains and self._graphs:

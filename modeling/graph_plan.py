@@ -44,7 +44,5 @@ class GraphPlan:
     def _lengths(self, records, needed, batch_size, flops, graph_seconds):
         if getattr(self._flags, "pad_to_max_length", False):
             return (records.seq_length,)
-        layers, width = self._config.num_hidden_layers, self._config.hidden_size
-        dense_weights = layers * (4 * width * width + 2 * width * self._config.intermediate_size)
-        token_seconds = batch_size * flops * dense_weights / _FLOPS_PER_SECOND
-        return choose_lengths(needed, padded_length(records), token_seconds, graph_seconds * layers)
+        token_seconds = batch_size * flops * self._config.dense_weights / _FLOPS_PER_SECOND
+        return choose_lengths(needed, padded_length(records), token_seconds, graph_seconds * self._config.num_hidden_layers)

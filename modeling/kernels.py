@@ -2,8 +2,8 @@
 
 `StockKernels` are OneFlow's own fused operations, the fast ones on CUDA. `CpuKernels` compute the same numbers from
 operations that are fast on a CPU: there column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add`
-run 10 to 50 times slower than their neighbours, while GEMMs, row broadcasts and plain arithmetic run at the machine's
-speed. Both are exact (GELU in its erf form).
+run 10 to 50 times slower than their neighbours, and sums over rows (a bias's gradient) wait for threads of their own, while
+GEMMs, row broadcasts and plain arithmetic run at the machine's speed. Both are exact (GELU in its erf form).
 
 Dimension letters: see modeling/bert.py.
 """
@@ -59,15 +59,19 @@ class CpuKernels(StockKernels):
     def _constant(self, value, *shape):
         return parallel.constant(shape, value, "cpu")
 
+    def _add_row(self, x, row):
+        """x [T, N] + row [N], the row by a rank-one GEMM: its gradient is a GEMM then and no sum over T."""
+        return x + flow.matmul(self._constant(1.0, x.shape[0], 1), row.reshape(1, x.shape[1]))
+
     def linear(self, x, weight, bias):
-        return flow.matmul(x, weight) + bias
+        return self._add_row(flow.matmul(x, weight), bias)
 
     def feed_forward(self, x, inner_weight, inner_bias, outer_weight, outer_bias):
         # GELU(z) = z / 2 * (1 + erf(z / sqrt 2)) with u = z / sqrt 2 is u * (1 + erf(u)) / sqrt 2: both factors go into the GEMMs,
         # which leaves three passes over the widest activation
         root = math.sqrt(0.5)
-        scaled = flow.matmul(x, inner_weight, alpha=root) + inner_bias * root  # u [T, I]
-        return flow.matmul(scaled * (flow.erf(scaled) + 1.0), outer_weight, alpha=root) + outer_bias
+        scaled = self._add_row(flow.matmul(x, inner_weight, alpha=root), inner_bias * root)  # u [T, I]
+        return self._add_row(flow.matmul(scaled * (flow.erf(scaled) + 1.0), outer_weight, alpha=root), outer_bias)
 
     def layer_norm(self, x, gamma, beta, epsilon):
         # Reductions over H and broadcasts back as rank-one GEMMs; gamma rides on one of them
@@ -75,7 +79,7 @@ class CpuKernels(StockKernels):
         to_mean, minus_row = self._constant(1.0 / width, width, 1), self._constant(-1.0, 1, width)
         centred = x + flow.matmul(flow.matmul(x, to_mean), minus_row)  # [T, H]
         variance = flow.matmul(flow.square(centred), to_mean)  # [T, 1]
-        return centred * flow.matmul(flow.rsqrt(variance + epsilon), gamma.reshape(1, width)) + beta
+        return self._add_row(centred * flow.matmul(flow.rsqrt(variance + epsilon), gamma.reshape(1, width)), beta)
 
     def additive_mask(self, input_mask, num_heads):
         # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each

@@ -6,31 +6,67 @@ the operations of a lane go to a stream of the engine of their own: the lanes ru
 threads. What a lane's operations are follows from the compiled job: those that descend from the lane's inputs and from no other
 lane's. What joins the lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.
 
-The number of lanes is one for a process, as the BLAS's threads are: `use_lanes`.
+The number of lanes is one for a process, as the BLAS's threads are: `plan_lanes`. Short graphs stay in one lane. Besides gaining little,
+they must not keep all cores busy: OneFlow notes that a graph is running only when its inputs have been handed over, and a graph that is
+done by then ends the process. It takes a scheduler thread without a core for as long as the graph lasts.
 """
 
 from modeling.runtime import cpu_threads, flow, set_blas_threads
 
 _MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
+_WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, by two cores
 
-_count = 1
+_count, _least_tokens = 1, 0
 
 
-def use_lanes(batch_size, wanted=0):
-    """Sets the lanes of this process, for batches from that size on, and gives each its share of the BLAS's threads.
+def plan_lanes(config, batch_size, length, wanted=0):
+    """Sets the lanes of this process for a model and its batches: one a core, four at most, one where a batch is soon done.
 
     Args:
-        batch_size: samples that a step computes at once in this process.
-        wanted: how many lanes; 0 for one a core, four at most.
+        config: `BertConfig`.
+        batch_size, length: samples that a step computes at once in this process, and their greatest length.
+        wanted: a number of lanes instead, whatever a batch takes.
     Returns:
         int.
     """
-    global _count
-    _count = max(1, min(wanted or min(cpu_threads(), _MOST), batch_size))
-    set_blas_threads(max(1, cpu_threads() // _count))
-    if _count > 1:
+    least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * config.dense_weights))
+    if wanted:
+        return use_lanes(min(wanted, batch_size))
+    many = batch_size * length >= least
+    return use_lanes(min(cpu_threads(), _MOST, batch_size) if many else 1, least)
+
+
+def use_lanes(count, least_tokens=0):
+    """Sets the lanes of this process and gives each its share of the BLAS's threads; batches of fewer tokens stay in one lane."""
+    global _count, _least_tokens
+    _count, _least_tokens = count, least_tokens
+    set_blas_threads(max(1, cpu_threads() // count))
+    if count > 1:
         _use_once()
+    return count
+
+
+def count():
+    """Lanes of this process."""
     return _count
+
+
+def cut(arrays, batch_size, length):
+    """Cuts the arrays of a batch into the lanes' parts along the first dimension.
+
+    Args:
+        arrays: dict name -> array [B * r, ...], r rows a sample.
+        batch_size, length: B, S; a batch smaller than the number of lanes has fewer.
+    Returns:
+        dict name -> tuple of arrays, views of the given ones.
+    """
+    number = min(_count, batch_size) if batch_size * length >= _least_tokens else 1
+    bounds = [batch_size * lane // number for lane in range(number + 1)]
+    parts = {}
+    for name, array in arrays.items():
+        rows = len(array) // batch_size
+        parts[name] = tuple(array[start * rows : stop * rows] for start, stop in zip(bounds, bounds[1:]))
+    return parts
 
 
 def _use_once():
@@ -43,29 +79,6 @@ def _use_once():
     y = flow.softmax(x.permute(0, 2, 1, 3) * 2.0 + flow.ones(5), dim=-1)
     (y + flow.tanh(y) * y).sum().backward()
     x.grad.numpy()
-
-
-def count():
-    """Lanes of this process."""
-    return _count
-
-
-def cut(arrays, batch_size):
-    """Cuts the arrays of a batch into the lanes' parts along the first dimension.
-
-    Args:
-        arrays: dict name -> array [B * r, ...], r rows a sample.
-        batch_size: B; a batch smaller than the number of lanes has fewer.
-    Returns:
-        dict name -> tuple of arrays, views of the given ones.
-    """
-    number = min(_count, batch_size)
-    bounds = [batch_size * lane // number for lane in range(number + 1)]
-    parts = {}
-    for name, array in arrays.items():
-        rows = len(array) // batch_size
-        parts[name] = tuple(array[start * rows : stop * rows] for start, stop in zip(bounds, bounds[1:]))
-    return parts
 
 
 def deal_out(job, count):
@@ -102,9 +115,10 @@ def _lanes_of(operations, inputs, count):
             continue
         added_to = _added_to(operations[name])
         known = {other: products.get(other, lanes[other]) for other in producers[name]}
-        own = {lane for other, lane in known.items() if other not in added_to} - {None}
-        lanes[name] = own.pop() if len(own) == 1 else None
-        if len(set(known.values()) - {None}) > 1:
+        all_lanes = set(known.values()) - {None}
+        own = {lane for other, lane in known.items() if other not in added_to} - {None} or all_lanes
+        lanes[name] = next(iter(own)) if len(own) == 1 else None
+        if len(all_lanes) > 1:
             products[name] = None  # a lane's product on top of another's is both lanes' sum
     users = {}
     for name, others in producers.items():

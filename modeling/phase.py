@@ -8,7 +8,7 @@ import platform
 
 import numpy as np
 
-from modeling import lanes, parallel
+from modeling import parallel
 from modeling.errors import UserError
 from modeling.flags import (
     FINETUNING,
@@ -21,6 +21,7 @@ from modeling.flags_file import write_flags_file
 from modeling.freezing import plan_freezing
 from modeling.graph_plan import GraphPlan
 from modeling.kernels import select_kernels
+from modeling.lanes import plan_lanes
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.model_size import resolve_config
 from modeling.prototypes import score_statistics
@@ -83,7 +84,6 @@ class Phase:
         if flags.use_fp16 and self.device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
         self.kernels = select_kernels(self.device)
-        self._use_lanes()
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
@@ -133,15 +133,13 @@ class Phase:
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
 
-    def _use_lanes(self):
-        flags = vars(self.flags)
-        one_graph = self.device == "cuda" or parallel.size() > 1 or flags.get("gradient_accumulation_steps", 1) > 1
-        sizes = [flags[name] for name in _STEP_SIZES if name in flags]
-        lanes.use_lanes(1 if one_graph else sizes[0], self.flags.cpu_lanes)
-
     def use_config(self, config):
         """Sets the size of the trained model, and what follows from it; before the first records and variables."""
         self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config)
+        flags = vars(self.flags)
+        one_lane = self.device == "cuda" or parallel.size() > 1 or flags.get("gradient_accumulation_steps", 1) > 1
+        batch_size = 1 if one_lane else next(flags[name] for name in _STEP_SIZES if name in flags)
+        plan_lanes(config, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
 
     def _model_text(self):
         c = self.config

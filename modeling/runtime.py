@@ -18,7 +18,8 @@ import tempfile
 
 from modeling.errors import UserError, fail
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+# Further down it would be without a core for longer than a short graph lasts (see modeling/lanes.py)
+_SCHEDULER_NICENESS = 10
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
 
@@ -65,15 +66,6 @@ def _preload_libraries():
             if os.path.exists(path) and _load(path):
                 break
     return mkl
-
-
-def _keep_freed_memory():
-    """Lets the C library keep what is freed: a step's dropout masks come and go, and memory anew from the system is cleared page by page,
-    which takes longer than drawing them."""
-    with contextlib.suppress(AttributeError):  # another C library than glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cpu_threads():
@@ -138,7 +130,7 @@ def set_blas_threads(count):
 
 
 def calm_scheduler():
-    """Leaves OneFlow's scheduler thread what time the others leave over, once it shows itself; called behind a graph's call.
+    """Lowers the priority of OneFlow's scheduler thread, once it shows itself; called behind a graph's call.
 
     While a graph runs, that thread polls without a pause; at equal priority it takes a core's share from the threads that compute. It
     is the one of the threads which the import has started that has used most time: the others, the threads of sums among them, sleep
@@ -152,7 +144,7 @@ def calm_scheduler():
     if used[scheduler] < 0.05 + 2 * max(others, default=0):
         return
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(int(scheduler), os.SCHED_IDLE, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, int(scheduler), _SCHEDULER_NICENESS)
     _engine_threads = frozenset()
 
 
@@ -164,7 +156,6 @@ def _processor_seconds(thread):
         return 0.0
 
 
-_keep_freed_memory()
 _mkl = _preload_libraries()
 _threads_before = set(os.listdir("/proc/self/task"))
 try:

@@ -194,17 +194,20 @@ class _Loop:
         metrics = self._job(**to_tensors(batch, names, self._phase.device))[1]
         self._window.append((step, batch["idxs"], metrics))
         self._samples += int((batch["share"] > 0).sum())
+        # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the
+        # arrays of its dropout masks are used again
+        self._fetch_window(len(self._window) - 1)
 
-    def _fetch_window(self):
-        """The window's metrics as arrays [M]; the first call waits for the engine.
+    def _fetch_window(self, count=None):
+        """The metrics of the window, or of its first steps, as arrays [M]; waits for the engine.
 
         Raises:
             UserError: a loss is not finite: nothing of that step may reach a snapshot, a state or an evaluation.
         """
-        count = len(self._metric_names)
-        for position, (step, rows, metrics) in enumerate(self._window):
+        for position, (step, rows, metrics) in enumerate(self._window[:count]):
             if not isinstance(metrics, np.ndarray):
-                metrics = parallel.to_numpy(metrics).reshape(-1, count).mean(axis=0)  # of all parts of an accumulated batch
+                parts = parallel.to_numpy(metrics).reshape(-1, len(self._metric_names))  # of an accumulated batch
+                metrics = parts.mean(axis=0)
                 self._window[position] = (step, rows, metrics)
             if not np.isfinite(metrics[0]):
                 raise UserError(

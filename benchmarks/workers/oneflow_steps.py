@@ -26,14 +26,12 @@ def main():
     from modeling.evaluation import to_tensors
     from modeling.global_function import global_function
     from modeling.kernels import StockKernels, select_kernels
-    from modeling.lanes import use_lanes
+    from modeling.lanes import plan_lanes
     from modeling.objectives import finetuning_objective, predict_logits
     from modeling.optimizer import Schedule, create_optimizer
     from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 
     batch, length, device = job["batch"], job["length"], job["device"]
-    if job["implementation"] == "ours" and device == "cpu":
-        use_lanes(batch)
     config = BertConfig(
         vocab_size=job["words"],
         hidden_size=job["hidden"],
@@ -41,6 +39,8 @@ def main():
         num_attention_heads=job["heads"],
         intermediate_size=4 * job["hidden"],
     )
+    if job["implementation"] == "ours" and device == "cpu":
+        plan_lanes(config, batch, length)
     shapes = {**encoder_shapes(config), **classifier_shapes(config, 2)}
     variables = Variables({name: initial_value(name, shape, 1) for name, shape in shapes.items()}, device)
     kernels = StockKernels(device) if job["implementation"] == "stock" else select_kernels(device)
@@ -70,9 +70,12 @@ def main():
 
     def turn(count=job["steps"]):
         nonlocal steps
+        outputs = None
         for _ in range(count):
             inputs = dict(arrays, **plan.masks(steps, batch, length)) if job["mode"] == "train" else arrays
-            outputs = job_function(**to_tensors(inputs, tuple(inputs), device))
+            outputs, before = job_function(**to_tensors(inputs, tuple(inputs), device)), outputs
+            if before is not None and job["mode"] == "train":
+                before[0].numpy()  # as the training loop does: not more than two steps ahead
             steps += 1
         # Wait for the engine. A loss is ready before its backward pass and update are; a variable is only when all is done
         (variables.get("classification-output_bias") if job["mode"] == "train" else outputs).numpy()

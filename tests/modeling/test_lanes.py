@@ -8,12 +8,13 @@ import pytest
 from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
 
 from modeling import lanes
+from modeling.config import BertConfig
 from modeling.dropout import DropoutPlan
 from modeling.evaluation import to_tensors
 from modeling.global_function import global_function
 from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
 from modeling.optimizer import Schedule, create_optimizer
-from modeling.runtime import cpu_threads, flow
+from modeling.runtime import flow
 from modeling.variables import Variables
 
 LABELS = {"label": np.array([2, 0, 1], np.int32), "share": np.array([1.5, 0.0, 1.5], np.float32)}
@@ -25,44 +26,60 @@ def one_lane_afterwards():
     lanes.use_lanes(1)
 
 
+BASE, MINILM = BertConfig(), BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+
+
 @pytest.mark.parametrize(
-    ("cores", "batch_size", "wanted", "count", "threads"),
+    ("config", "cores", "batch_size", "length", "wanted", "count", "threads"),
     [
-        (1, 32, 0, 1, 1),
-        (2, 32, 0, 2, 1),
-        (2, 1, 0, 1, 2),
-        (3, 2, 0, 2, 1),
-        (16, 32, 0, 4, 4),
-        (16, 3, 0, 3, 5),
-        (16, 32, 8, 8, 2),
-        (4, 32, 1, 1, 4),
-        (2, 2, 8, 2, 1),
+        (BASE, 1, 32, 128, 0, 1, 1),
+        (BASE, 2, 32, 128, 0, 2, 1),
+        (BASE, 2, 1, 512, 0, 1, 2),
+        (BASE, 3, 2, 128, 0, 2, 1),
+        (BASE, 16, 32, 128, 0, 4, 4),
+        (BASE, 16, 3, 128, 0, 3, 5),
+        (BASE, 16, 32, 128, 8, 8, 2),
+        (BASE, 4, 32, 128, 1, 1, 4),
+        (BASE, 2, 2, 5, 0, 1, 2),
+        (BASE, 2, 2, 5, 8, 2, 1),
+        (MINILM, 2, 4, 128, 0, 2, 1),
+        (MINILM, 2, 2, 32, 0, 1, 2),
+        (CONFIG, 2, 32, 512, 0, 1, 2),
     ],
 )
-def test_the_lanes_share_the_cores(monkeypatch, cores, batch_size, wanted, count, threads):
+def test_the_lanes_share_the_cores(monkeypatch, config, cores, batch_size, length, wanted, count, threads):
     given = []
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
     monkeypatch.setattr(lanes, "set_blas_threads", given.append)
-    assert lanes.use_lanes(batch_size, wanted) == lanes.count() == count
+    assert lanes.plan_lanes(config, batch_size, length, wanted) == lanes.count() == count
     assert given == [threads]
 
 
+def test_a_short_batch_stays_in_one_piece(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    lanes.plan_lanes(MINILM, 4, 128)
+    for batch_size, length, parts in ((4, 128, 2), (4, 32, 2), (2, 32, 1), (1, 128, 1)):
+        batch = {"input_ids": np.zeros((batch_size, length), np.int32)}
+        assert len(lanes.cut(batch, batch_size, length)["input_ids"]) == parts, (batch_size, length)
+        assert isinstance(to_tensors(batch, ["input_ids"], "cpu")["input_ids"], tuple)
+
+
 def test_a_batch_is_cut_by_samples_and_not_copied():
-    lanes.use_lanes(3, wanted=3)
+    lanes.use_lanes(3)
     ids, masks = np.arange(10).reshape(5, 2), np.arange(60).reshape(20, 3)
-    parts = lanes.cut({"ids": ids, "masks": masks}, 5)
+    parts = lanes.cut({"ids": ids, "masks": masks}, 5, 2)
     assert [part.tolist() for part in parts["ids"]] == [ids[:1].tolist(), ids[1:3].tolist(), ids[3:].tolist()]
     assert [len(part) for part in parts["masks"]] == [4, 8, 8]
     for name, whole in (("ids", ids), ("masks", masks)):
         assert np.array_equal(np.concatenate(parts[name]), whole)
         assert all(np.shares_memory(part, whole) for part in parts[name])
-    assert [len(part) for part in lanes.cut({"ids": ids[:2]}, 2)["ids"]] == [1, 1]  # fewer samples than lanes
+    assert [len(part) for part in lanes.cut({"ids": ids[:2]}, 2, 2)["ids"]] == [1, 1]  # fewer samples than lanes
 
 
 @functools.lru_cache(maxsize=None)
 def trained(count, config, steps=5):
     """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes."""
-    assert lanes.use_lanes(3, wanted=count) == count
+    assert lanes.use_lanes(count) == count
     variables, plan = Variables(documented("weight")), DropoutPlan(config, 7, "cpu")
     optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
 
@@ -98,7 +115,7 @@ def test_training_in_lanes_is_training_in_one_piece(count, config):
 
 def test_predicting_in_lanes_is_predicting_in_one_piece():
     def predicted(count):
-        lanes.use_lanes(3, wanted=count)
+        lanes.use_lanes(count)
 
         @global_function(type="predict", variables=variables)
         def job(variables, input_ids, input_mask, segment_ids):
@@ -157,7 +174,3 @@ def test_a_state_goes_on_in_another_number_of_lanes():
     job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
     for name, value in variables.arrays().items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-4, err_msg=name)
-
-
-def test_the_cores_there_are():
-    assert 1 <= lanes.use_lanes(32) <= max(1, min(4, cpu_threads()))
