@@ -144,7 +144,7 @@ def calm_scheduler():
     if used[scheduler] < 0.05 + 2 * max(others, default=0):
         return
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, int(scheduler), _SCHEDULER_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, int(scheduler), max(_SCHEDULER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     _engine_threads = frozenset()
 
 

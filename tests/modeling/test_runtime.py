@@ -83,3 +83,32 @@ def test_nothing_else_imports_oneflow_first():
                     if re.search(r"^\s*import oneflow|^\s*from oneflow import", f.read(), re.MULTILINE):
                         found.append(os.path.relpath(os.path.join(folder, name), ROOT))
     assert found == [os.path.join("modeling", "runtime.py")]
+
+
+_BUSY = """
+import os
+import numpy as np
+from modeling.global_function import global_function
+from modeling.runtime import flow
+from modeling.variables import Variables
+
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}))
+def job(variables, x):
+    for _ in range(60):
+        x = flow.matmul(x, variables.get("w"))
+    return x
+
+for _ in range(12):
+    job(x=flow.tensor(np.ones((400, 400), np.float32))).numpy()
+print(*sorted(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")))
+os._exit(0)
+"""
+
+
+def test_the_scheduler_alone_gives_way():
+    """The threads that OneFlow sums with are asked in the middle of a step: they must not."""
+    environment = dict(os.environ, PYTHONPATH=ROOT)
+    output = subprocess.run([sys.executable, "-c", _BUSY], env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    *others, scheduler = map(int, output.split())
+    assert scheduler == max(10, own) and set(others) == {own} and len(others) > 3
