@@ -36,7 +36,15 @@ def fan_out(x, count):
     return tuple(uses)
 
 
-def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None):
+def _first_tokens(x, batch):
+    """x [B * S, H] or [B, N, S, S] -> what belongs to each sample's [CLS]: [B, H] or [B, N, 1, S]."""
+    if len(x.shape) == 4:
+        return x[:, :, :1]
+    width = x.shape[1]
+    return x.reshape(batch, x.shape[0] // batch, width)[:, :1].reshape(batch, width)
+
+
+def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None, pooled_only=False):
     """Builds the encoder into the current graph.
 
     Args:
@@ -46,11 +54,14 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         input_ids, segment_ids: int32 [B, S].
         input_mask: int32 [B, S], 1 for tokens, 0 for padding.
         dropout: the `Dropout` of a training step, None for prediction.
+        pooled_only: whether only `pooled` is asked for. Where that is made of [CLS], the last layer computes nothing else then, and
+            what is returned has neither its hidden states nor its attention.
     Returns:
         `BertOutput`.
     """
     batch, length = input_ids.shape
     hidden_size = config.hidden_size
+    pooled_only = pooled_only and config.pooling == CLS
 
     def drop(x, mask):
         return x if mask is None else kernels.dropout(x, mask)
@@ -74,29 +85,40 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
 
     mask = kernels.additive_mask(input_mask.to(flow.float32), config.num_attention_heads)
     hidden_states, all_scores, all_probs = [x.reshape(batch, length, hidden_size)], [], []
-    split = (batch, length, config.num_attention_heads, config.head_size)
+    heads = (config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
-        *inputs, x = fan_out(x, 4)
+        whole = not pooled_only or layer < config.num_hidden_layers - 1
+
+        def rows(tensor, whole=whole):  # what the layer computes of it
+            return tensor if whole or tensor is None else _first_tokens(tensor, batch)
+
+        if whole:
+            to_query, to_key, to_value, x = fan_out(x, 4)
+        else:
+            to_key, to_value, x = fan_out(x, 3)
+            to_query, x = fan_out(rows(x), 2)
         query, key, value = (
-            linear(use, prefix + "attention-self-" + part).reshape(*split)
-            for use, part in zip(inputs, ("query", "key", "value"))
+            linear(use, prefix + "attention-self-" + part).reshape(batch, use.shape[0] // batch, *heads)
+            for use, part in ((to_query, "query"), (to_key, "key"), (to_value, "value"))
         )  # [B, S, N, D]
-        scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
+        scores = kernels.attention_scores(query, key, rows(mask), config.head_size)  # [B, N, S, S]
         probs = flow.softmax(scores, dim=-1)
-        context = flow.matmul(drop(probs, dropout and dropout.attention()), value.permute(0, 2, 1, 3))  # [B, N, S, D]
-        context = context.permute(0, 2, 1, 3).reshape(batch * length, hidden_size)  # [T, H]
-        attended = drop(linear(context, prefix + "attention-output-dense"), dropout and dropout.hidden())
+        context = flow.matmul(drop(probs, rows(dropout and dropout.attention())), value.permute(0, 2, 1, 3))  # [B, N, S, D]
+        context = context.permute(0, 2, 1, 3).reshape(x.shape[0], hidden_size)  # [T, H]
+        attended = drop(linear(context, prefix + "attention-output-dense"), rows(dropout and dropout.hidden()))
         x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
         inner, outer = prefix + "intermediate-dense", prefix + "output-dense"
         weights = (variables.get(name + part) for name in (inner, outer) for part in ("-weight", "-bias"))
-        outer = drop(kernels.feed_forward(x, *weights), dropout and dropout.hidden())
-        hidden, x = fan_out(layer_norm(x + outer, prefix + "output-LayerNorm"), 2)
-        hidden_states.append(hidden.reshape(batch, length, hidden_size))
-        all_scores.append(scores)
-        all_probs.append(probs)
+        outer = drop(kernels.feed_forward(x, *weights), rows(dropout and dropout.hidden()))
+        x = layer_norm(x + outer, prefix + "output-LayerNorm")
+        if whole:
+            hidden, x = fan_out(x, 2)
+            hidden_states.append(hidden.reshape(batch, length, hidden_size))
+            all_scores.append(scores)
+            all_probs.append(probs)
 
-    pooled = pool(x.reshape(batch, length, hidden_size), input_mask, config.pooling, kernels.device)  # [B, H]
+    pooled = pool(x.reshape(batch, x.shape[0] // batch, hidden_size), input_mask, config.pooling, kernels.device)  # [B, H]
     if config.pooling == CLS:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
         pooled = flow.tanh(linear(pooled, "bert-pooler-dense"))
     return BertOutput(tuple(hidden_states), tuple(all_scores), tuple(all_probs), pooled)

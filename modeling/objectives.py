@@ -43,7 +43,7 @@ def finetuning_objective(variables, config, kernels, dropout, input_ids, input_m
     Returns:
         (loss, metrics [2]) in the order of FINETUNING_METRICS.
     """
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
+    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout, pooled_only=True)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     loss = batch_mean(cross_entropy(logits, label), share)
     return loss, stack_metrics(loss, accuracy(logits, label, share))
@@ -181,5 +181,5 @@ def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption=
 
 def predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids):
     """Label logits [B, C] without dropout."""
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids)
+    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, pooled_only=True)
     return classification_logits(variables, kernels, bert.pooled)

@@ -1,5 +1,6 @@
 """modeling/bert.py against an independent implementation (tests/golden): outputs, gradients, padding."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from tiny_model import CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
 
 from modeling.bert import build_bert
+from modeling.config import CLS, POOLINGS
 from modeling.dropout import DropoutPlan
 from modeling.heads import classification_logits
 from modeling.losses import cross_entropy
@@ -58,14 +60,17 @@ def test_attention_scores_are_what_softmax_takes(output):
         assert by_key[padding].max() < -9900 and np.abs(by_key[~padding]).max() < 100
 
 
+@pytest.mark.parametrize("pooled_only", [False, True])
 @pytest.mark.parametrize("kernels", sorted(KERNELS))
-def test_golden_gradients(kernels):
+def test_golden_gradients(kernels, pooled_only):
     """The weighted loss of the golden file, mean_i w_i CE(y_i), differentiated with respect to every variable."""
     if kernels == "stock" and oneflow_version() < (0, 9, 0):
         pytest.skip("OneFlow 0.8.0 has no gradient of its layer norm on the CPU, where nothing but this test uses it")
 
     def weighted_loss(variables, input_ids, input_mask, segment_ids, label, weights):
-        logits = predict_logits(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids)
+        bert = build_bert(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids, pooled_only=pooled_only)
+        assert len(bert.attention_scores) == LAYERS - pooled_only
+        logits = classification_logits(variables, KERNELS[kernels], bert.pooled)
         losses = cross_entropy(logits, label)
         return (weights * losses).mean(), losses
 
@@ -134,3 +139,22 @@ def test_dropout_follows_the_plan(config, dropped):
     masks = plan.masks(0, *batch["input_ids"].shape)
     deviation = np.abs(run_graph(logits, {**batch, **masks}, documented("weight")) - GOLDEN["output/logits"]).max()
     assert deviation > 0.01 if dropped else deviation < TOLERANCE
+
+
+@pytest.mark.parametrize("kernels", sorted(KERNELS))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_last_layer_where_only_its_pooled_output_is_asked_for(kernels, pooling):
+    """The same numbers, with the same dropout masks; mean and max need the whole layer."""
+    config = dataclasses.replace(CONFIG, pooling=pooling)
+    plan, batch = DropoutPlan(config, 1, "cpu"), golden_batch()
+
+    def pooled(variables, **features):
+        masks = {name: features.pop(name) for name in list(features) if name not in batch}
+        both = (dict(dropout=plan.take(dict(masks)), pooled_only=only) for only in (False, True))
+        berts = [build_bert(variables, config, KERNELS[kernels], **features, **how) for how in both]
+        assert len(berts[1].hidden_states) == LAYERS + 1 - (pooling == CLS)
+        return tuple(bert.pooled for bert in berts)
+
+    whole, alone = run_graph(pooled, {**batch, **plan.masks(0, *batch["input_ids"].shape)}, documented("weight"))
+    assert whole.shape == alone.shape and whole.std() > 0.1
+    np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-6)
