@@ -72,8 +72,8 @@ def cut(arrays, batch_size, length):
 def _use_once():
     """Uses each kind of oneDNN's primitives once, on one thread.
 
-    Lanes come to their first permutation at the same moment; once in a while (OneFlow 0.9.0) that ended a process with oneDNN's
-    "could not create a primitive descriptor for a reorder primitive", at its first step.
+    Lanes come to their first permutation at the same moment. One process was seen to end there, of oneDNN's "could not create a primitive
+    descriptor for a reorder primitive" (OneFlow 0.9.0). It did not come back, with or without this, so that this is a precaution.
     """
     x = flow.ones(2, 3, 4, 5).requires_grad_()
     y = flow.softmax(x.permute(0, 2, 1, 3) * 2.0 + flow.ones(5), dim=-1)
