@@ -41,17 +41,17 @@ def main():
         shapes, train_records, dev_records, test_records
     )
 
-    def split_evaluation(records, batch_size):
+    def split_evaluation(records, batch_size, train_records=None):
         """A function that measures the model on a split with a static graph of the split's own shape."""
-        lengths = phase.plan.evaluation_lengths(records, batch_size)
+        batches = phase.plan.evaluation(records, batch_size, train_records)
 
         @global_function(type="predict", variables=variables)
         def predict_job(variables, input_ids, input_mask, segment_ids):
             return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-        return lambda: evaluate(predict_job, records, batch_size, lengths, task, phase.device)
+        return lambda: evaluate(predict_job, records, batches, task, phase.device)
 
-    evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device)
+    evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
     if do_train:
         training = Training(phase, variables, train_records, dev_records)
 

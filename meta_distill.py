@@ -112,15 +112,19 @@ def main():
 
     batch_size = flags.eval_batch_size_per_device
     splits = {"dev": dev_records, "test": test_records}
-    padded = {split: phase.plan.evaluation_lengths(r, batch_size) for split, r in splits.items() if r is not None}
+    batches = {
+        split: phase.plan.evaluation(records, batch_size, train_records if split == "dev" else None)
+        for split, records in splits.items()
+        if records is not None
+    }
 
     def measure(job, split):
-        return evaluate(job, splits[split], batch_size, padded[split], task, phase.device)
+        return evaluate(job, splits[split], batches[split], task, phase.device)
 
     def evaluate_dev():
         return measure(student_job, "dev")
 
-    reference = {split: measure(teacher_job, split) for split in padded}
+    reference = {split: measure(teacher_job, split) for split in batches}
     for split, evaluation in reference.items():
         phase.report("teacher_" + split, evaluation)
 

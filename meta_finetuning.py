@@ -46,10 +46,10 @@ def main():
     def predict_job(variables, input_ids, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-    dev_lengths = phase.plan.evaluation_lengths(dev_records, flags.dev_batch_size_per_device)
+    dev_batches = phase.plan.evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
 
     def evaluate_dev():
-        return evaluate(predict_job, dev_records, flags.dev_batch_size_per_device, dev_lengths, task, phase.device)
+        return evaluate(predict_job, dev_records, dev_batches, task, phase.device)
 
     if not do_train:
         phase.write_flags()

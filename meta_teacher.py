@@ -51,12 +51,12 @@ def main():
     def predict_job(variables, input_ids, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
 
-    def split_evaluation(records):
+    def split_evaluation(records, train_records=None):
         """A function that measures the teacher on a split."""
-        lengths = phase.plan.evaluation_lengths(records, flags.eval_batch_size_per_device)
-        return lambda: evaluate(predict_job, records, flags.eval_batch_size_per_device, lengths, task, phase.device)
+        batches = phase.plan.evaluation(records, flags.eval_batch_size_per_device, train_records)
+        return lambda: evaluate(predict_job, records, batches, task, phase.device)
 
-    evaluate_dev = split_evaluation(dev_records)
+    evaluate_dev = split_evaluation(dev_records, train_records)
     if do_train:
         training = Training(phase, variables, train_records, dev_records)
 

@@ -78,8 +78,8 @@ def main():
             )
 
         batch_size, names = flags.eval_batch_size_per_device, ("input_ids", "input_mask", "segment_ids", "domain")
-        padded = phase.plan.evaluation_lengths(records, batch_size)
-        for rows, outputs in predict_batches(teacher_job, records, batch_size, padded, phase.device, names):
+        batches = phase.plan.evaluation(records, batch_size)
+        for rows, outputs in predict_batches(teacher_job, records, batches, phase.device, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
     log(f"train {measure(train_logits, records.label, records.domain, task.domains)}")
@@ -91,8 +91,8 @@ def main():
 
     for split, records in (("dev", dev_records), ("test", test_records)):
         if records is not None:
-            padded = phase.plan.evaluation_lengths(records, batch_size)
-            log(f"{split} {evaluate(predict_job, records, batch_size, padded, task, phase.device)}")
+            batches = phase.plan.evaluation(records, batch_size)
+            log(f"{split} {evaluate(predict_job, records, batches, task, phase.device)}")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def main():
         bert = build_bert(variables, config, phase.kernels, input_ids, input_mask, segment_ids)
         return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
 
-    batch_size = flags.preprocess_batch_size_per_device
-    embeddings = predict(embed_job, records, batch_size, phase.plan.evaluation_lengths(records, batch_size), phase.device)
+    batches = phase.plan.evaluation(records, flags.preprocess_batch_size_per_device)
+    embeddings = predict(embed_job, records, batches, phase.device)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():

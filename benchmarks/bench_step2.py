@@ -19,6 +19,7 @@ if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.side_by_side import ROOT, WORKERS, machine, show, torch_python
+from modeling import interruption
 from modeling.command_line import Parser
 from modeling.errors import UserError, run
 from tools.convert_checkpoint import HUGGING_FACE, convert
@@ -33,8 +34,14 @@ def seconds(command):
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        ended = 0
+        while not ended:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if interruption.received() and not ended:
+                process.kill()
+            time.sleep(0.02)
         process.returncode = os.waitstatus_to_exitcode(status)
+        interruption.check()
         if process.returncode:
             output.seek(0)
             raise UserError(f"{command[1]}: exit code {process.returncode}: {output.read()[-300:]}")

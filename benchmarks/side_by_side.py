@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import tempfile
 
+from modeling import interruption
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKERS = os.path.join(ROOT, "benchmarks", "workers")
 TORCH_PYTHON = "BENCH_TORCH_PYTHON"
@@ -80,6 +82,11 @@ class Worker:
         self._process.stdin.close()
         self._process.wait()
 
+    def kill(self):
+        """Ends the process at once."""
+        self._process.kill()
+        self._process.communicate()
+
 
 def compare(case, workers, rounds):
     """Times workers turn by turn.
@@ -92,12 +99,21 @@ def compare(case, workers, rounds):
         dict for a JSON line: the case, and for each worker the median, least and largest seconds of a turn, seconds of the first call, peak
         memory, and the ratio of the first worker's median to its own.
     """
-    workers = [start() for start in workers]
-    for number in range(rounds + 1):
+    starts, workers = workers, []
+    try:
+        for start in starts:
+            workers.append(start())
+            interruption.check()
+        for number in range(rounds + 1):
+            for worker in workers:
+                worker.turn()
+                interruption.check()
+                if number == 0:
+                    worker.turns.clear()
+    except interruption.Interrupted:
         for worker in workers:
-            worker.turn()
-            if number == 0:
-                worker.turns.clear()
+            worker.kill()
+        raise
     for worker in workers:
         worker.end()
     ours = statistics.median(workers[0].turns) if workers[0].turns else None

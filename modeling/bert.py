@@ -6,20 +6,37 @@ Dimension letters, used in every shape comment of this project:
     size, L encoder layers, V vocabulary, C labels (classes), K domains
 """
 
+import collections.abc
 from typing import NamedTuple
 
 from modeling.config import CLS
 from modeling.pooling import pool
 from modeling.runtime import flow, oneflow_version
+from modeling.shared import once
 
 
 class BertOutput(NamedTuple):
     """What the builder returns; layer l of L is hidden_states[l + 1]."""
 
-    hidden_states: tuple  # L + 1 of [B, S, H]: embeddings, then each encoder layer
+    hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: embeddings, then each encoder layer
     attention_scores: tuple  # L of [B, N, S, S], before softmax, padding keys at -10000
     attention_probs: tuple  # L of [B, N, S, S], before dropout
     pooled: object  # [B, H], what a classifier stands on: tanh(W h_L[CLS] + b), or by config.pooling mean or max of h_L
+
+
+class _HiddenStates(collections.abc.Sequence):
+    """Sequence of [B, S, H], each made of its [T, H] where it is asked for: a shape is a copy in a graph on the CPU."""
+
+    def __init__(self, flat, shape):
+        self._flat, self._shape = flat, shape
+
+    def __len__(self):
+        return len(self._flat)
+
+    def __getitem__(self, position):
+        if isinstance(position, slice):
+            return tuple(self[place] for place in range(*position.indices(len(self))))
+        return self._flat[position].reshape(*self._shape)
 
 
 def fan_out(x, count):
@@ -78,13 +95,14 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
     types = flow._C.gather(
         variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0
     )  # [T, H]
-    positions = variables.get("bert-embeddings-position_embeddings")[:length].reshape(1, length * hidden_size)
+    positions = variables.get("bert-embeddings-position_embeddings")
+    positions = once(("first", length), lambda: positions[:length].reshape(1, length * hidden_size), of=positions)
     x = (words + types).reshape(batch, length * hidden_size) + positions  # [B, S*H]
     x = layer_norm(x.reshape(batch * length, hidden_size), "bert-embeddings-LayerNorm")  # [T, H]
     x = drop(x, dropout and dropout.hidden())
 
     mask = kernels.additive_mask(input_mask.to(flow.float32), config.num_attention_heads)
-    hidden_states, all_scores, all_probs = [x.reshape(batch, length, hidden_size)], [], []
+    hidden_states, all_scores, all_probs = [x], [], []
     heads = (config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
@@ -114,11 +132,11 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         x = layer_norm(x + outer, prefix + "output-LayerNorm")
         if whole:
             hidden, x = fan_out(x, 2)
-            hidden_states.append(hidden.reshape(batch, length, hidden_size))
+            hidden_states.append(hidden)
             all_scores.append(scores)
             all_probs.append(probs)
 
     pooled = pool(x.reshape(batch, x.shape[0] // batch, hidden_size), input_mask, config.pooling, kernels.device)  # [B, H]
     if config.pooling == CLS:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
         pooled = flow.tanh(linear(pooled, "bert-pooler-dense"))
-    return BertOutput(tuple(hidden_states), tuple(all_scores), tuple(all_probs), pooled)
+    return BertOutput(_HiddenStates(hidden_states, (batch, length, hidden_size)), tuple(all_scores), tuple(all_probs), pooled)

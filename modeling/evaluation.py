@@ -69,24 +69,23 @@ def to_tensors(batch, names, device):
     return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
 
 
-def predict(job, records, batch_size, lengths, device, names=("input_ids", "input_mask", "segment_ids")):
+def predict(job, records, batches, device, names=("input_ids", "input_mask", "segment_ids")):
     """Output of a predict function for every sample of a split, once, in the split's order.
 
     Args:
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
         records: `Records` of N samples; short texts are run together, so that little is padding.
-        batch_size: B of each device.
-        lengths: lengths that batches are padded to, from `GraphPlan.evaluation_lengths`.
+        batches: `EvaluationBatches`, from `GraphPlan.evaluation`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].
     """
-    parts = list(predict_batches(job, records, batch_size, lengths, device, names))
+    parts = list(predict_batches(job, records, batches, device, names))
     result = np.concatenate([parallel.to_numpy(output)[: len(rows)] for rows, output in parts])
     return result[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
-def predict_batches(job, records, batch_size, lengths, device, names):
+def predict_batches(job, records, batches, device, names):
     """Runs a predict function over a split, short texts first; shows the progress.
 
     Arguments as in `predict`; the function may return several tensors.
@@ -94,9 +93,9 @@ def predict_batches(job, records, batch_size, lengths, device, names):
     Yields:
         (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
     """
-    batch_size *= parallel.size()
+    batch_size = batches.size * parallel.size()
     order = np.argsort(real_lengths(records), kind="stable")
-    batches = iterate_evaluation(records.select(order), batch_size, lengths)
+    batches = iterate_evaluation(records.select(order), batch_size, batches.lengths)
     total = -(-len(records) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
     for start, batch in zip(range(0, len(records), batch_size), shown):
@@ -124,8 +123,8 @@ def measure(logits, label, domain, domain_names):
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain)
 
 
-def evaluate(job, records, batch_size, lengths, task, device):
+def evaluate(job, records, batches, task, device):
     """`Evaluation` of a predict function that returns label logits, with its predictions."""
-    logits = predict(job, records, batch_size, lengths, device)
+    logits = predict(job, records, batches, device)
     predictions = Predictions(records.idxs, records.domain, records.label, logits, records.text_digest)
     return replace(measure(logits, records.label, records.domain, task.domains), predictions=predictions)

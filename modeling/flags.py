@@ -112,7 +112,8 @@ def _split(group, name, split, example_num=None, batch_size=None):
     if batch_size:
         # the documents call the training batch's flag plainly --batch_size_per_device
         flag = "batch_size_per_device" if name == "train" else name + "_batch_size_per_device"
-        group.add(flag, _positive, batch_size, f"samples of the {split} split in a batch")
+        more = "" if name == "train" else " (a CPU takes short texts together)"
+        group.add(flag, _positive, batch_size, f"samples of the {split} split in a batch{more}")
 
 
 def build_parser(script, description=None):
@@ -384,6 +385,11 @@ def parse_flags(script, description=None, argv=None):
     flags.given = sorted({names[arg.split("=")[0]] for arg in argv if arg.split("=")[0] in names})
     flags.script = script
     return flags
+
+
+def evaluation_period(flags):
+    """Steps between evaluations on dev: a flag of one name in Meta Fine-tuning and of another in Meta-KD."""
+    return flags.dev_every_step_num if hasattr(flags, "dev_every_step_num") else flags.eval_every_step_num
 
 
 def warn_without_effect(flags, log):

@@ -23,6 +23,7 @@ import gc
 
 from modeling import lanes, parallel
 from modeling.runtime import calm_scheduler, flow
+from modeling.shared import within_graph
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 
@@ -76,7 +77,8 @@ class GlobalFunction:
             views = [getattr(graph, f"frozen_{position}") for position in range(len(frozen))]
             count = len(tensors) // len(self._names)
             parts = [tensors[lane::count] for lane in range(count)]
-            outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
+            with within_graph():
+                outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
             outputs = outputs[0] if count == 1 else self._join(outputs, [part[0].shape[0] for part in parts])
             if type == "train":
                 (outputs[0] if isinstance(outputs, tuple) else outputs).backward()

@@ -12,6 +12,7 @@ import math
 
 from modeling import parallel
 from modeling.runtime import flow
+from modeling.shared import once
 
 
 class StockKernels:
@@ -59,9 +60,13 @@ class CpuKernels(StockKernels):
     def _constant(self, value, *shape):
         return parallel.constant(shape, value, "cpu")
 
-    def _add_row(self, x, row):
-        """x [T, N] + row [N], the row by a rank-one GEMM: its gradient is a GEMM then and no sum over T."""
-        return x + flow.matmul(self._constant(1.0, x.shape[0], 1), row.reshape(1, x.shape[1]))
+    def _add_row(self, x, vector, factor=1.0):
+        """x [T, N] + factor * vector [N], by a rank-one GEMM: the vector's gradient is a GEMM then and no sum over T."""
+        return x + flow.matmul(self._constant(1.0, x.shape[0], 1), self._row(vector), alpha=factor)
+
+    def _row(self, vector):
+        """[N] -> [1, N]."""
+        return once("row", lambda: vector.reshape(1, vector.shape[0]), of=vector)
 
     def linear(self, x, weight, bias):
         return self._add_row(flow.matmul(x, weight), bias)
@@ -70,7 +75,7 @@ class CpuKernels(StockKernels):
         # GELU(z) = z / 2 * (1 + erf(z / sqrt 2)) with u = z / sqrt 2 is u * (1 + erf(u)) / sqrt 2: both factors go into the GEMMs,
         # which leaves three passes over the widest activation
         root = math.sqrt(0.5)
-        scaled = self._add_row(flow.matmul(x, inner_weight, alpha=root), inner_bias * root)  # u [T, I]
+        scaled = self._add_row(flow.matmul(x, inner_weight, alpha=root), inner_bias, root)  # u [T, I]
         return self._add_row(flow.matmul(scaled * (flow.erf(scaled) + 1.0), outer_weight, alpha=root), outer_bias)
 
     def layer_norm(self, x, gamma, beta, epsilon):
@@ -79,7 +84,7 @@ class CpuKernels(StockKernels):
         to_mean, minus_row = self._constant(1.0 / width, width, 1), self._constant(-1.0, 1, width)
         centred = x + flow.matmul(flow.matmul(x, to_mean), minus_row)  # [T, H]
         variance = flow.matmul(flow.square(centred), to_mean)  # [T, 1]
-        return self._add_row(centred * flow.matmul(flow.rsqrt(variance + epsilon), gamma.reshape(1, width)), beta)
+        return self._add_row(centred * flow.matmul(flow.rsqrt(variance + epsilon), self._row(gamma)), beta)
 
     def additive_mask(self, input_mask, num_heads):
         # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each

@@ -11,6 +11,8 @@ they must not keep all cores busy: OneFlow notes that a graph is running only wh
 done by then ends the process. It takes a scheduler thread without a core for as long as the graph lasts.
 """
 
+import collections
+
 from modeling.runtime import cpu_threads, flow, set_blas_threads
 
 _MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
@@ -92,12 +94,13 @@ def deal_out(job, count):
     sizes = {name: _size(blob) for name, blob in job.helper.lbn2logical_blob_desc.items()}
     inputs = {name: _inputs(operation) for name, operation in operations.items()}
     lanes = _lanes_of(operations, inputs, count)
-    load = [0] * count
+    loads = collections.defaultdict(lambda: [0] * count)  # by kind: the updates come behind the norm, whose lane takes half of them
     for name in _in_order(inputs):
         operation, lane = operations[name], lanes[name]
         if operation.WhichOneof("op_type") != "user_conf":
             continue
         if lane is None:
+            load = loads[operation.user_conf.op_type_name]
             lane = min(range(count), key=load.__getitem__)
             load[lane] += sum(sizes.get(blob, 0) for blob in inputs[name])
         operation.stream_name_hint = f"lane-{lane}"

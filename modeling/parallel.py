@@ -23,6 +23,7 @@ import numpy as np
 from modeling import interruption
 from modeling.errors import EXIT_BAD_INPUT, UserError
 from modeling.runtime import cpu_threads, flow
+from modeling.shared import once
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 2.0  # for the other ranks to end of the same cause
@@ -74,9 +75,13 @@ def shard(array, device):
 
 def constant(shape, value, device):
     """A float32 tensor of one value, inside a graph."""
-    if size() == 1:
-        return flow._C.constant(shape, value, dtype=flow.float32, device=flow.device(device))
-    return flow._C.global_constant(shape, value, dtype=flow.float32, placement=_placement(device), sbp=[flow.sbp.broadcast])
+
+    def make():
+        if size() == 1:
+            return flow._C.constant(shape, value, dtype=flow.float32, device=flow.device(device))
+        return flow._C.global_constant(shape, value, dtype=flow.float32, placement=_placement(device), sbp=[flow.sbp.broadcast])
+
+    return once(("constant", tuple(shape), value, device), make)
 
 
 def to_numpy(tensor):

@@ -19,9 +19,9 @@ from modeling.flags import (
 )
 from modeling.flags_file import write_flags_file
 from modeling.freezing import plan_freezing
-from modeling.graph_plan import GraphPlan
+from modeling.graph_plan import GraphPlan, evaluation_batch_size
 from modeling.kernels import select_kernels
-from modeling.lanes import plan_lanes
+from modeling.lanes import plan_lanes, use_lanes
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.model_size import resolve_config
 from modeling.prototypes import score_statistics
@@ -129,17 +129,27 @@ class Phase:
         else:
             self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
+        if flags.cpu_lanes > 1 and self._cuts_batches_otherwise():
+            self.log("--cpu_lanes has no effect here: a card, several processes or accumulated parts of a batch take its place")
         if numbers_for_words(self.task):
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
 
     def use_config(self, config):
         """Sets the size of the trained model, and what follows from it; before the first records and variables."""
-        self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config)
+        self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config, self.device)
         flags = vars(self.flags)
-        one_lane = self.device == "cuda" or parallel.size() > 1 or flags.get("gradient_accumulation_steps", 1) > 1
-        batch_size = 1 if one_lane else next(flags[name] for name in _STEP_SIZES if name in flags)
-        plan_lanes(config, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
+        if self._cuts_batches_otherwise():
+            use_lanes(1)
+        else:
+            batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
+            if "batch_size_per_device" not in flags:
+                batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.device)
+            plan_lanes(config, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
+
+    def _cuts_batches_otherwise(self):
+        """Whether this run has no use for the CPU's lanes."""
+        return self.device == "cuda" or parallel.size() > 1 or getattr(self.flags, "gradient_accumulation_steps", 1) > 1
 
     def _model_text(self):
         c = self.config

@@ -11,6 +11,8 @@ from modeling import interruption, parallel
 from modeling.dropout import DropoutPlan, with_dropout
 from modeling.errors import UserError
 from modeling.evaluation import to_tensors
+from modeling.flags import evaluation_period
+from modeling.graph_plan import train_batch_size
 from modeling.metrics import draw_curves, mean_rows
 from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.resume import check_identity, records_digest, remove_states, run_identity, write_state
@@ -40,7 +42,7 @@ class Training:
         flags = phase.flags
         self._phase, self._variables, self._records = phase, variables, train_records
         self.num_samples = len(train_records)
-        self.batch_size = flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
+        self.batch_size = train_batch_size(flags)
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
         optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
         self.settings = dict(
@@ -67,12 +69,6 @@ class Training:
         if self._state is not None:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
-
-    @property
-    def evaluate_every(self):
-        """Steps between evaluations on dev: a flag of one name in Meta Fine-tuning and of another in Meta-KD."""
-        flags = self._phase.flags
-        return flags.dev_every_step_num if hasattr(flags, "dev_every_step_num") else flags.eval_every_step_num
 
     def batches(self):
         """The run's batches from `start_step` on, with their dropout masks."""
@@ -233,7 +229,7 @@ class _Loop:
         if step % flags.loss_print_every_n_iter == 0 or step == last:
             self._report(step)
         stop = False
-        if step % self._training.evaluate_every == 0 or step == last:
+        if step % evaluation_period(flags) == 0 or step == last:
             self._fetch_window()
             self._run_evaluation(step)
             stop = flags.early_stop_patience is not None and self._best.stale >= flags.early_stop_patience

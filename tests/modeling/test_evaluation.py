@@ -10,6 +10,7 @@ from tiny_model import CONFIG, ballast
 from modeling.best_snapshot import BestSnapshot
 from modeling.evaluation import Evaluation, measure, predict
 from modeling.global_function import global_function
+from modeling.graph_plan import EvaluationBatches
 from modeling.runtime import flow
 from modeling.variables import Variables
 from ofrecord_util.reader import Records
@@ -57,7 +58,7 @@ def test_every_sample_once_and_in_order(batch_size, lengths):
         # the ballast is about 2: a graph must not be done in microseconds
         return input_ids.to(flow.float32).sum(dim=1, keepdim=True) + ballast() * 0
 
-    result = predict(job, records, batch_size, lengths, "cpu")
+    result = predict(job, records, EvaluationBatches(batch_size, lengths), "cpu")
     np.testing.assert_array_equal(result[:, 0], ids.sum(axis=1))
     assert {shape[0] for shape in seen} == {batch_size} and {shape[1] for shape in seen} <= set(lengths)
 

@@ -18,6 +18,7 @@ from modeling.best_snapshot import BestSnapshot
 from modeling.errors import UserError
 from modeling.evaluation import evaluate
 from modeling.global_function import global_function
+from modeling.graph_plan import EvaluationBatches
 from modeling.metrics import Log, Metrics
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.optimizer import plan_schedule
@@ -91,7 +92,7 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
     def evaluate_dev():
         if on_evaluation:
             on_evaluation()
-        return evaluate(predict_job, DEV, 2, (13,), TASK, "cpu")
+        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK, "cpu")
 
     try:
         training = Training(phase, variables, records, DEV)

@@ -122,7 +122,7 @@ def commands():
                 yield path
 
 
-@pytest.mark.parametrize("path", commands(), ids=os.path.basename)
+@pytest.mark.parametrize("path", list(commands()), ids=os.path.basename)
 def test_every_tool_starts_beside_inspect(path):
     """tools/inspect.py has the name of a module of the standard library; run as a file, a tool must not find it there."""
     result = subprocess.run([sys.executable, path, "--help"], cwd=tiny.ROOT, capture_output=True, encoding="utf-8", timeout=300)
