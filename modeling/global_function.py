@@ -21,9 +21,10 @@ so a run may change between a few shapes freely.
 
 import gc
 
-from modeling import lanes, parallel
+from modeling import parallel
 from modeling.runtime import calm_scheduler, flow
 from modeling.shared import within_graph
+from modeling.streams import deal_out
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 
@@ -89,7 +90,7 @@ class GlobalFunction:
             count = len(tensors) // len(self._names)
             if count > 1:
                 job = graph._full_graph_proto
-                lanes.deal_out(job, count)
+                deal_out(job, count)
                 graph._full_graph_proto = job
             return built
 

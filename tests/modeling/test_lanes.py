@@ -77,8 +77,8 @@ def test_a_batch_is_cut_by_samples_and_not_copied():
 
 
 @functools.lru_cache(maxsize=None)
-def trained(count, config, steps=5):
-    """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes."""
+def trained(count, config, steps=5, scale=1.0):
+    """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes, its loss times a scale."""
     assert lanes.use_lanes(count) == count
     variables, plan = Variables(documented("weight")), DropoutPlan(config, 7, "cpu")
     optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
@@ -87,7 +87,7 @@ def trained(count, config, steps=5):
     def job(variables, **features):
         return finetuning_objective(variables, config, KERNELS["cpu"], plan.take(features), **features)
 
-    batch, metrics = dict(golden_batch(), **LABELS), []
+    batch, metrics = dict(golden_batch(), label=LABELS["label"], share=LABELS["share"] * np.float32(scale)), []
     for step in range(steps):
         inputs = dict(batch, **plan.masks(step, *batch["input_ids"].shape))
         loss, values = job(**to_tensors(inputs, tuple(inputs), "cpu"))
@@ -196,3 +196,31 @@ def test_lanes_and_layers_share_constants_and_reshaped_biases():
     vectors = {name for name, value in values.items() if value.ndim == 1 and name.startswith("bert-")}
     reshaped = [o.user_conf.input["in"].s[0].split("/")[0] for o in operations if o.user_conf.op_type_name == "reshape"]
     assert sum(name.endswith(tuple(vectors)) for name in reshaped) == len(vectors) > 10, kinds
+
+
+def test_each_lane_sums_its_share_of_the_squared_gradients():
+    """The norm of all gradients is one operation of OneFlow's, for which every lane would wait."""
+    _, values, _, graph = trained(3, NO_DROPOUT, steps=1)
+    norms = [o for o in graph._full_graph_proto.net.op if o.user_conf.op_type_name == "multi_reduce_sum_pow_abs"]
+    assert [norm.user_conf.attr["p"].at_float for norm in norms] == [1.0, 2.0, 2.0, 2.0]
+    assert {norm.stream_name_hint for norm in norms[1:]} == {"lane-0", "lane-1", "lane-2"}
+    whole, *parts = ([blob for blob in norm.user_conf.input["x"].s] for norm in norms)
+    assert whole == [norm.user_conf.output["y"].s[0] for norm in norms[1:]]
+    gradients = [blob for part in parts for blob in part]
+    assert len(set(gradients)) == len(gradients) == len(values)
+    sizes = graph._full_graph_proto.helper.lbn2logical_blob_desc
+    loads = [sum(np.prod(list(sizes[blob].shape.dim)) for blob in part) for part in parts]
+    assert min(loads) > 0.25 * sum(loads), loads
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_gradients_are_clipped_by_the_norm_of_all(count):
+    """The first moments are 0.1 of the gradients, whose norm is 1 where the loss is large and goes with the loss where it is small."""
+
+    def norm(scale):
+        _, _, state, _ = trained(count, NO_DROPOUT, steps=1, scale=scale)
+        moments = [value for name, value in state.items() if name.endswith("-m")]
+        return np.sqrt(sum((np.float64(moment) ** 2).sum() for moment in moments)) / 0.1
+
+    assert norm(1000.0) == pytest.approx(1.0, abs=1e-5)
+    assert 1e-4 < norm(0.01) < 0.5 and norm(0.02) == pytest.approx(2 * norm(0.01), rel=1e-3)
