@@ -101,6 +101,8 @@ class GlobalFunction:
                 setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
+            # Each pass over the job is a fortieth of the time that a graph takes to compile, and no graph here has what this one removes
+            graph.config.proto.prune_cast_to_static_shape_ops = False
             if _device_of(variables) == "cpu":  # a bias, and another lane's gradient, are added by the GEMM that makes the product
                 graph.config.allow_fuse_add_to_output(True)
                 graph.config.allow_fuse_model_update_ops(True)
