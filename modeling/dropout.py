@@ -5,6 +5,8 @@ brought back. So masks are drawn outside of the graph, anew for each step, and f
 them while the engine still runs the step before, which on the CPU takes the numbers off the graph's one thread.
 """
 
+import math
+
 import numpy as np
 
 from modeling import parallel
@@ -53,6 +55,10 @@ class DropoutPlan:
         pooled = (config.hidden_dropout_prob, (batch, config.hidden_size))
         layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled]
         return [(rate, shape) for rate, shape in layers if rate > 0]
+
+    def kept_numbers(self, batch, length):
+        """Numbers in the arrays that masks of this shape are kept in, those of the steps before included."""
+        return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch, length))
 
     def masks(self, step, batch, length):
         """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0.

@@ -3,12 +3,14 @@
 import os
 import shutil
 
+from modeling import lanes
+from modeling.dropout import DropoutPlan
 from modeling.errors import UserError
 
-_PROCESS_BYTES = 450e6  # Python, OneFlow and MKL without any graph
+_PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
 # OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as
-# `_forward_floats` counts them: 1.18 to 1.20 for prediction, 3.0 to 3.7 for training (6 x 384, batches of 4 to 16)
-_PREDICT_FACTOR, _TRAIN_FACTOR = 1.2, 3.4
+# `_forward_floats` counts them: 0.9 to 1.3 for prediction, 2.0 to 2.5 for training (6 x 384 at 4 x 128 and 24 x 128, 12 x 768 at 4 x 128)
+_PREDICT_FACTOR, _TRAIN_FACTOR = 1.1, 2.3
 
 
 def size_text(size):
@@ -58,8 +60,12 @@ def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
     """
     frozen = frozen_layers / config.num_hidden_layers
     train_factor = frozen * _PREDICT_FACTOR + (1 - frozen) * _TRAIN_FACTOR
-    floats = sum((train_factor if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length) for trains, batch, length in graphs)
-    return _PROCESS_BYTES + 4 * (num_parameters + 3 * trained + floats)
+    floats = num_parameters + 3 * trained
+    for trains, batch, length in graphs:
+        floats += (train_factor if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length)
+        if trains:  # each lane has a gradient of its own
+            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + (lanes.count() - 1) * trained
+    return _PROCESS_BYTES + 4 * floats
 
 
 def available_memory():

@@ -91,3 +91,15 @@ def test_rate_zero_is_no_layer():
     assert len(masks) == 2 * CONFIG.num_hidden_layers + 2
     dropout = plan.take(masks)
     assert dropout.attention() is None and dropout.hidden().shape == (BATCH * LENGTH, CONFIG.hidden_size) and masks == {}
+
+
+def test_arrays_are_used_again_at_the_fourth_step():
+    """Until then a step's masks hold: a graph may still read them."""
+    plan = DropoutPlan(WITH_RATE, 42, "cpu")
+    first = plan.masks(0, BATCH, LENGTH)
+    copies = {name: mask.copy() for name, mask in first.items()}
+    kept = sum(mask.size for step in range(1, 4) for mask in plan.masks(step, BATCH, LENGTH).values())
+    assert all(np.array_equal(first[name], copies[name]) for name in copies)
+    assert kept + sum(mask.size for mask in first.values()) == plan.kept_numbers(BATCH, LENGTH)
+    again = plan.masks(4, BATCH, LENGTH)
+    assert all(again[name] is first[name] and not np.array_equal(first[name], copies[name]) for name in copies)

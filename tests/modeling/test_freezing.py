@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_batch, gradients, tensors
 
+from modeling import lanes
+from modeling.dropout import DropoutPlan
 from modeling.errors import UserError
 from modeling.flags import parse_flags
 from modeling.freezing import Freezing, plan_freezing
@@ -132,8 +134,11 @@ def test_a_training_graph(freezing, trained_layers):
     assert ops["adam_update"] == len(variables.trained())
 
 
-def test_memory_estimate():
-    """Frozen layers cost what they cost in prediction."""
+def test_memory_estimate(monkeypatch):
+    """Frozen layers cost what they cost in prediction; dropout masks come on top, and each further lane's gradients."""
     graphs = [(True, 4, 16)]
     whole, half, none = (memory_estimate(CONFIG, 1000, 500, graphs, layers) for layers in (0, LAYERS / 2, LAYERS))
-    assert whole > half > none == memory_estimate(CONFIG, 1000, 500, [(False, 4, 16)])
+    masks = 4 * DropoutPlan(CONFIG, 0, "cpu").kept_numbers(4, 16)
+    assert whole > half > none == memory_estimate(CONFIG, 1000, 500, [(False, 4, 16)]) + masks
+    monkeypatch.setattr(lanes, "count", lambda: 3)
+    assert memory_estimate(CONFIG, 1000, 500, graphs) == whole + 2 * 4 * 500
