@@ -1,12 +1,13 @@
-"""Seconds of reading and writing: text to records, records to arrays, snapshots.
+"""Seconds of reading and writing: text to records, records to arrays, snapshots, a teacher's outputs.
 
     python3 benchmarks/bench_data.py --data_dir data/SENTI --task_name senti
 
 Prints one JSON line a case, medians over --runs. The split is copied to a temporary folder first; the snapshot is one of BERT-base's
-sizes with random values.
+sizes with random values; the teacher is of 6 layers x 384, of which three are written for the first --teacher_rows texts.
 Written files are synced, as always; what is read was written just before and comes from memory.
 """
 
+import math
 import os
 import shutil
 import statistics
@@ -22,9 +23,13 @@ import numpy as np
 from benchmarks.side_by_side import machine, show
 from modeling.command_line import Parser
 from modeling.config import BertConfig
+from modeling.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.errors import run
+from modeling.resources import size_text
 from modeling.snapshot import Snapshot, write_variables
+from modeling.teacher_outputs import Layout, TeacherOutputs, TeacherOutputWriter
 from modeling.variables import encoder_shapes
+from ofrecord_util.batches import real_lengths
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.reader import read_split
 from ofrecord_util.tasks import resolve_task
@@ -45,12 +50,40 @@ def measure(case, job, runs, count=None):
     show({"case": case, "seconds": round(median, 4), **spread, **rate})
 
 
+def measure_teacher_outputs(folder, real, length, runs):
+    """Shows how fast a teacher's outputs for texts of these numbers of real tokens are written and come back in batches of 24."""
+    layout = Layout(Knowledge((1, 3, 5), hidden=True, attention=True, representation=True), 384, 12, 2)
+    idxs, batches = np.arange(len(real), dtype=np.int32), np.array_split(np.arange(len(real)), -(-len(real) // 24))
+    draw, largest = np.random.default_rng(0), max(map(len, batches))
+    shapes = {LOGITS: (2,), REPRESENTATION: (384,)}
+    for layer in layout.knowledge.layers:
+        shapes.update({HIDDEN.format(layer): (length, 384), ATTENTION.format(layer): (12, length, length)})
+    outputs = {name: draw.standard_normal((largest, *shape)).astype(np.float32) for name, shape in shapes.items()}
+
+    def write():
+        with TeacherOutputWriter(folder, layout, idxs, real, {}) as writer:
+            for rows in batches:
+                writer.write(rows, outputs)
+
+    write()
+    size = size_text(sum(np.dtype(dtype).itemsize * math.prod(shape) for shape, dtype in layout.arrays(real).values()))
+    measure(f"teacher outputs written, {size}", write, runs, len(real))
+    opened = TeacherOutputs(folder)
+    measure(
+        "teacher outputs to arrays of batches",
+        lambda: [opened.batch(idxs[rows], int(real[rows].max()), layout.knowledge) for rows in batches],
+        runs,
+        len(real),
+    )
+
+
 def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv")
     parser.add_argument("--vocab_file", default="models/uncased_L-6_H-384_A-12_oneflow/vocab.txt")
     parser.add_argument("--task_name", default="g1")
     parser.add_argument("--seq_length", type=int, default=128)
+    parser.add_argument("--teacher_rows", type=int, default=480)
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     show({"machine": machine()})
@@ -82,6 +115,9 @@ def main():
                 snapshot.read(name, shape)
 
         measure("snapshot of BERT-base read", load, args.runs)
+
+        real = real_lengths(read_split(folder, "train"))[: args.teacher_rows]
+        measure_teacher_outputs(os.path.join(folder, "teacher"), real, args.seq_length, args.runs)
 
 
 if __name__ == "__main__":
