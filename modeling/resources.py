@@ -9,8 +9,9 @@ from modeling.errors import UserError
 
 _PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
 # OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as
-# `_forward_floats` counts them: 0.9 to 1.3 for prediction, 2.0 to 2.5 for training (6 x 384 at 4 x 128 and 24 x 128, 12 x 768 at 4 x 128)
-_PREDICT_FACTOR, _TRAIN_FACTOR = 1.1, 2.3
+# `_forward_floats` counts them: 0.9 to 1.3 for prediction, 1.9 to 2.2 for training (6 x 384 at 4 x 128 and 24 x 128, 12 x 768 at 4 x 128)
+_PREDICT_FACTOR, _TRAIN_FACTOR = 1.1, 2.1
+_PREDICT_LAYER_BYTES, _TRAIN_LAYER_BYTES = 8e6, 25e6  # of a graph's operations themselves, for each encoder layer in each lane
 
 
 def size_text(size):
@@ -59,13 +60,15 @@ def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
         frozen_layers: encoder layers without a backward pass.
     """
     frozen = frozen_layers / config.num_hidden_layers
-    train_factor = frozen * _PREDICT_FACTOR + (1 - frozen) * _TRAIN_FACTOR
-    floats = num_parameters + 3 * trained
+    floats = num_parameters + 2 * trained
+    layers = 0.0
     for trains, batch, length in graphs:
-        floats += (train_factor if trains else _PREDICT_FACTOR) * _forward_floats(config, batch, length)
-        if trains:  # each lane has a gradient of its own
-            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + (lanes.count() - 1) * trained
-    return _PROCESS_BYTES + 4 * floats
+        backward = (1 - frozen) if trains else 0.0
+        floats += (_PREDICT_FACTOR + backward * (_TRAIN_FACTOR - _PREDICT_FACTOR)) * _forward_floats(config, batch, length)
+        layers += _PREDICT_LAYER_BYTES + backward * (_TRAIN_LAYER_BYTES - _PREDICT_LAYER_BYTES)
+        if trains:  # each lane has gradients of its own
+            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + lanes.count() * trained
+    return _PROCESS_BYTES + 4 * floats + layers * config.num_hidden_layers * lanes.count()
 
 
 def available_memory():

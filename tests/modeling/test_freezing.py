@@ -138,7 +138,8 @@ def test_memory_estimate(monkeypatch):
     """Frozen layers cost what they cost in prediction; dropout masks come on top, and each further lane's gradients."""
     graphs = [(True, 4, 16)]
     whole, half, none = (memory_estimate(CONFIG, 1000, 500, graphs, layers) for layers in (0, LAYERS / 2, LAYERS))
-    masks = 4 * DropoutPlan(CONFIG, 0, "cpu").kept_numbers(4, 16)
-    assert whole > half > none == memory_estimate(CONFIG, 1000, 500, [(False, 4, 16)]) + masks
+    masks, gradients = 4 * DropoutPlan(CONFIG, 0, "cpu").kept_numbers(4, 16), 4 * 500
+    assert whole > half > none == pytest.approx(memory_estimate(CONFIG, 1000, 500, [(False, 4, 16)]) + masks + gradients)
+    assert memory_estimate(CONFIG, 1000, 500, graphs * 2) > 2 * whole - 600e6
     monkeypatch.setattr(lanes, "count", lambda: 3)
-    assert memory_estimate(CONFIG, 1000, 500, graphs) == whole + 2 * 4 * 500
+    assert memory_estimate(CONFIG, 1000, 500, graphs) == pytest.approx(whole + 2 * (gradients + LAYERS * 25e6))
