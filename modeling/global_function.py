@@ -22,6 +22,7 @@ so a run may change between a few shapes freely.
 import gc
 
 from modeling import parallel
+from modeling.compiled_job import CompiledJob
 from modeling.runtime import calm_scheduler, flow
 from modeling.shared import within_graph
 from modeling.streams import deal_out
@@ -89,9 +90,9 @@ class GlobalFunction:
             built = flow.nn.Graph.build_graph(graph, *tensors)
             count = len(tensors) // len(self._names)
             if count > 1:
-                job = graph._full_graph_proto
+                job = CompiledJob(graph._full_graph_proto)
                 deal_out(job, count)
-                graph._full_graph_proto = job
+                graph._full_graph_proto = job.proto
             return built
 
         def init(graph):
@@ -101,8 +102,6 @@ class GlobalFunction:
                 setattr(graph, f"frozen_{position}", module)
             if optimizer is not None:
                 graph.add_optimizer(optimizer, lr_sch=schedule)
-            # Each pass over the job is a fortieth of the time that a graph takes to compile, and no graph here has what this one removes
-            graph.config.proto.prune_cast_to_static_shape_ops = False
             if _device_of(variables) == "cpu":  # a bias, and another lane's gradient, are added by the GEMM that makes the product
                 graph.config.allow_fuse_add_to_output(True)
                 graph.config.allow_fuse_model_update_ops(True)

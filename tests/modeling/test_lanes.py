@@ -76,18 +76,24 @@ def test_a_batch_is_cut_by_samples_and_not_copied():
     assert [len(part) for part in lanes.cut({"ids": ids[:2]}, 2, 2)["ids"]] == [1, 1]  # fewer samples than lanes
 
 
-@functools.lru_cache(maxsize=None)
-def trained(count, config, steps=5, scale=1.0):
-    """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes, its loss times a scale."""
+def training(count, config, peak=1e-3):
+    """(variables, train function, its dropout) of a tiny BERT in that many lanes."""
     assert lanes.use_lanes(count) == count
     variables, plan = Variables(documented("weight")), DropoutPlan(config, 7, "cpu")
-    optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
+    optimizer, rates = create_optimizer(variables, Schedule(peak, 20, 2))
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
     def job(variables, **features):
         return finetuning_objective(variables, config, KERNELS["cpu"], plan.take(features), **features)
 
-    batch, metrics = dict(golden_batch(), label=LABELS["label"], share=LABELS["share"] * np.float32(scale)), []
+    return variables, job, plan
+
+
+@functools.lru_cache(maxsize=None)
+def trained(count, config, steps=5):
+    """(metrics [steps, 2], values, moments, graph) of a tiny BERT trained in that many lanes."""
+    variables, job, plan = training(count, config)
+    batch, metrics = dict(golden_batch(), **LABELS), []
     for step in range(steps):
         inputs = dict(batch, **plan.masks(step, *batch["input_ids"].shape))
         loss, values = job(**to_tensors(inputs, tuple(inputs), "cpu"))
@@ -213,14 +219,26 @@ def test_each_lane_sums_its_share_of_the_squared_gradients():
     assert min(loads) > 0.25 * sum(loads), loads
 
 
+def test_gradients_go_to_their_updates_without_a_copy():
+    _, values, _, graph = trained(2, NO_DROPOUT, steps=1)
+    operations = {operation.name: operation.user_conf for operation in graph._full_graph_proto.net.op}
+    updates = [conf for conf in operations.values() if conf.op_type_name == "adam_update"]
+    makers = {operations[conf.input["model_diff"].s[0].rsplit("/", 1)[0]].op_type_name for conf in updates}
+    assert len(updates) == len(values) and "matmul" in makers and not any("cast" in maker for maker in makers), makers
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_gradients_are_clipped_by_the_norm_of_all(count):
-    """The first moments are 0.1 of the gradients, whose norm is 1 where the loss is large and goes with the loss where it is small."""
+    """By the first moments: the norm is 1 where the loss is large, and goes with the loss where it is small."""
 
-    def norm(scale):
-        _, _, state, _ = trained(count, NO_DROPOUT, steps=1, scale=scale)
-        moments = [value for name, value in state.items() if name.endswith("-m")]
-        return np.sqrt(sum((np.float64(moment) ** 2).sum() for moment in moments)) / 0.1
-
-    assert norm(1000.0) == pytest.approx(1.0, abs=1e-5)
-    assert 1e-4 < norm(0.01) < 0.5 and norm(0.02) == pytest.approx(2 * norm(0.01), rel=1e-3)
+    _, job, _ = training(count, NO_DROPOUT, peak=1e-12)  # at which nothing is learnt
+    norms, before = [], 0.0
+    for scale in (0.01, 0.02, 1000.0):
+        batch = dict(golden_batch(), label=LABELS["label"], share=LABELS["share"] * np.float32(scale))
+        job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
+        state = job.optimizer_state()
+        moments = np.concatenate([state[name].ravel().astype(np.float64) for name in sorted(state) if name.endswith("-m")])
+        norms.append(np.linalg.norm((moments - 0.9 * before) / 0.1))
+        before = moments
+    assert 1e-4 < norms[0] < 0.5 and norms[1] == pytest.approx(2 * norms[0], rel=1e-3)
+    assert norms[2] == pytest.approx(1.0, abs=1e-5)
