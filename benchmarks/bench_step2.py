@@ -10,42 +10,17 @@ take turns. Step 1 is run first and not counted. Without BENCH_TORCH_PYTHON ours
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from benchmarks.side_by_side import ROOT, WORKERS, machine, show, torch_python
-from modeling import interruption
+from benchmarks.side_by_side import WORKERS, machine, show, torch_python
+from benchmarks.whole_process import time_command
 from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.errors import run
 from tools.convert_checkpoint import HUGGING_FACE, convert
-
-
-def seconds(command):
-    """Wall-clock seconds of a command and the peak memory of its largest process, in bytes.
-
-    Raises:
-        UserError: it failed.
-    """
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        ended = 0
-        while not ended:
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if interruption.received() and not ended:
-                process.kill()
-            time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        interruption.check()
-        if process.returncode:
-            output.seek(0)
-            raise UserError(f"{command[1]}: exit code {process.returncode}: {output.read()[-300:]}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
 
 
 def main():
@@ -60,7 +35,7 @@ def main():
     theirs = torch_python()
     with tempfile.TemporaryDirectory() as folder:
         common = ["--task_name", "g1", "--model_load_dir", model, "--data_dir", data, "--seed", "42", "--seq_length=128"]
-        seconds([sys.executable, "preprocess.py", *common, "--resave_ofrecord", "--log_dir", folder])
+        time_command([sys.executable, "preprocess.py", *common, "--resave_ofrecord", "--log_dir", folder])
 
         def ours(number):
             return [
@@ -81,14 +56,14 @@ def main():
         found = {name: [] for name in jobs}
         for number in range(args.runs):
             for name, job in jobs.items():
-                found[name].append(seconds(job(number)))
-    medians = {name: statistics.median(value for value, _ in values) for name, values in found.items()}
+                found[name].append(time_command(job(number)))
+    medians = {name: statistics.median(timing.seconds for timing in values) for name, values in found.items()}
     results = {
         name: {
             "seconds": round(medians[name], 1),
-            "least": round(min(value for value, _ in values), 1),
-            "largest": round(max(value for value, _ in values), 1),
-            "peak_gb": round(max(peak for _, peak in values) / 1e9, 2),
+            "least": round(min(timing.seconds for timing in values), 1),
+            "largest": round(max(timing.seconds for timing in values), 1),
+            "peak_gb": round(max(timing.peak_bytes for timing in values) / 1e9, 2),
             **({} if name == "ours" else {"ours_over_this": round(medians["ours"] / medians[name], 3)}),
         }
         for name, values in found.items()

@@ -37,25 +37,25 @@ def test_accuracy(snapshot, domain, args, folder):
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--teacher_epochs", default="12", help="epochs of the teacher")
+    parser.add_argument("--teacher_epochs", default="20", help="epochs of the teacher")
     parser.add_argument("--student_epochs", default="20", help="epochs of the student")
     args = parser.parse_args()
     started = time.time()
     output = os.path.join(args.output_dir, time.strftime("demo-kd-%Y-%m-%d-%H:%M:%S"))
     cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
     common = ["--task_name", "g1", "--data_dir", cross, "--seed", "42", "--seq_length=128"]
-    training = ["--batch_size_per_device", "8", "--eval_batch_size_per_device", "16", "--eval_every_step_num", "40",
-                "--loss_print_every_n_iter", "20", "--learning_rate", "1e-4"]  # fmt: skip
+    training = ["--batch_size_per_device", "4", "--eval_batch_size_per_device", "16", "--eval_every_step_num", "40",
+                "--loss_print_every_n_iter", "40"]  # fmt: skip
 
     preprocess(args.model_dir, cross, output, "--seed", "42", "--seq_length=128", "--resave_ofrecord")
     teacher, student = os.path.join(output, "teacher"), os.path.join(output, "student")
     step("Step 2: the meta-teacher", "meta_teacher.py", "--model_load_dir", args.model_dir, *common, *training,
-         "--num_epochs", args.teacher_epochs, "--model_save_dir", teacher)
+         "--learning_rate", "3e-5", "--num_epochs", args.teacher_epochs, "--model_save_dir", teacher)
     knowledge = os.path.join(output, "teacher_outputs")
     step("Step 3a: what the teacher knows of each training sample", "meta_teacher_eval.py", "--model_load_dir", best_snapshot(teacher),
          *common, "--eval_batch_size_per_device", "16", "--student_num_hidden_layers", STUDENT_LAYERS, "--teacher_output_dir", knowledge)
     step("Step 3b: the student", "meta_distill.py", "--student_model", args.model_dir, "--teacher_model", best_snapshot(teacher),
-         *common, *training, "--num_epochs", args.student_epochs, "--student_num_hidden_layers", STUDENT_LAYERS,
+         *common, *training, "--learning_rate", "1e-4", "--num_epochs", args.student_epochs, "--student_num_hidden_layers", STUDENT_LAYERS,
          "--temperature", "2", "--teacher_output_dir", knowledge, "--model_save_dir", student)
 
     models = {"teacher": best_snapshot(teacher), f"student, {STUDENT_LAYERS} layers": best_snapshot(student)}

@@ -1,0 +1,51 @@
+"""A command timed as its user sees it: from its start to its end, to its first line of a kind, with its peak memory."""
+
+import os
+import subprocess
+import tempfile
+import time
+from typing import NamedTuple, Optional
+
+from benchmarks.side_by_side import ROOT
+from modeling import interruption
+from modeling.errors import UserError
+
+
+class Timing(NamedTuple):
+    """What a command took."""
+
+    seconds: float  # wall-clock, whole process
+    first: Optional[float]  # seconds until the awaited line came, None where it did not
+    peak_bytes: int  # of its largest process
+
+
+def time_command(command, awaited=None):
+    """Runs a command from the project's root.
+
+    Args:
+        command: list of program and arguments; it prints what it is doing.
+        awaited: the beginning of a line whose first coming is timed, to 20 ms.
+    Returns:
+        `Timing`.
+    Raises:
+        UserError: it failed; its last lines are shown.
+        Interrupted: a signal came; the command is killed.
+    """
+    started, first = time.perf_counter(), None
+    with tempfile.NamedTemporaryFile() as written, open(written.name, encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=written, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONUNBUFFERED="1"))
+        ended, seen = 0, "\n"
+        while not ended:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            seen += output.read()
+            if awaited is not None and first is None and "\n" + awaited in seen:
+                first = time.perf_counter() - started
+            if interruption.received() and not ended:
+                process.kill()
+            time.sleep(0.02)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        interruption.check()
+        if process.returncode:
+            raise UserError(f"{command[1]}: exit code {process.returncode}: {seen[-300:]}")
+    return Timing(seconds, first, usage.ru_maxrss * 1024)
