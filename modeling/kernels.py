@@ -83,8 +83,9 @@ class CpuKernels(StockKernels):
         width = x.shape[1]
         to_mean, minus_row = self._constant(1.0 / width, width, 1), self._constant(-1.0, 1, width)
         centred = x + flow.matmul(flow.matmul(x, to_mean), minus_row)  # [T, H]
-        variance = flow.matmul(flow.square(centred), to_mean)  # [T, 1]
-        return self._add_row(centred * flow.matmul(flow.rsqrt(variance + epsilon), self._row(gamma)), beta)
+        # [T, 1]; epsilon is added by the GEMM that takes the mean
+        variance = flow.matmul(flow.square(centred), to_mean) + self._constant(epsilon, x.shape[0], 1)
+        return self._add_row(centred * flow.matmul(flow.rsqrt(variance), self._row(gamma)), beta)
 
     def additive_mask(self, input_mask, num_heads):
         # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each
