@@ -4,8 +4,9 @@ text of a batch.
     BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_step2.py --model_dir models/uncased_L-6_H-384_A-12_oneflow \\
         --data_dir data/k-shot-cross/g1/16-42 [--num_epochs 63] [--runs 5]
 
-Prints one JSON line. Seconds are of whole processes, imports, records and compiling of the graphs included. The runs of the three
-take turns. Step 1 is run first and not counted. Without BENCH_TORCH_PYTHON ours is timed alone.
+Prints one JSON line for the CPU and, where there is a card, one for it in float32 and one in mixed precision. Seconds are of whole
+processes, imports, records and compiling of the graphs included. The runs of the three take turns. Step 1 is run first and not counted.
+Without BENCH_TORCH_PYTHON ours is timed alone.
 """
 
 import os
@@ -16,7 +17,7 @@ import tempfile
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from benchmarks.side_by_side import WORKERS, machine, show, torch_python
+from benchmarks.side_by_side import DEVICE_HELP, WORKERS, devices, machine, show, torch_python
 from benchmarks.whole_process import time_command
 from modeling.command_line import Parser
 from modeling.errors import run
@@ -29,46 +30,59 @@ def main():
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv")
     parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split")
     parser.add_argument("--runs", type=int, default=5, help="runs of each")
+    parser.add_argument("--device", default="all", choices=("all", "cpu", "cuda"), help=DEVICE_HELP)
     args = parser.parse_args()
     show({"machine": machine()})
     model, data = os.path.abspath(args.model_dir), os.path.abspath(args.data_dir)
+    with open(os.path.join(data, "train.csv"), encoding="utf-8") as text:
+        rows = sum(1 for _ in text)
     theirs = torch_python()
     with tempfile.TemporaryDirectory() as folder:
         common = ["--task_name", "g1", "--model_load_dir", model, "--data_dir", data, "--seed", "42", "--seq_length=128"]
         time_command([sys.executable, "preprocess.py", *common, "--resave_ofrecord", "--log_dir", folder])
 
-        def ours(number):
+        if theirs:
+            convert(model, os.path.join(folder, "hf"), to=HUGGING_FACE, do_lower_case=True)
+
+        def ours(number, device, half):
             return [
                 sys.executable, "meta_finetuning.py", *common, "--num_epochs", str(args.num_epochs), "--batch_size_per_device", "4",
                 "--dev_batch_size_per_device", "2", "--dev_every_step_num", "100", "--learning_rate", "5e-5", "--resave_ofrecord",
-                "--device", "cpu", "--model_save_dir", os.path.join(folder, f"run-{number}"),
+                "--device", device, *half, "--model_save_dir", os.path.join(folder, f"run-{device}-{len(half)}-{number}"),
             ]  # fmt: skip
 
-        jobs = {"ours": ours}
-        if theirs:
-            convert(model, os.path.join(folder, "hf"), to=HUGGING_FACE, do_lower_case=True)
-            script = os.path.join(WORKERS, "torch_mft.py")
-            for padding in ("128", "longest"):
-                jobs["torch padded to " + padding] = lambda number, padding=padding: [
-                    theirs, script, "--model_dir", os.path.join(folder, "hf"), "--data_dir", data, "--padding", padding,
-                    "--num_epochs", str(args.num_epochs), "--threads", str(len(os.sched_getaffinity(0))),
-                ]  # fmt: skip
-        found = {name: [] for name in jobs}
-        for number in range(args.runs):
-            for name, job in jobs.items():
-                found[name].append(time_command(job(number)))
-    medians = {name: statistics.median(timing.seconds for timing in values) for name, values in found.items()}
-    results = {
+        def torch(padding, device, half):
+            return [
+                theirs, os.path.join(WORKERS, "torch_mft.py"), "--model_dir", os.path.join(folder, "hf"), "--data_dir", data,
+                "--padding", padding, "--num_epochs", str(args.num_epochs), "--threads", str(len(os.sched_getaffinity(0))),
+                "--device", device, *half,
+            ]  # fmt: skip
+
+        for device, use_fp16 in devices(args.device):
+            half = ["--use_fp16"] if use_fp16 else []
+            found = {"ours": []}
+            for number in range(args.runs):
+                found["ours"].append(time_command(ours(number, device, half)))
+                for padding in ("128", "longest") if theirs else ():
+                    found.setdefault(f"torch padded to {padding}", []).append(time_command(torch(padding, device, half)))
+            about = {"case": "step 2 on g1, whole process", "device": device, "mixed_precision": use_fp16, "num_epochs": args.num_epochs}
+            show({**about, "runs": args.runs, "results": summary(found, rows * args.num_epochs)})
+
+
+def summary(found, samples):
+    """What is shown of the timings: dict name -> list of `Timing`, ours first; samples that each run trained on."""
+    medians = {name: statistics.median(timing.seconds for timing in timings) for name, timings in found.items()}
+    return {
         name: {
             "seconds": round(medians[name], 1),
-            "least": round(min(timing.seconds for timing in values), 1),
-            "largest": round(max(timing.seconds for timing in values), 1),
-            "peak_gb": round(max(timing.peak_bytes for timing in values) / 1e9, 2),
+            "least": round(min(timing.seconds for timing in timings), 1),
+            "largest": round(max(timing.seconds for timing in timings), 1),
+            "samples_per_second": round(samples / medians[name], 2),
+            "peak_gb": round(max(timing.peak_bytes for timing in timings) / 1e9, 2),
             **({} if name == "ours" else {"ours_over_this": round(medians["ours"] / medians[name], 3)}),
         }
-        for name, values in found.items()
+        for name, timings in found.items()
     }
-    show({"case": "step 2 on g1, whole process", "num_epochs": args.num_epochs, "runs": args.runs, "results": results})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from benchmarks.side_by_side import Worker, compare, machine, show, torch_python
+from benchmarks.side_by_side import DEVICE_HELP, Worker, compare, devices, machine, show, torch_python
 from modeling.command_line import Parser
 from modeling.errors import UserError, run
 
@@ -56,22 +56,19 @@ def main():
     parser.add_argument("--modes", default="train,predict", help="train, predict or both (default)")
     parser.add_argument("--workers", default="ours,stock,torch eager,torch compile", help="what is timed (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--use_fp16", action="store_true", help="mixed precision (CUDA)")
+    parser.add_argument("--device", default="all", choices=("all", "cpu", "cuda"), help=DEVICE_HELP)
     args = parser.parse_args()
-    if args.use_fp16 and args.device == "cpu":
-        raise UserError("--use_fp16: mixed precision exists on CUDA only")
     show({"machine": machine()})
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    for case in args.cases.split(","):
-        sizes = parse_case(case)
-        for mode in args.modes.split(","):
-            work = sizes["batch"] * sizes["length"] * sizes["hidden"] ** 2 * sizes["layers"] * (6 if mode == "train" else 2)
-            steps = max(1, min(50, TURN_TOKENS // work))
-            job = dict(sizes, mode=mode, words=2000, steps=steps, device=args.device, use_fp16=args.use_fp16)
-            names = args.workers.split(",")
-            about = {"case": case, "mode": mode, "device": args.device, "steps_a_turn": steps}
-            show(compare(about, workers(job, names, threads), args.rounds))
+    for device, use_fp16 in devices(args.device):
+        for case in args.cases.split(","):
+            sizes = parse_case(case)
+            for mode in args.modes.split(","):
+                work = sizes["batch"] * sizes["length"] * sizes["hidden"] ** 2 * sizes["layers"] * (6 if mode == "train" else 2)
+                steps = max(1, min(50, TURN_TOKENS // work)) if device == "cpu" else 50
+                job = dict(sizes, mode=mode, words=2000, steps=steps, device=device, use_fp16=use_fp16)
+                about = {"case": case, "mode": mode, "device": device, "mixed_precision": use_fp16, "steps_a_turn": steps}
+                show(compare(about, workers(job, args.workers.split(","), threads), args.rounds))
 
 
 if __name__ == "__main__":

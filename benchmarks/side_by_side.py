@@ -18,11 +18,26 @@ from modeling import interruption
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKERS = os.path.join(ROOT, "benchmarks", "workers")
 TORCH_PYTHON = "BENCH_TORCH_PYTHON"
+DEVICE_HELP = "cpu, cuda (in float32 and mixed precision), or all that there are (default)"
 
 
 def torch_python():
     """The Python with PyTorch and transformers that BENCH_TORCH_PYTHON names, or None."""
     return os.environ.get(TORCH_PYTHON) or None
+
+
+def devices(wanted):
+    """What a benchmark runs on: list of (device, mixed precision).
+
+    Args:
+        wanted: "cpu", "cuda", or "all": the CPU and, where OneFlow can use one, a card.
+    Raises:
+        UserError: `cuda` cannot be used.
+    """
+    from modeling.runtime import select_device  # imports OneFlow
+
+    cuda = wanted != "cpu" and select_device("auto" if wanted == "all" else wanted, warn=lambda line: None) == "cuda"
+    return [("cpu", False)] * (wanted != "cuda") + [("cuda", False), ("cuda", True)] * cuda
 
 
 class Worker:

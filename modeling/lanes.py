@@ -5,11 +5,13 @@ another leaves most cores idle outside of its GEMMs. Here the graph's function i
 the operations of a lane go to a stream of the engine of their own (modeling/streams.py): the lanes run side by side, each with its
 share of the BLAS's threads.
 
-The number of lanes is one for a process, as the BLAS's threads are: `plan_lanes`. Short graphs stay in one lane. Besides gaining little,
+The number of lanes is one for a process, as the BLAS's threads are: `plan_lanes`. A card needs none, and several processes share the
+cores among them already. Short graphs stay in one lane. Besides gaining little,
 they must not keep all cores busy: OneFlow notes that a graph is running only when its inputs have been handed over, and a graph that is
 done by then ends the process. It takes a scheduler thread without a core for as long as the graph lasts.
 """
 
+from modeling import parallel
 from modeling.runtime import cpu_threads, flow, set_blas_threads
 
 _MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
@@ -18,16 +20,20 @@ _WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, by two core
 _count, _least_tokens = 1, 0
 
 
-def plan_lanes(config, batch_size, length, wanted=0):
-    """Sets the lanes of this process for a model and its batches: one a core, four at most, one where a batch is soon done.
+def plan_lanes(config, batch_size, length, device, wanted=0):
+    """Sets the lanes of this process for a model and its batches: one a core, four at most, one where a batch is soon done; one on a card
+    and in each of several processes.
 
     Args:
         config: `BertConfig`.
         batch_size, length: samples that a step computes at once in this process, and their greatest length.
+        device: "cpu" or "cuda".
         wanted: a number of lanes instead, whatever a batch takes.
     Returns:
         int.
     """
+    if device != "cpu" or parallel.size() > 1:
+        return use_lanes(1)
     least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * config.dense_weights))
     if wanted:
         return use_lanes(min(wanted, batch_size))

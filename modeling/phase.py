@@ -8,7 +8,7 @@ import platform
 
 import numpy as np
 
-from modeling import parallel
+from modeling import lanes, parallel
 from modeling.errors import UserError
 from modeling.flags import (
     FINETUNING,
@@ -21,7 +21,6 @@ from modeling.flags_file import write_flags_file
 from modeling.freezing import plan_freezing
 from modeling.graph_plan import GraphPlan, evaluation_batch_size
 from modeling.kernels import select_kernels
-from modeling.lanes import plan_lanes, use_lanes
 from modeling.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flags
 from modeling.model_size import resolve_config
 from modeling.prototypes import score_statistics
@@ -129,8 +128,8 @@ class Phase:
         else:
             self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
-        if flags.cpu_lanes > 1 and self._cuts_batches_otherwise():
-            self.log("--cpu_lanes has no effect here: a card, several processes or accumulated parts of a batch take its place")
+        if flags.cpu_lanes > lanes.count() == 1:
+            self.log("--cpu_lanes has no effect here: a card, several processes, accumulated parts or one sample a step leave one lane")
         if numbers_for_words(self.task):
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
         self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
@@ -139,17 +138,11 @@ class Phase:
         """Sets the size of the trained model, and what follows from it; before the first records and variables."""
         self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config, self.device)
         flags = vars(self.flags)
-        if self._cuts_batches_otherwise():
-            use_lanes(1)
-        else:
-            batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
-            if "batch_size_per_device" not in flags:
-                batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.device)
-            plan_lanes(config, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
-
-    def _cuts_batches_otherwise(self):
-        """Whether this run has no use for the CPU's lanes."""
-        return self.device == "cuda" or parallel.size() > 1 or getattr(self.flags, "gradient_accumulation_steps", 1) > 1
+        batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
+        if "batch_size_per_device" not in flags:
+            batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.device)
+        accumulates = flags.get("gradient_accumulation_steps", 1) > 1  # which cuts a batch into parts of its own
+        lanes.plan_lanes(config, batch_size, self.flags.seq_length, self.device, 1 if accumulates else self.flags.cpu_lanes)
 
     def _model_text(self):
         c = self.config

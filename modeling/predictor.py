@@ -13,7 +13,7 @@ from modeling.errors import UserError
 from modeling.evaluation import to_tensors
 from modeling.global_function import global_function
 from modeling.kernels import select_kernels
-from modeling.lanes import plan_lanes, use_lanes
+from modeling.lanes import plan_lanes
 from modeling.objectives import predict_logits
 from modeling.runtime import select_device
 from modeling.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
@@ -70,10 +70,7 @@ class Predictor:
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
         variables = Variables(load_values(shapes, snapshot, 0, log=lambda line: None), self._device)
         kernels = select_kernels(self._device)
-        if self._device == "cpu":
-            plan_lanes(config, batch_size, self.seq_length)
-        else:
-            use_lanes(1)
+        plan_lanes(config, batch_size, self.seq_length, self._device)
 
         @global_function(type="predict", variables=variables)
         def predict_job(variables, input_ids, input_mask, segment_ids):

@@ -39,8 +39,8 @@ def main():
         num_attention_heads=job["heads"],
         intermediate_size=4 * job["hidden"],
     )
-    if job["implementation"] == "ours" and device == "cpu":
-        plan_lanes(config, batch, length)
+    if job["implementation"] == "ours":
+        plan_lanes(config, batch, length, device)
     shapes = {**encoder_shapes(config), **classifier_shapes(config, 2)}
     variables = Variables({name: initial_value(name, shape, 1) for name, shape in shapes.items()}, device)
     kernels = StockKernels(device) if job["implementation"] == "stock" else select_kernels(device)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
 
-from modeling import lanes
+from modeling import lanes, parallel
 from modeling.config import BertConfig
 from modeling.dropout import DropoutPlan
 from modeling.evaluation import to_tensors
@@ -51,13 +51,21 @@ def test_the_lanes_share_the_cores(monkeypatch, config, cores, batch_size, lengt
     given = []
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
     monkeypatch.setattr(lanes, "set_blas_threads", given.append)
-    assert lanes.plan_lanes(config, batch_size, length, wanted) == lanes.count() == count
+    assert lanes.plan_lanes(config, batch_size, length, "cpu", wanted) == lanes.count() == count
     assert given == [threads]
+
+
+def test_cards_and_several_processes_need_no_lanes(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert lanes.plan_lanes(BASE, 32, 128, "cpu") == 4
+    assert lanes.plan_lanes(BASE, 32, 128, "cuda", 4) == lanes.count() == 1
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    assert lanes.plan_lanes(BASE, 32, 128, "cpu", 4) == lanes.count() == 1
 
 
 def test_a_short_batch_stays_in_one_piece(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    lanes.plan_lanes(MINILM, 4, 128)
+    lanes.plan_lanes(MINILM, 4, 128, "cpu")
     for batch_size, length, parts in ((4, 128, 2), (4, 32, 2), (2, 32, 1), (1, 128, 1)):
         batch = {"input_ids": np.zeros((batch_size, length), np.int32)}
         assert len(lanes.cut(batch, batch_size, length)["input_ids"]) == parts, (batch_size, length)
