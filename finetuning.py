@@ -53,12 +53,12 @@ def main():
 
     evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
     if do_train:
-        training = Training(phase, variables, train_records, dev_records)
+        training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, input_ids, input_mask, segment_ids, label, share, **batch):
+        def train_job(variables, domain, weights, **batch):  # neither of which plain fine-tuning knows
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share)
+            return finetuning_objective(variables, config, kernels, dropout, **batch)
 
         best = BestSnapshot(phase, "ft", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluate_dev, best)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from modeling.config import CLS
 from modeling.pooling import pool
 from modeling.runtime import flow, oneflow_version
-from modeling.shared import once
+from modeling.texts import texts_of
 
 
 class BertOutput(NamedTuple):
@@ -53,15 +53,9 @@ def fan_out(x, count):
     return tuple(uses)
 
 
-def _first_tokens(x, batch):
-    """x [B * S, H] or [B, N, S, S] -> what belongs to each sample's [CLS]: [B, H] or [B, N, 1, S]."""
-    if len(x.shape) == 4:
-        return x[:, :, :1]
-    width = x.shape[1]
-    return x.reshape(batch, x.shape[0] // batch, width)[:, :1].reshape(batch, width)
-
-
-def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None, pooled_only=False):
+def build_bert(
+    variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None, pooled_only=False, starts=None, positions=None
+):
     """Builds the encoder into the current graph.
 
     Args:
@@ -73,10 +67,13 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
         dropout: the `Dropout` of a training step, None for prediction.
         pooled_only: whether only `pooled` is asked for. Where that is made of [CLS], the last layer computes nothing else then, and
             what is returned has neither its hidden states nor its attention.
+        starts, positions: given where several texts share a row, see `modeling.texts.SharedRows`; input_mask is [R, C, S] then, and
+            where `BertOutput` says B all but `pooled` have the R rows.
     Returns:
         `BertOutput`.
     """
     batch, length = input_ids.shape
+    texts = texts_of(input_ids, input_mask, kernels, starts, positions)
     hidden_size = config.hidden_size
     pooled_only = pooled_only and config.pooling == CLS
 
@@ -95,40 +92,39 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
     types = flow._C.gather(
         variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0
     )  # [T, H]
-    positions = variables.get("bert-embeddings-position_embeddings")
-    positions = once(("first", length), lambda: positions[:length].reshape(1, length * hidden_size), of=positions)
-    x = (words + types).reshape(batch, length * hidden_size) + positions  # [B, S*H]
-    x = layer_norm(x.reshape(batch * length, hidden_size), "bert-embeddings-LayerNorm")  # [T, H]
+    x = texts.add_positions(words + types, variables.get("bert-embeddings-position_embeddings"))
+    x = layer_norm(x, "bert-embeddings-LayerNorm")  # [T, H]
     x = drop(x, dropout and dropout.hidden())
 
-    mask = kernels.additive_mask(input_mask.to(flow.float32), config.num_attention_heads)
+    mask = texts.attention_mask(config.num_attention_heads)
     hidden_states, all_scores, all_probs = [x], [], []
     heads = (config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
         whole = not pooled_only or layer < config.num_hidden_layers - 1
 
-        def rows(tensor, whole=whole):  # what the layer computes of it
-            return tensor if whole or tensor is None else _first_tokens(tensor, batch)
+        def some(drawn, whole=whole):  # of a dropout mask what the layer computes
+            return drawn if whole or drawn is None else texts.some(drawn)
 
         if whole:
             to_query, to_key, to_value, x = fan_out(x, 4)
         else:
             to_key, to_value, x = fan_out(x, 3)
-            to_query, x = fan_out(rows(x), 2)
+            to_query, x = fan_out(texts.first(x), 2)
+            mask = texts.first_queries(mask, config.num_attention_heads)
         query, key, value = (
             linear(use, prefix + "attention-self-" + part).reshape(batch, use.shape[0] // batch, *heads)
             for use, part in ((to_query, "query"), (to_key, "key"), (to_value, "value"))
         )  # [B, S, N, D]
-        scores = kernels.attention_scores(query, key, rows(mask), config.head_size)  # [B, N, S, S]
+        scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
         probs = flow.softmax(scores, dim=-1)
-        context = flow.matmul(drop(probs, rows(dropout and dropout.attention())), value.permute(0, 2, 1, 3))  # [B, N, S, D]
+        context = flow.matmul(drop(probs, some(dropout and dropout.attention())), value.permute(0, 2, 1, 3))  # [B, N, S, D]
         context = context.permute(0, 2, 1, 3).reshape(x.shape[0], hidden_size)  # [T, H]
-        attended = drop(linear(context, prefix + "attention-output-dense"), rows(dropout and dropout.hidden()))
+        attended = drop(linear(context, prefix + "attention-output-dense"), some(dropout and dropout.hidden()))
         x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
         inner, outer = prefix + "intermediate-dense", prefix + "output-dense"
         weights = (variables.get(name + part) for name in (inner, outer) for part in ("-weight", "-bias"))
-        outer = drop(kernels.feed_forward(x, *weights), rows(dropout and dropout.hidden()))
+        outer = drop(kernels.feed_forward(x, *weights), some(dropout and dropout.hidden()))
         x = layer_norm(x + outer, prefix + "output-LayerNorm")
         if whole:
             hidden, x = fan_out(x, 2)
@@ -136,7 +132,8 @@ def build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, d
             all_scores.append(scores)
             all_probs.append(probs)
 
-    pooled = pool(x.reshape(batch, x.shape[0] // batch, hidden_size), input_mask, config.pooling, kernels.device)  # [B, H]
-    if config.pooling == CLS:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
-        pooled = flow.tanh(linear(pooled, "bert-pooler-dense"))
+    if config.pooling == CLS:
+        pooled = flow.tanh(linear(x if pooled_only else texts.first(x), "bert-pooler-dense"))  # [B, H]
+    else:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
+        pooled = pool(x.reshape(batch, length, hidden_size), input_mask, config.pooling, kernels.device)
     return BertOutput(_HiddenStates(hidden_states, (batch, length, hidden_size)), tuple(all_scores), tuple(all_probs), pooled)

@@ -46,13 +46,18 @@ class DropoutPlan:
         self._config, self._seed, self._device = config, seed, device
         self._arrays = {}  # (step % _KEPT_STEPS, layer, shape) -> array
 
-    def layers(self, batch, length):
+    def layers(self, batch, length, texts=None):
         """(rate, shape) of every dropout layer in the order of the graph: embeddings, then for each encoder layer attention
-        probabilities, attention output and layer output, then the pooled representation; layers of rate 0 left out."""
+        probabilities, attention output and layer output, then the pooled representation; layers of rate 0 left out.
+
+        Args:
+            batch, length: rows of a step, and tokens of each.
+            texts: where several share a row.
+        """
         config = self._config
         hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
         attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
-        pooled = (config.hidden_dropout_prob, (batch, config.hidden_size))
+        pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
         layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled]
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
@@ -60,8 +65,8 @@ class DropoutPlan:
         """Numbers in the arrays that masks of this shape are kept in, those of the steps before included."""
         return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch, length))
 
-    def masks(self, step, batch, length):
-        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0.
+    def masks(self, step, batch, length, texts=None):
+        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0; arguments as of `layers`.
 
         On the CPU arrays for the whole batch, whatever the number of ranks, which hold until masks are drawn for the fourth step from
         this one; on cards tensors for this rank's part of it.
@@ -70,9 +75,9 @@ class DropoutPlan:
         if self._device == "cpu":
             draw = self._array_masks(step, np.random.PCG64(words))
         else:
-            batch //= parallel.size()
+            batch, texts = batch // parallel.size(), texts and texts // parallel.size()
             draw = _device_masks(int(words.generate_state(parallel.size(), np.uint64)[parallel.rank()] >> 1), self._device)
-        layers = self.layers(batch, length)
+        layers = self.layers(batch, length, texts)
         return {f"{_PREFIX}{position}": draw(position, rate, shape) for position, (rate, shape) in enumerate(layers)}
 
     def _array_masks(self, step, generator):
@@ -110,4 +115,4 @@ def _device_masks(seed, device):
 def with_dropout(batches, plan, start_step=0):
     """Adds the masks of `plan` to each batch."""
     for step, batch in enumerate(batches, start=start_step):
-        yield dict(batch, **plan.masks(step, *batch["input_ids"].shape))
+        yield dict(batch, **plan.masks(step, *batch["input_ids"].shape, len(batch["share"])))

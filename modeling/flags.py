@@ -172,6 +172,13 @@ def build_parser(script, description=None):
             False,
             "pad batches to --seq_length instead of the split's longest text (same results, slower)",
         )
+    if trains and script != META_DISTILL:
+        data.add(
+            "texts_per_row",
+            _count,
+            0,
+            "texts of a training batch that share a row, where they would be padding for the most part (0: as many as pay on a CPU, 1: none)",
+        )
     if meta_kd:
         data.add("data_portion", _fraction, 1.0, "share of the training split that is used")
 

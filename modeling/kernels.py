@@ -39,6 +39,17 @@ class StockKernels:
         batch, length = input_mask.shape
         return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
 
+    def same_text_mask(self, input_mask, num_heads):
+        """Rows of several texts, [R, C, S] of 1 at the tokens of each text -> what is added to attention scores [R, N, S, S]: 0 where
+        query and key are of one text, else -10000."""
+        rows, _, length = input_mask.shape
+        same = flow.matmul(input_mask.permute(0, 2, 1), input_mask)  # [R, S, S]
+        return (same.reshape(rows, 1, length, length) - 1.0) * 10000.0
+
+    def text_mask(self, input_mask, num_heads):
+        """The same for one query of each text: [R, C, S] -> [R, N, C, S]."""
+        return (input_mask.reshape(input_mask.shape[0], 1, *input_mask.shape[1:]) - 1.0) * 10000.0
+
     def dropout(self, x, mask):
         """Inverted dropout of x by a mask of its shape (modeling/dropout.py)."""
         return x * mask
@@ -95,6 +106,18 @@ class CpuKernels(StockKernels):
         return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(
             batch, num_heads, length, length
         )
+
+    def same_text_mask(self, input_mask, num_heads):
+        # As above: of all heads at once, by a product that brings the factor with it
+        rows, _, length = input_mask.shape
+        queries = flow.cat([input_mask] * num_heads, dim=2).permute(0, 2, 1)  # [R, N * S, C]
+        mask = flow.matmul(queries, input_mask, alpha=10000.0) - 10000.0
+        return mask.reshape(rows, num_heads, length, length)
+
+    def text_mask(self, input_mask, num_heads):
+        rows, texts, length = input_mask.shape
+        mask = (input_mask - 1.0) * 10000.0
+        return flow.cat([mask] * num_heads, dim=1).reshape(rows, num_heads, texts, length)
 
 
 def select_kernels(device):

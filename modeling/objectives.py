@@ -37,13 +37,18 @@ def stack_metrics(*values):
     return flow.cat([value.reshape(1) for value in values], dim=0)
 
 
-def finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share):
+def finetuning_objective(
+    variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share, starts=None, positions=None
+):
     """Plain fine-tuning: mean cross-entropy over the real samples.
 
+    Args:
+        starts, positions: where several texts share a row, see `build_bert`.
     Returns:
         (loss, metrics [2]) in the order of FINETUNING_METRICS.
     """
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout, pooled_only=True)
+    text = input_ids, input_mask, segment_ids
+    bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     loss = batch_mean(cross_entropy(logits, label), share)
     return loss, stack_metrics(loss, accuracy(logits, label, share))
@@ -64,6 +69,8 @@ def meta_objective(
     weights,
     corrupted_domain,
     share,
+    starts=None,
+    positions=None,
 ):
     """MFT's objective (section 3.2), also Meta-KD's meta-teacher:
 
@@ -75,10 +82,12 @@ def meta_objective(
         weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
         corrupted_domain: z, int32 [B, n] of n equal shares: one drawn domain, or all the others.
         share: float32 [B] of mean 1, 0 for rows that fill the last batch up.
+        starts, positions: where several texts share a row, see `build_bert`.
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
     """
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
+    text = input_ids, input_mask, segment_ids
+    bert = build_bert(variables, config, kernels, *text, dropout, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     classification_loss = batch_mean(weights * cross_entropy(logits, label), share)
     hits = accuracy(logits, label, share)

@@ -376,10 +376,11 @@ class Phase:
         if self.snapshot is None:
             self.log("saved " + self.write_snapshot("snapshot_initial_model", variables))
         self.log(
-            "{} steps of {} samples, {} of them warm-up, texts padded to {} tokens; compiling the graphs".format(
+            "{} steps of {} samples, {} of them warm-up, {} padded to {} tokens; compiling the graphs".format(
                 schedule.total_steps,
                 batch_size,
                 schedule.warmup_steps,
+                "texts" if facts["texts_per_row"] == 1 else f"rows of {facts['texts_per_row']} texts",
                 "/".join(map(str, facts["lengths"])),
             )
         )

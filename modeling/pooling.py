@@ -6,16 +6,20 @@ Dimension letters: see modeling/bert.py.
 from modeling import parallel
 from modeling.config import CLS, MEAN
 from modeling.runtime import flow
+from modeling.shared import once
 
 
 def masked_mean(hidden, input_mask):
-    """Mean of hidden [B, S, H] over the real positions of input_mask [B, S] -> [B, H]; a row without tokens gives zeros."""
-    batch, length, hidden_size = hidden.shape
-    mask = input_mask.to(flow.float32)
-    count = flow.clamp(mask.sum(dim=1, keepdim=True), min=1.0)
-    return flow.matmul((mask / count).reshape(batch, 1, length), hidden).reshape(
-        batch, hidden_size
-    )  # [B, 1, S] @ [B, S, H]
+    """Mean of hidden [B, S, H] over the real positions of input_mask [B, S] -> [B, H]; a text without tokens gives zeros. Where C texts
+    share a row: hidden [R, S, H], input_mask [R, C, S], B = R * C."""
+    rows, length, hidden_size = hidden.shape
+
+    def shares():
+        mask = input_mask.to(flow.float32)
+        count = flow.clamp(mask.sum(dim=-1, keepdim=True), min=1.0)
+        return (mask / count).reshape(rows, -1, length)
+
+    return flow.matmul(once("shares", shares, of=input_mask), hidden).reshape(-1, hidden_size)  # [R, C, S] @ [R, S, H]
 
 
 def masked_max(hidden, input_mask, device):

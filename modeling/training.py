@@ -12,7 +12,7 @@ from modeling.dropout import DropoutPlan, with_dropout
 from modeling.errors import UserError
 from modeling.evaluation import to_tensors
 from modeling.flags import evaluation_period
-from modeling.graph_plan import train_batch_size
+from modeling.graph_plan import TrainingBatches, train_batch_size
 from modeling.metrics import draw_curves, mean_rows
 from modeling.optimizer import create_optimizer, plan_schedule
 from modeling.resume import check_identity, records_digest, remove_states, run_identity, write_state
@@ -26,19 +26,20 @@ class Training:
         phase: `Phase`.
         variables: the trained `Variables`.
         train_records, dev_records: `Records` as the graphs see them.
+        may_share_rows: whether the objective can do with several texts in a row.
         facts: what else must be the same for the run to be continued, by name (a teacher's digest).
     Attributes:
         settings: keywords for `global_function` of the run's train function.
         schedule: `Schedule`.
         num_samples, batch_size: of the training split, and of a step.
         dropout: `DropoutPlan`; the train function takes the step's masks from its inputs with `dropout.take(batch)`.
-        lengths: that batches are padded to.
+        layout: `TrainingBatches`, how the texts of a step lie in rows.
         start_step: steps that are done already: 0, or those of the state that --resume continues.
     Raises:
         UserError: the run to be continued had other flags or data.
     """
 
-    def __init__(self, phase, variables, train_records, dev_records, **facts):
+    def __init__(self, phase, variables, train_records, dev_records, may_share_rows=False, **facts):
         flags = phase.flags
         self._phase, self._variables, self._records = phase, variables, train_records
         self.num_samples = len(train_records)
@@ -54,7 +55,6 @@ class Training:
             accumulation=flags.gradient_accumulation_steps,
         )
         self.dropout = DropoutPlan(phase.config, flags.seed, phase.device)
-        self.lengths = phase.plan.training_lengths(train_records, self.batch_size)
         self._identity = run_identity(
             flags,
             task=phase.task.to_dict(),
@@ -69,11 +69,14 @@ class Training:
         if self._state is not None:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
+        planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
+        self.layout = phase.plan.training(train_records, self.batch_size, may_share_rows, planned)
 
     def batches(self):
         """The run's batches from `start_step` on, with their dropout masks."""
         flags = self._phase.flags
-        batches = iterate_training(self._records, self.batch_size, self.lengths, flags.num_epochs, flags.seed, self.start_step)
+        run = self._records, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
+        batches = iterate_training(*run, self.start_step, self.layout.per_row)
         return with_dropout(batches, self.dropout, self.start_step)
 
     def run(self, job, batches, metric_names, evaluate, best, **facts):
@@ -92,7 +95,7 @@ class Training:
         """
         phase, variables = self._phase, self._variables
         if self._state is None:
-            phase.start(variables, self.schedule, self.batch_size, lengths=self.lengths, **facts)
+            phase.start(variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts)
         else:
             self._restore(job, best)
         _Loop(self, phase, job, metric_names, evaluate, best).run(batches, self._state)
@@ -120,7 +123,7 @@ class Training:
                 arrays[name] = value
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
-        values = dict(step=step, identity=self._identity, counters=counters, window=window, **best.to_dict())
+        values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best.to_dict())
         return write_state(self._phase.folder, arrays, values) if parallel.is_main() else None
 
 

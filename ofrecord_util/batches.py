@@ -4,15 +4,16 @@ at any step.
 An epoch is exact: every sample once. Batches run on over the ends of epochs, so all are full but the very last,
     which is filled up with samples of `share` 0. Evaluation counts every sample once in the same way. A static graph
     has one shape, so batches are padded to one of a few lengths: padding all to the split's longest text would cost
-    several times the work on short sentences.
+    several times the work on short sentences. Training batches may hold several texts in a row (packing.py).
 """
 import itertools
 
 import numpy as np
 
+from ofrecord_util.packing import deal, describe, pack, row_tokens
 from ofrecord_util.schema import FEATURES
 
-_LENGTH_STEP = 8
+LENGTH_STEP = 8
 _MOST_LENGTHS = 3
 
 
@@ -31,43 +32,47 @@ def padded_length(records, pad_to_max_length=False):
     """
     if pad_to_max_length:
         return records.seq_length
-    return min(records.seq_length, -(-int(real_lengths(records).max()) // _LENGTH_STEP) * _LENGTH_STEP)
+    return min(records.seq_length, -(-int(real_lengths(records).max()) // LENGTH_STEP) * LENGTH_STEP)
 
 
-def choose_lengths(needed, longest, token_seconds, graph_seconds):
+def choose_lengths(needed, longest, token_seconds, graph_seconds, pair_seconds=0.0):
     """The lengths that batches are padded to: at most three, `longest` among them, the cheapest by estimate.
 
     Another length saves padding and costs the compilation of another static graph.
 
     Args:
-        needed: int [batches], tokens of the longest sample of each batch of the run.
+        needed: int [batches], tokens of the fullest row of each batch of the run.
         longest: int, at least the largest of `needed`.
         token_seconds: estimated seconds that one more token in each row of a batch costs.
         graph_seconds: estimated seconds that a graph costs.
+        pair_seconds: estimated seconds that each pair of tokens in each row costs (attention).
     Returns:
         tuple of ints, ascending.
     """
     needed = np.sort(np.asarray(needed))
-    shorter = range(_LENGTH_STEP, longest, _LENGTH_STEP)
-    below = {length: int(np.searchsorted(needed, length, side="right")) for length in [0, *shorter]}
-    below[longest] = len(needed)
-    best, best_cost = (longest,), None
-    for count in range(_MOST_LENGTHS):
-        for some in itertools.combinations(shorter, count):
-            lengths = (0, *some, longest)
-            tokens = sum(length * (below[length] - below[before]) for before, length in zip(lengths, lengths[1:]))
-            cost = tokens * token_seconds + (count + 1) * graph_seconds
-            if best_cost is None or cost < best_cost:
-                best, best_cost = lengths[1:], cost
-    return best
+    shorter = range(LENGTH_STEP, longest, LENGTH_STEP)
+    choices = [(*some, longest) for count in range(_MOST_LENGTHS) for some in itertools.combinations(shorter, count)]
+    return min(choices, key=lambda lengths: _padded_seconds(lengths, needed, token_seconds, graph_seconds, pair_seconds))
 
 
-def training_needs(records, batch_size, num_epochs, seed):
-    """Tokens of the longest sample in each batch of a training run: int64 [steps], for `choose_lengths`."""
+def padded_seconds(lengths, needed, token_seconds, graph_seconds, pair_seconds=0.0):
+    """Estimated seconds of a run whose batches are padded to `lengths`; arguments as in `choose_lengths`."""
+    return _padded_seconds(lengths, np.sort(np.asarray(needed)), token_seconds, graph_seconds, pair_seconds)
+
+
+def _padded_seconds(lengths, needed, token_seconds, graph_seconds, pair_seconds):
+    batches = np.diff(np.searchsorted(needed, lengths, side="right"), prepend=0)
+    seconds = [length * (token_seconds + length * pair_seconds) for length in lengths]
+    return float(np.dot(batches, seconds)) + len(lengths) * graph_seconds
+
+
+def training_needs(records, batch_size, num_epochs, seed, per_row=1):
+    """Tokens of the fullest row in each batch of a training run: int64 [steps], for `choose_lengths`."""
     lengths = real_lengths(records)
     n, steps = len(records), count_steps(len(records), num_epochs, batch_size)
     run = np.concatenate([lengths[train_order(n, epoch, seed)] for epoch in range(-(-steps * batch_size // n))])
-    return run[: steps * batch_size].reshape(steps, batch_size).max(axis=1)
+    run = run[: steps * batch_size].reshape(steps, batch_size)
+    return run.max(axis=1) if per_row == 1 else row_tokens(run, per_row)
 
 
 def evaluation_needs(records, batch_size):
@@ -92,7 +97,7 @@ def count_steps(n, epochs, batch):
     return -(-n * epochs // batch)
 
 
-def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=0):
+def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=0, per_row=1):
     """Batches of a training run, from a step on.
 
     Args:
@@ -102,16 +107,19 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
         num_epochs: int.
         seed: int, of the order.
         start_step: the first step to yield, for runs that continue.
+        per_row: C, texts that share a row; a divisor of B. With more than one the samples of a batch are in the order of the rows.
 
     Yields:
         dict: input_ids, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; weights float32 [B]; share
             float32 [B] of mean 1: B / n for the n samples that count, 0 for the others (in the last batch only), so that
             the mean of values * share is the mean over the samples that count, whatever parts a batch is cut into.
+            With several texts a row, input_ids and segment_ids are [B / C, L], and what `packing.describe` returns is there
+            in the place of input_mask.
 
     Raises:
-        ValueError: a sample has real tokens behind the last of `lengths`.
+        ValueError: a row has real tokens behind the last of `lengths`.
     """
-    needed = _check_lengths(records, lengths)
+    needed = real_lengths(records) if per_row > 1 else _check_lengths(records, lengths)
     n = len(records)
     orders = {}
     for step in range(start_step, count_steps(n, num_epochs, batch_size)):
@@ -124,7 +132,11 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
                 orders[epoch] = train_order(n, epoch, seed)
             here = epochs == epoch
             rows[here] = orders[epoch][place[here] % n]
-        yield _batch(records, rows, _fitting(lengths, needed[rows]), epochs < num_epochs)
+        if per_row == 1:
+            yield _batch(records, rows, _fitting(lengths, needed[rows].max()), epochs < num_epochs)
+        else:
+            dealt = deal(needed[rows], per_row).reshape(-1)
+            yield _packed_batch(records, rows[dealt], needed[rows[dealt]], per_row, lengths, (epochs < num_epochs)[dealt])
 
 
 def iterate_evaluation(records, batch_size, lengths):
@@ -136,7 +148,7 @@ def iterate_evaluation(records, batch_size, lengths):
     n = len(records)
     for start in range(0, n, batch_size):
         place = np.arange(start, start + batch_size)
-        yield _batch(records, place % n, _fitting(lengths, needed[place % n]), place < n)
+        yield _batch(records, place % n, _fitting(lengths, needed[place % n].max()), place < n)
 
 
 def _check_lengths(records, lengths):
@@ -150,7 +162,7 @@ def _check_lengths(records, lengths):
 
 
 def _fitting(lengths, needed):
-    return min(length for length in lengths if length >= needed.max())
+    return min(length for length in lengths if length >= needed)
 
 
 def _batch(records, rows, length, counts):
@@ -158,5 +170,20 @@ def _batch(records, rows, length, counts):
     for feature in FEATURES:
         values = getattr(records, feature.name)
         batch[feature.name] = np.ascontiguousarray(values[rows, :length] if feature.per_token else values[rows])
-    batch["share"] = (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32)
-    return batch
+    return dict(batch, share=_shares(counts))
+
+
+def _packed_batch(records, rows, needed, per_row, lengths, counts):
+    tokens = int(needed.reshape(-1, per_row).sum(axis=1).max())
+    if tokens > max(lengths):
+        raise ValueError(f"lengths {lengths}: the texts of a row have {tokens} tokens")
+    length = _fitting(lengths, tokens)
+    batch = {feature.name: getattr(records, feature.name)[rows] for feature in FEATURES}
+    for feature in FEATURES:
+        if feature.per_token and feature.name != "input_mask":
+            batch[feature.name] = pack(batch[feature.name], needed, per_row, length)
+    return {**batch, **describe(needed, per_row, length), "share": _shares(counts)}
+
+
+def _shares(counts):
+    return (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32)

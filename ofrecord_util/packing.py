@@ -1,0 +1,85 @@
+"""Several texts of a batch in one row, one behind the other, where one text a row would be padding for the most part.
+
+Which texts share a row follows from their lengths alone, so that a run can be continued at any step. What keeps them apart in
+the encoder, and where each begins, goes with the batch (modeling/texts.py).
+
+Letters: B texts of a batch, R rows, C texts of a row, B = R * C.
+"""
+
+import numpy as np
+
+
+def deal(lengths, per_row):
+    """Deals texts out to rows of equally many, so that the fullest row has few tokens: round by round the longest of those that
+    are left, each to the row that has the fewest tokens.
+
+    Args:
+        lengths: int [..., B], tokens of each text.
+        per_row: C, a divisor of B.
+    Returns:
+        int64 [..., R, C], places in the batch.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    rounds = np.split(np.argsort(-lengths, axis=-1, kind="stable"), per_row, axis=-1)  # each [..., R], longest first
+    filled, columns = np.zeros(rounds[0].shape, np.int64), []
+    for texts in rounds:
+        column = np.empty_like(texts)
+        np.put_along_axis(column, np.argsort(filled, axis=-1, kind="stable"), texts, axis=-1)
+        filled += np.take_along_axis(lengths, column, axis=-1)
+        columns.append(column)
+    return np.stack(columns, axis=-1)
+
+
+def row_tokens(lengths, per_row):
+    """Tokens of the fullest row of each batch: int [..., B] -> int64 [...]."""
+    lengths = np.asarray(lengths, np.int64)
+    rows = deal(lengths, per_row)
+    texts = np.take_along_axis(lengths, rows.reshape(lengths.shape), axis=-1)
+    return texts.reshape(rows.shape).sum(axis=-1).max(axis=-1)
+
+
+def pack(values, lengths, per_row, length):
+    """Puts texts into rows, each `per_row` of them behind each other.
+
+    Args:
+        values: int32 [B, S], a number for each token of each text.
+        lengths: int [B], tokens of each text.
+        per_row: C.
+        length: P, of a row.
+    Returns:
+        int32 [R, P], 0 where a row has no text any more.
+    Raises:
+        ValueError: a row's texts have more than P tokens.
+    """
+    row, start = _places(lengths, per_row, length)
+    packed = np.zeros((len(lengths) // per_row, length), np.int32)
+    for text, count in enumerate(lengths):
+        packed[row[text], start[text] : start[text] + count] = values[text, :count]
+    return packed
+
+
+def describe(lengths, per_row, length):
+    """What tells the texts of packed rows apart; arguments as in `pack`.
+
+    Returns:
+        dict: input_mask float32 [R, C, P], 1 at the tokens of each text; starts float32 [R, C, P], 1 at its first token;
+            positions int32 [R, P], of each token within its text.
+    """
+    row, start = _places(lengths, per_row, length)
+    shape = len(lengths) // per_row, per_row, length
+    mask, starts, positions = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros((shape[0], length), np.int32)
+    for text, count in enumerate(lengths):
+        here = slice(start[text], start[text] + count)
+        mask[row[text], text % per_row, here] = 1.0
+        starts[row[text], text % per_row, start[text]] = 1.0
+        positions[row[text], here] = np.arange(count)
+    return {"input_mask": mask, "starts": starts, "positions": positions}
+
+
+def _places(lengths, per_row, length):
+    """Row of each text and its first token there: int64 [B] twice."""
+    by_row = np.asarray(lengths, np.int64).reshape(-1, per_row)
+    ends = np.cumsum(by_row, axis=1)
+    if ends[:, -1].max() > length:
+        raise ValueError(f"rows of {length} tokens: a row's texts have {ends[:, -1].max()}")
+    return np.repeat(np.arange(len(by_row)), per_row), (ends - by_row).reshape(-1)
