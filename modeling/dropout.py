@@ -66,7 +66,8 @@ class DropoutPlan:
         return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch, length))
 
     def masks(self, step, batch, length, texts=None):
-        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0; arguments as of `layers`.
+        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0;
+        arguments as of `layers`.
 
         On the CPU arrays for the whole batch, whatever the number of ranks, which hold until masks are drawn for the fourth step from
         this one; on cards tensors for this rank's part of it.

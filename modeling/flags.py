@@ -177,7 +177,7 @@ def build_parser(script, description=None):
             "texts_per_row",
             _count,
             0,
-            "texts of a training batch that share a row, where they would be padding for the most part (0: as many as pay on a CPU, 1: none)",
+            "texts of a training batch that share a row, for less padding (0: as many as pay on a CPU, 1: none)",
         )
     if meta_kd:
         data.add("data_portion", _fraction, 1.0, "share of the training split that is used")

@@ -96,22 +96,22 @@ class GraphPlan:
         Raises:
             UserError: --texts_per_row asks for what cannot be.
         """
-        flags = self._flags
-        parts = flags.gradient_accumulation_steps * parallel.size()
-        choices = []
-        for per_row in () if planned else self._texts_per_row(records, may_share):
-            rows = batch_size // parts // per_row
-            longest = padded_length(records)
-            needed = training_needs(records, batch_size, flags.num_epochs, flags.seed, per_row)
-            if per_row > 1:
-                longest = -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
-            busy = parts * -(-rows // lanes.count()) * lanes.count()  # a lane with a row less waits for the others
-            costs = self._costs(busy, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
-            lengths = self._lengths(records, needed, longest, costs)
-            choices.append((padded_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)))
-        best = planned or min(choices)[1]
-        self.graphs += [(True, batch_size // parts // best.per_row, length) for length in best.lengths]
-        return best
+        chosen = planned or min(self._estimate(records, batch_size, per_row) for per_row in self._texts_per_row(records, may_share))[1]
+        self.graphs += [(True, batch_size // self._parts() // chosen.per_row, length) for length in chosen.lengths]
+        return chosen
+
+    def _parts(self):
+        """What a step's samples are cut into: accumulated parts of each process."""
+        return self._flags.gradient_accumulation_steps * parallel.size()
+
+    def _estimate(self, records, batch_size, per_row):
+        """(seconds of a run, `TrainingBatches`) with that many texts in a row."""
+        needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
+        longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
+        rows = -(-batch_size // self._parts() // per_row // lanes.count()) * lanes.count()  # a lane with a row less waits for the others
+        costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
+        lengths = self._lengths(records, needed, longest, costs)
+        return padded_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
 
     def _texts_per_row(self, records, may_share):
         """Numbers of texts that may share a row."""
@@ -123,7 +123,8 @@ class GraphPlan:
                 raise UserError(f"--texts_per_row {wanted}: does not divide --batch_size_per_device {batch_size}")
             if not may_share:
                 raise UserError(
-                    f"--texts_per_row {wanted}: not with --pad_to_max_length, --pooling max, or records whose masks have holes: leave it out"
+                    f"--texts_per_row {wanted}: not with --pad_to_max_length, --pooling max, or records whose masks have holes: "
+                    "leave it out"
                 )
             return [wanted]
         if wanted == 1 or not may_share or self._device != "cpu":

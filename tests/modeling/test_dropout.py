@@ -60,7 +60,7 @@ def test_masks_differ_between_layers_and_steps(masks):
 
 def test_masks_follow_from_seed_and_step(masks):
     again, plan = drawn(seed=42), DropoutPlan(WITH_RATE, 42, "cpu")
-    batches = [{"input_ids": np.zeros((BATCH, LENGTH), np.int32)}] * 2
+    batches = [{"input_ids": np.zeros((BATCH, LENGTH), np.int32), "share": np.ones(BATCH, np.float32)}] * 2
     continued = list(with_dropout(batches, plan, start_step=1))
     for name, mask in masks[2].items():
         np.testing.assert_array_equal(again[2][name], mask)

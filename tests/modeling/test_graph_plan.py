@@ -1,5 +1,6 @@
 """modeling/graph_plan.py: the sizes and lengths of batches."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 
 from modeling import graph_plan, lanes, parallel
 from modeling.config import BertConfig
-from modeling.graph_plan import EvaluationBatches, GraphPlan, evaluation_batch_size
+from modeling.errors import UserError
+from modeling.graph_plan import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
+from ofrecord_util.batches import training_needs
 from ofrecord_util.reader import Records
 
 MINILM = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
-FLAGS = dict(batch_size_per_device=4, gradient_accumulation_steps=1, num_epochs=63, seed=1, dev_every_step_num=100)
+FLAGS = dict(batch_size_per_device=4, gradient_accumulation_steps=1, num_epochs=63, seed=1, dev_every_step_num=100, texts_per_row=0)
 
 
 def records(lengths, seq_length=128):
@@ -64,5 +67,57 @@ def test_no_batch_is_larger_than_its_split():
 
 def test_one_length_where_it_is_asked_for():
     asked = plan(pad_to_max_length=True)
-    assert asked.evaluation(SPLIT, 2) == EvaluationBatches(4, (128,)) and asked.training_lengths(SPLIT, 4) == (128,)
+    assert asked.evaluation(SPLIT, 2) == EvaluationBatches(4, (128,))
+    assert asked.training(SPLIT, 4, may_share=True) == TrainingBatches(1, (128,))
     assert graph_plan.train_batch_size(SimpleNamespace(batch_size_per_device=3, gradient_accumulation_steps=5)) == 15
+
+
+UNLIKE = records([8] * 48 + [24] * 24 + [72] * 24)  # whose rows of their own are padding for the most part
+
+
+def test_short_texts_share_rows_where_it_pays(monkeypatch):
+    shared = plan()
+    chosen = shared.training(UNLIKE, 4, may_share=True)
+    assert chosen.per_row == 4 and shared.graphs == [(True, 1, length) for length in chosen.lengths]
+    assert plan().training(records([72] * 96), 4, may_share=True).per_row == 1  # no padding to save, but attention over other texts
+    assert plan().training(UNLIKE, 4).per_row == 1  # where the objective looks at single tokens
+    for unable in (plan(device="cuda"), plan(texts_per_row=1), plan(pad_to_max_length=True)):
+        assert unable.training(UNLIKE, 4, may_share=True).per_row == 1
+    monkeypatch.setattr(lanes, "count", lambda: 2)
+    two = plan()
+    chosen = two.training(UNLIKE, 4, may_share=True)  # a row for each lane at least
+    assert chosen.per_row == 2 and two.graphs == [(True, 2, length) for length in chosen.lengths]
+    assert max(chosen.lengths) >= 80 and all(length % 8 == 0 for length in chosen.lengths)
+    accumulated = plan(gradient_accumulation_steps=3)
+    assert accumulated.training(UNLIKE, 12, may_share=True).per_row == 2 and {rows for _, rows, _ in accumulated.graphs} == {2}
+    monkeypatch.setattr(lanes, "count", lambda: 4)
+    assert plan().training(UNLIKE, 4, may_share=True).per_row == 1
+
+
+def test_the_choice_takes_fewest_seconds_by_estimate():
+    """Against each number of texts by itself."""
+    tokens = {}
+    for per_row in (1, 2, 4):
+        only = plan(texts_per_row=per_row).training(UNLIKE, 4, may_share=True)
+        assert only.per_row == per_row
+        needed = training_needs(UNLIKE, 4, 63, 1, per_row)
+        tokens[per_row] = 4 // per_row * np.mean([min(length for length in only.lengths if length >= need) for need in needed])
+    assert tokens[4] < tokens[2] < 0.8 * tokens[1]
+
+
+def test_texts_per_row_as_asked_for():
+    assert plan(texts_per_row=2, device="cuda").training(UNLIKE, 4, may_share=True).per_row == 2
+    with pytest.raises(UserError, match="--texts_per_row 3: does not divide --batch_size_per_device 4"):
+        plan(texts_per_row=3).training(UNLIKE, 4, may_share=True)
+    holes = dataclasses.replace(UNLIKE, input_mask=UNLIKE.input_mask * (np.arange(128) != 3))
+    assert plan().training(holes, 4, may_share=True).per_row == 1
+    maximum = GraphPlan(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), "cpu")
+    for unable, split in ((plan(texts_per_row=2), holes), (plan(texts_per_row=2, pad_to_max_length=True), UNLIKE), (maximum, UNLIKE)):
+        with pytest.raises(UserError, match="--texts_per_row 2: not with"):
+            unable.training(split, 4, may_share=True)
+
+
+def test_a_run_that_goes_on_keeps_its_rows():
+    planned = TrainingBatches.from_list([2, [16, 88]])
+    continued = plan()
+    assert continued.training(UNLIKE, 4, True, planned) == planned == (2, (16, 88)) and continued.graphs == [(True, 2, 16), (True, 2, 88)]

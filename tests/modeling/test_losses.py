@@ -117,7 +117,7 @@ def test_large_logits_and_a_batch_of_fillers():
 def logits_as_variables(monkeypatch):
     """Cuts the encoder off: the objective then takes both parts' logits from variables, so that its gradients with
     respect to them show."""
-    monkeypatch.setattr(objectives, "build_bert", lambda *_: types.SimpleNamespace(pooled=None, hidden_states=range(4)))
+    monkeypatch.setattr(objectives, "build_bert", lambda *_, **__: types.SimpleNamespace(pooled=None, hidden_states=range(4)))
     monkeypatch.setattr(objectives, "classification_logits", lambda variables, *_: variables.get("logits"))
     monkeypatch.setattr(objectives, "domain_representation", lambda variables, layers, *_: layers)
 

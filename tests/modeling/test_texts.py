@@ -33,11 +33,10 @@ def one_lane_afterwards():
     lanes.use_lanes(1)
 
 
-def batch_of(per_row, length=None, step=0, records=RECORDS, size=len(LENGTHS)):
+def batch_of(per_row, length=None):
     """A batch of the records, and the order in which it has the samples."""
     length = length or (13 if per_row == 1 else 13 * per_row)
-    batches = iterate_training(records, size, (length,), 3, 5, step, per_row)
-    batch = next(batches)
+    batch = next(iterate_training(RECORDS, len(LENGTHS), (length,), 3, 5, per_row=per_row))
     return {name: value for name, value in batch.items() if name != "idxs"}, batch["idxs"]
 
 
@@ -52,7 +51,8 @@ def test_each_text_has_the_states_of_a_row_of_its_own(kernels, per_row, extra):
     def outputs(variables, **text):
         bert = build_bert(variables, NO_DROPOUT, KERNELS[kernels], **text)
         domain = flow.zeros(len(LENGTHS), dtype=flow.int32)
-        return bert.pooled, *bert.hidden_states, domain_representation(variables, bert.hidden_states[-1:], text["input_mask"], domain)
+        means = domain_representation(variables, bert.hidden_states[-1:], text["input_mask"], domain)
+        return (bert.pooled, *bert.hidden_states, means)
 
     own, order = batch_of(1)
     expected = run_graph(outputs, text_of(own), VALUES)

@@ -18,7 +18,7 @@ from modeling.best_snapshot import BestSnapshot
 from modeling.errors import UserError
 from modeling.evaluation import evaluate
 from modeling.global_function import global_function
-from modeling.graph_plan import EvaluationBatches
+from modeling.graph_plan import EvaluationBatches, TrainingBatches
 from modeling.metrics import Log, Metrics
 from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.optimizer import plan_schedule
@@ -54,7 +54,7 @@ class _Phase:
         self.folder, self.flags, self.device, self.task, self.config = str(folder), flags, "cpu", TASK, config
         os.makedirs(self.folder, exist_ok=True)
         self.snapshot = None
-        self.plan = SimpleNamespace(training_lengths=lambda records, batch_size: LENGTHS)
+        self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
         self.log, self.metrics = Log(os.path.join(self.folder, "run.log"), exclusive=True), Metrics(self.folder)
