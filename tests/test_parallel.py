@@ -10,7 +10,7 @@ import tiny
 DATA = "data/k-shot-cross/g1/16-42"
 STEP = (
     f"meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir {DATA} --num_epochs 2 --seed 42 --seq_length=24 "
-    "--dev_every_step_num 10 --loss_print_every_n_iter 3 --vocab_file vocab.txt --learning_rate 5e-3 --device cpu"
+    "--dev_every_step_num 10 --loss_print_every_n_iter 3 --vocab_file vocab.txt --learning_rate 5e-3 --device cpu --texts_per_row 2"
 )
 ONE = STEP + " --batch_size_per_device 4 --dev_batch_size_per_device 6 --model_save_dir output/one"
 TWO = STEP + " --batch_size_per_device 2 --dev_batch_size_per_device 3 --gpu_num_per_node 2 --model_save_dir output/"
