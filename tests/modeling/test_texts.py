@@ -15,7 +15,7 @@ from modeling.heads import domain_representation
 from modeling.objectives import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
 from modeling.optimizer import Schedule, create_optimizer
 from modeling.pooling import masked_mean
-from modeling.runtime import flow
+from modeling.runtime import flow, oneflow_version
 from modeling.variables import Variables
 from ofrecord_util.batches import iterate_training
 
@@ -86,6 +86,8 @@ def test_texts_of_a_row_do_not_see_each_other(kernels, queries):
 )
 def test_objectives_and_their_gradients(kernels, per_row, pooling):
     """Of plain fine-tuning (in the last layer [CLS] alone) and of the meta objective."""
+    if kernels == "stock" and oneflow_version() < (0, 9, 0):
+        pytest.skip("OneFlow 0.8.0 has no gradient of its layer norm on the CPU, where nothing but this test uses it")
     config = dataclasses.replace(NO_DROPOUT, pooling=pooling, num_hidden_layers=2)
     kept = {name: value for name, value in VALUES.items() if "layer_2" not in name and (pooling == "cls" or "pooler" not in name)}
 
