@@ -10,6 +10,7 @@ import collections.abc
 from typing import NamedTuple
 
 from modeling.config import CLS
+from modeling.joined import attention_names
 from modeling.pooling import pool
 from modeling.runtime import flow, oneflow_version
 from modeling.texts import texts_of
@@ -81,12 +82,10 @@ def build_bert(
         return x if mask is None else kernels.dropout(x, mask)
 
     def linear(x, name):
-        return kernels.linear(x, variables.get(name + "-weight"), variables.get(name + "-bias"))
+        return kernels.linear(x, variables.get(name + "-weight"), variables.joined(name + "-bias"))
 
     def layer_norm(x, name):
-        return kernels.layer_norm(
-            x, variables.get(name + "-gamma"), variables.get(name + "-beta"), config.layer_norm_eps
-        )
+        return kernels.layer_norm(x, variables.joined(name + "-gamma"), variables.joined(name + "-beta"), config.layer_norm_eps)
 
     words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), input_ids.reshape(-1), axis=0)  # [T, H]
     types = flow._C.gather(
@@ -98,7 +97,6 @@ def build_bert(
 
     mask = texts.attention_mask(config.num_attention_heads)
     hidden_states, all_scores, all_probs = [x], [], []
-    heads = (config.num_attention_heads, config.head_size)
     for layer in range(config.num_hidden_layers):
         prefix = f"bert-encoder-layer_{layer}-"
         whole = not pooled_only or layer < config.num_hidden_layers - 1
@@ -106,25 +104,21 @@ def build_bert(
         def some(drawn, whole=whole):  # of a dropout mask what the layer computes
             return drawn if whole or drawn is None else texts.some(drawn)
 
-        if whole:
-            to_query, to_key, to_value, x = fan_out(x, 4)
-        else:
-            to_key, to_value, x = fan_out(x, 3)
-            to_query, x = fan_out(texts.first(x), 2)
+        to_heads, x = fan_out(x, 2)
+        weight, bias = (variables.joined(*attention_names(prefix, kind)) for kind in ("weight", "bias"))
+        query, key, value = kernels.heads(kernels.linear(to_heads, weight, bias), batch, config.num_attention_heads, 3)  # [B, N, S, D]
+        if not whole:
+            x, query = texts.first(x), texts.first_of_heads(query)
             mask = texts.first_queries(mask, config.num_attention_heads)
-        query, key, value = (
-            linear(use, prefix + "attention-self-" + part).reshape(batch, use.shape[0] // batch, *heads)
-            for use, part in ((to_query, "query"), (to_key, "key"), (to_value, "value"))
-        )  # [B, S, N, D]
-        scores = kernels.attention_scores(query, key, mask, config.head_size)  # [B, N, S, S]
+        scores = kernels.attention_scores(query, key, mask)  # [B, N, S, S]
         probs = flow.softmax(scores, dim=-1)
-        context = flow.matmul(drop(probs, some(dropout and dropout.attention())), value.permute(0, 2, 1, 3))  # [B, N, S, D]
+        context = flow.matmul(drop(probs, some(dropout and dropout.attention())), value)  # [B, N, S, D]
         context = context.permute(0, 2, 1, 3).reshape(x.shape[0], hidden_size)  # [T, H]
         attended = drop(linear(context, prefix + "attention-output-dense"), some(dropout and dropout.hidden()))
         x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
         inner, outer = prefix + "intermediate-dense", prefix + "output-dense"
-        weights = (variables.get(name + part) for name in (inner, outer) for part in ("-weight", "-bias"))
-        outer = drop(kernels.feed_forward(x, *weights), some(dropout and dropout.hidden()))
+        inner, outer = ((variables.get(name + "-weight"), variables.joined(name + "-bias")) for name in (inner, outer))
+        outer = drop(kernels.feed_forward(x, *inner, *outer), some(dropout and dropout.hidden()))
         x = layer_norm(x + outer, prefix + "output-LayerNorm")
         if whole:
             hidden, x = fan_out(x, 2)

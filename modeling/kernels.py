@@ -22,8 +22,8 @@ class StockKernels:
         self.device = device
 
     def linear(self, x, weight, bias):
-        """x [T, in] @ weight [in, out] + bias [out] -> [T, out]."""
-        return flow._C.bias_add(flow.matmul(x, weight), bias, axis=1)
+        """x [T, in] @ weight [in, out] + bias [1, out] -> [T, out]."""
+        return flow._C.bias_add(flow.matmul(x, weight), _vector(bias), axis=1)
 
     def feed_forward(self, x, inner_weight, inner_bias, outer_weight, outer_bias):
         """BERT's feed-forward layer, x [T, H] -> gelu(x @ inner_weight + inner_bias) @ outer_weight + outer_bias [T, H], with the exact
@@ -31,8 +31,8 @@ class StockKernels:
         return self.linear(flow._C.gelu(self.linear(x, inner_weight, inner_bias)), outer_weight, outer_bias)
 
     def layer_norm(self, x, gamma, beta, epsilon):
-        """Layer normalisation of x [T, H] over H."""
-        return flow.nn.functional.layer_norm(x, (x.shape[1],), gamma, beta, epsilon)
+        """Layer normalisation of x [T, H] over H; gamma, beta [1, H]."""
+        return flow.nn.functional.layer_norm(x, (x.shape[1],), _vector(gamma), _vector(beta), epsilon)
 
     def additive_mask(self, input_mask, num_heads):
         """[B, S] of 1 (token) and 0 (padding) -> what is added to attention scores [B, N, S, S]: 0 or -10000."""
@@ -54,12 +54,21 @@ class StockKernels:
         """Inverted dropout of x by a mask of its shape (modeling/dropout.py)."""
         return x * mask
 
-    def attention_scores(self, query, key, mask, head_size):
-        """query, key [B, S, N, D] -> scores [B, N, S, S] = q k^T / sqrt(D) + mask."""
-        scores = flow.matmul(
-            query.permute(0, 2, 1, 3), key.permute(0, 2, 3, 1), alpha=1.0 / math.sqrt(head_size)
-        )  # [B, N, S, D] @ [B, N, D, S]
-        return scores + mask
+    def heads(self, x, batch, num_heads, count):
+        """Cuts x [T, count * H], several projections side by side, into heads: `count` of [B, N, S, D]."""
+        length, width = x.shape[0] // batch, x.shape[1]
+        by_head = x.reshape(batch, length, count * num_heads, width // (count * num_heads)).permute(0, 2, 1, 3)  # [B, count * N, S, D]
+        like = parallel.constant((batch, num_heads, *by_head.shape[2:]), 0.0, self.device)
+        return flow._C.split_like(by_head, [like] * count, 1)
+
+    def attention_scores(self, query, key, mask):
+        """query, key [B, N, S, D] -> scores [B, N, S, S] = q k^T / sqrt(D) + mask."""
+        return flow.matmul(query, key, transpose_b=True, alpha=1.0 / math.sqrt(query.shape[3])) + mask
+
+
+def _vector(row):
+    """[1, N] -> [N]."""
+    return once("vector", lambda: row.reshape(row.shape[1]), of=row)
 
 
 class CpuKernels(StockKernels):
@@ -71,13 +80,9 @@ class CpuKernels(StockKernels):
     def _constant(self, value, *shape):
         return parallel.constant(shape, value, "cpu")
 
-    def _add_row(self, x, vector, factor=1.0):
-        """x [T, N] + factor * vector [N], by a rank-one GEMM: the vector's gradient is a GEMM then and no sum over T."""
-        return x + flow.matmul(self._constant(1.0, x.shape[0], 1), self._row(vector), alpha=factor)
-
-    def _row(self, vector):
-        """[N] -> [1, N]."""
-        return once("row", lambda: vector.reshape(1, vector.shape[0]), of=vector)
+    def _add_row(self, x, row, factor=1.0):
+        """x [T, N] + factor * row [1, N], by a rank-one GEMM: the row's gradient is a GEMM then and no sum over T."""
+        return x + flow.matmul(self._constant(1.0, x.shape[0], 1), row, alpha=factor)
 
     def linear(self, x, weight, bias):
         return self._add_row(flow.matmul(x, weight), bias)
@@ -96,7 +101,7 @@ class CpuKernels(StockKernels):
         centred = x + flow.matmul(flow.matmul(x, to_mean), minus_row)  # [T, H]
         # [T, 1]; epsilon is added by the GEMM that takes the mean
         variance = flow.matmul(flow.square(centred), to_mean) + self._constant(epsilon, x.shape[0], 1)
-        return self._add_row(centred * flow.matmul(flow.rsqrt(variance), self._row(gamma)), beta)
+        return self._add_row(centred * flow.matmul(flow.rsqrt(variance), gamma), beta)
 
     def additive_mask(self, input_mask, num_heads):
         # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each

@@ -12,7 +12,8 @@ done by then ends the process. It takes a scheduler thread without a core for as
 """
 
 from modeling import parallel
-from modeling.runtime import cpu_threads, flow, set_blas_threads
+from modeling.blas import cpu_threads
+from modeling.runtime import flow, set_blas_threads
 
 _MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
 _WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, by two cores

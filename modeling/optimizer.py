@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modeling.joined import NO_DECAY
 from modeling.runtime import flow
 from ofrecord_util.batches import count_steps
 
-NO_DECAY = ("LayerNorm", "bias")  # weight decay is off for variables whose names hold one of these
 CLIP_NORM = 1.0
 
 

@@ -21,8 +21,9 @@ import time
 import numpy as np
 
 from modeling import interruption
+from modeling.blas import cpu_threads
 from modeling.errors import EXIT_BAD_INPUT, UserError
-from modeling.runtime import cpu_threads, flow
+from modeling.runtime import flow
 from modeling.shared import once
 
 _PR_SET_PDEATHSIG = 1

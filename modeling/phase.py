@@ -30,7 +30,7 @@ from modeling.report.page import write_page
 from modeling.report.predictions import predictions_path, write_predictions
 from modeling.resources import available_memory, check_space, memory_estimate, size_text
 from modeling.resume import KEPT, find_run, newest_state
-from modeling.runtime import flow, select_device
+from modeling.runtime import flow, loaded_blas, select_device
 from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
 from modeling.vocabulary import ActiveVocabulary
@@ -458,7 +458,11 @@ class Phase:
                 data=self._data,
                 vocab_digest=self.tokenizer.digest,
                 snapshot_digest=self.snapshot.digest() if self.snapshot else None,
-                versions={"oneflow": flow.__version__, "python": platform.python_version()},
+                versions={
+                    "oneflow": flow.__version__,
+                    "python": platform.python_version(),
+                    "blas": loaded_blas.name if loaded_blas else "OneFlow's own",
+                },
             ),
         )
 

@@ -2,76 +2,34 @@
 
     from modeling.runtime import flow, select_device
 
-OneFlow's own BLAS runs on one thread; MKL's `libmkl_rt`, loaded into the global symbol table before OneFlow, takes
-`cblas_sgemm` over (2 to 4 times faster on two cores). OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8,
+A fast BLAS (modeling/blas.py) has to be loaded before OneFlow is. OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8,
 GPU or not: they are loaded from their wheels. No user sets an environment variable for any of this.
 """
 
 import atexit
 import contextlib
 import ctypes
-import glob
 import os
 import shutil
 import sys
 import tempfile
 
+from modeling import blas
 from modeling.errors import UserError, fail
 
 # Further down it would be without a core for longer than a short graph lasts (see modeling/lanes.py)
 _SCHEDULER_NICENESS = 10
-_MKL_THREADING_INTEL = 0
-_MKL_THREADING_SEQUENTIAL = 1
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
 _MACHINE_CODE_MAJORS = (6, 7, 8)
 
 
-def _load(path):
-    try:
-        ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        return True
-    except OSError:
-        return False
-
-
-def _preload_libraries():
-    """Puts MKL, cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader.
-
-    Returns:
-        MKL as a `ctypes.CDLL`, None where it is missing.
-    """
-    site_folders, mkl = [p for p in sys.path if p.endswith("-packages")], None
-    for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(p, "..", "..") for p in site_folders]:
-        for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
-            os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
-            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime
-            # by path first
-            for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
-                _load(os.path.join(folder, companion))
-            if _load(path):
-                mkl = ctypes.CDLL(path)
-                threads = cpu_threads()
-                mkl.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if threads > 1 else _MKL_THREADING_SEQUENTIAL)
-                mkl.MKL_Set_Num_Threads(threads)
-                mkl.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
-                break
-        else:
-            continue
-        break
+def _preload_cuda():
+    """Puts cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader."""
     for name in ("cublas/lib/libcublasLt.so.11", "cublas/lib/libcublas.so.11", "cudnn/lib/libcudnn.so.8"):
-        for folder in site_folders:
-            path = os.path.join(folder, "nvidia", name)
-            if os.path.exists(path) and _load(path):
-                break
-    return mkl
-
-
-def cpu_threads():
-    """Number of CPU threads that one process uses: OMP_NUM_THREADS where the user set it, else the cores this process may run on."""
-    value = os.environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
+        paths = (os.path.join(folder, "nvidia", name) for folder in blas.site_folders())
+        any(blas.load(path) for path in paths if os.path.exists(path))
 
 
 def _card():
@@ -125,8 +83,8 @@ def _import_oneflow():
 
 def set_blas_threads(count):
     """Sets how many threads a GEMM uses; no graph may be running."""
-    if _mkl is not None:
-        _mkl.MKL_Set_Num_Threads(count)
+    if loaded_blas is not None:
+        loaded_blas.set_threads(count)
 
 
 def calm_scheduler():
@@ -156,7 +114,8 @@ def _processor_seconds(thread):
         return 0.0
 
 
-_mkl = _preload_libraries()
+loaded_blas = blas.load_blas()
+_preload_cuda()
 _threads_before = set(os.listdir("/proc/self/task"))
 try:
     flow = _import_oneflow()

@@ -37,6 +37,10 @@ class OwnRows:
         batch, width = self._shape[0], x.shape[1]
         return x.reshape(batch, x.shape[0] // batch, width)[:, :1].reshape(batch, width)
 
+    def first_of_heads(self, query):
+        """query [B, N, S, D] at each text's [CLS] -> [B, N, 1, D]."""
+        return query[:, :, :1]
+
     def first_queries(self, mask, num_heads):
         """Of `attention_mask` what the queries of [CLS] need -> [B, N, 1, S]."""
         return mask[:, :, :1]
@@ -73,6 +77,12 @@ class SharedRows:
         """See `OwnRows`."""
         (rows, length), width = self._shape, x.shape[1]
         return flow.matmul(self._starts, x.reshape(rows, length, width)).reshape(-1, width)  # [R, C, S] @ [R, S, H]
+
+    def first_of_heads(self, query):
+        """query [R, N, S, D] at each text's [CLS] -> [R, N, C, D]."""
+        num_heads = query.shape[1]
+        starts = flow.cat([self._starts] * num_heads, dim=1).reshape(query.shape[0], num_heads, *self._starts.shape[1:])
+        return flow.matmul(starts, query)  # [R, N, C, S] @ [R, N, S, D]
 
     def first_queries(self, mask, num_heads):
         """Of `attention_mask` what the queries of [CLS] need -> [R, N, C, S]."""

@@ -6,7 +6,9 @@ import numpy as np
 
 from modeling import parallel
 from modeling.errors import UserError
+from modeling.joined import join
 from modeling.runtime import flow
+from modeling.shared import once
 
 ENCODER_PREFIX = "bert-"
 POOLER_PREFIX = "bert-pooler-"
@@ -87,8 +89,8 @@ def initial_value(name, shape, seed, initializer_range=0.02):
 
 
 class Variables(flow.nn.Module):
-    """The variables of one model, shared by all its static graphs; `get(name)` inside a global function gives the
-    graph's tensor.
+    """The variables of one model, shared by all its static graphs; `joined(name, …)` and `get(name)` inside a global function give the
+    graph's tensors.
 
     Args:
         values: dict of documented name -> float32 array.
@@ -104,17 +106,65 @@ class Variables(flow.nn.Module):
         self.names = tuple(name for name in values if not name.startswith(TRAINING_ONLY_PREFIX))
         self._active_ids, self._device = active_ids, device
         self._all_words = values[WORD_EMBEDDINGS] if active_ids is not None else None
-        for name, value in values.items():
-            value = np.ascontiguousarray(self._rows_in_use(name, value), np.float32)
-            tensor = parallel.replicate(value, device)
-            self.register_parameter(name, flow.nn.Parameter(tensor, requires_grad=name not in frozen))
+        values = {name: self._rows_in_use(name, value) for name, value in values.items()}
+        self._shapes = {name: value.shape for name, value in values.items()}
+        self._frozen = frozenset(frozen)
+        self._parameter_parts = join(self._shapes, self._frozen)
+        self._places = dict(self._find_places())  # documented name -> (parameter's name, first column, columns)
+        for parameter in self._parameter_parts:
+            tensor = parallel.replicate(self._side_by_side(parameter, values), device)
+            trained = self._variables_in(parameter)[0] not in self._frozen
+            self.register_parameter(parameter, flow.nn.Parameter(tensor, requires_grad=trained))
 
     def _rows_in_use(self, name, value):
         return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
 
+    def _variables_in(self, parameter):
+        """Documented names in the order of their columns."""
+        return [name for part in self._parameter_parts[parameter] for name in part]
+
+    def _find_places(self):
+        for parameter in self._parameter_parts:
+            column = 0
+            for name in self._variables_in(parameter):
+                yield name, (parameter, column, self._shapes[name][-1])
+                column += self._shapes[name][-1]
+
+    def _alone(self, parameter):
+        return self._parameter_parts[parameter] == ((parameter,),)
+
+    def _side_by_side(self, parameter, values):
+        """The array of a parameter from those of the variables: a variable alone as it is, matrices [in, sum of out], vectors [1, sum]."""
+        if self._alone(parameter):
+            return np.ascontiguousarray(values[parameter], np.float32)
+        columns = [values[name].reshape(-1, self._shapes[name][-1]) for name in self._variables_in(parameter)]
+        return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
+
     def get(self, name):
         """The variable `name` (documented name) as a tensor."""
-        return getattr(self, name)
+        parameter, start, count = self._places[name]
+        whole = getattr(self, parameter)
+        return whole if self._alone(parameter) else whole[:, start : start + count].reshape(*self._shapes[name])
+
+    def joined(self, *names):
+        """Variables side by side: matrices [in, out] as [in, sum of out], vectors [N] as one row [1, sum of N]. No operation of a graph
+        where they are a parameter's only part, and one for all of a parameter's parts."""
+        parameter = self._places[names[0]][0]
+        parts = self._parameter_parts[parameter]
+        if names not in parts or self._alone(parameter):
+            rows = [self.get(name) for name in names]
+            rows = [row.reshape(1, -1) if len(row.shape) == 1 else row for row in rows]
+            return rows[0] if len(rows) == 1 else flow.cat(rows, dim=1)
+        whole = getattr(self, parameter)
+        if len(parts) == 1:
+            return whole
+        widths = [sum(self._shapes[name][-1] for name in part) for part in parts]
+        return once("parts", lambda: self._cut(whole, widths), of=whole)[parts.index(names)]
+
+    def _cut(self, row, widths):
+        """[1, sum of widths] -> a row for each width, by one operation, whose gradient is one too."""
+        likes = {width: parallel.constant((1, width), 0.0, self._device) for width in widths}
+        return flow._C.split_like(row, [likes[width] for width in widths], 1)
 
     def arrays(self, decay=1.0):
         """dict of name -> float32 NumPy array, as a snapshot stores them: all rows of the word embeddings.
@@ -122,37 +172,44 @@ class Variables(flow.nn.Module):
         Args:
             decay: factor by which weight decay has shrunk the word embeddings that the graphs do not hold.
         """
-        arrays = {name: parallel.to_numpy(self.get(name)) for name in self.names}
+        parameters = {name: parallel.to_numpy(value) for name, value in self.named_parameters()}
+        arrays = {}
+        for name in self.names:
+            parameter, start, count = self._places[name]
+            array = parameters[parameter]
+            arrays[name] = array if self._alone(parameter) else array[:, start : start + count].reshape(self._shapes[name])
         if self._active_ids is not None:
-            words = self._all_words * np.float32(decay if self.get(WORD_EMBEDDINGS).requires_grad else 1.0)
+            words = self._all_words * np.float32(1.0 if WORD_EMBEDDINGS in self._frozen else decay)
             words[self._active_ids] = arrays[WORD_EMBEDDINGS]
             arrays[WORD_EMBEDDINGS] = words
         return arrays
 
     def load(self, snapshot):
         """Takes every variable's value from a `Snapshot`; graphs that are compiled already see the new values."""
+        values = {}
         for name in self.names:
-            variable = self.get(name)
-            shape = tuple(variable.shape)
             if self._active_ids is not None and name == WORD_EMBEDDINGS:
                 self._all_words = snapshot.read(name, self._all_words.shape)
-                value = self._rows_in_use(name, self._all_words)
+                values[name] = self._rows_in_use(name, self._all_words)
             else:
-                value = snapshot.read(name, shape)
-            self.assign(name, value)
+                values[name] = snapshot.read(name, self._shapes[name])
+        for parameter in self._parameter_parts:
+            if set(self._variables_in(parameter)) <= set(values):  # what serves a loss alone is in no snapshot
+                self.assign(parameter, self._side_by_side(parameter, values))
 
-    def assign(self, name, value):
-        """Gives the graphs' variable `name` the values of an array; graphs that are compiled already see them."""
+    def assign(self, parameter, value):
+        """Gives a parameter (see `trained`) the values of an array; graphs that are compiled already see them."""
         with flow.no_grad():
-            self.get(name).copy_(parallel.replicate(value, self._device))
+            getattr(self, parameter).copy_(parallel.replicate(value, self._device))
 
     def trained(self):
-        """dict of name -> tensor, of the variables that are not frozen, those that serve a loss included."""
+        """dict of parameter's name -> tensor, of those that are not frozen, those that serve a loss included; one holds one variable or
+        several (modeling/joined.py)."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
     def count(self, frozen=None):
         """Number of the model's parameters; of the frozen (True) or the trained ones (False) alone."""
-        sizes = {name: self.get(name).numel() for name in self.names if frozen is None or self.get(name).requires_grad != frozen}
+        sizes = {name: int(np.prod(self._shapes[name])) for name in self.names if frozen is None or (name in self._frozen) == frozen}
         if self._active_ids is not None and WORD_EMBEDDINGS in sizes:
             sizes[WORD_EMBEDDINGS] = self._all_words.size
         return sum(sizes.values())

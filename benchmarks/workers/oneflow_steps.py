@@ -4,7 +4,6 @@ Job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden
 turn), device, use_fp16. Dropout masks are drawn and handed over within the step, as the training loop does it.
 """
 
-import glob
 import os
 import sys
 
@@ -14,13 +13,13 @@ if not __package__:
 import numpy as np
 
 from benchmarks.workers.protocol import read_job, serve
+from modeling import blas
 
 
 def main():
     job = read_job()
-    if job["implementation"] == "stock":  # keep MKL out of the process: stock is what a user of OneFlow gets
-        found = glob.glob
-        glob.glob = lambda pattern, *more, **named: [] if "mkl" in pattern else found(pattern, *more, **named)
+    if job["implementation"] == "stock":  # what a user of OneFlow gets: its own BLAS
+        blas.load_blas = lambda: None
     from modeling.config import BertConfig
     from modeling.dropout import DropoutPlan
     from modeling.evaluation import to_tensors

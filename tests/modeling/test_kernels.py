@@ -19,7 +19,7 @@ def run(function, **arrays):
 
 @both
 def test_linear(kernels):
-    x, weight, bias = (DRAW.randn(*shape).astype(np.float32) for shape in ((TOKENS, WIDTH), (WIDTH, 5), (5,)))
+    x, weight, bias = (DRAW.randn(*shape).astype(np.float32) for shape in ((TOKENS, WIDTH), (WIDTH, 5), (1, 5)))
     found = run(KERNELS[kernels].linear, x=x, weight=weight, bias=bias)
     np.testing.assert_allclose(found, x.astype(np.float64) @ weight + bias, rtol=0, atol=1e-5)
 
@@ -32,14 +32,14 @@ def reference_gelu(z):
 def test_gelu_is_exact(kernels):
     """z Phi(z) by math.erf, seen through identity weights; the tanh form is up to 5e-4 off."""
     z = np.linspace(-9, 9, TOKENS * WIDTH).astype(np.float32).reshape(TOKENS, WIDTH)
-    one, zero = np.eye(WIDTH, dtype=np.float32), np.zeros(WIDTH, np.float32)
+    one, zero = np.eye(WIDTH, dtype=np.float32), np.zeros((1, WIDTH), np.float32)
     found = run(KERNELS[kernels].feed_forward, x=z, inner_weight=one, inner_bias=zero, outer_weight=one, outer_bias=zero)
     np.testing.assert_allclose(found, reference_gelu(z), rtol=0, atol=2e-6)
 
 
 @both
 def test_feed_forward(kernels):
-    shapes = dict(x=(TOKENS, WIDTH), inner_weight=(WIDTH, 5), inner_bias=(5,), outer_weight=(5, WIDTH), outer_bias=(WIDTH,))
+    shapes = dict(x=(TOKENS, WIDTH), inner_weight=(WIDTH, 5), inner_bias=(1, 5), outer_weight=(5, WIDTH), outer_bias=(1, WIDTH))
     arrays = {name: DRAW.randn(*shape).astype(np.float32) for name, shape in shapes.items()}
     inner = reference_gelu(arrays["x"].astype(np.float64) @ arrays["inner_weight"] + arrays["inner_bias"])
     expected = inner @ arrays["outer_weight"] + arrays["outer_bias"]
@@ -58,7 +58,7 @@ def reference_layer_norm(x, gamma, beta, epsilon):
 def test_layer_norm(kernels, mean, scale, tolerance):
     """The variance is that of the centred values: with a large mean, E[x^2] - E[x]^2 would have no digit left."""
     x = (mean + scale * DRAW.randn(TOKENS, WIDTH)).astype(np.float32)
-    gamma, beta = (DRAW.randn(WIDTH).astype(np.float32) for _ in range(2))
+    gamma, beta = (DRAW.randn(1, WIDTH).astype(np.float32) for _ in range(2))
     found = run(lambda x, gamma, beta: KERNELS[kernels].layer_norm(x, gamma, beta, 1e-12), x=x, gamma=gamma, beta=beta)
     np.testing.assert_allclose(found, reference_layer_norm(x, gamma, beta, 1e-12), rtol=0, atol=tolerance)
 
@@ -67,7 +67,7 @@ def test_layer_norm(kernels, mean, scale, tolerance):
 def test_layer_norms_epsilon(kernels):
     """Where the values hardly vary, epsilon counts, and equal values give beta."""
     x = np.stack([np.full(WIDTH, 4.0), 0.001 * DRAW.randn(WIDTH)]).astype(np.float32)
-    gamma, beta = (DRAW.randn(WIDTH).astype(np.float32) for _ in range(2))
+    gamma, beta = (DRAW.randn(1, WIDTH).astype(np.float32) for _ in range(2))
     found = run(lambda x, gamma, beta: KERNELS[kernels].layer_norm(x, gamma, beta, 1e-3), x=x, gamma=gamma, beta=beta)
     np.testing.assert_allclose(found, reference_layer_norm(x, gamma, beta, 1e-3), rtol=0, atol=1e-4)
 
@@ -75,7 +75,7 @@ def test_layer_norms_epsilon(kernels):
 def test_gradient_of_layer_norm():
     """Of the CPU's own form, against differences of the reference."""
     x, weight = (DRAW.randn(2, 5) for _ in range(2))
-    gamma, beta = np.array([1.5, -0.5, 2.0, 0.25, 1.0]), np.zeros(5)
+    gamma, beta = np.array([[1.5, -0.5, 2.0, 0.25, 1.0]]), np.zeros((1, 5))
 
     def loss(variables, weight, gamma, beta):
         return (CpuKernels().layer_norm(variables.get("x"), gamma, beta, 1e-12) * weight).sum()
@@ -102,15 +102,19 @@ def test_additive_mask(kernels):
 
 
 @both
-def test_attention_scores(kernels):
+def test_heads_and_attention_scores(kernels):
     batch, length, heads, size = 2, 5, 3, 7
-    query, key = (DRAW.randn(batch, length, heads, size).astype(np.float32) for _ in range(2))
+    query, key, value = (DRAW.randn(batch * length, heads * size).astype(np.float32) for _ in range(3))
     mask = (DRAW.rand(batch, length) > 0.4).astype(np.float32)
 
-    def scores(query, key, mask):
-        return KERNELS[kernels].attention_scores(query, key, KERNELS[kernels].additive_mask(mask, heads), size)
+    def scores(projections, mask):
+        parts = KERNELS[kernels].heads(projections, batch, heads, 3)
+        return (*parts, KERNELS[kernels].attention_scores(parts[0], parts[1], KERNELS[kernels].additive_mask(mask, heads)))
 
-    found = run(scores, query=query, key=key, mask=mask)
+    *parts, found = run(scores, projections=np.concatenate([query, key, value], axis=1), mask=mask)
+    query, key, value = (x.reshape(batch, length, heads, size) for x in (query, key, value))
+    for part, x in zip(parts, (query, key, value)):
+        np.testing.assert_array_equal(part, x.transpose(0, 2, 1, 3))
     assert found.shape == (batch, heads, length, length)
     for b, n, s, t in np.ndindex(batch, heads, length, length):
         expected = query[b, s, n] @ key[b, t, n] / math.sqrt(size) - 10000 * (1 - mask[b, t])

@@ -12,6 +12,7 @@ from modeling.config import BertConfig
 from modeling.dropout import DropoutPlan
 from modeling.evaluation import to_tensors
 from modeling.global_function import global_function
+from modeling.joined import VECTORS, join
 from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
 from modeling.optimizer import Schedule, create_optimizer
 from modeling.runtime import flow
@@ -148,14 +149,15 @@ def test_predicting_in_lanes_is_predicting_in_one_piece():
 
 
 def test_each_lane_computes_its_part_of_everything():
-    _, values, _, graph = trained(2, NO_DROPOUT, steps=1)
+    _, _, _, graph = trained(2, NO_DROPOUT, steps=1)
+    sizes = graph._full_graph_proto.helper.lbn2logical_blob_desc
     streams, updated = collections.defaultdict(collections.Counter), collections.Counter()
     for operation in graph._full_graph_proto.net.op:
         if operation.WhichOneof("op_type") == "user_conf":
             streams[operation.user_conf.op_type_name][operation.stream_name_hint] += 1
             if operation.user_conf.op_type_name == "adam_update":
                 (variable,) = operation.user_conf.input["model"].s
-                updated[operation.stream_name_hint] += values[variable.split("/")[0].replace("variables.", "")].size
+                updated[operation.stream_name_hint] += np.prod(list(sizes[variable].shape.dim))
     for kind in ("erf", "softmax", "batch_matmul", "tanh"):
         assert streams[kind]["lane-0"] == streams[kind]["lane-1"] > 0, (kind, streams[kind])
     for kind in ("matmul", "broadcast_mul"):
@@ -194,45 +196,54 @@ def test_a_state_goes_on_in_another_number_of_lanes():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-4, err_msg=name)
 
 
-def test_lanes_and_layers_share_constants_and_reshaped_biases():
-    """One constant of each value and shape in a graph, one view of each bias, gamma and beta, and one of its gradient."""
-    count = 2
-    _, values, _, graph = trained(count, NO_DROPOUT, steps=1)
+def test_lanes_and_layers_share_constants_and_vectors():
+    """One constant of each value and shape in a graph; all biases, gammas and betas are cut out of their parameter at once, and their
+    gradient is one blob."""
+    _, _, _, graph = trained(2, NO_DROPOUT, steps=1)
     job = graph._full_graph_proto
     operations = [operation for operation in job.net.op if operation.WhichOneof("op_type") == "user_conf"]
-    kinds = collections.Counter(operation.user_conf.op_type_name for operation in operations)
     made = collections.Counter(
         (tuple(operation.user_conf.attr["shape"].at_shape.dim), operation.user_conf.attr["floating_value"].at_double)
         for operation in operations
         if operation.user_conf.op_type_name == "constant" and "backward" not in operation.name.lower()
     )
     assert made and max(made.values()) == 1, made
-    vectors = {name for name, value in values.items() if value.ndim == 1 and name.startswith("bert-")}
-    reshaped = [o.user_conf.input["in"].s[0].split("/")[0] for o in operations if o.user_conf.op_type_name == "reshape"]
-    assert sum(name.endswith(tuple(vectors)) for name in reshaped) == len(vectors) > 10, kinds
+    (cut,) = (o for o in operations if o.user_conf.op_type_name == "split_like" and VECTORS in o.user_conf.input["in"].s[0])
+    parts = join(documented_shapes())[VECTORS]
+    assert len(cut.user_conf.output["out"].s) == len(parts) == 3 + CONFIG.num_hidden_layers * 8 + 1
+    (gradient,) = (
+        o.user_conf.input["model_diff"].s[0] for o in operations
+        if o.user_conf.op_type_name == "adam_update" and VECTORS in o.user_conf.input["model"].s[0]
+    )
+    makers = {operation.name: operation.user_conf.op_type_name for operation in operations}
+    assert makers[gradient.rsplit("/", 1)[0]] == "concat"
+
+
+def documented_shapes():
+    return {name: value.shape for name, value in documented("weight").items()}
 
 
 def test_each_lane_sums_its_share_of_the_squared_gradients():
     """The norm of all gradients is one operation of OneFlow's, for which every lane would wait."""
-    _, values, _, graph = trained(3, NO_DROPOUT, steps=1)
+    _, _, _, graph = trained(3, NO_DROPOUT, steps=1)
     norms = [o for o in graph._full_graph_proto.net.op if o.user_conf.op_type_name == "multi_reduce_sum_pow_abs"]
     assert [norm.user_conf.attr["p"].at_float for norm in norms] == [1.0, 2.0, 2.0, 2.0]
     assert {norm.stream_name_hint for norm in norms[1:]} == {"lane-0", "lane-1", "lane-2"}
     whole, *parts = ([blob for blob in norm.user_conf.input["x"].s] for norm in norms)
     assert whole == [norm.user_conf.output["y"].s[0] for norm in norms[1:]]
     gradients = [blob for part in parts for blob in part]
-    assert len(set(gradients)) == len(gradients) == len(values)
+    assert len(set(gradients)) == len(gradients) == len(join(documented_shapes()))
     sizes = graph._full_graph_proto.helper.lbn2logical_blob_desc
     loads = [sum(np.prod(list(sizes[blob].shape.dim)) for blob in part) for part in parts]
     assert min(loads) > 0.25 * sum(loads), loads
 
 
 def test_gradients_go_to_their_updates_without_a_copy():
-    _, values, _, graph = trained(2, NO_DROPOUT, steps=1)
+    _, _, _, graph = trained(2, NO_DROPOUT, steps=1)
     operations = {operation.name: operation.user_conf for operation in graph._full_graph_proto.net.op}
     updates = [conf for conf in operations.values() if conf.op_type_name == "adam_update"]
     makers = {operations[conf.input["model_diff"].s[0].rsplit("/", 1)[0]].op_type_name for conf in updates}
-    assert len(updates) == len(values) and "matmul" in makers and not any("cast" in maker for maker in makers), makers
+    assert len(updates) == len(join(documented_shapes())) and "matmul" in makers and not any("cast" in maker for maker in makers), makers
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

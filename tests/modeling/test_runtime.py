@@ -52,14 +52,6 @@ def test_without_a_card_auto_is_the_cpu_in_silence(monkeypatch):
         runtime.select_device("cuda")
 
 
-def test_threads(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert runtime.cpu_threads() == 3
-    for value in ("0", "many", ""):
-        monkeypatch.setenv("OMP_NUM_THREADS", value)
-        assert runtime.cpu_threads() == len(os.sched_getaffinity(0))
-
-
 def test_version():
     assert runtime.oneflow_version() in (V8, V9)
 

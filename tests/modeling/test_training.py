@@ -334,7 +334,7 @@ def test_frozen_variables_and_a_cut(tmp_path):
 
 
 def damage(path, how):
-    variable = os.path.join(path, "classification-output_bias", "out")
+    variable = os.path.join(path, "classification-output_weights", "out")
     if how == "flipped":
         with open(variable, "r+b") as file:
             file.seek(5)
