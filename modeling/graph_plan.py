@@ -23,8 +23,8 @@ from ofrecord_util.batches import (
 # to compile for each encoder layer in each lane, what two CPU cores compute in a second, and what they would compute in the time
 # that a layer's passes over one attention score of a head take
 _TRAIN_PASSES, _PREDICT_PASSES = 3, 1
-_TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.8, 0.25
-_FLOPS_PER_SECOND = 1e11
+_TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
+_FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
 _EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
