@@ -26,6 +26,7 @@ class Blas(NamedTuple):
 
     name: str
     set_threads: Callable  # of a GEMM, one argument
+    spins: bool  # its threads wait for each other without giving way
 
 
 def cpu_threads():
@@ -58,7 +59,7 @@ def load_blas():
         blas = _load_openblas()
     blas = blas or _load_mkl()
     if blas:
-        blas.set_threads(cpu_threads())
+        blas.set_threads(1 if blas.spins else cpu_threads())
     return blas
 
 
@@ -89,7 +90,7 @@ def _load_openblas():
                     load(needed)
             library = load(path)
             if library is not None and multiplies(library):
-                return Blas("OpenBLAS", library.openblas_set_num_threads)
+                return Blas("OpenBLAS", library.openblas_set_num_threads, spins=True)
     return None
 
 
@@ -124,5 +125,5 @@ def _load_mkl():
             if library is not None:
                 library.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if cpu_threads() > 1 else _MKL_THREADING_SEQUENTIAL)
                 library.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
-                return Blas("MKL", library.MKL_Set_Num_Threads)
+                return Blas("MKL", library.MKL_Set_Num_Threads, spins=False)
     return None

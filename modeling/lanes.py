@@ -33,20 +33,26 @@ def plan_lanes(config, batch_size, length, device, wanted=0):
     Returns:
         int.
     """
-    if device != "cpu" or parallel.size() > 1:
-        return use_lanes(1)
     least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * config.dense_weights))
+    short = batch_size * length < least
+    if device != "cpu" or parallel.size() > 1:
+        return use_lanes(1, short=short)
     if wanted:
-        return use_lanes(min(wanted, batch_size))
-    many = batch_size * length >= least
-    return use_lanes(min(cpu_threads(), _MOST, batch_size) if many else 1, least)
+        return use_lanes(min(wanted, batch_size), short=short)
+    return use_lanes(1 if short else min(cpu_threads(), _MOST, batch_size), least, short)
 
 
-def use_lanes(count, least_tokens=0):
-    """Sets the lanes of this process and gives each its share of the BLAS's threads; batches of fewer tokens stay in one lane."""
+def use_lanes(count, least_tokens=0, short=False):
+    """Sets the lanes of this process and gives each its share of the BLAS's threads.
+
+    Args:
+        count: lanes.
+        least_tokens: batches of fewer stay in one lane.
+        short: whether the process's graphs are soon done.
+    """
     global _count, _least_tokens
     _count, _least_tokens = count, least_tokens
-    set_blas_threads(max(1, cpu_threads() // count))
+    set_blas_threads(max(1, cpu_threads() // count), short)
     if count > 1:
         _use_once()
     return count

@@ -53,13 +53,8 @@ def _placement(device):
 
 
 def replicate(array, device):
-    """An array as a tensor that is whole on every rank; rank 0's values count.
-
-    The tensor takes over the memory of a copy, on a CPU: `flow.tensor` takes half as much again.
-    """
-    tensor = flow.from_numpy(np.array(array, order="C"))
-    if device != "cpu":
-        tensor = tensor.to(device)
+    """An array as a tensor that is whole on every rank; rank 0's values count."""
+    tensor = flow.tensor(array, device=device)
     return tensor if size() == 1 else tensor.to_global(placement=_placement(device), sbp=flow.sbp.broadcast)
 
 

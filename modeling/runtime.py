@@ -17,7 +17,7 @@ import tempfile
 from modeling import blas
 from modeling.errors import UserError, fail
 
-# Further down it would be without a core for longer than a short graph lasts (see modeling/lanes.py)
+# Further down it would be without a core for longer than a graph in lanes lasts (see modeling/lanes.py)
 _SCHEDULER_NICENESS = 10
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
@@ -81,14 +81,21 @@ def _import_oneflow():
     return oneflow
 
 
-def set_blas_threads(count):
-    """Sets how many threads a GEMM uses; no graph may be running."""
+def set_blas_threads(count, short=False):
+    """Sets how many threads a GEMM uses; no graph may be running.
+
+    Args:
+        count: threads.
+        short: whether the process's graphs are soon done. Threads that spin cost such a graph more than they gain where the machine is
+            busy, and keep OneFlow's own from noting in time that it runs (modeling/lanes.py): one thread then.
+    """
     if loaded_blas is not None:
-        loaded_blas.set_threads(count)
+        loaded_blas.set_threads(1 if short and loaded_blas.spins else count)
 
 
 def calm_scheduler():
-    """Lowers the priority of OneFlow's scheduler thread, once it shows itself; called behind a graph's call.
+    """Lowers the priority of OneFlow's scheduler thread, once it shows itself; called behind the call of a graph in lanes, and of no
+    shorter one.
 
     While a graph runs, that thread polls without a pause; at equal priority it takes a core's share from the threads that compute. It
     is the one of the threads which the import has started that has used most time: the others, the threads of sums among them, sleep

@@ -50,6 +50,15 @@ def test_a_library_that_cannot_multiply_is_refused():
     assert not blas.multiplies(object())
 
 
+def test_short_graphs_get_no_threads_that_spin(monkeypatch):
+    given = []
+    for spins in (True, False):
+        monkeypatch.setattr(runtime, "loaded_blas", blas.Blas("a BLAS", given.append, spins))
+        for short in (True, False):
+            runtime.set_blas_threads(3, short)
+    assert given == [1, 3, 3, 3]
+
+
 def test_a_missing_library_is_none(tmp_path):
     assert blas.load(str(tmp_path / "libnone.so")) is None
 

@@ -33,25 +33,25 @@ BASE, MINILM = BertConfig(), BertConfig(hidden_size=384, num_hidden_layers=6, in
 @pytest.mark.parametrize(
     ("config", "cores", "batch_size", "length", "wanted", "count", "threads"),
     [
-        (BASE, 1, 32, 128, 0, 1, 1),
-        (BASE, 2, 32, 128, 0, 2, 1),
-        (BASE, 2, 1, 512, 0, 1, 2),
-        (BASE, 3, 2, 128, 0, 2, 1),
-        (BASE, 16, 32, 128, 0, 4, 4),
-        (BASE, 16, 3, 128, 0, 3, 5),
-        (BASE, 16, 32, 128, 8, 8, 2),
-        (BASE, 4, 32, 128, 1, 1, 4),
-        (BASE, 2, 2, 5, 0, 1, 2),
-        (BASE, 2, 2, 5, 8, 2, 1),
-        (MINILM, 2, 4, 128, 0, 2, 1),
-        (MINILM, 2, 2, 32, 0, 1, 2),
-        (CONFIG, 2, 32, 512, 0, 1, 2),
+        (BASE, 1, 32, 128, 0, 1, (1, False)),
+        (BASE, 2, 32, 128, 0, 2, (1, False)),
+        (BASE, 2, 1, 512, 0, 1, (2, False)),
+        (BASE, 3, 2, 128, 0, 2, (1, False)),
+        (BASE, 16, 32, 128, 0, 4, (4, False)),
+        (BASE, 16, 3, 128, 0, 3, (5, False)),
+        (BASE, 16, 32, 128, 8, 8, (2, False)),
+        (BASE, 4, 32, 128, 1, 1, (4, False)),
+        (BASE, 2, 2, 5, 0, 1, (2, True)),
+        (BASE, 2, 2, 5, 8, 2, (1, True)),
+        (MINILM, 2, 4, 128, 0, 2, (1, False)),
+        (MINILM, 2, 2, 32, 0, 1, (2, True)),
+        (CONFIG, 2, 32, 512, 0, 1, (2, True)),
     ],
 )
 def test_the_lanes_share_the_cores(monkeypatch, config, cores, batch_size, length, wanted, count, threads):
     given = []
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
-    monkeypatch.setattr(lanes, "set_blas_threads", given.append)
+    monkeypatch.setattr(lanes, "set_blas_threads", lambda *threads: given.append(threads))
     assert lanes.plan_lanes(config, batch_size, length, "cpu", wanted) == lanes.count() == count
     assert given == [threads]
 
