@@ -2,7 +2,7 @@
 text of a batch.
 
     BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_step2.py --model_dir models/uncased_L-6_H-384_A-12_oneflow \\
-        --data_dir data/k-shot-cross/g1/16-42 [--num_epochs 63] [--runs 5]
+        --data_dir data/k-shot-cross/g1/16-42 [--num_epochs 63] [--runs 5] [--paddings longest]
 
 Prints one JSON line for the CPU and, where there is a card, one for it in float32 and one in mixed precision. Seconds are of whole
 processes, imports, records and compiling of the graphs included. The runs of the three take turns. Step 1 is run first and not counted.
@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv")
     parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split")
     parser.add_argument("--runs", type=int, default=5, help="runs of each")
+    parser.add_argument("--paddings", default="128,longest", help="PyTorch's: 128, longest or both (default)")
     parser.add_argument("--device", default="all", choices=("all", "cpu", "cuda"), help=DEVICE_HELP)
     args = parser.parse_args()
     show({"machine": machine()})
@@ -63,7 +64,7 @@ def main():
             found = {"ours": []}
             for number in range(args.runs):
                 found["ours"].append(time_command(ours(number, device, half)))
-                for padding in ("128", "longest") if theirs else ():
+                for padding in args.paddings.split(",") if theirs else ():
                     found.setdefault(f"torch padded to {padding}", []).append(time_command(torch(padding, device, half)))
             about = {"case": "step 2 on g1, whole process", "device": device, "mixed_precision": use_fp16, "num_epochs": args.num_epochs}
             show({**about, "runs": args.runs, "results": summary(found, rows * args.num_epochs)})
