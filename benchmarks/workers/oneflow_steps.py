@@ -1,11 +1,13 @@
 """Worker: steps of this project's graphs, or of the same graph in OneFlow's stock layers with OneFlow's own BLAS.
 
 Job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden, heads, batch, length, words (pieces in use), steps (of a
-turn), device, use_fp16. Dropout masks are drawn and handed over within the step, as the training loop does it.
+turn), device, use_fp16. Dropout masks are drawn and handed over within the step, as the training loop does it. On a CPU the first answer
+says too how fast one GEMM of the job's sizes is on all cores, and how long the step's floating-point operations would take at that rate.
 """
 
 import os
 import sys
+import time
 
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -14,6 +16,27 @@ import numpy as np
 
 from benchmarks.workers.protocol import read_job, serve
 from modeling import blas
+
+
+def machine_limit(job, config):
+    """dict: "gemm_gflops", the rate of the feed-forward layer's GEMM for the whole batch in one call on all cores, and "limit", the seconds
+    that the step's floating-point operations take at that rate, the backward pass being twice the forward pass."""
+    from modeling.runtime import flow, set_blas_threads
+
+    tokens, hidden = job["batch"] * job["length"], job["hidden"]
+    set_blas_threads(blas.cpu_threads())
+    x, weight = flow.ones(tokens, hidden), flow.ones(hidden, 4 * hidden)
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        for _ in range(10):
+            product = flow.matmul(x, weight)
+        product.numpy()
+        seconds.append((time.perf_counter() - started) / 10)
+    rate = 2 * tokens * hidden * 4 * hidden / min(seconds)
+    attention = 4 * tokens * job["length"] * hidden * job["layers"]
+    operations = (2 * config.dense_weights * tokens + attention) * (3 if job["mode"] == "train" else 1)
+    return {"gemm_gflops": round(rate / 1e9), "limit": round(operations / rate, 4)}
 
 
 def main():
@@ -38,6 +61,7 @@ def main():
         num_attention_heads=job["heads"],
         intermediate_size=4 * job["hidden"],
     )
+    facts = machine_limit(job, config) if device == "cpu" else {}
     if job["implementation"] == "ours":
         plan_lanes(config, batch, length, device)
     shapes = {**encoder_shapes(config), **classifier_shapes(config, 2)}
@@ -80,7 +104,7 @@ def main():
         (variables.get("classification-output_bias") if job["mode"] == "train" else outputs).numpy()
         return count
 
-    serve(lambda: turn(1), turn)
+    serve(lambda: turn(1), turn, **facts)
 
 
 main()

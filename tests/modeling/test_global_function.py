@@ -4,8 +4,9 @@ import os
 
 import numpy as np
 import pytest
-from tiny_model import KERNELS, NO_DROPOUT, ballast, documented, golden_batch, numpy_of, tensors
+from tiny_model import KERNELS, NO_DROPOUT, documented, golden_batch, numpy_of, tensors
 
+import modeling.global_function
 from modeling.global_function import GlobalFunction, forget_graphs, global_function
 from modeling.objectives import finetuning_objective
 from modeling.optimizer import Schedule, create_optimizer
@@ -56,11 +57,11 @@ def test_the_body_runs_once_a_shape_and_never_on_numbers():
     @global_function(type="predict", variables=variables)
     def job(variables, x):
         seen.append((tuple(x.shape), x.is_lazy, variables.get("w") is not None))
-        return variables.get("w") * x * 2, ballast()
+        return variables.get("w") * x * 2
 
     for rows in (2, 4, 2, 2, 4, 1, 4):
         x = np.full((rows, 3), rows, np.float32)
-        np.testing.assert_allclose(job(x=flow.tensor(x))[0].numpy(), START * x * 2)
+        np.testing.assert_allclose(job(x=flow.tensor(x)).numpy(), START * x * 2)
     assert seen == [((2, 3), True, True), ((4, 3), True, True), ((1, 3), True, True)]
 
 
@@ -84,10 +85,27 @@ def test_earlier_outputs_keep_their_values():
 
     @global_function(type="predict", variables=one_variable())
     def job(variables, x):
-        return (x + variables.get("w")).sum(), ballast()
+        return (x + variables.get("w")).sum()
 
-    outputs = [job(x=flow.tensor(np.full((1, 3), step, np.float32)))[0] for step in range(12)]
+    outputs = [job(x=flow.tensor(np.full((1, 3), step, np.float32))) for step in range(12)]
     np.testing.assert_allclose([float(output.numpy()) for output in outputs], [3 * step - 0.5 for step in range(12)])
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_graphs_of_small_models_take_a_few_milliseconds(monkeypatch, small):
+    """A graph that is done before OneFlow has noted that it runs ends the process."""
+    monkeypatch.setattr(modeling.global_function, "_SMALL_MODEL", 4 if small else 3)  # the variable has 3 numbers
+
+    @global_function(type="predict", variables=one_variable())
+    def job(variables, x):
+        return variables.get("w") * x, x * 2.0
+
+    x = np.ones((2, 3), np.float32)
+    product, doubled = job(x=flow.tensor(x))
+    np.testing.assert_allclose(product.numpy(), START * x)
+    assert (doubled.numpy() == 2).all()
+    (graph,) = job._graphs.values()
+    assert [op.user_conf.op_type_name for op in graph._full_graph_proto.net.op].count("matmul") == 3 * small
 
 
 def test_what_is_no_global_function():
@@ -129,13 +147,13 @@ def test_train_graphs_of_several_shapes_are_one_run():
 
         @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
         def job(variables, x):
-            return (variables.get("w") * x).sum(), ballast()
+            return (variables.get("w") * x).sum()
 
         trace = []
         for step, batch in enumerate(rows):
             x = np.zeros((lengths[step % len(lengths)], 3), np.float32)
             x[:2] = batch
-            loss = job(x=flow.tensor(x))[0].numpy()
+            loss = job(x=flow.tensor(x)).numpy()
             trace.append(np.append(variables.get("w").numpy(), loss))
         return np.array(trace)
 
@@ -182,9 +200,9 @@ def test_graphs_that_are_forgotten_give_back_their_threads():
     def compiled():
         @global_function(type="predict", variables=one_variable())
         def job(variables, x):
-            return (x * variables.get("w")).sum(), ballast()
+            return (x * variables.get("w")).sum()
 
-        return job(x=flow.tensor(np.ones(3, np.float32)))[0].numpy()
+        return job(x=flow.tensor(np.ones(3, np.float32))).numpy()
 
     results = [compiled()]
     forget_graphs()

@@ -65,16 +65,6 @@ def numpy_of(outputs):
     return tuple(numpy_of(part) for part in outputs) if isinstance(outputs, (tuple, list)) else outputs.numpy()
 
 
-def ballast():
-    """A tensor that takes a graph a fraction of a millisecond; tiny graphs return it beside their outputs.
-
-    OneFlow hands a graph's inputs over before it notes that the graph is running. A graph of microseconds may be done
-    by then, which crashes the process: about once in 5,000 steps on a busy machine, never seen with this.
-    """
-    square = flow._C.constant((128, 128), 0.001, dtype=flow.float32, device=flow.device("cpu"))
-    return flow.matmul(flow.matmul(square, square), square).sum()
-
-
 def run_graph(function, arrays, variables=None):
     """Outputs (NumPy) of `function(variables, **arrays)` in a predict graph.
 
@@ -82,8 +72,7 @@ def run_graph(function, arrays, variables=None):
         variables: dict of name -> float32 array.
     """
     variables = Variables(variables or {"unused": np.zeros(1, np.float32)})
-    job = GlobalFunction(lambda *args, **inputs: (function(*args, **inputs), ballast()), "predict", variables)
-    return numpy_of(job(**tensors(arrays)))[0]
+    return numpy_of(GlobalFunction(function, "predict", variables)(**tensors(arrays)))
 
 
 def gradients(function, values, arrays, frozen=()):
@@ -99,11 +88,7 @@ def gradients(function, values, arrays, frozen=()):
     variables = Variables(values, frozen=frozen)
     optimizer = flow.optim.SGD(list(variables.trained().values()), lr=1.0)
 
-    def with_ballast(*args, **inputs):
-        outputs = function(*args, **inputs)
-        return outputs[0] if isinstance(outputs, tuple) else outputs, outputs, ballast()
-
-    _, outputs, _ = numpy_of(GlobalFunction(with_ballast, "train", variables, optimizer)(**tensors(arrays)))
+    outputs = numpy_of(GlobalFunction(function, "train", variables, optimizer)(**tensors(arrays)))
     return outputs, {name: values[name] - variables.get(name).numpy() for name in values}
 
 
