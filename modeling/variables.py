@@ -142,8 +142,11 @@ class Variables(flow.nn.Module):
 
     def get(self, name):
         """The variable `name` (documented name) as a tensor."""
+        return self._of_parameter(name, getattr(self, self._places[name][0]))
+
+    def _of_parameter(self, name, whole):
+        """What of its parameter, a tensor or an array, is the variable `name`."""
         parameter, start, count = self._places[name]
-        whole = getattr(self, parameter)
         return whole if self._alone(parameter) else whole[:, start : start + count].reshape(*self._shapes[name])
 
     def joined(self, *names):
@@ -173,11 +176,7 @@ class Variables(flow.nn.Module):
             decay: factor by which weight decay has shrunk the word embeddings that the graphs do not hold.
         """
         parameters = {name: parallel.to_numpy(value) for name, value in self.named_parameters()}
-        arrays = {}
-        for name in self.names:
-            parameter, start, count = self._places[name]
-            array = parameters[parameter]
-            arrays[name] = array if self._alone(parameter) else array[:, start : start + count].reshape(self._shapes[name])
+        arrays = {name: self._of_parameter(name, parameters[self._places[name][0]]) for name in self.names}
         if self._active_ids is not None:
             words = self._all_words * np.float32(1.0 if WORD_EMBEDDINGS in self._frozen else decay)
             words[self._active_ids] = arrays[WORD_EMBEDDINGS]
