@@ -23,6 +23,7 @@ import gc
 
 from modeling import parallel
 from modeling.compiled_job import CompiledJob
+from modeling.repetition import repeat_lane
 from modeling.runtime import calm_scheduler, flow
 from modeling.shared import within_graph
 from modeling.streams import deal_out
@@ -98,9 +99,12 @@ class GlobalFunction:
             views = [getattr(graph, f"frozen_{position}") for position in range(len(frozen))]
             count = len(tensors) // len(self._names)
             parts = [tensors[lane::count] for lane in range(count)]
+            rows = [part[0].shape[0] for part in parts]
+            if self._repeats_lanes(parts):
+                parts = parts[:1]
             with within_graph():
                 outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
-            outputs = outputs[0] if count == 1 else self._join(outputs, [part[0].shape[0] for part in parts])
+            outputs = outputs[0] if count == 1 else self._join(outputs, rows)
             if type == "train":
                 (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
             return (outputs, _take_time()) if self._soon_done else outputs
@@ -110,6 +114,8 @@ class GlobalFunction:
             count = len(tensors) // len(self._names)
             if count > 1:
                 job = CompiledJob(graph._full_graph_proto)
+                if self._repeats_lanes([tensors[lane::count] for lane in range(count)]):
+                    repeat_lane(job, count)
                 deal_out(job, count)
                 graph._full_graph_proto = job.proto
             return built
@@ -158,6 +164,11 @@ class GlobalFunction:
         if len(arguments) > len(inputs):
             calm_scheduler()
         return outputs
+
+    def _repeats_lanes(self, parts):
+        """Whether the first of a batch's parts stands for all of them in tracing."""
+        shapes = {tuple(tuple(tensor.shape) for tensor in part) for part in parts}
+        return self._trains and len(parts) > 1 and len(shapes) == 1
 
     def _join(self, outputs, rows):
         """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or the rows one behind the other."""

@@ -9,8 +9,7 @@ import collections
 from oneflow.core.framework.user_op_attr_pb2 import AttrValue
 
 from modeling.compiled_job import in_order, producer
-
-_NORM = "multi_reduce_sum_pow_abs"
+from modeling.repetition import NORM
 
 
 def deal_out(job, count):
@@ -20,7 +19,7 @@ def deal_out(job, count):
         job: `CompiledJob`, changed in place. Its inputs are the lanes' in turn.
         count: lanes.
     """
-    for operation in job.of_kind(_NORM):
+    for operation in job.of_kind(NORM):
         _cut_norm(job, operation, count)
     operations, inputs = job.operations, job.inputs()
     lanes = _lanes_of(operations, inputs, count)

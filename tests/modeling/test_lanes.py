@@ -128,6 +128,42 @@ def test_training_in_lanes_is_training_in_one_piece(count, config):
     assert max(np.abs(values[name] - start).max() for name, start in documented("weight").items()) > 1e-3
 
 
+@pytest.mark.parametrize(("rows", "calls"), [([2, 2], 1), ([1, 1, 1], 1), ([1, 2], 2)])
+def test_lanes_of_one_shape_are_traced_once(rows, calls):
+    """What of the loss no input reaches counts once, as in one piece; outputs are means of the batch. The gradients of `w` come
+    of GEMMs, those of `b` do not, and that of `alone` not from the batch."""
+    x = np.random.default_rng(3).standard_normal((sum(rows), 4)).astype(np.float32)
+
+    def step(parts):
+        traced = []
+        start = {"w": np.full((4, 2), 0.5, np.float32), "b": np.full((1, 2), 0.25, np.float32), "alone": np.full((3, 1), 2.0, np.float32)}
+        variables = Variables(start)
+        optimizer, rates = create_optimizer(variables, Schedule(1e-2, 20, 2))
+
+        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+        def job(variables, x):
+            traced.append(x.shape)
+            error = ((flow.matmul(x, variables.get("w")) + variables.get("b")) ** 2).mean()
+            return error + (variables.get("alone") ** 2).sum(), error, parallel.constant((2,), 1.0, "cpu")
+
+        outputs = [output.numpy() for output in job(x=parts)]
+        return outputs, job.optimizer_state(), len(traced)
+
+    whole, state, _ = step(tuple([flow.tensor(x)]))
+    bounds = np.cumsum(rows)[:-1]
+    outputs, moments, traced = step(tuple(flow.tensor(np.ascontiguousarray(part)) for part in np.split(x, bounds)))
+    assert traced == calls
+    for output, expected in zip(outputs, whole):
+        np.testing.assert_allclose(output, expected, rtol=1e-6)
+    w, b = np.full((4, 2), 0.5), np.full((1, 2), 0.25)
+    assert whole[1] == pytest.approx(((x.astype(np.float64) @ w + b) ** 2).mean(), rel=1e-5)
+    gradients = {name: value for name, value in moments.items() if name.endswith("-m")}
+    assert len(gradients) == len([name for name in state if name.endswith("-m")]) == 3
+    for name, value in gradients.items():
+        np.testing.assert_allclose(value, state[name], rtol=1e-5, atol=1e-8, err_msg=name)
+        assert np.abs(value).max() > 1e-4, name
+
+
 def test_predicting_in_lanes_is_predicting_in_one_piece():
     def predicted(count):
         lanes.use_lanes(count)
