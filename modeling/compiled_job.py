@@ -64,9 +64,7 @@ class CompiledJob:
             dict of the outputs' blobs of `like` -> those of the new one.
         """
         new = self._add(like, name)
-        for blobs in new.user_conf.input.values():
-            blobs.s[:] = [renamed.get(blob, blob) for blob in blobs.s]
-        self._describe(new)
+        self.take(name, [renamed.get(blob, blob) for blob in _inputs(new)])
         theirs, ours = (
             [blob for argument in sorted(operation.user_conf.output) for blob in operation.user_conf.output[argument].s]
             for operation in (like, new)
@@ -97,15 +95,16 @@ class CompiledJob:
         self._describe(operation)
         return True
 
-    def take_instead(self, name, renamed):
-        """Lets the operation `name` take other blobs: dict blob -> the one in its place."""
+    def take(self, name, blobs):
+        """Gives the operation `name` other blobs, in the order of `inputs`."""
         operation = self.operations[name]
         if operation.WhichOneof("op_type") == "output_conf":
-            blob = getattr(operation.output_conf, "in")
-            setattr(operation.output_conf, "in", renamed.get(blob, blob))
+            (blob,) = blobs
+            setattr(operation.output_conf, "in", blob)
         else:
-            for blobs in operation.user_conf.input.values():
-                blobs.s[:] = [renamed.get(blob, blob) for blob in blobs.s]
+            blobs = iter(blobs)
+            for taken in operation.user_conf.input.values():
+                taken.s[:] = [next(blobs) for _ in taken.s]
         self._describe(operation)
 
     def _copy(self, like, name):

@@ -115,7 +115,7 @@ class GlobalFunction:
             if count > 1:
                 job = CompiledJob(graph._full_graph_proto)
                 if self._repeats_lanes([tensors[lane::count] for lane in range(count)]):
-                    repeat_lane(job, count)
+                    repeat_lane(job, count, self._trains)
                 deal_out(job, count)
                 graph._full_graph_proto = job.proto
             return built
@@ -168,13 +168,15 @@ class GlobalFunction:
     def _repeats_lanes(self, parts):
         """Whether the first of a batch's parts stands for all of them in tracing."""
         shapes = {tuple(tuple(tensor.shape) for tensor in part) for part in parts}
-        return self._trains and len(parts) > 1 and len(shapes) == 1
+        return len(parts) > 1 and len(shapes) == 1
 
     def _join(self, outputs, rows):
-        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or the rows one behind the other."""
+        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or the rows one behind the other. Of one lane
+        that is traced for all: its share of the means, or its rows in place of those of every lane."""
         if not isinstance(outputs[0], tuple):
             return self._join([(output,) for output in outputs], rows)[0]
         if not self._trains:
+            outputs = outputs if len(outputs) > 1 else outputs * len(rows)
             return tuple(flow.cat(parts, dim=0) for parts in zip(*outputs))
         joined = []
         for parts in zip(*outputs):

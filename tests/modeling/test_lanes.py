@@ -165,23 +165,28 @@ def test_lanes_of_one_shape_are_traced_once(rows, calls):
 
 
 def test_predicting_in_lanes_is_predicting_in_one_piece():
+    traced = []
+
     def predicted(count):
         lanes.use_lanes(count)
 
         @global_function(type="predict", variables=variables)
         def job(variables, input_ids, input_mask, segment_ids):
+            traced.append(count)
             logits = predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], input_ids, input_mask, segment_ids)
-            return logits, input_ids.to(flow.float32) * 2.0
+            return logits, input_ids.to(flow.float32) * 2.0, parallel.constant((1, 2), 3.0, "cpu")
 
         batch = golden_batch()
         return [output.numpy() for output in job(**to_tensors(batch, tuple(batch), "cpu"))]
 
     variables = Variables(documented("weight"))
-    logits, doubled = predicted(1)
+    logits, doubled, _ = predicted(1)
     for count in (2, 3):
-        same, ids = predicted(count)
+        same, ids, constants = predicted(count)
+        assert np.array_equal(constants, np.full((count, 2), 3.0))
         np.testing.assert_allclose(same, logits, rtol=0, atol=1e-6)
         assert np.array_equal(ids, doubled) and np.array_equal(ids, golden_batch()["input_ids"] * 2)
+    assert traced == [1, 2, 2, 3]  # three samples in two lanes are lanes of unlike shapes, each of which is traced
 
 
 def test_each_lane_computes_its_part_of_everything():
