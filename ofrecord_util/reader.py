@@ -1,9 +1,9 @@
 """Reads the OFRecord files of a split, checked whole before anything is returned.
 
 OneFlow's own reader ends the process on a truncated file, a bad length or a missing feature. Here the framing is
-scanned first, the parts are compared with the manifest's digests, and the records are decoded: by NumPy for the layout
-that `writer` emits, record by record through protobuf for any other (another order of features, the earlier
-implementation's names).
+scanned first, the parts are compared with the manifest's digests, and the records are decoded: all at once for the
+layout that `writer` emits (`wire_format`), record by record through protobuf for any other (another order of features,
+the earlier implementation's names).
 """
 
 import hashlib
@@ -19,11 +19,10 @@ import six
 from modeling.errors import UserError
 from ofrecord_util import files
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
+from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
 
 _REMEDY = "write the records again with --resave_ofrecord"
-_PADDING = 64  # bytes behind a file's data, so that the vectorised decoder may look past the end
-_CHUNK = 4096  # records decoded at once
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=T
         starts, ends = _scan(path, data, size)
         if manifest is not None:
             _check_part(path, manifest["parts"][position], data[:size], len(starts))
-        arrays = _decode_canonical(data, starts, ends, seq_length) if fast else None
+        arrays = decode(data, starts, ends, seq_length) if fast else None
         if arrays is None:
             arrays = _decode_records(path, data, starts, ends, seq_length)
         seq_length = arrays["input_ids"].shape[1]
@@ -161,8 +160,7 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
         if bad.any():
             where = tuple(np.argwhere(bad)[0])
             raise UserError(
-                f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; "
-                f"check {flag}, or {_REMEDY}"
+                f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; check {flag}, or {_REMEDY}"
             )
     empty = np.flatnonzero(records.input_mask.max(axis=1, initial=0) == 0)
     if empty.size:
@@ -173,10 +171,7 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
         raise UserError(f"{records.where(repeated)}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
     bad = np.flatnonzero(~np.isfinite(records.weights))
     if bad.size:
-        raise UserError(
-            f"{records.where(bad[0])}: the weight is {records.weights[bad[0]]}; run preprocess.py "
-            "again with --resave_ofrecord"
-        )
+        raise UserError(f"{records.where(bad[0])}: the weight is {records.weights[bad[0]]}; run preprocess.py again with --resave_ofrecord")
 
 
 def _read_manifest(path):
@@ -197,11 +192,11 @@ def _read_manifest(path):
 
 
 def _read_bytes(path):
-    """(uint8 array of the file's bytes and `_PADDING` zeros, size of the file)."""
+    """(uint8 array of the file's bytes and `PADDING` zeros, size of the file)."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = np.zeros(size + _PADDING, np.uint8)
+            data = np.zeros(size + PADDING, np.uint8)
             read = file.readinto(memoryview(data)[:size]) if size else 0
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
@@ -221,10 +216,7 @@ def _scan(path, data, size):
     while position < size:
         left = size - position - LENGTH_BYTES
         if left < 0:
-            raise UserError(
-                f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; "
-                f"{_REMEDY}"
-            )
+            raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {_REMEDY}")
         (length,) = unpack(view, position)
         if length <= 0 or length > left:
             raise UserError(
@@ -245,9 +237,7 @@ def _check_part(path, part, data, count):
             )
         )
     if hashlib.sha256(data).hexdigest() != part["sha256"]:
-        raise UserError(
-            f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}"
-        )
+        raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}")
 
 
 def _digest_of(arrays):
@@ -298,120 +288,3 @@ def _values_of(record, feature, at, seq_length):
         other_length = f"give --seq_length {len(values)}, or " if feature.per_token and len(values) else ""
         raise UserError(f"{at}{name} has {len(values)} values, expected {expected or 'more'}; {other_length}{_REMEDY}")
     return values
-
-
-# The layout of a record that `writer` emits, features in the order of their names (wire format of protocol buffers):
-#   0a ENTRY_SIZE  0a KEY_SIZE key  12 FEATURE_SIZE  (22 int32_list | 12 float_list) LIST_SIZE  0a VALUES_SIZE  values
-# Sizes and int32 values are varints (7 bits a byte, the high bit says that more follow).
-_KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
-_CANONICAL = sorted(FEATURES)
-
-
-def _decode_canonical(data, starts, ends, seq_length):
-    """Decodes all records of a file at once: a dict of arrays, or None where a record has another layout or a fault."""
-    parts = []
-    for begin in range(0, len(starts), _CHUNK):
-        arrays = _decode_chunk(data, starts[begin : begin + _CHUNK], ends[begin : begin + _CHUNK], seq_length)
-        if arrays is None:
-            return None
-        seq_length = arrays["input_ids"].shape[1]
-        parts.append(arrays)
-    return {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
-
-
-def _decode_chunk(data, starts, ends, seq_length):
-    spans = {}
-    at = starts
-    for feature in _CANONICAL:
-        key = feature.name.encode("ascii")
-        key_field = b"\x0a" + bytes([len(key)]) + key + b"\x12"
-        at, end = _enter(data, at, b"\x0a", ends, None)
-        if at is None:
-            return None
-        limit = end
-        for tag in (key_field, _KIND_TAG[feature.kind], b"\x0a"):
-            at, end = _enter(data, at, tag, ends, limit)
-            if at is None:
-                return None
-        spans[feature.name] = (at, end)
-        at = end
-    if not np.array_equal(at, ends):
-        return None
-    if seq_length is None:
-        seq_length = int(spans["input_mask"][1][0] - spans["input_mask"][0][0])
-    arrays = {}
-    for feature in FEATURES:
-        begin, end = spans[feature.name]
-        count = seq_length if feature.per_token else 1
-        values = _floats(data, begin, end) if feature.kind == "float_list" else _integers(data, begin, end, count)
-        if values is None or not count:
-            return None
-        arrays[feature.name] = values if feature.per_token else values[:, 0]
-    return arrays
-
-
-def _enter(data, at, tag, ends, limit):
-    """Steps into a field: checks the bytes `tag` at each position, reads the size behind them.
-
-    Returns (begin, end) of the field's content; (None, None) where the tag is another, or the content does not end at
-    `limit` (where that is None: goes beyond the record's end).
-    """
-    found = data[at[:, None] + np.arange(len(tag))]
-    size, at = _varint(data, at + len(tag)) if (found == np.frombuffer(tag, np.uint8)).all() else (None, None)
-    if size is None:
-        return None, None
-    end = at + size
-    if not ((end <= ends).all() if limit is None else np.array_equal(end, limit)):
-        return None, None
-    return at, end
-
-
-def _varint(data, at):
-    """Varints of up to 4 bytes at each position. Returns (values, positions behind them), (None, None) for a longer
-    one."""
-    byte = data[at].astype(np.int64)
-    value, at = byte & 0x7F, at + 1
-    more = np.flatnonzero(byte & 0x80)
-    for shift in (7, 14, 21):
-        if not more.size:
-            break
-        byte = data[at[more]].astype(np.int64)
-        value[more] |= (byte & 0x7F) << shift
-        at[more] += 1
-        more = more[(byte & 0x80) != 0]
-    return (None, None) if more.size else (value, at)
-
-
-def _floats(data, begin, end):
-    """One float32 a record: [N, 1], or None where a list has another size."""
-    if not (end - begin == 4).all():
-        return None
-    return data[begin[:, None] + np.arange(4)].view("<f4").astype(np.float32)
-
-
-def _integers(data, begin, end, count):
-    """Packed varints of up to 4 bytes: int32 [N, count], or None where a record has another number of them or a longer
-    one."""
-    sizes = end - begin
-    if (sizes == count).all():
-        values = data[begin[:, None] + np.arange(count)]
-        return values.astype(np.int32) if not (values & 0x80).any() else None
-    if (sizes < count).any() or (sizes > 4 * count).any():
-        return None
-    total = np.cumsum(sizes)
-    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, one behind the other
-    last = np.flatnonzero(flat < 0x80)  # where each varint ends
-    if last.size != len(begin) * count or not np.array_equal(last[count - 1 :: count], total - 1):
-        return None
-    first = np.empty_like(last)
-    first[0], first[1:] = 0, last[:-1] + 1
-    width = last - first
-    if width.max() > 3:
-        return None
-    values = (flat[first] & 0x7F).astype(np.int32)
-    for extra in (1, 2, 3):
-        longer = np.flatnonzero(width >= extra)
-        if not longer.size:
-            break
-        values[longer] |= (flat[first[longer] + extra] & 0x7F).astype(np.int32) << (7 * extra)
-    return values.reshape(len(begin), count)

@@ -9,6 +9,7 @@ special token. So the cleaning runs here, with Python's `str.translate` and `uni
 import hashlib
 import os
 import re
+import string
 import unicodedata
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class _PunctuationTable(dict):
         char = chr(code)
         category = unicodedata.category(char)
         # all ASCII that is neither letter, digit nor space counts as punctuation, also "$", "^" and the like
-        if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126 or category.startswith("P"):
+        if char in string.punctuation or category.startswith("P"):
             value = " " + char + " "
         elif self.strip and category == "Mn":
             value = None
@@ -172,9 +173,25 @@ class Tokenizer:
             text = unicodedata.normalize("NFD", text.lower())
         return text.translate(self._split)
 
+    def _normalize_plain(self, text):
+        """`_normalize` of a text that is ASCII and printable: nothing to clean, no accents. A quarter of its time."""
+        if self.do_lower_case:
+            text = text.lower()
+        for mark in string.punctuation:
+            if mark in text:
+                text = text.replace(mark, f" {mark} ")
+        return text
+
+    def _first_words(self, text, limit):
+        """A normalised text, cut where `limit` tokens are sure: a word is at least one."""
+        if text.isascii() and text.isprintable():
+            # no word is lost to cleaning, so the cut comes before the work
+            return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
+        return " ".join(self._normalize(text).split(None, limit)[:limit])
+
     def _token_ids(self, texts, limit):
-        """Ids of each text, only the first `limit` words of each: a word is at least one token."""
-        prepared = [" ".join(self._normalize(text).split(None, limit)[:limit]) for text in texts]
+        """Ids of each text; of a long one not all, but at least `limit`."""
+        prepared = [self._first_words(text, limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
 
     def encode(self, text_a, text_b, seq_length):
@@ -195,8 +212,7 @@ class Tokenizer:
         specials = 2 if text_b is None else 3
         if seq_length < specials + specials - 1:
             raise UserError(
-                f"--seq_length {seq_length} is too short: {specials} special tokens and a token of each text "
-                f"need {specials + specials - 1}"
+                f"--seq_length {seq_length} is too short: {specials} special tokens and a token of each text need {specials + specials - 1}"
             )
         count, room = len(text_a), seq_length - specials
         input_ids = np.full([count, seq_length], self._ids[PAD], np.int32)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modeling.errors import UserError
-from ofrecord_util import reader
+from ofrecord_util import reader, wire_format
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, FEATURES
 from ofrecord_util.writer import write_split
@@ -43,7 +43,7 @@ def both(data_dir, **arguments):
 def decode_fast(path):
     data, size = reader._read_bytes(str(path))
     starts, ends = reader._scan(str(path), data, size)
-    return reader._decode_canonical(data, starts, ends, None)
+    return wire_format.decode(data, starts, ends, None)
 
 
 # ------------------------------------------------------------------------------------------------------- round trips
@@ -63,11 +63,38 @@ def test_round_trip(tmp_path, count, length, part_num):
     assert not [name for name in os.listdir(os.path.dirname(paths[0])) if "tmp" in name]
 
 
+@pytest.mark.parametrize(
+    "count, length, least, most", [(1, 1, 0, 1), (7, 5, 0, 127), (7, 5, -3, 200), (300, 9, 0, 2**31 - 1), (9, 130, -(2**31), 2**31 - 1)]
+)
+def test_bytes_are_those_of_protobuf(tmp_path, count, length, least, most):
+    draw = np.random.default_rng(count)
+    values = {
+        feature.name: draw.integers(least, most, (count, length) if feature.per_token else count, np.int32, endpoint=True)
+        for feature in FEATURES
+        if feature.kind == "int32_list"
+    }
+    values["weights"] = draw.standard_normal(count).astype(np.float32)
+    values["weights"][0] = [np.nan, -0.0, np.inf][count % 3]
+    path = samples.write(tmp_path, values)[0]
+    with open(path, "rb") as file:
+        assert file.read() == samples.framed(samples.record_bytes(values, row) for row in range(count))
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("input_ids", (3, 0)), ("input_ids", (3,)), ("segment_ids", (3, 4)), ("label", (2,)), ("idxs", (3, 1))]
+)
+def test_wrong_shapes(tmp_path, name, shape):
+    with pytest.raises(ValueError, match=name):
+        samples.write(tmp_path, dict(samples.arrays(3, 5), **{name: np.zeros(shape, np.int32)}))
+    assert not os.listdir(tmp_path)
+
+
 def test_many_chunks(tmp_path, monkeypatch):
     values = samples.arrays(23, 5)
-    samples.write(tmp_path, values)
-    monkeypatch.setattr(reader, "_CHUNK", 4)
-    assert samples.equal(both(tmp_path), values)
+    monkeypatch.setattr("ofrecord_util.writer._CHUNK", 7)
+    samples.write(tmp_path, values, part_num=2)
+    monkeypatch.setattr(wire_format, "_CHUNK", 4)
+    assert samples.equal(both(tmp_path, part_num=2), values)
 
 
 def test_extreme_values_take_the_slow_path(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import string
 import subprocess
 import sys
 
@@ -99,6 +100,20 @@ def test_long_texts_equal_short_ones_where_they_are_cut(tokenizer):
         assert part[:12].tolist() == whole[:12].tolist() and part[12] == 3
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_printable_ascii_has_the_words_of_every_other_text(tmp_path, lower):
+    """The short way for such texts against the general one, with every printable character beside every kind."""
+    tokenizer = Tokenizer(write_vocabulary(tmp_path / "vocab.txt", WORDS), lower)
+    draw = random.Random(5)
+    printable = string.digits + string.ascii_letters + string.punctuation + " "
+    texts = ["".join(draw.choices(printable, k=draw.randrange(60))) for _ in range(300)]
+    texts += [left + mark + right for mark in printable for left in "aZ0. " for right in "aZ0. "]
+    for text in texts:
+        assert tokenizer._first_words(text, 100).split() == tokenizer.words(text), text
+    assert tokenizer._first_words("a.b c d", 2).split()[:2] == ["a", "."]
+    assert tokenizer._first_words("a b c d", 2).split() == ["a", "b"]
+
+
 def test_pair_lengths_as_in_bert():
     for room in range(2, 9):
         for length_a in range(12):
@@ -181,7 +196,7 @@ def test_casing(tmp_path):
 
 def test_no_oneflow_is_imported():
     code = (
-        "import sys; from ofrecord_util import batches, dataset, reader, scores, tasks, text, tokenization, writer; "
+        "import sys; from ofrecord_util import batches, dataset, reader, scores, tasks, text, tokenization, wire_format, writer; "
         "sys.exit('oneflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
