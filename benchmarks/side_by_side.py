@@ -103,34 +103,20 @@ class Worker:
         self._process.communicate()
 
 
-def compare(case, workers, rounds):
+def compare(case, workers, rounds, together=True):
     """Times workers turn by turn.
 
     Args:
         case: dict that names the case.
         workers: list of functions without arguments -> `Worker`; the first one is what the others are compared with.
         rounds: turns of each that count; one more comes before them.
+        together: False lets each worker end before the next one starts: memory does not hold all of them.
     Returns:
         dict for a JSON line: the case, and for each worker the median, least and largest seconds of a turn, seconds of the first call, peak
         memory, and the ratio of the first worker's median to its own.
     """
-    starts, workers = workers, []
-    try:
-        for start in starts:
-            workers.append(start())
-            interruption.check()
-        for number in range(rounds + 1):
-            for worker in workers:
-                worker.turn()
-                interruption.check()
-                if number == 0:
-                    worker.turns.clear()
-    except interruption.Interrupted:
-        for worker in workers:
-            worker.kill()
-        raise
-    for worker in workers:
-        worker.end()
+    groups = [workers] if together else [[worker] for worker in workers]
+    workers = [worker for group in groups for worker in _take_turns(group, rounds)]
     ours = statistics.median(workers[0].turns) if workers[0].turns else None
     results = {}
     for worker in workers:
@@ -148,7 +134,29 @@ def compare(case, workers, rounds):
         }
         if ours is not None and worker is not workers[0]:
             results[worker.name]["ours_over_this"] = round(ours / median, 3)
-    return {**case, "rounds": rounds, "results": results}
+    return {**case, "rounds": rounds, "together": together, "results": results}
+
+
+def _take_turns(starts, rounds):
+    """Starts workers, times them turn by turn and ends them; returns them."""
+    workers = []
+    try:
+        for start in starts:
+            workers.append(start())
+            interruption.check()
+        for number in range(rounds + 1):
+            for worker in workers:
+                worker.turn()
+                interruption.check()
+                if number == 0:
+                    worker.turns.clear()
+    except interruption.Interrupted:
+        for worker in workers:
+            worker.kill()
+        raise
+    for worker in workers:
+        worker.end()
+    return workers
 
 
 def show(result):

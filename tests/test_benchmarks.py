@@ -1,0 +1,67 @@
+"""The benchmarks' own rules, without measuring anything: cases, and who is timed when."""
+
+import pytest
+
+from benchmarks import bench_steps, side_by_side
+from modeling.errors import UserError
+
+
+class FakeWorker:
+    """Answers at once, and notes what it is asked."""
+
+    def __init__(self, name, seconds, log):
+        self.name, self.seconds, self.log = name, seconds, log
+        self.turns, self.problem, self.first, self.facts, self.peak_bytes = [], None, 0.5, {"flop": 7}, None
+        log.append(f"start {name}")
+
+    def turn(self):
+        self.log.append(f"turn {self.name}")
+        if self.seconds is None:
+            self.problem = "out of memory"
+        else:
+            self.turns.append(self.seconds.pop(0))
+
+    def end(self):
+        self.log.append(f"end {self.name}")
+        self.peak_bytes = 2e9
+
+
+def compare(log, together, **seconds):
+    starts = [lambda name=name, values=values: FakeWorker(name, values, log) for name, values in seconds.items()]
+    return side_by_side.compare({"case": "c"}, starts, 3, together)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_medians_and_ratios(together):
+    """The first turn does not count: it may still touch memory."""
+    told = compare([], together, ours=[9.0, 1.0, 3.0, 2.0], other=[9.0, 4.0, 4.0, 5.0])
+    ours, other = told["results"]["ours"], told["results"]["other"]
+    assert (ours["seconds"], ours["least"], ours["largest"], ours["peak_gb"], ours["flop"]) == (2.0, 1.0, 3.0, 2.0, 7)
+    assert other["ours_over_this"] == 0.5 and "ours_over_this" not in ours
+    assert (told["case"], told["rounds"], told["together"]) == ("c", 3, together)
+
+
+def test_turns_go_round():
+    log = []
+    compare(log, True, a=[1.0] * 4, b=[1.0] * 4)
+    assert log == ["start a", "start b"] + ["turn a", "turn b"] * 4 + ["end a", "end b"]
+
+
+def test_apart_one_ends_before_the_next_starts():
+    log = []
+    compare(log, False, a=[1.0] * 4, b=[1.0] * 4)
+    assert log == [f"{step} {name}" for name in "ab" for step in ["start"] + ["turn"] * 4 + ["end"]]
+
+
+def test_a_worker_that_fails_is_named_and_the_others_go_on():
+    told = compare([], True, ours=[1.0] * 4, other=None)
+    assert told["results"]["other"] == {"problem": "out of memory"}
+    assert told["results"]["ours"]["seconds"] == 1.0
+
+
+def test_cases():
+    assert bench_steps.parse_case("minilm-4x40") == {"layers": 6, "hidden": 384, "heads": 12, "batch": 4, "length": 40}
+    assert {case: bench_steps.parse_case(case)["length"] for case in bench_steps.CASES}["base-24x128"] == 128
+    for case in ("huge-4x40", "minilm-4", "minilm-ax4", ""):
+        with pytest.raises(UserError, match="--cases"):
+            bench_steps.parse_case(case)
