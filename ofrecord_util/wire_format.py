@@ -38,7 +38,7 @@ def encode(columns):
     arrays = dict(zip((feature.name for feature in FEATURES), columns))
     elements = [element for feature in _BY_NAME for element in _elements(feature, arrays[feature.name])]
     sizes = sum(widths.sum(axis=1, dtype=np.int64) for _, widths in elements)
-    elements.insert(0, _raw(sizes.astype(f"<i{LENGTH_BYTES}")))
+    elements.insert(0, _as_bytes(sizes.astype(f"<i{LENGTH_BYTES}")))
     numbers = np.concatenate([numbers for numbers, _ in elements], axis=1).ravel()
     widths = np.concatenate([widths for _, widths in elements], axis=1).ravel()
     ends = np.cumsum(widths, dtype=np.int64)
@@ -62,21 +62,22 @@ def _elements(feature, values):
     A number of one byte is that byte, one of more is a varint.
     """
     count = len(values)
-    elements = [_raw(values.astype("<f4")) if feature.kind == "float_list" else _varints(values.reshape(count, -1))]
+    elements = [_as_bytes(values.astype("<f4")) if feature.kind == "float_list" else _as_varints(values.reshape(count, -1))]
     size = elements[0][1].sum(axis=1, keepdims=True, dtype=np.int64)
     for tag in reversed(_tags(feature)):
-        elements[:0] = [_raw(np.full(count, np.void(tag))), _varints(size)]
+        elements[:0] = [_as_bytes(np.full(count, np.void(tag))), _as_varints(size)]
         size = size + elements[1][1] + len(tag)
     return elements
 
 
-def _raw(values):
+def _as_bytes(values):
     """The bytes of [N] values as they are in memory."""
     numbers = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1).astype(np.uint64)
     return numbers, np.ones(numbers.shape, np.uint8)
 
 
-def _varints(values):
+def _as_varints(values):
+    """Integers and the bytes that each takes as a varint (protobuf: a negative one is that of its 64 bits)."""
     numbers = values.astype(np.int64).view(np.uint64)
     widths = np.ones(numbers.shape, np.uint8)
     for group in range(1, 10):
