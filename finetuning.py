@@ -37,9 +37,7 @@ def main():
     dev_records = phase.records("dev")
     test_records = phase.records("test", name="eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}
-    variables, train_records, dev_records, test_records = phase.variables(
-        shapes, train_records, dev_records, test_records
-    )
+    variables, train_records, dev_records, test_records = phase.variables(shapes, train_records, dev_records, test_records)
 
     def split_evaluation(records, batch_size, train_records=None):
         """A function that measures the model on a split with a static graph of the split's own shape."""

@@ -43,9 +43,7 @@ def main():
         **classifier_shapes(config, task.num_labels),
         **domain_head_shapes(config, task.num_domains),
     }
-    variables, train_records, dev_records, test_records = phase.variables(
-        shapes, train_records, dev_records, test_records
-    )
+    variables, train_records, dev_records, test_records = phase.variables(shapes, train_records, dev_records, test_records)
 
     @global_function(type="predict", variables=variables)
     def predict_job(variables, input_ids, input_mask, segment_ids):

@@ -73,9 +73,7 @@ def main():
 
         @global_function(type="predict", variables=variables)
         def teacher_job(variables, input_ids, input_mask, segment_ids, domain):
-            return tuple(
-                teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, segment_ids, domain).values()
-            )
+            return tuple(teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, segment_ids, domain).values())
 
         batch_size, names = flags.eval_batch_size_per_device, ("input_ids", "input_mask", "segment_ids", "domain")
         batches = phase.plan.evaluation(records, batch_size)

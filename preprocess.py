@@ -69,10 +69,7 @@ def main():
                 name, **values
             )
         )
-    log(
-        f"scores of {len(scores)} samples (mean {float(np.mean(scores)):.4f}) and prototypes written to "
-        f"{os.path.dirname(path)}"
-    )
+    log(f"scores of {len(scores)} samples (mean {float(np.mean(scores)):.4f}) and prototypes written to {os.path.dirname(path)}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ LAST_STEP_ONLY = 10**9  # a --dev_every_step_num that no run reaches: dev is eva
 
 
 def file_name(words):
-    """"mft, all" -> "mft-all"."""
+    """ "mft, all" -> "mft-all"."""
     return words.replace(",", "").replace(" ", "-")
 
 

@@ -88,9 +88,7 @@ def build_bert(
         return kernels.layer_norm(x, variables.joined(name + "-gamma"), variables.joined(name + "-beta"), config.layer_norm_eps)
 
     words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), input_ids.reshape(-1), axis=0)  # [T, H]
-    types = flow._C.gather(
-        variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0
-    )  # [T, H]
+    types = flow._C.gather(variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0)  # [T, H]
     x = texts.add_positions(words + types, variables.get("bert-embeddings-position_embeddings"))
     x = layer_norm(x, "bert-embeddings-LayerNorm")  # [T, H]
     x = drop(x, dropout and dropout.hidden())

@@ -106,9 +106,7 @@ def layer_mapping(num_student_layers, num_teacher_layers):
         tuple of M ints; the last is the teacher's last layer.
     """
     twice = 2 * num_student_layers
-    return tuple(
-        max(0, (2 * (m + 1) * num_teacher_layers - num_student_layers) // twice) for m in range(num_student_layers)
-    )
+    return tuple(max(0, (2 * (m + 1) * num_teacher_layers - num_student_layers) // twice) for m in range(num_student_layers))
 
 
 def describe_mapping(mapping, num_layers, owner):
@@ -163,8 +161,7 @@ def check_teacher(phase, snapshot, config, flag, needs_representation):
         )
     if needs_representation and DOMAIN_HEAD[0] not in snapshot.sizes:
         raise UserError(
-            f"{at}: holds no domain head, which the transferable-knowledge term needs: run meta_teacher.py, or give "
-            "--use_domain_loss false"
+            f"{at}: holds no domain head, which the transferable-knowledge term needs: run meta_teacher.py, or give --use_domain_loss false"
         )
     if phase.flags.seq_length > config.max_position_embeddings:
         raise UserError(f"--seq_length {phase.flags.seq_length}: {at} has {config.max_position_embeddings} positions")

@@ -58,9 +58,7 @@ def _at_least(kind, lowest):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(
-                "{!r} is no {}".format(text, "whole number" if kind is int else "number")
-            ) from None
+            raise argparse.ArgumentTypeError("{!r} is no {}".format(text, "whole number" if kind is int else "number")) from None
         if not lowest <= value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not {lowest} or more")
         return value
@@ -99,9 +97,7 @@ class _Group:
 
 def _split(group, name, split, example_num=None, batch_size=None):
     """The flags of one split of the data, in the documents' spelling."""
-    group.add(
-        name + "_data_prefix", str, split + ".of_record-", f"how the names of the {split} split's record files begin"
-    )
+    group.add(name + "_data_prefix", str, split + ".of_record-", f"how the names of the {split} split's record files begin")
     group.add(name + "_data_part_num", _positive, 1, f"number of record files of the {split} split")
     group.add(
         name + "_example_num",
@@ -141,12 +137,8 @@ def build_parser(script, description=None):
         aliases=("--max_seq_length",),
         metavar="TOKENS",
     )
-    data.add(
-        "resave_ofrecord", bool, False, "write the OFRecord files again from the text; scores of preprocess.py are kept"
-    )
-    data.add(
-        "domains", _list, None, "domains of a task of your own, comma-separated (default: read from the training text)"
-    )
+    data.add("resave_ofrecord", bool, False, "write the OFRecord files again from the text; scores of preprocess.py are kept")
+    data.add("domains", _list, None, "domains of a task of your own, comma-separated (default: read from the training text)")
     data.add(
         "label_list",
         _list,
@@ -200,9 +192,7 @@ def build_parser(script, description=None):
         )
     for name, default in MODEL_SIZE_DEFAULTS.items():
         model.add(name, _positive, None, f"as its name says; without a snapshot {default}")
-    model.add(
-        "attention_probs_dropout_prob", _fraction, None, "dropout of attention probabilities; without a snapshot 0.1"
-    )
+    model.add("attention_probs_dropout_prob", _fraction, None, "dropout of attention probabilities; without a snapshot 0.1")
     model.add("hidden_dropout_prob", _fraction, None, "dropout of hidden states; without a snapshot 0.1")
     if trains:
         model.add(
@@ -257,15 +247,9 @@ def build_parser(script, description=None):
             True,
             "add the corrupted-domain loss (meta_distill: the transferable-knowledge term)",
         )
-        optimisation.add(
-            "use_sample_weights", bool, True, "weight samples by prototypical scores (meta_distill: domain expertise)"
-        )
-        optimisation.add(
-            "normalize_sample_weights", bool, False, "scale the samples' weights to mean 1 over the training split"
-        )
-        optimisation.add(
-            "domain_loss_weight", _rate, 0.1 if script == META_FINETUNING else 0.2, "lambda (meta_distill: gamma)"
-        )
+        optimisation.add("use_sample_weights", bool, True, "weight samples by prototypical scores (meta_distill: domain expertise)")
+        optimisation.add("normalize_sample_weights", bool, False, "scale the samples' weights to mean 1 over the training split")
+        optimisation.add("domain_loss_weight", _rate, 0.1 if script == META_FINETUNING else 0.2, "lambda (meta_distill: gamma)")
     if script in (META_FINETUNING, META_TEACHER):
         optimisation.add(
             "corruption",
@@ -291,9 +275,7 @@ def build_parser(script, description=None):
             1,
             "batches whose mean gradient makes one step: the memory of one, the effect of a batch that many times larger",
         )
-        optimisation.add(
-            "freeze_encoder", bool, False, "train the heads only: embeddings, encoder layers and pooler stay as they are"
-        )
+        optimisation.add("freeze_encoder", bool, False, "train the heads only: embeddings, encoder layers and pooler stay as they are")
         optimisation.add(
             "freeze_layers",
             _count,

@@ -85,9 +85,7 @@ class GlobalFunction:
             behind that of `variables`.
     """
 
-    def __init__(
-        self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, accumulation=1, frozen=()
-    ):
+    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, accumulation=1, frozen=()):
         if type not in ("train", "predict"):
             raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
         if (type == "train") != (optimizer is not None):
@@ -136,9 +134,7 @@ class GlobalFunction:
                 graph.config.enable_amp(True)
                 if type == "train":
                     graph.set_grad_scaler(
-                        flow.amp.GradScaler(
-                            init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000
-                        )
+                        flow.amp.GradScaler(init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)
                     )
 
         # one class a function: OneFlow names plan and graph after the class

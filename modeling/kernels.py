@@ -108,9 +108,7 @@ class CpuKernels(StockKernels):
         # layer
         batch, length = input_mask.shape
         row = ((input_mask - 1.0) * 10000.0).reshape(batch, 1, length)
-        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(
-            batch, num_heads, length, length
-        )
+        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(batch, num_heads, length, length)
 
     def same_text_mask(self, input_mask, num_heads):
         # As above: of all heads at once, by a product that brings the factor with it

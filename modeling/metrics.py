@@ -103,9 +103,7 @@ def draw_curves(metrics, title, num_domains):
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     losses.set_title(title)
     for name in [n for n in (train[0] if train else {}) if n == "loss" or n.endswith("_loss")]:
-        losses.plot(
-            [row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1
-        )
+        losses.plot([row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1)
     if dev:
         losses.plot(
             [row["step"] for row in dev],

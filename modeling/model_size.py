@@ -16,9 +16,7 @@ def resolve_config(flags, snapshot):
     """
     given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
     rates = {
-        name: getattr(flags, name)
-        for name in ("attention_probs_dropout_prob", "hidden_dropout_prob")
-        if getattr(flags, name) is not None
+        name: getattr(flags, name) for name in ("attention_probs_dropout_prob", "hidden_dropout_prob") if getattr(flags, name) is not None
     }
     if snapshot is None:
         sizes = dict(MODEL_SIZE_DEFAULTS, **given)

@@ -80,13 +80,9 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
         do_bias_correction=bias_correction,
     )
     schedulers = flow.optim.lr_scheduler
-    decay = schedulers.PolynomialLR(
-        optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False
-    )
+    decay = schedulers.PolynomialLR(optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False)
     if schedule.warmup_steps == 0:
         return optimizer, decay
     # LinearLR wants a start factor above 0; 1e-30 of the peak changes no float32 weight above 1e-22
     warmup = schedulers.LinearLR(optimizer, start_factor=1e-30, end_factor=1.0, total_iters=schedule.warmup_steps)
-    return optimizer, schedulers.SequentialLR(
-        optimizer, [warmup, decay], milestones=[schedule.warmup_steps], interval_rescaling=[False]
-    )
+    return optimizer, schedulers.SequentialLR(optimizer, [warmup, decay], milestones=[schedule.warmup_steps], interval_rescaling=[False])

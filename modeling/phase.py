@@ -87,22 +87,16 @@ class Phase:
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
-            raise UserError(
-                f"--task_name {flags.task_name}: becomes part of a folder's name, so it holds no / and begins with no dot"
-            )
+            raise UserError(f"--task_name {flags.task_name}: becomes part of a folder's name, so it holds no / and begins with no dot")
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.use_config(resolve_config(flags, self.snapshot))
         if self.freezing.embeddings and self.snapshot is None:
             raise UserError("--freeze_encoder, --freeze_layers: no snapshot is loaded, and initial values are not worth keeping")
         if flags.seq_length > self.config.max_position_embeddings:
-            raise UserError(
-                f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions"
-            )
+            raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
         self.vocab_file = flags.vocab_file or (self.snapshot and self.snapshot.vocab_file())
         if not self.vocab_file:
-            raise UserError(
-                "--vocab_file is needed: {} holds no {}".format(load_dir or "no snapshot is loaded, which", VOCAB_FILE)
-            )
+            raise UserError("--vocab_file is needed: {} holds no {}".format(load_dir or "no snapshot is loaded, which", VOCAB_FILE))
         self.tokenizer = Tokenizer(self.vocab_file, flags.do_lower_case)
         if self.tokenizer.vocab_size != self.config.vocab_size:
             raise UserError(
@@ -237,16 +231,11 @@ class Phase:
         if self.flags.normalize_sample_weights:
             if records.weights.mean() <= 0:
                 raise UserError(
-                    f"--normalize_sample_weights: the scores' mean is {records.weights.mean():.4f}, which "
-                    "cannot be scaled to 1"
+                    f"--normalize_sample_weights: the scores' mean is {records.weights.mean():.4f}, which cannot be scaled to 1"
                 )
             records = dataclasses.replace(records, weights=records.weights / records.weights.mean())
         for name, values in score_statistics(records.weights, records.domain, self.task.domains).items():
-            self.log(
-                "weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(
-                    name, **values
-                )
-            )
+            self.log("weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(name, **values))
         return records
 
     def domain_loss_weight(self):

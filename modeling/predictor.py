@@ -1,8 +1,8 @@
 """Labels for texts from a snapshot folder alone: sizes, vocabulary, labels and casing come with it.
 
-    predictor = Predictor("output/…/snapshot_best_ft_model_sst-2_dev_0.75")
-    for prediction in predictor(["a moving film", "two hours I will not get back"]):
-        print(prediction.label, prediction.probabilities)
+predictor = Predictor("output/…/snapshot_best_ft_model_sst-2_dev_0.75")
+for prediction in predictor(["a moving film", "two hours I will not get back"]):
+    print(prediction.label, prediction.probabilities)
 """
 
 from typing import NamedTuple

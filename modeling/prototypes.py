@@ -28,9 +28,7 @@ def compute_prototypes(embeddings, domain, label, num_domains, num_labels):
     np.add.at(sums, cell, embeddings.astype(np.float64))
     counts = np.bincount(cell, minlength=cells)
     centroids = sums / np.maximum(counts, 1)[:, None]
-    return Prototypes(
-        centroids.reshape(num_domains, num_labels, -1).astype(np.float32), counts.reshape(num_domains, num_labels)
-    )
+    return Prototypes(centroids.reshape(num_domains, num_labels, -1).astype(np.float32), counts.reshape(num_domains, num_labels))
 
 
 def _unit(vectors):

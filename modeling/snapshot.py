@@ -96,10 +96,7 @@ class Snapshot:
         self.path = path.rstrip("/")
         recover_folder(self.path)
         if not os.path.isdir(path):
-            raise UserError(
-                f"{path}: no such snapshot folder (--model_load_dir; run the step before, or "
-                "tools/convert_checkpoint.py)"
-            )
+            raise UserError(f"{path}: no such snapshot folder (--model_load_dir; run the step before, or tools/convert_checkpoint.py)")
         self.sizes, self.shapes, problems = {}, {}, []
         for name in sorted(os.listdir(path)):
             try:
@@ -152,16 +149,12 @@ class Snapshot:
         """
         count = _count(shape)
         recorded = self.shapes.get(name, tuple(shape))
-        if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(
-            size for size in shape if size != 1
-        ):
+        if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(size for size in shape if size != 1):
             raise UserError(
                 f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, the "
                 f"model needs {count} of shape {list(shape)}"
             )
-        return (
-            np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
-        )
+        return np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
 
     def _json(self, name):
         path = os.path.join(self.path, name)
@@ -205,8 +198,7 @@ class Snapshot:
         hidden = self.sizes[gamma]
         if num_heads is None and hidden % head_size:
             raise UserError(
-                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say "
-                "--hidden_size_per_head"
+                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say --hidden_size_per_head"
             )
         return BertConfig(
             vocab_size=self.sizes[_WORD] // hidden,

@@ -231,14 +231,10 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
     if snapshot is None:
         return {name: initial_value(name, shape, seed, initializer_range) for name, shape in shapes.items()}
     present = set(snapshot.sizes)
-    missing = [
-        n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present
-    ]
+    missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
     unknown = sorted(n for n in present if n not in shapes and n not in CLASSIFIER and n not in DOMAIN_HEAD)
     if missing or unknown:
-        parts = (["missing " + ", ".join(missing)] if missing else []) + (
-            ["unknown " + ", ".join(unknown)] if unknown else []
-        )
+        parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(
             "{} does not fit the model ({} encoder layers): {}".format(
                 snapshot.path, len({n.split("-")[2] for n in shapes if "-layer_" in n}), "; ".join(parts)

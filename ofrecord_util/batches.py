@@ -6,6 +6,7 @@ An epoch is exact: every sample once. Batches run on over the ends of epochs, so
     has one shape, so batches are padded to one of a few lengths: padding all to the split's longest text would cost
     several times the work on short sentences. Training batches may hold several texts in a row (packing.py).
 """
+
 import itertools
 
 import numpy as np
@@ -155,9 +156,7 @@ def _check_lengths(records, lengths):
     """Tokens of each record, when the lengths can hold them."""
     needed = real_lengths(records)
     if not 1 <= min(lengths) or max(lengths) > records.seq_length or max(lengths) < needed.max():
-        raise ValueError(
-            f"lengths {lengths}: the records have {records.seq_length} tokens, {needed.max()} of them real"
-        )
+        raise ValueError(f"lengths {lengths}: the records have {records.seq_length} tokens, {needed.max()} of them real")
     return needed
 
 

@@ -67,9 +67,7 @@ def prepare_split(
         log("warning: " + warning)
     rows = None
     if resave:
-        rows = _write_from_text(
-            data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores
-        )
+        rows = _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_num, example_num, log, use_scores, need_scores)
     records = read_split(data_dir, split, prefix, part_num, None)
     if not resave:
         rows = _check_fresh(records, data_dir, split, task, tokenizer, seq_length, log)
@@ -113,8 +111,7 @@ def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1, 
     count = len(records)
     if not np.array_equal(np.sort(records.idxs), np.arange(count)):
         raise UserError(
-            f"{records.path}: idxs of the {count} used records are not 0 to {count - 1}; write the records "
-            "again with --resave_ofrecord"
+            f"{records.path}: idxs of the {count} used records are not 0 to {count - 1}; write the records again with --resave_ofrecord"
         )
     by_row = np.empty(count, np.float32)
     by_row[records.idxs] = scores
@@ -178,10 +175,7 @@ def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_
         "truncated": encoded.truncated,
     }
     write_split(data_dir, split, prefix, part_num, arrays, manifest)
-    log(
-        f"{split}: {count} rows of {rows.path} written as OFRecord, {encoded.truncated} truncated to "
-        f"{seq_length} tokens"
-    )
+    log(f"{split}: {count} rows of {rows.path} written as OFRecord, {encoded.truncated} truncated to {seq_length} tokens")
     return rows
 
 
@@ -242,8 +236,7 @@ def _check_weights(records, data_dir, used, log):
             log("train: no weight.npy, the weights of the records are used as they are")
     elif not np.array_equal(records.weights, _weights_of(records, scores)):
         raise UserError(
-            f"{records.path}: the weights of the records are not the scores of weight.npy; write the records "
-            "again with --resave_ofrecord"
+            f"{records.path}: the weights of the records are not the scores of weight.npy; write the records again with --resave_ofrecord"
         )
 
 

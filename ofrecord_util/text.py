@@ -80,17 +80,14 @@ def _read_rows(path):
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
     position = data.find(b"\0")
     if position >= 0 and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(
-            f"{path}: row {_row_of(data, position)}: NUL at byte {position} of the file; it is not a text file"
-        )
+        raise UserError(f"{path}: row {_row_of(data, position)}: NUL at byte {position} of the file; it is not a text file")
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # with a byte-order mark the decoder counts from behind it
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         raise UserError(
-            f"{path}: row {_row_of(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; "
-            "convert the file to UTF-8"
+            f"{path}: row {_row_of(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
         ) from error
     lines = content.split("\n")
     while lines and not lines[-1].strip("\r"):  # the last row's end, and blank lines after it

@@ -22,13 +22,9 @@ from ofrecord_util.writer import write_split
 
 STEP_1 = "preprocess.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --log_dir logs"
 STEP_2 = (
-    "meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 "
-    "--model_save_dir output/run"
+    "meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 --model_save_dir output/run"
 )
-STEP_3 = (
-    "finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 "
-    "--model_save_dir output/run"
-)
+STEP_3 = "finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 --model_save_dir output/run"
 SIZES = f"--num_hidden_layers 1 --num_attention_heads 2 --vocab_size {len(tiny.TOKENS)} --vocab_file vocab.txt"
 STEPS = (STEP_1, STEP_2, STEP_3)
 ALL = pytest.mark.parametrize("line", STEPS, ids=("preprocess", "meta_finetuning", "finetuning"))
@@ -59,9 +55,7 @@ def spared(project):
     """Files that a step which fails must leave as they are: all but logs and what tells of the run."""
     told = ("run.log", "metrics.jsonl", "flags.json", "run.flags")
     return {
-        path: data
-        for path, data in tiny.tree(project.folder).items()
-        if not path.startswith("logs") and os.path.basename(path) not in told
+        path: data for path, data in tiny.tree(project.folder).items() if not path.startswith("logs") and os.path.basename(path) not in told
     }
 
 
@@ -121,9 +115,7 @@ def test_bad_row(project, line, row, parts):
     fails(project, line + " --resave_ofrecord", "train.csv: row 18: ", *parts)
 
 
-@pytest.mark.parametrize(
-    "line, split", [(STEP_1, "dev"), (STEP_1, "test"), (STEP_2, "dev"), (STEP_3, "dev"), (STEP_3, "test")]
-)
+@pytest.mark.parametrize("line, split", [(STEP_1, "dev"), (STEP_1, "test"), (STEP_2, "dev"), (STEP_3, "dev"), (STEP_3, "test")])
 def test_bad_row_of_another_split(project, line, split):
     rewrite(project, f"data/{split}.csv", lambda data: data + b"good film\t1\n")
     fails(project, line + " --resave_ofrecord", f"{split}.csv: row 12: ", "2 columns")

@@ -510,9 +510,7 @@ def again(project, step_2):
     ]
     for process in processes:
         project.finish(process)
-    return SimpleNamespace(
-        same=tiny.Run(project.path("output", "again")), other=tiny.Run(project.path("output", "other"))
-    )
+    return SimpleNamespace(same=tiny.Run(project.path("output", "again")), other=tiny.Run(project.path("output", "other")))
 
 
 def untimed(rows):

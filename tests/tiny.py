@@ -70,9 +70,7 @@ def write_encoder(folder, config=CONFIG, tokens=TOKENS, older=False):
         tokens: its vocabulary.
         older: as the earlier converter left it: no meta, no snapshot_done, no configuration, no vocabulary.
     """
-    variables = {
-        name: initial_value(name, shape, 7, config.initializer_range) for name, shape in encoder_shapes(config).items()
-    }
+    variables = {name: initial_value(name, shape, 7, config.initializer_range) for name, shape in encoder_shapes(config).items()}
     if not older:
         vocabulary = "".join(token + "\n" for token in tokens)
         write_variables(folder, variables, {CONFIG_FILE: config.to_json(), VOCAB_FILE: vocabulary})
@@ -126,11 +124,7 @@ def pairs(domain, count, seed, labels):
 def write_g1(folder, train=9, dev=4):
     """The three-domain sentiment task: `train` and `dev` rows of each class of each domain (mr has a row less)."""
     for split, count in (("train", train), ("dev", dev)):
-        rows = [
-            row
-            for domain, less in (("SST-2", 0), ("MR", 1), ("cr", 0))
-            for row in opinions(domain, (count, count - less), split)
-        ]
+        rows = [row for domain, less in (("SST-2", 0), ("MR", 1), ("cr", 0)) for row in opinions(domain, (count, count - less), split)]
         random.Random(split).shuffle(rows)
         write_rows(folder, split, rows)
 

@@ -1,4 +1,5 @@
 """Files that several checkpoint formats share: JSON objects, vocabularies, and a folder written whole or not at all."""
+
 import json
 import os
 

@@ -7,6 +7,7 @@ and float64 besides float32. Refuses what is not BERT, and says why.
 Out: config.json, model.safetensors, vocab.txt, tokenizer_config.json and special_tokens_map.json, which transformers'
 AutoModelForSequenceClassification (AutoModel where there is no classifier) and AutoTokenizer load.
 """
+
 import dataclasses
 import json
 import math
@@ -31,7 +32,11 @@ FILES = ("config.json", SAFETENSORS, VOCAB_FILE, "tokenizer_config.json", "speci
 _SAFE_TORCH = (2, 6)
 
 _SPECIAL_TOKENS = {
-    "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
 }
 
 
@@ -58,10 +63,7 @@ def read_config(model_dir):
     if kind is None:
         kind = "bert" if all(name.startswith("Bert") for name in architectures) else architectures[0]
     if kind != "bert":
-        raise UserError(
-            f"{path}: model_type is {kind!r}; only 'bert' has the layers, positions and vocabulary that the "
-            "phases build"
-        )
+        raise UserError(f"{path}: model_type is {kind!r}; only 'bert' has the layers, positions and vocabulary that the phases build")
     positions = values.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UserError(f"{path}: position_embedding_type is {positions!r}; only 'absolute' is built here")
@@ -105,7 +107,7 @@ def _read_safetensors(path):
         with open(path, "rb") as f:
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(length).decode("utf-8"))
-        data = np.memmap(path, np.uint8, "r")[8 + length:]
+        data = np.memmap(path, np.uint8, "r")[8 + length :]
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file: {error}") from error
     except OSError as error:
@@ -141,9 +143,7 @@ def _read_torch(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch documents no type for a file that it refuses
         # Its own words stay out: they tell the user to switch the protection off.
-        raise UserError(
-            f"{path} is damaged or holds more than plain tensors ({type(error).__name__}): not read"
-        ) from error
+        raise UserError(f"{path} is damaged or holds more than plain tensors ({type(error).__name__}): not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} holds something else than named tensors")
 
@@ -309,9 +309,7 @@ def write(folder, checkpoint):
             "BERT on [CLS] alone: leave it in this project's format, or train one with --pooling cls"
         )
     if checkpoint.num_labels and not checkpoint.has_pooler:
-        raise UserError(
-            "the checkpoint has a classifier but no pooler, which transformers would draw at random: train it here first"
-        )
+        raise UserError("the checkpoint has a classifier but no pooler, which transformers would draw at random: train it here first")
     if checkpoint.do_lower_case is None:
         raise UserError("nothing in the checkpoint says whether it is cased: give --do_lower_case true (uncased) or false")
     labels = []

@@ -3,6 +3,7 @@
 Each format's file (checkpoint_hugging_face.py, …) reads to and writes from a `Checkpoint`; the rules that hold for every
 format are here: all names known and none missing, shapes that fit, finite float32 values, which layers are kept.
 """
+
 import dataclasses
 from typing import Callable, NamedTuple, Optional
 
@@ -75,12 +76,8 @@ def check_names(stored, form, num_hidden_layers, origin):
     missing = [name for name in names if name not in stored]
     unknown = sorted(stored[name] for name in set(stored) - set(names))
     if missing or unknown:
-        parts = (["missing " + ", ".join(missing)] if missing else []) + (
-            ["unknown " + ", ".join(unknown)] if unknown else []
-        )
-        raise UserError(
-            f"the tensors are not those of a BERT of {num_hidden_layers} layers ({origin}): " + "; ".join(parts)
-        )
+        parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
+        raise UserError(f"the tensors are not those of a BERT of {num_hidden_layers} layers ({origin}): " + "; ".join(parts))
     return pairs
 
 
@@ -132,9 +129,7 @@ def read_variables(tensors, stored, form, config, origin):
     values = {}
     for pair in pairs:
         name = stored[getattr(pair, form)]
-        values[pair.snapshot] = _value(
-            name, tensors[name], checkpoint_names.is_transposed(pair, form), shapes[pair.snapshot]
-        )
+        values[pair.snapshot] = _value(name, tensors[name], checkpoint_names.is_transposed(pair, form), shapes[pair.snapshot])
     return values
 
 
@@ -181,7 +176,7 @@ def select_layers(checkpoint, layers):
             continue
         for old, new in prefixes.items():
             if name.startswith(old):
-                variables[new + name[len(old):]] = value
+                variables[new + name[len(old) :]] = value
     note = f"layers {', '.join(map(str, layers))} of {count} kept, now 0 to {len(layers) - 1}"
     config = dataclasses.replace(checkpoint.config, num_hidden_layers=len(layers))
     return checkpoint._replace(variables=variables, config=config, notes=(*checkpoint.notes, note))

@@ -2,6 +2,7 @@
 
 Hugging Face names stand here without the `bert.` that checkpoints with a head put before the encoder's.
 """
+
 import collections
 
 Pair = collections.namedtuple("Pair", ("hugging_face", "snapshot", "transposed", "mead", "google"))
@@ -85,7 +86,7 @@ def encoder_pairs(num_hidden_layers):
 def canonical_name(name):
     """A Hugging Face name as the table spells it: no `bert.` prefix, LayerNorm's old gamma and beta renamed."""
     if name.startswith(_PREFIX):
-        name = name[len(_PREFIX):]
+        name = name[len(_PREFIX) :]
     for old, new in _OLD_LAYER_NORM.items():
         if name.endswith(old):
             name = name[: -len(old)] + new

@@ -3,6 +3,7 @@
 The layout holds no pooler, no classifier, no configuration and no vocabulary. Sizes are read off the arrays; the number
 of heads and the vocabulary come by flags.
 """
+
 import os
 import zipfile
 
@@ -58,7 +59,7 @@ def read_arrays(path):
 def _layer_count(names):
     """How many encoder layers the names speak of, at least 1."""
     start = checkpoint_names.MEAD_LAYERS
-    parts = {name[len(start):].split("/")[0] for name in names if name.startswith(start)}
+    parts = {name[len(start) :].split("/")[0] for name in names if name.startswith(start)}
     return max(1, sum(part.isdigit() for part in parts))  # a model that normalises first has an `ln` of the stack too
 
 

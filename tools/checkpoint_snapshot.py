@@ -1,4 +1,5 @@
 """This project's snapshots, in and out, for the conversions."""
+
 import json
 import os
 

@@ -2,6 +2,7 @@
 
 Needs TensorFlow, which this project does not install. Dense weights are [in, out], as in a snapshot.
 """
+
 import os
 
 import numpy as np

@@ -12,6 +12,7 @@ In, recognised by what lies in --model_dir: a Hugging Face folder (config.json),
 checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in MEAD's layout.
 Out, by --to: a snapshot, a Hugging Face folder or an .npz file. What a format has no place for is left out and named.
 """
+
 import os
 import sys
 

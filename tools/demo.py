@@ -1,7 +1,8 @@
 """Runs Meta Fine-tuning, steps 1 to 3, on the bundled three-domain text and ends with a table of what came out (`make demo`).
 
-    python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
+python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
+
 import json
 import os
 import sys
@@ -30,16 +31,60 @@ def main():
 
     preprocess(args.model_dir, cross, output, "--train_example_num", "96", "--dev_example_num", "96", *common)
     meta = os.path.join(output, "meta")
-    step("Step 2: the meta learner, trained on all domains", "meta_finetuning.py", "--task_name", "g1", "--model_load_dir", args.model_dir,
-         "--data_dir", cross, "--num_epochs", args.meta_epochs, "--batch_size_per_device", "4", "--dev_batch_size_per_device", "16",
-         "--dev_every_step_num", "40", "--loss_print_every_n_iter", "40", "--learning_rate", "3e-5", "--model_save_dir", meta, *common)
+    step(
+        "Step 2: the meta learner, trained on all domains",
+        "meta_finetuning.py",
+        "--task_name",
+        "g1",
+        "--model_load_dir",
+        args.model_dir,
+        "--data_dir",
+        cross,
+        "--num_epochs",
+        args.meta_epochs,
+        "--batch_size_per_device",
+        "4",
+        "--dev_batch_size_per_device",
+        "16",
+        "--dev_every_step_num",
+        "40",
+        "--loss_print_every_n_iter",
+        "40",
+        "--learning_rate",
+        "3e-5",
+        "--model_save_dir",
+        meta,
+        *common,
+    )
     learner = best_snapshot(meta)
     for domain, folder in DOMAINS.items():
-        step(f"Step 3: fine-tuning on {domain}", "finetuning.py", "--task_name", domain.lower(), "--model_load_dir", learner,
-             "--data_dir", os.path.join(args.data_dir, "k-shot-single", folder, "16-42"), "--num_epochs", args.finetuning_epochs,
-             "--batch_size_per_device", "4", "--dev_batch_size_per_device", "16", "--eval_batch_size_per_device", "16",
-             "--dev_every_step_num", "16", "--loss_print_every_n_iter", "16", "--learning_rate", "1e-5",
-             "--model_save_dir", os.path.join(output, "finetuned-" + folder), *common)
+        step(
+            f"Step 3: fine-tuning on {domain}",
+            "finetuning.py",
+            "--task_name",
+            domain.lower(),
+            "--model_load_dir",
+            learner,
+            "--data_dir",
+            os.path.join(args.data_dir, "k-shot-single", folder, "16-42"),
+            "--num_epochs",
+            args.finetuning_epochs,
+            "--batch_size_per_device",
+            "4",
+            "--dev_batch_size_per_device",
+            "16",
+            "--eval_batch_size_per_device",
+            "16",
+            "--dev_every_step_num",
+            "16",
+            "--loss_print_every_n_iter",
+            "16",
+            "--learning_rate",
+            "1e-5",
+            "--model_save_dir",
+            os.path.join(output, "finetuned-" + folder),
+            *common,
+        )
 
     with open(os.path.join(ROOT, cross, "ofrecord", "train", "weight.json"), encoding="utf-8") as f:
         scores = json.load(f)["info"]["by_domain"]

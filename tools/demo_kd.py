@@ -29,9 +29,25 @@ def megabytes(folder):
 def test_accuracy(snapshot, domain, args, folder):
     """Accuracy of a snapshot on a domain's own test split, as finetuning.py counts it."""
     data = os.path.join(args.data_dir, "k-shot-single", DOMAINS[domain], "16-42")
-    step(f"{os.path.basename(folder)}: test sentences of {domain}", "finetuning.py", "--task_name", domain.lower(),
-         "--model_load_dir", snapshot, "--data_dir", data, "--do_train", "false", "--do_eval", "--eval_batch_size_per_device", "16",
-         "--seq_length=128", "--resave_ofrecord", "--model_save_dir", folder)
+    step(
+        f"{os.path.basename(folder)}: test sentences of {domain}",
+        "finetuning.py",
+        "--task_name",
+        domain.lower(),
+        "--model_load_dir",
+        snapshot,
+        "--data_dir",
+        data,
+        "--do_train",
+        "false",
+        "--do_eval",
+        "--eval_batch_size_per_device",
+        "16",
+        "--seq_length=128",
+        "--resave_ofrecord",
+        "--model_save_dir",
+        folder,
+    )
     return rows_of(folder, "test")[0]["accuracy"]
 
 
@@ -49,14 +65,56 @@ def main():
 
     preprocess(args.model_dir, cross, output, "--seed", "42", "--seq_length=128", "--resave_ofrecord")
     teacher, student = os.path.join(output, "teacher"), os.path.join(output, "student")
-    step("Step 2: the meta-teacher", "meta_teacher.py", "--model_load_dir", args.model_dir, *common, *training,
-         "--learning_rate", "3e-5", "--num_epochs", args.teacher_epochs, "--model_save_dir", teacher)
+    step(
+        "Step 2: the meta-teacher",
+        "meta_teacher.py",
+        "--model_load_dir",
+        args.model_dir,
+        *common,
+        *training,
+        "--learning_rate",
+        "3e-5",
+        "--num_epochs",
+        args.teacher_epochs,
+        "--model_save_dir",
+        teacher,
+    )
     knowledge = os.path.join(output, "teacher_outputs")
-    step("Step 3a: what the teacher knows of each training sample", "meta_teacher_eval.py", "--model_load_dir", best_snapshot(teacher),
-         *common, "--eval_batch_size_per_device", "16", "--student_num_hidden_layers", STUDENT_LAYERS, "--teacher_output_dir", knowledge)
-    step("Step 3b: the student", "meta_distill.py", "--student_model", args.model_dir, "--teacher_model", best_snapshot(teacher),
-         *common, *training, "--learning_rate", "1e-4", "--num_epochs", args.student_epochs, "--student_num_hidden_layers", STUDENT_LAYERS,
-         "--temperature", "2", "--teacher_output_dir", knowledge, "--model_save_dir", student)
+    step(
+        "Step 3a: what the teacher knows of each training sample",
+        "meta_teacher_eval.py",
+        "--model_load_dir",
+        best_snapshot(teacher),
+        *common,
+        "--eval_batch_size_per_device",
+        "16",
+        "--student_num_hidden_layers",
+        STUDENT_LAYERS,
+        "--teacher_output_dir",
+        knowledge,
+    )
+    step(
+        "Step 3b: the student",
+        "meta_distill.py",
+        "--student_model",
+        args.model_dir,
+        "--teacher_model",
+        best_snapshot(teacher),
+        *common,
+        *training,
+        "--learning_rate",
+        "1e-4",
+        "--num_epochs",
+        args.student_epochs,
+        "--student_num_hidden_layers",
+        STUDENT_LAYERS,
+        "--temperature",
+        "2",
+        "--teacher_output_dir",
+        knowledge,
+        "--model_save_dir",
+        student,
+    )
 
     models = {"teacher": best_snapshot(teacher), f"student, {STUDENT_LAYERS} layers": best_snapshot(student)}
     table = Table(title=f"Meta-KD on {cross}, %d seconds", title_justify="left")

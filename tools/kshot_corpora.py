@@ -93,9 +93,7 @@ def key(row):
 def check_name(kind, name, forbidden):
     """UserError where `name` (what `kind` says) is empty, holds control characters or one of `forbidden`, or has spaces at its ends."""
     if not name or name != name.strip() or _HAS_CONTROL.search(name) or any(sign in name for sign in forbidden):
-        raise UserError(
-            f"{kind} {name!r:.60}: must be a name without {' '.join(forbidden)}, control characters, and spaces at its ends"
-        )
+        raise UserError(f"{kind} {name!r:.60}: must be a name without {' '.join(forbidden)}, control characters, and spaces at its ends")
 
 
 def parse_source(flag, value):
@@ -220,7 +218,7 @@ def _review_rows(path, content):
         position = content.find(end, begin)
         if position < 0 or content.find(start, begin + 1, position) >= 0:
             raise UserError(f"{path}: row {content.count(chr(10), 0, begin) + 1}: {start} of review {number} has no {end}")
-        yield content[begin + len(start):position]
+        yield content[begin + len(start) : position]
 
 
 def read_source(source, flag, encoding=None, log=print):

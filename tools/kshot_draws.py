@@ -37,7 +37,7 @@ def draw_test(domain, rows, cap):
         for row in sorted(unique(rows)[0], key=lambda row: rank("test", domain, row.label, row.text)):
             by_label[row.label].append(row)
         parts = balanced({label: len(found) for label, found in by_label.items()}, cap)
-        rows = [row for label, found in by_label.items() for row in found[:parts[label]]]
+        rows = [row for label, found in by_label.items() for row in found[: parts[label]]]
     return sorted(rows, key=lambda row: rank("test order", domain, row.label, row.text))
 
 
@@ -151,8 +151,11 @@ def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=prin
             contents[f"k-shot-cross/{group}/{name}/{split}.csv"] = sorted(rows, key=lambda row: rank("cross", seed, *row))
     flags = {"group": group, "k": k, "seeds": seeds, "test_cap": caps}
     return contents, {
-        "mode": "kshot", "flags": flags, "counts": counts,
-        "sources": {d: c.files for d, c in corpora.items()}, "test_sources": {d: c.files for d, c in test_corpora.items()},
+        "mode": "kshot",
+        "flags": flags,
+        "counts": counts,
+        "sources": {d: c.files for d, c in corpora.items()},
+        "test_sources": {d: c.files for d, c in test_corpora.items()},
     }
 
 
@@ -201,9 +204,7 @@ def split_portions(rows, wanted, seed):
         UserError: too few rows, or copies that fit into no part.
     """
     if sum(wanted) > len(rows):
-        raise UserError(
-            "--train {} --dev {} --test {} ask for {} rows, the corpus has {}".format(*wanted, sum(wanted), len(rows))
-        )
+        raise UserError("--train {} --dev {} --test {} ask for {} rows, the corpus has {}".format(*wanted, sum(wanted), len(rows)))
     rows = sorted(rows, key=lambda pair: rank("portions", seed, pair[0], pair[1].label, pair[1].text))
     groups = collections.defaultdict(list)
     for pair in rows:
@@ -224,9 +225,7 @@ def split_portions(rows, wanted, seed):
         parts[part] += group
         for stratum, n in need.items():
             room[stratum][part] -= n
-    return [
-        sorted(part, key=lambda pair: rank("order", seed, pair[0], pair[1].label, pair[1].text)) for part in parts[:3]
-    ]
+    return [sorted(part, key=lambda pair: rank("order", seed, pair[0], pair[1].label, pair[1].text)) for part in parts[:3]]
 
 
 def make_portions(sources, encodings, wanted, seed, log=print):
@@ -247,10 +246,11 @@ def make_portions(sources, encodings, wanted, seed, log=print):
             f"{domain}: {len(corpus.rows)} rows, {corpus.blank} without text skipped; {repeated} repeat a text, all copies in one split; "
             f"{near} rows of train and dev contain or are contained in a test row (a split of everything leaves none out)"
         )
-    contents = {
-        split + ".csv": [(row.text, domain, row.label) for domain, row in part] for split, part in zip(SPLITS, parts) if part
-    }
+    contents = {split + ".csv": [(row.text, domain, row.label) for domain, row in part] for split, part in zip(SPLITS, parts) if part}
     flags = {"seed": seed, **dict(zip(SPLITS, wanted))}
     return contents, {
-        "mode": "portions", "flags": flags, "counts": counts, "sources": {d: c.files for d, c in corpora.items()},
+        "mode": "portions",
+        "flags": flags,
+        "counts": counts,
+        "sources": {d: c.files for d, c in corpora.items()},
     }

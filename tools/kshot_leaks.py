@@ -32,7 +32,7 @@ class Substrings:
         """Yields the strings that occur in `text`; one that occurs twice may come twice."""
         for size, starts in self._starts.items():
             for position in range(len(text) - size + 1):
-                for string in starts.get(text[position:position + size], ()):
+                for string in starts.get(text[position : position + size], ()):
                     if text.startswith(string, position):
                         yield string
 

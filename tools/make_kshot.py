@@ -132,8 +132,7 @@ def table(contents):
             lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))
     widths = [max(map(len, column)) for column in zip(*lines)]
     return [
-        "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths)))
-        for line in lines
+        "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))) for line in lines
     ]
 
 
@@ -143,23 +142,32 @@ def _parse(argv):
 
     def add_mode(name, text):
         mode = modes.add_parser(name, help=text, description=text, epilog=FORMS_HELP)
-        mode.add_argument("--source", nargs="+", action="append", required=True, metavar="DOMAIN=FORM:FILES",
-                          help="a domain's corpus; any number")
-        mode.add_argument("--encoding", nargs="+", metavar="[DOMAIN=]NAME",
-                          help="of all files, or of one domain's (without it UTF-8, else cp1252)")
+        mode.add_argument(
+            "--source", nargs="+", action="append", required=True, metavar="DOMAIN=FORM:FILES", help="a domain's corpus; any number"
+        )
+        mode.add_argument(
+            "--encoding", nargs="+", metavar="[DOMAIN=]NAME", help="of all files, or of one domain's (without it UTF-8, else cp1252)"
+        )
         mode.add_argument("--output_dir", required=True, help="folder to write; whole or not there")
-        mode.add_argument("--overwrite", action="store_true",
-                          help="replace what this tool wrote into --output_dir before, and the records made from it")
+        mode.add_argument(
+            "--overwrite", action="store_true", help="replace what this tool wrote into --output_dir before, and the records made from it"
+        )
         return mode
 
     kshot = add_mode("kshot", "K rows of each class of each domain for train and for dev, and a test split")
     kshot.add_argument("--group", required=True, help="name of the cross-domain set, g1 say")
     kshot.add_argument("--k", type=int, default=16, help="rows of each class of each domain, in train and in dev")
     kshot.add_argument("--seeds", type=int, nargs="+", default=[42], metavar="SEED", help="a draw each, into K-SEED")
-    kshot.add_argument("--test_source", nargs="+", action="append", metavar="DOMAIN=FORM:FILES",
-                       help="a domain's test corpus, whole unless capped; without it the test rows are drawn from --source")
-    kshot.add_argument("--test_cap", nargs="+", metavar="[DOMAIN=]N",
-                       help="at most N test rows a domain, balanced over the classes as far as they go")
+    kshot.add_argument(
+        "--test_source",
+        nargs="+",
+        action="append",
+        metavar="DOMAIN=FORM:FILES",
+        help="a domain's test corpus, whole unless capped; without it the test rows are drawn from --source",
+    )
+    kshot.add_argument(
+        "--test_cap", nargs="+", metavar="[DOMAIN=]N", help="at most N test rows a domain, balanced over the classes as far as they go"
+    )
     portions = add_mode("portions", "train, dev and test of all domains, stratified by domain and class, for Meta-KD")
     for split, rows in zip(SPLITS, (6480, 720, 800)):
         portions.add_argument("--" + split, type=int, default=rows, help=f"{split} rows")

@@ -16,6 +16,7 @@ To run it (Python 3.11; no GPU, no downloads besides the packages, a few seconds
 The versions that made a file are stored in it, as JSON under ``versions``. A second run with the same versions gives
 the same bytes.
 """
+
 import json
 import platform
 import sys
@@ -161,16 +162,18 @@ def bert_arrays():
     positions = np.arange(len(INPUT_IDS[0]))
     arrays = {f"weight/{name}": array for name, array in weights.items()}
     arrays.update({key: array.astype(np.float32) for key, array in reference.items()})
-    arrays.update({
-        "config": json_array(BERT_CONFIG),
-        "float32_deviation": json_array(deviation),
-        "input/input_ids": np.array(INPUT_IDS, np.int32),
-        "input/attention_mask": (positions[None, :] < np.array(REAL_LENGTHS)[:, None]).astype(np.int32),
-        "input/token_type_ids": np.array(TOKEN_TYPE_IDS, np.int32),
-        "train/labels": np.array(LABELS, np.int32),
-        "train/weights": np.array(EXAMPLE_WEIGHTS, np.float32),
-        f"grad_without_padding_idx/{WORD_EMBEDDINGS}": complete_gradient.astype(np.float32),
-    })
+    arrays.update(
+        {
+            "config": json_array(BERT_CONFIG),
+            "float32_deviation": json_array(deviation),
+            "input/input_ids": np.array(INPUT_IDS, np.int32),
+            "input/attention_mask": (positions[None, :] < np.array(REAL_LENGTHS)[:, None]).astype(np.int32),
+            "input/token_type_ids": np.array(TOKEN_TYPE_IDS, np.int32),
+            "train/labels": np.array(LABELS, np.int32),
+            "train/weights": np.array(EXAMPLE_WEIGHTS, np.float32),
+            f"grad_without_padding_idx/{WORD_EMBEDDINGS}": complete_gradient.astype(np.float32),
+        }
+    )
     return arrays
 
 
@@ -207,10 +210,7 @@ def adamw_arrays():
 
     parameters = {name: torch.nn.Parameter(torch.from_numpy(array).double()) for name, array in initial.items()}
     optimizer = torch.optim.AdamW(
-        [
-            {"params": [parameter], "weight_decay": settings["weight_decay"][name]}
-            for name, parameter in parameters.items()
-        ],
+        [{"params": [parameter], "weight_decay": settings["weight_decay"][name]} for name, parameter in parameters.items()],
         lr=0.0,
         betas=tuple(settings["betas"]),
         eps=settings["eps"],
@@ -255,16 +255,98 @@ def write_tiny_bert():
 # text gives other ids than keeping it or than [UNK]. "##中" must never match: every CJK character is a word of its own.
 # The second spelling of 한국 is the decomposed one, which lower-casing produces.
 VOCABULARY = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]",
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
     *".,!?-'\"()[]/:;$#@&%`…—“”。，",
-    "the", "a", "of", "to", "and", "in", "is", "hello", "world", "naive", "cafe", "naïve", "café", "paris",
-    "Hello", "World", "Paris", "The", "HELLO", "new", "want", "un", "low", "run", "mask", "sep", "MASK", "SEP", "CLS",
-    "##aff", "##able", "##want", "##ed", "##er", "##est", "##s", "##ing", "##ning", "##lo", "##world",
-    "b", "c", "x", "##a", "##b", "##c", "##x", "A", "##B", "h", "##el",
-    "1", "5", "00", "##0", "##5", "€", "straße", "##ß", "istanbul", "σας", "σασ", "ΣΑΣ",
-    "中", "国", "人", "日", "本", "語", "東", "豈", "\U00020000", "##中", "の", "##の",
-    "한국", "\u1112\u1161\u11ab\u1100\u116e\u11a8",
-    "😀", "##😀", "❤", "##\ufe0f", "👨", "##👩", "##👧", "\ue000", "##\ue000",
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "hello",
+    "world",
+    "naive",
+    "cafe",
+    "naïve",
+    "café",
+    "paris",
+    "Hello",
+    "World",
+    "Paris",
+    "The",
+    "HELLO",
+    "new",
+    "want",
+    "un",
+    "low",
+    "run",
+    "mask",
+    "sep",
+    "MASK",
+    "SEP",
+    "CLS",
+    "##aff",
+    "##able",
+    "##want",
+    "##ed",
+    "##er",
+    "##est",
+    "##s",
+    "##ing",
+    "##ning",
+    "##lo",
+    "##world",
+    "b",
+    "c",
+    "x",
+    "##a",
+    "##b",
+    "##c",
+    "##x",
+    "A",
+    "##B",
+    "h",
+    "##el",
+    "1",
+    "5",
+    "00",
+    "##0",
+    "##5",
+    "€",
+    "straße",
+    "##ß",
+    "istanbul",
+    "σας",
+    "σασ",
+    "ΣΑΣ",
+    "中",
+    "国",
+    "人",
+    "日",
+    "本",
+    "語",
+    "東",
+    "豈",
+    "\U00020000",
+    "##中",
+    "の",
+    "##の",
+    "한국",
+    "\u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "😀",
+    "##😀",
+    "❤",
+    "##\ufe0f",
+    "👨",
+    "##👩",
+    "##👧",
+    "\ue000",
+    "##\ue000",
 ]
 
 # (name, text_a, text_b, max_length); each is tokenized with do_lower_case true and false.
@@ -344,22 +426,35 @@ SPECIAL_CASES = [
 
 # (name, text_a, text_b, max_length, do_lower_case, why Hugging Face and Google's code disagree)
 DIFFERING_CASES = [
-    ("word of 101 characters", "hello " + "ab" * 50 + "a world", None, None, True,
-     "longest word that is looked up: Hugging Face 100 characters, Google 200"),
-    ("word of 200 characters", "hello " + "ab" * 100 + " world", None, None, True,
-     "longest word that is looked up: Hugging Face 100 characters, Google 200"),
-    ("decomposed accents, cased", "nai\u0308ve cafe\u0301", None, None, False,
-     "Hugging Face composes the text (NFC), Google leaves it"),
-    ("compatibility ideograph, cased", "\uf900", None, None, False,
-     "Hugging Face composes the text (NFC), Google leaves it"),
-    ("private-use character", "hello \ue000 a\ue000", None, None, True,
-     "Hugging Face removes every category C*, Google only Cc and Cf"),
-    ("pair with empty second", "hello world", "", None, True,
-     "for a text_b without tokens Hugging Face adds the second [SEP], Google does not"),
-    ("pair to 4", "a b c x", "the of to and", 4, True,
-     "for a text_b cut to no tokens Hugging Face adds the second [SEP], Google does not"),
-    ("pair to 3", "a b c x", "the of to and", 3, True,
-     "for a text_b cut to no tokens Hugging Face adds the second [SEP], Google does not"),
+    (
+        "word of 101 characters",
+        "hello " + "ab" * 50 + "a world",
+        None,
+        None,
+        True,
+        "longest word that is looked up: Hugging Face 100 characters, Google 200",
+    ),
+    (
+        "word of 200 characters",
+        "hello " + "ab" * 100 + " world",
+        None,
+        None,
+        True,
+        "longest word that is looked up: Hugging Face 100 characters, Google 200",
+    ),
+    ("decomposed accents, cased", "nai\u0308ve cafe\u0301", None, None, False, "Hugging Face composes the text (NFC), Google leaves it"),
+    ("compatibility ideograph, cased", "\uf900", None, None, False, "Hugging Face composes the text (NFC), Google leaves it"),
+    ("private-use character", "hello \ue000 a\ue000", None, None, True, "Hugging Face removes every category C*, Google only Cc and Cf"),
+    (
+        "pair with empty second",
+        "hello world",
+        "",
+        None,
+        True,
+        "for a text_b without tokens Hugging Face adds the second [SEP], Google does not",
+    ),
+    ("pair to 4", "a b c x", "the of to and", 4, True, "for a text_b cut to no tokens Hugging Face adds the second [SEP], Google does not"),
+    ("pair to 3", "a b c x", "the of to and", 3, True, "for a text_b cut to no tokens Hugging Face adds the second [SEP], Google does not"),
 ]
 
 # Decomposed spellings on which the two agree with do_lower_case true only (see DIFFERING_CASES for false).
@@ -419,9 +514,7 @@ class HuggingFaceEncoder:
     def encode(self, text_a, text_b, max_length):
         """Returns the pair (input_ids, token_type_ids), unpadded; pairs are cut longest first."""
         truncation = "do_not_truncate" if max_length is None else "longest_first"
-        encoding = self.tokenizer(
-            text_a, text_b, max_length=max_length, truncation=truncation, return_token_type_ids=True
-        )
+        encoding = self.tokenizer(text_a, text_b, max_length=max_length, truncation=truncation, return_token_type_ids=True)
         return encoding["input_ids"], encoding["token_type_ids"]
 
 
@@ -490,16 +583,14 @@ def wordpiece_golden():
     for *arguments, reason in DIFFERING_CASES:
         case, google, _ = encode_case(encoders, *arguments)
         require((case["input_ids"], case["token_type_ids"]) != google, case, "no difference from Google's code")
-        lists["differs_from_google"].append(
-            {**case, "google_input_ids": google[0], "google_token_type_ids": google[1], "reason": reason}
-        )
+        lists["differs_from_google"].append({**case, "google_input_ids": google[0], "google_token_type_ids": google[1], "reason": reason})
 
     notes = {
         "reference": "input_ids and token_type_ids: transformers' pure-Python BertTokenizerLegacy; google_*: "
-                     "tokenization.py of bert-tensorflow, with the truncation and joining of its run_classifier.py",
+        "tokenization.py of bert-tensorflow, with the truncation and joining of its run_classifier.py",
         "cases": "Hugging Face and Google agree on every one; pairs are truncated longest first, a tie cuts text_b",
         "special_in_text": "Hugging Face keeps a special token written in the text as that token (exact spelling "
-                           "only, even inside a word); Google's code splits it like any other text",
+        "only, even inside a word); Google's code splits it like any other text",
         "differs_from_google": "cases outside what the two agree on, with the reason",
         "fast_differs": "cases on which transformers' Rust tokenizer gives other input_ids than the reference",
     }

@@ -43,8 +43,7 @@ def output(request):
 
 @pytest.mark.parametrize(
     "name",
-    ["embeddings", "pooled", "logits"]
-    + [f"{kind}_{layer}" for kind in ("hidden", "attention_probs") for layer in range(LAYERS)],
+    ["embeddings", "pooled", "logits"] + [f"{kind}_{layer}" for kind in ("hidden", "attention_probs") for layer in range(LAYERS)],
 )
 def test_golden_outputs(output, name):
     np.testing.assert_allclose(output[name], GOLDEN["output/" + name], rtol=0, atol=TOLERANCE)

@@ -157,9 +157,7 @@ def test_expertise_weights():
     result = run_graph(lambda v, **x: expertise_weights(**x), {"score": score, "teacher_logits": logits, "label": label})
     np.testing.assert_allclose(result, weights_reference(score, logits, label), rtol=1e-5, atol=1e-7)
     assert result[3] == pytest.approx(1.0) and result[4] == 0
-    wrong = run_graph(
-        lambda v, **x: expertise_weights(**x), {"score": score[3:4], "teacher_logits": -logits[3:4], "label": label[3:4]}
-    )
+    wrong = run_graph(lambda v, **x: expertise_weights(**x), {"score": score[3:4], "teacher_logits": -logits[3:4], "label": label[3:4]})
     assert wrong[0] == pytest.approx(2 / (np.e + 1), rel=1e-5)  # sure of the wrong label
 
 

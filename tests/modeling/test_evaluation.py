@@ -79,7 +79,13 @@ def test_best_snapshot(tmp_path):
     phase = _Phase(tmp_path)
     best = BestSnapshot(phase, "mft", variables=None)
     offers = [  # correct of 32, cross-entropy, saved
-        (20, 0.9, True), (19, 0.1, False), (20, 0.9, False), (20, 0.95, False), (20, 0.8, True), (25, 2.0, True), (24, 0.1, False),
+        (20, 0.9, True),
+        (19, 0.1, False),
+        (20, 0.9, False),
+        (20, 0.95, False),
+        (20, 0.8, True),
+        (25, 2.0, True),
+        (24, 0.1, False),
     ]
     for step, (correct, loss, saved) in enumerate(offers):
         assert best.offer(Evaluation(correct, 32, loss, {}), 1 - step / 100) is saved, step
@@ -93,6 +99,4 @@ def test_keep_all_best(tmp_path):
     best = BestSnapshot(_Phase(tmp_path, keep_all_best=True), "ft", variables=None)
     for correct in (17, 2, 24):
         best.offer(Evaluation(correct, 24, 1.0, {}), 1.0)
-    assert sorted(os.listdir(str(tmp_path))) == [
-        "snapshot_best_ft_model_g1_dev_0.7083333333333334", "snapshot_best_ft_model_g1_dev_1.0"
-    ]
+    assert sorted(os.listdir(str(tmp_path))) == ["snapshot_best_ft_model_g1_dev_0.7083333333333334", "snapshot_best_ft_model_g1_dev_1.0"]

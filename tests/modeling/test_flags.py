@@ -30,8 +30,17 @@ DOCUMENTED = {  # script -> (command line, some of the values)
         f"--task_name g1 --model_load_dir {BASE} --data_dir data/k-shot-cross/g1/16-42 --num_epochs 63 --seed 42 --seq_length=128 "
         "--train_example_num 96 --dev_example_num 96 --batch_size_per_device 4 --dev_batch_size_per_device 2 --dev_every_step_num 100 "
         f"--vocab_file {VOCAB} --learning_rate 5e-5 --resave_ofrecord",
-        dict(batch_size_per_device=4, dev_every_step_num=100, learning_rate=5e-5, domain_loss_weight=0.1, use_domain_loss=True,
-             use_sample_weights=True, weight_decay_rate=0.01, warmup_proportion=0.1, loss_print_every_n_iter=10),
+        dict(
+            batch_size_per_device=4,
+            dev_every_step_num=100,
+            learning_rate=5e-5,
+            domain_loss_weight=0.1,
+            use_domain_loss=True,
+            use_sample_weights=True,
+            weight_decay_rate=0.01,
+            warmup_proportion=0.1,
+            loss_print_every_n_iter=10,
+        ),
     ),
     "finetuning": (
         f"--task_name sst-2 --model_load_dir {MFT_BEST} --data_dir data/k-shot-single/SST-2/16-42 --num_epochs 64 --seed 42 "
@@ -45,8 +54,10 @@ DOCUMENTED = {  # script -> (command line, some of the values)
         "--eval_every_step_num 100 --learning_rate 5e-5 --do_train --do_eval",
         dict(do_train=True, do_eval=True, eval_data_prefix="dev.of_record-", domain_loss_weight=0.2, data_portion=1.0),
     ),
-    "meta_teacher_eval": (f"{KD} --model_load_dir {SENTI_BEST} --num_epochs 4 --eval_batch_size_per_device 1",
-                          dict(eval_batch_size_per_device=1, model_load_dir=SENTI_BEST)),
+    "meta_teacher_eval": (
+        f"{KD} --model_load_dir {SENTI_BEST} --num_epochs 4 --eval_batch_size_per_device 1",
+        dict(eval_batch_size_per_device=1, model_load_dir=SENTI_BEST),
+    ),
     "meta_distill": (
         f"{KD} --student_model {BASE} --teacher_model {SENTI_BEST} --num_epochs 63 --eval_example_num 720 --batch_size_per_device 24 "
         "--eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 --do_train --do_eval",

@@ -123,9 +123,9 @@ def test_a_training_graph(freezing, trained_layers):
     assert len(unused) and same == freezing.embeddings
 
     trained = sum(parameter.numel() for parameter in variables.trained().values())
-    assert trained == sum(value.size for value in values.values()) - sum(
-        values[name].size for name in frozen_names(freezing)
-    ) - len(unused) * CONFIG.hidden_size * (not freezing.embeddings)
+    assert trained == sum(value.size for value in values.values()) - sum(values[name].size for name in frozen_names(freezing)) - len(
+        unused
+    ) * CONFIG.hidden_size * (not freezing.embeddings)
     sizes = {name: value.size for name, value in values.items()}
     assert variables.count() == sum(sizes.values())
     assert variables.count(frozen=True) == sum(sizes[name] for name in frozen_names(freezing))

@@ -18,9 +18,7 @@ from modeling.variables import DOMAIN_HEAD
 def test_classifier():
     pooled = np.random.RandomState(0).randn(BATCH, CONFIG.hidden_size).astype(np.float32)
     values = documented("weight")
-    found = run_graph(
-        lambda variables, pooled: classification_logits(variables, KERNELS["cpu"], pooled), {"pooled": pooled}, values
-    )
+    found = run_graph(lambda variables, pooled: classification_logits(variables, KERNELS["cpu"], pooled), {"pooled": pooled}, values)
     expected = pooled @ values["classification-output_weights"].T + values["classification-output_bias"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 

@@ -253,7 +253,8 @@ def test_lanes_and_layers_share_constants_and_vectors():
     parts = join(documented_shapes())[VECTORS]
     assert len(cut.user_conf.output["out"].s) == len(parts) == 3 + CONFIG.num_hidden_layers * 8 + 1
     (gradient,) = (
-        o.user_conf.input["model_diff"].s[0] for o in operations
+        o.user_conf.input["model_diff"].s[0]
+        for o in operations
         if o.user_conf.op_type_name == "adam_update" and VECTORS in o.user_conf.input["model"].s[0]
     )
     makers = {operation.name: operation.user_conf.op_type_name for operation in operations}

@@ -84,9 +84,7 @@ def test_losses():
         return losses, batch_mean(losses, share), domain, accuracy(logits, label, share)
 
     label, share, z = (BATCH_OF_ROWS[name] for name in ("label", "share", "corrupted_domain"))
-    arrays = dict(
-        logits=LOGITS, label=label, share=share, first=DOMAIN_LOGITS[0], second=DOMAIN_LOGITS[1], z=z
-    )
+    arrays = dict(logits=LOGITS, label=label, share=share, first=DOMAIN_LOGITS[0], second=DOMAIN_LOGITS[1], z=z)
     losses, mean, domain, hits = run_graph(terms, arrays)
     rows = np.arange(ROWS)
     expected = -log_softmax(LOGITS)[rows, label]
@@ -133,8 +131,20 @@ VALUES = dict({f"domain_logits_{layer + 1}": part for layer, part in enumerate(D
 def meta_gradients(domain_layers=(0, 1, 2), domain_loss_weight=0.3, **changes):
     def objective(variables, label, weights, corrupted_domain, share):
         return meta_objective(
-            variables, CONFIG, KERNELS["cpu"], None, domain_layers, domain_loss_weight,
-            None, None, None, None, label, weights, corrupted_domain, share,
+            variables,
+            CONFIG,
+            KERNELS["cpu"],
+            None,
+            domain_layers,
+            domain_loss_weight,
+            None,
+            None,
+            None,
+            None,
+            label,
+            weights,
+            corrupted_domain,
+            share,
         )
 
     values = {name: VALUES[name] for name in ["logits"] + [f"domain_logits_{layer + 1}" for layer in domain_layers]}
@@ -200,8 +210,12 @@ def test_fillers_contribute_nothing(logits_as_variables):
 
 def meta_batch():
     return dict(
-        golden_batch(), domain=np.array([2, 0, 3], np.int32), label=GOLDEN["train/labels"], weights=GOLDEN["train/weights"],
-        corrupted_domain=np.array([[0], [3], [1]], np.int32), share=np.array([1, 0, 1], np.float32) * 3 / 2,
+        golden_batch(),
+        domain=np.array([2, 0, 3], np.int32),
+        label=GOLDEN["train/labels"],
+        weights=GOLDEN["train/weights"],
+        corrupted_domain=np.array([[0], [3], [1]], np.int32),
+        share=np.array([1, 0, 1], np.float32) * 3 / 2,
     )
 
 

@@ -58,9 +58,7 @@ def test_version():
 
 def test_importing_is_silent_and_leaves_no_folder(tmp_path):
     code = "import sys; sys.path.insert(0, sys.argv[1]); from modeling.runtime import flow; print(flow.ones(2).sum().item())"
-    result = subprocess.run(
-        [sys.executable, "-c", code, ROOT], cwd=str(tmp_path), capture_output=True
-    )
+    result = subprocess.run([sys.executable, "-c", code, ROOT], cwd=str(tmp_path), capture_output=True)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, b"2.0", b"")
     assert os.listdir(str(tmp_path)) == []
 

@@ -245,8 +245,15 @@ def test_folder_of_the_earlier_converter(tmp_path):
     folder, arrays = older(tmp_path)
     snapshot = Snapshot(folder)
     config = snapshot.config(head_size=5)
-    for field in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                  "max_position_embeddings", "type_vocab_size"):
+    for field in (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+    ):
         assert getattr(config, field) == getattr(CONFIG, field), field
     values = load_values(encoder_shapes(config), snapshot, seed=1, log=lambda line: None)
     for name, value in arrays.items():

@@ -114,6 +114,7 @@ def test_objectives_and_their_gradients(kernels, per_row, pooling):
 
 def test_training_with_dropout_is_the_same_in_any_number_of_lanes():
     """Six texts in three rows, lanes of one and of two; dropout's masks are those of rows and texts."""
+
     def trained(number):
         lanes.use_lanes(number)
         plan, variables = DropoutPlan(CONFIG, 7, "cpu"), Variables(VALUES)
@@ -146,6 +147,7 @@ def test_masks_of_dropout_have_the_shapes_of_rows_and_texts():
 @pytest.mark.parametrize("pooled_only", [False, True])
 def test_dropout_falls_on_what_is_computed(pooled_only):
     """With masks of one value v everywhere, dropout is a product by v, whatever shares a row."""
+
     def pooled(variables, scale, **text):
         masks = DropoutPlan(CONFIG, 7, "cpu").layers(*text["input_ids"].shape, len(LENGTHS))
         given = [parallel.constant(shape, 1.0, "cpu") * scale for _, shape in masks]

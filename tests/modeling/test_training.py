@@ -40,10 +40,25 @@ RECORDS = random_records([3, 13, 7, 2, 5, 11, 6])  # 7 samples, 3 epochs, batche
 DEV = random_records([4, 9, 13, 2, 6], seed=8)
 LENGTHS = (7, 13)
 FLAGS = SimpleNamespace(
-    script="meta_finetuning", num_epochs=3, batch_size_per_device=4, gradient_accumulation_steps=1, learning_rate=0.01,
-    warmup_proportion=0.2, weight_decay_rate=0.1, adam_bias_correction=True, use_fp16=False, seed=42, dev_every_step_num=4,
-    loss_print_every_n_iter=2, model_save_every_n_iter=4, state_save_every_n_iter=500, save_last_snapshot=True,
-    keep_all_best=False, max_steps=None, early_stop_patience=None, resume=None,
+    script="meta_finetuning",
+    num_epochs=3,
+    batch_size_per_device=4,
+    gradient_accumulation_steps=1,
+    learning_rate=0.01,
+    warmup_proportion=0.2,
+    weight_decay_rate=0.1,
+    adam_bias_correction=True,
+    use_fp16=False,
+    seed=42,
+    dev_every_step_num=4,
+    loss_print_every_n_iter=2,
+    model_save_every_n_iter=4,
+    state_save_every_n_iter=500,
+    save_last_snapshot=True,
+    keep_all_best=False,
+    max_steps=None,
+    early_stop_patience=None,
+    resume=None,
 )
 
 

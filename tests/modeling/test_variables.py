@@ -45,9 +45,7 @@ def test_documented_names_and_shapes():
         for norm in ("attention-output-LayerNorm", "output-LayerNorm"):
             expected[f"{prefix}-{norm}-gamma"] = expected[f"{prefix}-{norm}-beta"] = (hidden,)
     assert encoder_shapes(CONFIG) == expected
-    assert classifier_shapes(CONFIG, 3) == {
-        "classification-output_weights": (3, hidden), "classification-output_bias": (3,)
-    }
+    assert classifier_shapes(CONFIG, 3) == {"classification-output_weights": (3, hidden), "classification-output_bias": (3,)}
     assert domain_head_shapes(CONFIG, 4) == {
         "corrupted_domain_classification-domain_projection": (4, hidden),
         "corrupted_domain_classification-domain_weights": (4, hidden),
@@ -109,8 +107,11 @@ def test_missing_and_unknown_encoder_variables_are_all_listed(tmp_path):
 
     with pytest.raises(UserError) as error:
         load_values(SHAPES, snapshot_of(tmp_path, change), seed=1)
-    for part in ("missing bert-embeddings-LayerNorm-gamma, bert-encoder-layer_1-output-dense-bias",
-                 "unknown bert-encoder-layer_3-output-dense-bias", "3 encoder layers"):
+    for part in (
+        "missing bert-embeddings-LayerNorm-gamma, bert-encoder-layer_1-output-dense-bias",
+        "unknown bert-encoder-layer_3-output-dense-bias",
+        "3 encoder layers",
+    ):
         assert part in str(error.value)
 
 

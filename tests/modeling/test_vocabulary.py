@@ -46,9 +46,7 @@ def trained(active):
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
     def job(variables, input_ids, input_mask, segment_ids, label, share):
-        return finetuning_objective(
-            variables, NO_DROPOUT, KERNELS["cpu"], None, input_ids, input_mask, segment_ids, label, share
-        )
+        return finetuning_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, input_ids, input_mask, segment_ids, label, share)
 
     for _ in range(5):
         job(**tensors(batch))[0].numpy()

@@ -24,9 +24,7 @@ def test_each_text_has_one_place(batch, per_row):
 def test_the_fullest_row_has_as_few_tokens_as_can_be_of_pairs():
     draw = np.random.RandomState(1)
     for lengths in draw.randint(3, 80, (40, 6)):
-        least = min(
-            max(lengths[list(order)].reshape(3, 2).sum(axis=1)) for order in itertools.permutations(range(6))
-        )
+        least = min(max(lengths[list(order)].reshape(3, 2).sum(axis=1)) for order in itertools.permutations(range(6)))
         assert row_tokens(lengths, 2) == least
 
 

@@ -1,4 +1,5 @@
 """tools/checkpoint_hugging_face.py: values land where they belong, in and out; what is not BERT is refused in one line."""
+
 import json
 import math
 import os
@@ -104,7 +105,7 @@ def test_every_value_lands_under_its_documented_name(tmp_path, prefix):
     tensors = hugging_face_tensors(prefix)
     convert(write_folder(tmp_path / "hf", tensors), str(tmp_path / "out"))
     variables = load(tmp_path / "out")
-    plain = {name[len(prefix):]: value for name, value in tensors.items()}
+    plain = {name[len(prefix) :]: value for name, value in tensors.items()}
     assert len(variables) == len(plain) == 5 + 16 * LAYERS + 2
 
     def equal(documented, stored):
@@ -119,8 +120,14 @@ def test_every_value_lands_under_its_documented_name(tmp_path, prefix):
     equal("bert-pooler-dense-bias", plain["pooler.dense.bias"])
     for i in range(LAYERS):
         ours, theirs = f"bert-encoder-layer_{i}-", f"encoder.layer.{i}."
-        for part in ("attention-self-query", "attention-self-key", "attention-self-value", "attention-output-dense",
-                     "intermediate-dense", "output-dense"):
+        for part in (
+            "attention-self-query",
+            "attention-self-key",
+            "attention-self-value",
+            "attention-output-dense",
+            "intermediate-dense",
+            "output-dense",
+        ):
             equal(ours + part + "-weight", plain[theirs + part.replace("-", ".") + ".weight"].T)
             equal(ours + part + "-bias", plain[theirs + part.replace("-", ".") + ".bias"])
         for part in ("attention-output-LayerNorm", "output-LayerNorm"):
@@ -134,8 +141,15 @@ def test_config_and_vocabulary_come_along(tmp_path):
     convert(write_folder(tmp_path / "hf", hugging_face_tensors(), config), str(tmp_path / "out"))
     snapshot = Snapshot(str(tmp_path / "out"))
     assert snapshot.config() == BertConfig(
-        vocab_size=VOCAB, hidden_size=H, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=F,
-        max_position_embeddings=POSITIONS, type_vocab_size=TYPES, hidden_dropout_prob=0.25, layer_norm_eps=1e-5,
+        vocab_size=VOCAB,
+        hidden_size=H,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        intermediate_size=F,
+        max_position_embeddings=POSITIONS,
+        type_vocab_size=TYPES,
+        hidden_dropout_prob=0.25,
+        layer_norm_eps=1e-5,
     )
     with open(snapshot.vocab_file(), "rb") as f:
         assert f.read() == (tmp_path / "hf" / "vocab.txt").read_bytes()
@@ -143,8 +157,7 @@ def test_config_and_vocabulary_come_along(tmp_path):
 
 def test_old_layer_norm_names(tmp_path):
     tensors = hugging_face_tensors("bert.")
-    old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
-           for n, v in tensors.items()}
+    old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for n, v in tensors.items()}
     assert set(old) != set(tensors)
     convert(write_folder(tmp_path / "new", tensors), str(tmp_path / "out_new"))
     convert(write_folder(tmp_path / "old", old), str(tmp_path / "out_old"))
@@ -461,9 +474,16 @@ def write_snapshot(folder, task=TASK, tokens=TOKENS, classifier=True, pooler=Tru
     from modeling.variables import encoder_shapes
 
     config = BertConfig(
-        vocab_size=VOCAB, hidden_size=H, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=F,
-        max_position_embeddings=POSITIONS, type_vocab_size=TYPES, hidden_dropout_prob=0.2,
-        attention_probs_dropout_prob=0.3, layer_norm_eps=1e-7,
+        vocab_size=VOCAB,
+        hidden_size=H,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        intermediate_size=F,
+        max_position_embeddings=POSITIONS,
+        type_vocab_size=TYPES,
+        hidden_dropout_prob=0.2,
+        attention_probs_dropout_prob=0.3,
+        layer_norm_eps=1e-7,
     )
     shapes = dict(encoder_shapes(config), **DOMAIN_HEAD)
     if classifier:
@@ -500,8 +520,14 @@ def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
 
     for i in range(LAYERS):
         ours, theirs = f"bert-encoder-layer_{i}-", f"bert.encoder.layer.{i}."
-        for part in ("attention-self-query", "attention-self-key", "attention-self-value", "attention-output-dense",
-                     "intermediate-dense", "output-dense"):
+        for part in (
+            "attention-self-query",
+            "attention-self-key",
+            "attention-self-value",
+            "attention-output-dense",
+            "intermediate-dense",
+            "output-dense",
+        ):
             equal(theirs + part.replace("-", ".") + ".weight", variables[ours + part + "-weight"].T)
             equal(theirs + part.replace("-", ".") + ".bias", variables[ours + part + "-bias"])
         for part in ("attention-output-LayerNorm", "output-LayerNorm"):
@@ -624,7 +650,7 @@ def test_golden_model_of_transformers_comes_back_whole(tmp_path):
     """A real BertForSequenceClassification's weights, in and out again: bit for bit, and with its logits."""
     with np.load(GOLDEN, allow_pickle=False) as file:
         golden = {name: file[name] for name in file.files}
-    weights = {name[len("weight/"):]: value for name, value in golden.items() if name.startswith("weight/")}
+    weights = {name[len("weight/") :]: value for name, value in golden.items() if name.startswith("weight/")}
     config = json.loads(str(golden["config"]))
     tokens = TOKENS[:5] + [f"w{i}" for i in range(config["vocab_size"] - 5)]
     source = dict(config, model_type="bert", architectures=["BertForSequenceClassification"])

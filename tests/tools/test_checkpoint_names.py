@@ -1,4 +1,5 @@
 """tools/checkpoint_names.py: the table covers what the model builder makes, once each in every format."""
+
 from modeling.config import BertConfig
 from modeling.variables import encoder_shapes
 from tools import checkpoint_names

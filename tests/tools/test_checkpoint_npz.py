@@ -1,4 +1,5 @@
 """tools/checkpoint_npz.py: MEAD's layout in and out; nothing is unpickled and nothing guessed."""
+
 import os
 import zipfile
 

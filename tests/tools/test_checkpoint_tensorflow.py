@@ -1,4 +1,5 @@
 """tools/checkpoint_tensorflow.py: Google's names, read through a stand-in for TensorFlow."""
+
 import json
 import os
 import sys

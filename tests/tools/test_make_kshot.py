@@ -1,4 +1,5 @@
 """tools/make_kshot.py: every form is read, the layout is the documented one, nothing of the test rows is learned from."""
+
 import collections
 import json
 import os
@@ -127,9 +128,7 @@ def test_class_files(tmp_path):
 
 
 def reviews(texts):
-    return "".join(
-        f"<review>\n<title>\nA & B <i>\n</title>\n<review_text>\n{text}\n</review_text>\n</review>\n" for text in texts
-    )
+    return "".join(f"<review>\n<title>\nA & B <i>\n</title>\n<review_text>\n{text}\n</review_text>\n</review>\n" for text in texts)
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -293,14 +292,23 @@ def test_duplicates_are_skipped_and_counted(tmp_path, capsys):
     text = "".join(f"{sentence('d', n)}\t{n % 2}\n" for n in range(4)) * 2
     text += f"{sentence('D', 1).upper()} .\t1\nthis one is in doubt\t0\nThis one is in doubt\t1\n"
     counts = kshot(
-        tmp_path / "out", "--k", 1, "--source", f"d=tsv:{write(tmp_path / 'a.tsv', text)}",
-        "--test_source", f"d=tsv:{table(tmp_path / 'test.tsv', 'other', range(2))}",
+        tmp_path / "out",
+        "--k",
+        1,
+        "--source",
+        f"d=tsv:{write(tmp_path / 'a.tsv', text)}",
+        "--test_source",
+        f"d=tsv:{table(tmp_path / 'test.tsv', 'other', range(2))}",
     )
     assert (counts["d"]["duplicates"], counts["d"]["two labels"], counts["d"]["candidates"]) == (5, 2, 4)
     assert "5 duplicates, 2 with two labels" in capsys.readouterr().out
     # copies of drawn test rows are leaks
-    assert kshot(tmp_path / "own", "--k", 1, "--source", f"d=tsv:{table(tmp_path / 'b.tsv', 'd', [*range(6)] * 2)}",
-                 "--test_cap", 2)["d"]["leaks"][EQUAL] == 2
+    assert (
+        kshot(tmp_path / "own", "--k", 1, "--source", f"d=tsv:{table(tmp_path / 'b.tsv', 'd', [*range(6)] * 2)}", "--test_cap", 2)["d"][
+            "leaks"
+        ][EQUAL]
+        == 2
+    )
 
 
 def test_no_text_is_drawn_for_two_domains(tmp_path):
@@ -472,9 +480,12 @@ def test_bad_portions(tmp_path, source, sizes, message):
     write(tmp_path / "same", "same\n" * 6)
     write(tmp_path / "other", "".join(sentence("d", n) + "\n" for n in range(6)))
     with pytest.raises(UserError) as error:
-        portions(tmp_path / "out", "--source", "d=" + source.format(raw=tmp_path), *(
-            word for pair in zip(("--train", "--dev", "--test"), sizes) for word in pair
-        ))
+        portions(
+            tmp_path / "out",
+            "--source",
+            "d=" + source.format(raw=tmp_path),
+            *(word for pair in zip(("--train", "--dev", "--test"), sizes) for word in pair),
+        )
     assert message in str(error.value) and not list(tmp_path.glob("out*"))
 
 
@@ -518,8 +529,21 @@ def test_nothing_is_left_when_writing_fails(tmp_path, three, monkeypatch):
 
 
 def test_command_line_says_one_line_and_needs_no_oneflow(tmp_path):
-    command = [sys.executable, "-X", "importtime", "tools/make_kshot.py", "kshot", "--group", "g", "--output_dir", str(tmp_path / "out"),
-               "--source", f"d=tsv:{tmp_path}/absent", "--test_cap", "2"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "tools/make_kshot.py",
+        "kshot",
+        "--group",
+        "g",
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--source",
+        f"d=tsv:{tmp_path}/absent",
+        "--test_cap",
+        "2",
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
     assert result.returncode == 2 and result.stdout == ""

@@ -148,9 +148,7 @@ def test_lines_and_columns():
 def tool(*arguments, stdin=""):
     """tools/predict.py as a process."""
     command = [sys.executable, os.path.join("tools", "predict.py"), *arguments]
-    return subprocess.run(
-        command, cwd=tiny.ROOT, input=stdin, capture_output=True, encoding="utf-8", timeout=300
-    )
+    return subprocess.run(command, cwd=tiny.ROOT, input=stdin, capture_output=True, encoding="utf-8", timeout=300)
 
 
 def test_the_tool(tmp_path, snapshot, expected):

@@ -1,4 +1,5 @@
 """tools/setup_environment.sh: installs once, again when the requirements change, and never trusts a half-made environment."""
+
 import os
 import shutil
 import subprocess
@@ -104,7 +105,10 @@ def test_makefile_and_ci_run_the_same_commands():
     assert os.access(os.path.join(ROOT, ".ci", "run"), os.X_OK)
     dry = subprocess.run(
         ["make", "--dry-run", "test", "ONEFLOW=0.8.0", "PYTEST_ARGS=tests/x -k y"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert dry.returncode == 0, dry.stdout
     assert '".venv-0.8.0" "requirements-0.8.0.txt" requirements-dev.txt' in dry.stdout

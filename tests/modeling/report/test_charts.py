@@ -55,7 +55,10 @@ def test_line_chart():
     tree = parsed(line_chart(EVIL, lines, "y", [("level", 0.875), ("outside", 2.0)], (0.0, 1.0), height=210))
     assert tree.get("aria-label") == EVIL and tree.get("role") == "img"
     assert [mark.find("title").text for mark in of_class(tree, "mark")] == [
-        f"{EVIL}, step 1: 0.2500", f"{EVIL}, step 3: 1.0000", f"{EVIL}, step 4: 0.5000", "one point, step 3: 0.7500"
+        f"{EVIL}, step 1: 0.2500",
+        f"{EVIL}, step 3: 1.0000",
+        f"{EVIL}, step 4: 0.5000",
+        "one point, step 3: 0.7500",
     ]
     first, long, _ = of_class(tree, "line")
     assert first.get("d").count("M") == 2 and long.get("d").count("L") < MOST_POINTS
@@ -103,7 +106,11 @@ def test_embedding_map():
     told = [node.find("title").text for node in of_class(tree, "point")]
     assert len(told) == 6 and sum(int(line.rsplit(": ", 1)[1].split()[0]) for line in told) == 13
     assert [node.find("title").text for node in of_class(tree, "prototype")] == [
-        "prototype of a, x", "prototype of a, y", "prototype of a, z", f"prototype of {EVIL}, x", f"prototype of {EVIL}, y"
+        "prototype of a, x",
+        "prototype of a, y",
+        "prototype of a, z",
+        f"prototype of {EVIL}, x",
+        f"prototype of {EVIL}, y",
     ]
     assert "component 1 (50 % of the variance)" in "".join(tree.itertext())
 
