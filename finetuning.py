@@ -13,16 +13,16 @@ Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.json
 report.html.
 """
 
-from modeling.best_snapshot import BestSnapshot
-from modeling.errors import run
-from modeling.evaluation import evaluate
-from modeling.flags import FINETUNING, check_modes, parse_flags
-from modeling.global_function import global_function
-from modeling.objectives import FINETUNING_METRICS, finetuning_objective, predict_logits
-from modeling.phase import Phase
-from modeling.snapshot import Snapshot
-from modeling.training import Training
-from modeling.variables import classifier_shapes, encoder_shapes
+from modeling.bert.variables import classifier_shapes, encoder_shapes
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import run
+from modeling.cli.flags import FINETUNING, check_modes, parse_flags
+from modeling.engine.global_function import global_function
+from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, predict_logits
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.context import Phase
+from modeling.run.evaluation import evaluate
+from modeling.run.training import Training
 
 
 def main():

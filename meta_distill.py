@@ -16,8 +16,14 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 
 import dataclasses
 
-from modeling.best_snapshot import BestSnapshot
-from modeling.distillation import (
+from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
+from modeling.bert.vocabulary import ActiveVocabulary
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.checkpoints.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
+from modeling.cli.errors import run
+from modeling.cli.flags import META_DISTILL, check_modes, parse_flags
+from modeling.engine.global_function import global_function
+from modeling.objectives.distillation import (
     LayerSelection,
     check_teacher,
     describe_mapping,
@@ -30,17 +36,11 @@ from modeling.distillation import (
     teacher_knowledge,
     without_constant_terms,
 )
-from modeling.errors import run
-from modeling.evaluation import evaluate
-from modeling.flags import META_DISTILL, check_modes, parse_flags
-from modeling.global_function import global_function
-from modeling.objectives import Distillation, distillation_metrics, distillation_objective, predict_logits
-from modeling.phase import Phase
-from modeling.snapshot import Snapshot
-from modeling.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
-from modeling.training import Training
-from modeling.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
-from modeling.vocabulary import ActiveVocabulary
+from modeling.objectives.mft import Distillation, distillation_metrics, distillation_objective, predict_logits
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.context import Phase
+from modeling.run.evaluation import evaluate
+from modeling.run.training import Training
 
 
 def main():

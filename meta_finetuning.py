@@ -11,16 +11,16 @@ loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metri
 curves.png and report.html.
 """
 
-from modeling.best_snapshot import BestSnapshot
-from modeling.errors import run
-from modeling.evaluation import evaluate
-from modeling.flags import META_FINETUNING, check_modes, parse_flags
-from modeling.global_function import global_function
-from modeling.heads import check_domain_layers
-from modeling.objectives import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
-from modeling.phase import Phase
-from modeling.training import Training
-from modeling.variables import classifier_shapes, domain_head_shapes, encoder_shapes
+from modeling.bert.heads import check_domain_layers
+from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
+from modeling.cli.errors import run
+from modeling.cli.flags import META_FINETUNING, check_modes, parse_flags
+from modeling.engine.global_function import global_function
+from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.context import Phase
+from modeling.run.evaluation import evaluate
+from modeling.run.training import Training
 
 
 def main():

@@ -7,10 +7,15 @@
 
 Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representation, hidden states and attention
 scores of the layers that a student of --student_num_hidden_layers learns from, real tokens only, and a manifest
-(modeling/teacher_outputs.py). With --do_eval the teacher is measured on dev and test too.
+(modeling/checkpoints/teacher_outputs.py). With --do_eval the teacher is measured on dev and test too.
 """
 
-from modeling.distillation import (
+from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
+from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity
+from modeling.cli.errors import UserError, run
+from modeling.cli.flags import META_TEACHER_EVAL, parse_flags
+from modeling.engine.global_function import global_function
+from modeling.objectives.distillation import (
     DEFAULT_STUDENT_LAYERS,
     check_teacher,
     describe_mapping,
@@ -21,15 +26,10 @@ from modeling.distillation import (
     teacher_folder,
     teacher_knowledge,
 )
-from modeling.errors import UserError, run
-from modeling.evaluation import evaluate, measure, predict_batches
-from modeling.flags import META_TEACHER_EVAL, parse_flags
-from modeling.global_function import global_function
-from modeling.objectives import predict_logits
-from modeling.phase import Phase
-from modeling.resources import size_text
-from modeling.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity
-from modeling.variables import classifier_shapes, encoder_shapes, representation_shapes
+from modeling.objectives.mft import predict_logits
+from modeling.run.context import Phase
+from modeling.run.evaluation import evaluate, measure, predict_batches
+from modeling.run.resources import size_text
 from ofrecord_util.batches import real_lengths
 
 

@@ -13,16 +13,16 @@ import os
 
 import numpy as np
 
-from modeling.bert import build_bert
-from modeling.errors import UserError, run
-from modeling.evaluation import predict
-from modeling.flags import PREPROCESS, parse_flags
-from modeling.global_function import global_function
-from modeling.phase import Phase
-from modeling.pooling import pool
-from modeling.projection import principal_plane
-from modeling.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
-from modeling.variables import encoder_shapes
+from modeling.bert.encoder import build_bert
+from modeling.bert.pooling import pool
+from modeling.bert.variables import encoder_shapes
+from modeling.cli.errors import UserError, run
+from modeling.cli.flags import PREPROCESS, parse_flags
+from modeling.engine.global_function import global_function
+from modeling.objectives.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
+from modeling.report.projection import principal_plane
+from modeling.run.context import Phase
+from modeling.run.evaluation import predict
 from ofrecord_util.dataset import store_scores
 from ofrecord_util.scores import EmbeddingMap
 from ofrecord_util.text import find_text

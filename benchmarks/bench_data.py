@@ -21,14 +21,14 @@ if not __package__:
 import numpy as np
 
 from benchmarks.side_by_side import machine, show
-from modeling.command_line import Parser
-from modeling.config import BertConfig
-from modeling.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
-from modeling.errors import run
-from modeling.resources import size_text
-from modeling.snapshot import Snapshot, write_variables
-from modeling.teacher_outputs import Layout, TeacherOutputs, TeacherOutputWriter
-from modeling.variables import encoder_shapes
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import encoder_shapes
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs, TeacherOutputWriter
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
+from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
+from modeling.run.resources import size_text
 from ofrecord_util.batches import real_lengths
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.reader import read_split

@@ -18,8 +18,8 @@ if not __package__:
 
 from benchmarks.side_by_side import machine, show
 from benchmarks.whole_process import time_command
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 
 PHASES = ("preprocess", "meta_finetuning", "finetuning", "meta_teacher", "meta_teacher_eval", "meta_distill")
 OUTPUT_FLAG = {"preprocess": "--log_dir", "meta_teacher_eval": "--teacher_output_dir"}  # --model_save_dir of the others

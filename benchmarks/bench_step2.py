@@ -19,8 +19,8 @@ if not __package__:
 
 from benchmarks.side_by_side import DEVICE_HELP, WORKERS, devices, machine, show, torch_python
 from benchmarks.whole_process import time_command
-from modeling.command_line import Parser
-from modeling.errors import run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
 from tools.convert_checkpoint import HUGGING_FACE, convert
 
 

@@ -14,10 +14,10 @@ if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.side_by_side import DEVICE_HELP, Worker, compare, devices, machine, show, torch_python
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 
-SIZES = {"minilm": dict(layers=6, hidden=384, heads=12), "base": dict(layers=12, hidden=768, heads=12)}
+SIZES = {"minilm": {"layers": 6, "hidden": 384, "heads": 12}, "base": {"layers": 12, "hidden": 768, "heads": 12}}
 CASES = ("minilm-4x40", "minilm-4x128", "minilm-24x128", "base-4x128", "base-24x128")
 APART = ("base-24x128",)  # one process after the other: together they do not fit into 24 GiB
 TURN_TOKENS = 512 * 384 * 384 * 6 * 6  # work of a turn: small cases run several steps in it

@@ -22,8 +22,8 @@ import json
 import shutil
 import subprocess
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 
 ENCODER = "models/uncased_L-6_H-384_A-12_oneflow"
 DATA = "data/k-shot-cross/g1/16-42"

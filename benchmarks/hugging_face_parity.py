@@ -20,8 +20,8 @@ if not __package__:
 
 import numpy as np
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 from modeling.predictor import Predictor
 from ofrecord_util.tokenization import Tokenizer
 from tools.convert_checkpoint import HUGGING_FACE, convert

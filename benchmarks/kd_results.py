@@ -17,7 +17,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script, seconds_of
-from modeling.command_line import Parser
+from modeling.cli.command_line import Parser
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]

@@ -18,7 +18,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script
-from modeling.command_line import Parser
+from modeling.cli.command_line import Parser
 
 DOMAINS = {"sst-2": "SST-2", "mr": "MR", "cr": "CR"}
 META = {  # name of the row -> flags of step 2

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import tempfile
 
-from modeling import interruption
+from modeling.cli import interruption
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKERS = os.path.join(ROOT, "benchmarks", "workers")
@@ -34,7 +34,7 @@ def devices(wanted):
     Raises:
         UserError: `cuda` cannot be used.
     """
-    from modeling.runtime import select_device  # imports OneFlow
+    from modeling.engine.runtime import select_device  # imports OneFlow
 
     cuda = wanted != "cpu" and select_device("auto" if wanted == "all" else wanted, warn=lambda line: None) == "cuda"
     return [("cpu", False)] * (wanted != "cuda") + [("cuda", False), ("cuda", True)] * cuda

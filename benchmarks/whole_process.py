@@ -7,8 +7,8 @@ import time
 from typing import NamedTuple, Optional
 
 from benchmarks.side_by_side import ROOT
-from modeling import interruption
-from modeling.errors import UserError
+from modeling.cli import interruption
+from modeling.cli.errors import UserError
 
 
 class Timing(NamedTuple):

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.errors import UserError
-from modeling.evaluation import to_tensors
-from modeling.global_function import global_function
-from modeling.kernels import select_kernels
-from modeling.lanes import plan_lanes
-from modeling.objectives import predict_logits
-from modeling.runtime import select_device
-from modeling.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
-from modeling.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
+from modeling.bert.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
+from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
+from modeling.cli.errors import UserError
+from modeling.engine.global_function import global_function
+from modeling.engine.kernels import select_kernels
+from modeling.engine.lanes.plan import plan_lanes
+from modeling.engine.runtime import select_device
+from modeling.objectives.mft import predict_logits
+from modeling.run.evaluation import to_tensors
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 

@@ -155,7 +155,7 @@ def iterate_evaluation(records, batch_size, lengths):
 def _check_lengths(records, lengths):
     """Tokens of each record, when the lengths can hold them."""
     needed = real_lengths(records)
-    if not 1 <= min(lengths) or max(lengths) > records.seq_length or max(lengths) < needed.max():
+    if min(lengths) < 1 or max(lengths) > records.seq_length or max(lengths) < needed.max():
         raise ValueError(f"lengths {lengths}: the records have {records.seq_length} tokens, {needed.max()} of them real")
     return needed
 

@@ -1,7 +1,7 @@
 """Several texts of a batch in one row, one behind the other, where one text a row would be padding for the most part.
 
 Which texts share a row follows from their lengths alone, so that a run can be continued at any step. What keeps them apart in
-the encoder, and where each begins, goes with the batch (modeling/texts.py).
+the encoder, and where each begins, goes with the batch (modeling/bert/sequence_layout.py).
 
 Letters: B texts of a batch, R rows, C texts of a row, B = R * C.
 """

@@ -16,7 +16,7 @@ from typing import Optional
 import numpy as np
 import six
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util import files
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
 from ofrecord_util.wire_format import PADDING, decode

@@ -35,7 +35,7 @@ def record_class():
     """The protobuf class `OFRecord`. Imports OneFlow, hence only where a record is really parsed or built."""
     from oneflow.core.record import record_pb2
 
-    from modeling.runtime import flow  # noqa: F401  (loads the libraries without which OneFlow cannot be imported)
+    from modeling.engine.runtime import flow
 
     return record_pb2.OFRecord
 

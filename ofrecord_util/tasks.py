@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util import files, text
 
 

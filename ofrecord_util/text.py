@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 
 _HEADER = ("review", "domain", "sentiment")
 _LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column
@@ -193,7 +193,7 @@ def read_text(path, task):
                         )
                     )
             ids[kind].append(known[kind][cell])
-        row = "\t".join(cells[: width - 2] + [str(ids["domain"][-1]), str(ids["label"][-1])]) + "\n"
+        row = "\t".join([*cells[: width - 2], str(ids["domain"][-1]), str(ids["label"][-1])]) + "\n"
         digest.update(row.encode("utf-8"))
     return TextSplit(
         path=path,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling import resources
+from modeling.run import resources
 from ofrecord_util.reader import read_split
 from ofrecord_util.schema import FEATURE_NAMES
 from ofrecord_util.writer import write_split
@@ -100,7 +100,7 @@ def test_empty_train_file(project, line):
 
 @ALL
 @pytest.mark.parametrize(
-    "row, parts",
+    ("row", "parts"),
     [
         (b"good film\t1", ("2 columns where 3 are expected", "text, domain, label")),
         (b"good film\tmr\t2", ("label '2' is not one of task 'g1' (0, 1)", "--label_list")),
@@ -115,14 +115,14 @@ def test_bad_row(project, line, row, parts):
     fails(project, line + " --resave_ofrecord", "train.csv: row 18: ", *parts)
 
 
-@pytest.mark.parametrize("line, split", [(STEP_1, "dev"), (STEP_1, "test"), (STEP_2, "dev"), (STEP_3, "dev"), (STEP_3, "test")])
+@pytest.mark.parametrize(("line", "split"), [(STEP_1, "dev"), (STEP_1, "test"), (STEP_2, "dev"), (STEP_3, "dev"), (STEP_3, "test")])
 def test_bad_row_of_another_split(project, line, split):
     rewrite(project, f"data/{split}.csv", lambda data: data + b"good film\t1\n")
     fails(project, line + " --resave_ofrecord", f"{split}.csv: row 12: ", "2 columns")
 
 
 @ALL
-@pytest.mark.parametrize("task, text", [("g2", "3 columns where 4 are"), ("sst-2", "'MR' is not one of")])
+@pytest.mark.parametrize(("task", "text"), [("g2", "3 columns where 4 are"), ("sst-2", "'MR' is not one of")])
 def test_text_of_another_task(project, line, task, text):
     fails(project, line.replace("--task_name g1", f"--task_name {task}") + " --resave_ofrecord", ".csv: row ", text)
 
@@ -143,7 +143,7 @@ def test_task_with_one_label(project, line):
 
 
 @pytest.mark.parametrize(
-    "line, split",
+    ("line", "split"),
     [
         (STEP_1, "train"),
         (STEP_2, "train"),
@@ -215,7 +215,8 @@ def test_one_class_and_one_domain(project):
     for part in ("all 3 rows have the label 1 (none 0)", "all 3 rows have the domain mr (none SST-2, cr)", "1 of 3 rows repeat"):
         assert part in output, output
     output = project.call_well(STEP_2)
-    assert "the classifier learns nothing" in output and "--use_domain_loss false" in output
+    assert "the classifier learns nothing" in output
+    assert "--use_domain_loss false" in output
     assert not re.search(r"\b(nan|inf)\b", output), output
 
 
@@ -328,7 +329,7 @@ def test_missing_and_unknown_variables(project, line):
 
 @ALL
 @pytest.mark.parametrize(
-    "flag, given, own",
+    ("flag", "given", "own"),
     [
         ("num_hidden_layers", 3, 2),
         ("num_attention_heads", 5, 4),
@@ -451,7 +452,7 @@ def test_no_card(project, line):
 
 @ALL
 @pytest.mark.parametrize(
-    "flags, parts",
+    ("flags", "parts"),
     [
         ("--use_fp16 --device cpu", ("--use_fp16", "CUDA")),
         ("--batch_size_per_devise 2", ("unknown flag --batch_size_per_devise",)),
@@ -476,7 +477,7 @@ def test_bad_flag(project, line, flags, parts):
 
 @TRAINING
 @pytest.mark.parametrize(
-    "flags, parts",
+    ("flags", "parts"),
     [
         ("--batch_size_per_device 0", ("--batch_size_per_device", "0 is not 1 or more")),
         ("--dev_batch_size_per_device 0", ("--dev_batch_size_per_device", "0 is not 1 or more")),
@@ -520,7 +521,7 @@ def test_required_flags(project, line):
 
 
 @pytest.mark.parametrize(
-    "line, parts",
+    ("line", "parts"),
     [
         (STEP_1.replace("--data_dir data", "--data_dir nowhere"), ("nowhere",)),
         (STEP_2 + " --sede 1", ("unknown flag --sede",)),

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.command_line import Parser
-from modeling.errors import run
-from modeling.snapshot import Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
 from ofrecord_util.schema import FEATURES
 
 PAGES = ["README.md", *sorted(f"docs/{name}" for name in os.listdir(os.path.join(tiny.ROOT, "docs")) if name.endswith(".md"))]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.distillation import LayerSelection
-from modeling.runtime import flow
-from modeling.snapshot import Snapshot
-from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes
+from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.engine.runtime import flow
+from modeling.objectives.distillation import LayerSelection
 
 DATA = "data/SENTI"
 ENCODER = "uncased_L-4_H-20_A-4_oneflow"
@@ -122,11 +122,14 @@ def config_of(run):
 
 def test_teacher(teacher):
     dev, (test,) = teacher.rows("dev"), teacher.rows("test")
-    assert len(teacher.rows("train")) == 16 and [row["step"] for row in dev] == [25, 50, 75, 80]
-    assert all(row["total"] == DEV_COUNT for row in dev) and test["total"] == TEST_COUNT
+    assert len(teacher.rows("train")) == 16
+    assert [row["step"] for row in dev] == [25, 50, 75, 80]
+    assert all(row["total"] == DEV_COUNT for row in dev)
+    assert test["total"] == TEST_COUNT
     assert set(dev[0]["by_domain"]) == set(test["by_domain"]) == set(DOMAINS)
     best = max(row["accuracy"] for row in dev)
-    assert best >= 0.9 and teacher.best() == f"snapshot_best_mft_model_senti_dev_{best!r}"
+    assert best >= 0.9
+    assert teacher.best() == f"snapshot_best_mft_model_senti_dev_{best!r}"
     assert teacher.rows("train")[-1]["domain_loss"] < teacher.rows("train")[0]["domain_loss"]
     assert 0 < teacher.rows("train")[-1]["domain_accuracy"] < 1
     assert os.path.getsize(teacher.path("curves.png")) > 1000
@@ -134,18 +137,21 @@ def test_teacher(teacher):
 
 def test_outputs(outputs, teacher, project):
     manifest = outputs.manifest
-    assert manifest["layers"] == [1, 3] and manifest["num_samples"] == TRAIN_COUNT
+    assert manifest["layers"] == [1, 3]
+    assert manifest["num_samples"] == TRAIN_COUNT
     assert manifest["teacher_digest"] == Snapshot(project.path(teacher.snapshot)).digest()
     files = {name: os.path.getsize(os.path.join(outputs.folder, name + ".npy")) for name in manifest["arrays"]}
     assert files == {name: about["bytes"] for name, about in manifest["arrays"].items()}
     assert f"will take {sum(files.values())} bytes" in outputs.output
     logits = np.load(os.path.join(outputs.folder, "logits.npy"), allow_pickle=False)
-    assert logits.shape == (TRAIN_COUNT, 2) and "train accuracy" in outputs.output
+    assert logits.shape == (TRAIN_COUNT, 2)
+    assert "train accuracy" in outputs.output
 
 
 def test_distillation(student, teacher, outputs, scores, project):
     rows = student.rows("train")
-    assert len(rows) == 6 and student.flags["teacher_layers"] == student.flags["start_layers"] == [1, 3]
+    assert len(rows) == 6
+    assert student.flags["teacher_layers"] == student.flags["start_layers"] == [1, 3]
     for row in rows:
         assert all(np.isfinite(row[name]) and row[name] > 0 for name in TERMS)
         weights = (1, 1, 1, 1, 0.2)
@@ -170,14 +176,20 @@ def text_rows(project):
 def test_teacher_and_student_are_measured(student, teacher):
     """The teacher's accuracy is the one that its own run told, over all of dev and test."""
     (teacher_dev,), (teacher_test,), (test,) = (student.rows(kind) for kind in ("teacher_dev", "teacher_test", "test"))
-    assert teacher_dev["accuracy"] == float(teacher.best().rsplit("_", 1)[1]) and teacher_dev["total"] == DEV_COUNT
-    assert teacher_test["correct"] == teacher.rows("test")[0]["correct"] and teacher_test["total"] == TEST_COUNT
+    assert teacher_dev["accuracy"] == float(teacher.best().rsplit("_", 1)[1])
+    assert teacher_dev["total"] == DEV_COUNT
+    assert teacher_test["correct"] == teacher.rows("test")[0]["correct"]
+    assert teacher_test["total"] == TEST_COUNT
     dev = student.rows("dev")
-    assert [row["step"] for row in dev] == [20, 30] and all(row["total"] == DEV_COUNT for row in dev)
+    assert [row["step"] for row in dev] == [20, 30]
+    assert all(row["total"] == DEV_COUNT for row in dev)
     best = max(row["accuracy"] for row in dev)
-    assert student.best() == f"snapshot_best_distill_model_senti_dev_{best!r}" and test["total"] == TEST_COUNT
+    assert student.best() == f"snapshot_best_distill_model_senti_dev_{best!r}"
+    assert test["total"] == TEST_COUNT
     assert f"dev: the student keeps {100 * best / teacher_dev['accuracy']:.1f} % of the teacher's accuracy" in student.log
-    assert "test: the student keeps" in student.log and "(2 layers x 20)" in student.log and "(4 layers x 20)" in student.log
+    assert "test: the student keeps" in student.log
+    assert "(2 layers x 20)" in student.log
+    assert "(4 layers x 20)" in student.log
 
 
 def test_report_and_card(student, teacher):
@@ -185,26 +197,33 @@ def test_report_and_card(student, teacher):
         page = file.read()
     with open(student.path(student.best(), "README.md"), encoding="utf-8") as file:
         card = file.read()
-    assert "http://" not in page and "https://" not in page and "Not on this page" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "Not on this page" not in page
     for name in DOMAINS:
-        assert f'<th scope="row">{name}</th>' in page and f"| {name} |" in card
+        assert f'<th scope="row">{name}</th>' in page
+        assert f"| {name} |" in card
     titles = [term.replace("_", " ").capitalize() for term in TERMS]
     for title in ("student, dev", "teacher, dev", "student, test", "teacher, test", *titles):
         assert title in page, title
     (test,), (reference,) = student.rows("test"), student.rows("teacher_test")
     kept = f"{100 * test['accuracy'] / reference['accuracy']:.1f} %"
-    assert kept in page and kept in card and student.flags["teacher_digest"] in card
+    assert kept in page
+    assert kept in card
+    assert student.flags["teacher_digest"] in card
     with open(teacher.path("report.html"), encoding="utf-8") as file:
         assert file.read().count('class="confusion"') == 2 * (1 + len(DOMAINS))
 
 
 def test_the_student_stands_alone(student, teacher, project):
     config = config_of(student)
-    assert config["num_hidden_layers"] == 2 and config["hidden_size"] == 20
+    assert config["num_hidden_layers"] == 2
+    assert config["hidden_size"] == 20
     snapshot = Snapshot(project.path(student.snapshot))
     expected = set(encoder_shapes(snapshot.config())) | set(CLASSIFIER) | {DOMAIN_HEAD[0]}
     assert set(snapshot.sizes) == expected == set(flow.load(snapshot.path))
-    assert snapshot.task()["domains"] == list(DOMAINS) and snapshot.vocab_file()
+    assert snapshot.task()["domains"] == list(DOMAINS)
+    assert snapshot.vocab_file()
     line = STEP_2.replace(ENCODER, student.snapshot).replace("output/teacher", "output/check").replace("--do_train ", "--do_train false ")
     project.call_well(line)
     check = tiny.Run(project.path("output", "check"))
@@ -215,7 +234,8 @@ def test_the_student_stands_alone(student, teacher, project):
 def test_the_student_is_a_teacher_and_a_start_of_later_steps(student, project):
     folder = "--teacher_output_dir output/second"
     output = project.call_well(f"{STEP_3A.format(teacher=student.snapshot)} {folder} --eval_batch_size_per_device 7 --do_eval")
-    assert "layers 0,1" in output and f"dev accuracy {float(student.best().rsplit('_', 1)[1]):.4f}" in output
+    assert "layers 0,1" in output
+    assert f"dev accuracy {float(student.best().rsplit('_', 1)[1]):.4f}" in output
     run = distil(project, student, "third", f"--student_model {student.snapshot} --student_num_hidden_layers 1 {folder} {SHORT}")
     assert config_of(run)["num_hidden_layers"] == 1
     single = f"--data_dir {DATA} --task_name senti --seq_length 16 --num_epochs 1 --batch_size_per_device {BATCH}"
@@ -252,7 +272,8 @@ def test_two_processes_learn_what_one_learns(outputs, teacher, project, kind):
 def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     run = distil(project, teacher, "narrow", f"--student_model narrow --teacher_outputs disk {SHORT} --num_epochs 3")
     assert "3 heads against 4: attention scores are averaged over heads" in run.output
-    assert "the nearest ones: 2 does not divide 3" in run.output and run.flags["start_layers"] == [1, 2]
+    assert "the nearest ones: 2 does not divide 3" in run.output
+    assert run.flags["start_layers"] == [1, 2]
     rows = run.rows("train")
     assert all(rows[-1][name] < rows[0][name] for name in TERMS)
     config = config_of(run)
@@ -276,9 +297,12 @@ def test_frozen_layers_of_the_student(outputs, teacher, project):
     assert [name for name in TERMS if name in run.rows("train")[0]] == ["prediction_loss", "label_loss", "knowledge_loss"]
     line = f"{STEP_3B.format(teacher=teacher.snapshot)} --freeze_encoder --prediction_loss_weight 0 --label_loss_weight 0"
     code, _, errors = project.call(line + " --use_domain_loss false --model_save_dir output/nothing")
-    assert code == 2 and "no other loss term has a weight" in errors and errors.count("\n") == 1
+    assert code == 2
+    assert "no other loss term has a weight" in errors
+    assert errors.count("\n") == 1
     code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} --freeze_layers 3 --model_save_dir output/nothing")
-    assert code == 2 and "--freeze_layers 3: the encoder has 2 layers, give 0 to 2" in errors
+    assert code == 2
+    assert "--freeze_layers 3: the encoder has 2 layers, give 0 to 2" in errors
 
 
 def test_prediction_loss_only(teacher, project):
@@ -287,12 +311,14 @@ def test_prediction_loss_only(teacher, project):
     assert sorted(os.listdir(project.path("output", "predictions"))) == ["idxs.npy", "logits.npy", "manifest.json", "token_offsets.npy"]
     run = distil(project, teacher, "predictions-student", f"{small} --temperature 2 --student_num_hidden_layers 3 {SHORT}")
     row = run.rows("train")[0]
-    assert [name for name in row if name.endswith("_loss")] == ["prediction_loss"] and row["loss"] == row["prediction_loss"]
+    assert [name for name in row if name.endswith("_loss")] == ["prediction_loss"]
+    assert row["loss"] == row["prediction_loss"]
     assert config_of(run)["num_hidden_layers"] == 3  # no layer of the teacher is needed
     code, _, errors = project.call(
         f"{STEP_3B.format(teacher=teacher.snapshot)} --teacher_output_dir output/predictions --model_save_dir output/x"
     )
-    assert code == 2 and "hidden was not written, which the loss needs" in errors
+    assert code == 2
+    assert "hidden was not written, which the loss needs" in errors
 
 
 def test_a_term_of_weight_zero(student, teacher, project):
@@ -302,7 +328,8 @@ def test_a_term_of_weight_zero(student, teacher, project):
     whole = distil(project, teacher, "whole", "--use_sample_weights false --learning_rate 0 --num_epochs 1")
     row, other = less.rows("train")[0], whole.rows("train")[0]
     assert [name for name in row if name.endswith("_loss")] == ["hidden_loss", "prediction_loss", "label_loss"]
-    assert "sample_weight" not in row and "every sample weighs 1" in less.output
+    assert "sample_weight" not in row
+    assert "every sample weighs 1" in less.output
     for name in ("hidden_loss", "prediction_loss", "label_loss"):
         assert row[name] == other[name]
     assert row["loss"] == pytest.approx(other["loss"] - other["attention_loss"] - 0.2 * other["knowledge_loss"], rel=1e-5)
@@ -313,7 +340,8 @@ def test_only_evaluation(student, teacher, project):
     project.call_well(line + " --model_save_dir output/only --teacher_output_dir nowhere")
     run = tiny.Run(project.path("output", "only"))
     assert run.rows("dev")[0]["accuracy"] == float(student.best().rsplit("_", 1)[1])
-    assert run.rows("test")[0]["correct"] == student.rows("test")[0]["correct"] and not run.snapshots()
+    assert run.rows("test")[0]["correct"] == student.rows("test")[0]["correct"]
+    assert not run.snapshots()
 
 
 def test_portion_of_the_training_split(scores, teacher, outputs, project):
@@ -327,10 +355,12 @@ def test_portion_of_the_training_split(scores, teacher, outputs, project):
     folder = "--teacher_output_dir output/part"
     project.call_well(f"{STEP_3A.format(teacher=teacher.snapshot)} --data_portion 0.3 {folder} --eval_batch_size_per_device 17")
     idxs = np.load(project.path("output", "part", "idxs.npy"))
-    assert len(set(idxs.tolist())) == count and (np.diff(idxs) > 0).all()
+    assert len(set(idxs.tolist())) == count
+    assert (np.diff(idxs) > 0).all()
     distil(project, teacher, "part-student", f"--data_portion 0.3 {folder} {SHORT}")
     code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} {folder} --model_save_dir output/x")
-    assert code == 2 and f"holds {count} samples, not all of the {TRAIN_COUNT}" in errors
+    assert code == 2
+    assert f"holds {count} samples, not all of the {TRAIN_COUNT}" in errors
 
 
 # Other tasks and files
@@ -356,7 +386,9 @@ def test_mnli(project):
     tiny.write_pairs(project.path("data/mnli"), domains, ("entailment", "neutral", "contradiction"), (8, 5, 4))
     os.remove(project.path("data/mnli/test.csv"))
     run = four_steps(project, "data/mnli", "mnli")
-    assert set(run.rows("dev")[0]["by_domain"]) == set(domains) and not run.rows("test") and not run.rows("teacher_test")
+    assert set(run.rows("dev")[0]["by_domain"]) == set(domains)
+    assert not run.rows("test")
+    assert not run.rows("teacher_test")
     assert "no test split" in run.log
     assert Snapshot(run.path(run.best())).sizes[CLASSIFIER[1]] == 3
 
@@ -414,12 +446,14 @@ def test_foreign_and_stale_outputs_name_both_digests(project, teacher, outputs):
         file.write("a great plot\tbooks\tpositive\n")
     line = STEP_3B.format(teacher=teacher.snapshot).replace(DATA, "data/stale") + " --use_sample_weights false"
     message = fails(project, line + " --model_save_dir output/x")
-    assert "weight.npy" in message and "run preprocess.py" in message  # the old text's scores are noticed first
+    assert "weight.npy" in message
+    assert "run preprocess.py" in message
     os.remove(os.path.join(stale, "ofrecord", "train", "weight.npy"))
     message = fails(project, line + " --model_save_dir output/x")
     with open(os.path.join(stale, "ofrecord", "train", "manifest.json")) as file:
         assert json.load(file)["text_digest"][:16] in message
-    assert outputs.manifest["text_digest"][:16] in message and "run meta_teacher_eval.py" in message
+    assert outputs.manifest["text_digest"][:16] in message
+    assert "run meta_teacher_eval.py" in message
 
 
 def test_flags_that_cannot_be_met(project, teacher, outputs):
@@ -427,7 +461,8 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     evaluate = STEP_3A.format(teacher=teacher.snapshot) + " "
     assert "has 4 encoder layers" in fails(project, distill + "--student_num_hidden_layers 5")
     message = fails(project, distill + "--student_num_hidden_layers 3")
-    assert "holds the teacher's layers 1,3, the student needs 0,2,3" in message and "--teacher_layers 0,2,3" in message
+    assert "holds the teacher's layers 1,3, the student needs 0,2,3" in message
+    assert "--teacher_layers 0,2,3" in message
     assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
     assert "nothing is left to learn from" in fails(project, distill + "--pred_distill --prediction_loss_weight 0")
@@ -435,7 +470,8 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     assert "which is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
     message = fails(project, distill + "--domains books,dvd,electronics,toys")
-    assert "was trained for domains books,dvd,electronics,kitchen" in message and "run meta_teacher.py on this data" in message
+    assert "was trained for domains books,dvd,electronics,kitchen" in message
+    assert "run meta_teacher.py on this data" in message
 
 
 def test_one_vocabulary(project, teacher, outputs):

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.errors import UserError
-from modeling.global_function import GlobalFunction
+from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
+from modeling.engine.global_function import GlobalFunction
+from modeling.engine.runtime import flow, oneflow_version
 from modeling.predictor import Predictor
-from modeling.report.predictions import predictions_path, read_predictions
-from modeling.runtime import flow, oneflow_version
-from modeling.snapshot import Snapshot
-from modeling.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
+from modeling.run.predictions import predictions_path, read_predictions
 from ofrecord_util.reader import read_split
 from ofrecord_util.scores import load_map
 from tools.convert_checkpoint import HUGGING_FACE, convert
@@ -89,8 +89,11 @@ def step_3(project, step_2):
 
 def test_scores_are_written(project, step_1):
     scores = step_1.scores
-    assert scores.dtype == np.float32 and scores.shape == (TRAIN_COUNT,)
-    assert (scores <= 1 + 1e-6).all() and (scores >= -1).all() and scores.std() > 1e-3
+    assert scores.dtype == np.float32
+    assert scores.shape == (TRAIN_COUNT,)
+    assert (scores <= 1 + 1e-6).all()
+    assert (scores >= -1).all()
+    assert scores.std() > 1e-3
     records = read_split(project.path(DATA), "train")
     assert np.array_equal(records.weights, scores[records.idxs])
     for split, count in (("train", TRAIN_COUNT), ("dev", DEV_COUNT)):
@@ -112,12 +115,14 @@ def test_the_map_is_that_of_the_prototypes(project, step_1):
     """A prototype is a mean of representations, and so lies in the plane where the mean of its samples' points lies."""
     records = read_split(project.path(DATA), "train")
     drawn = load_map(project.path(DATA), records.text_digest)
-    assert np.array_equal(drawn.domain, records.domain) and np.array_equal(drawn.label, records.label)
+    assert np.array_equal(drawn.domain, records.domain)
+    assert np.array_equal(drawn.label, records.label)
     for domain in range(3):
         for label in range(2):
             points = drawn.coordinates[(drawn.domain == domain) & (drawn.label == label)]
             assert drawn.prototypes[domain, label] == pytest.approx(points.mean(axis=0), abs=1e-4)
-    assert 0 < drawn.explained[1] <= drawn.explained[0] < 1 and np.std(drawn.coordinates, axis=0).min() > 0
+    assert 0 < drawn.explained[1] <= drawn.explained[0] < 1
+    assert np.std(drawn.coordinates, axis=0).min() > 0
 
 
 def test_step_1_says_what_it_did(project, step_1):
@@ -160,12 +165,18 @@ def test_files_of_a_run(step_2, step_3):
         assert sorted(os.listdir(run.folder)) == sorted(files)
         with open(run.path("curves.png"), "rb") as file:
             picture = file.read()
-        assert picture.startswith(b"\x89PNG\r\n\x1a\n") and picture.rstrip().endswith(b"IEND\xaeB`\x82")
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+        assert picture.rstrip().endswith(b"IEND\xaeB`\x82")
         width, height = np.frombuffer(picture[16:24], ">u4")
-        assert width >= 600 and height >= 400 and len(picture) > 10000
-        assert run.flags["script"] == script and run.flags["command"][0] == script + ".py"
-        assert run.flags["flags"]["seq_length"] == 24 and run.flags["flags"]["seed"] == 42
-        assert run.flags["config"]["hidden_size"] == 20 and run.flags["versions"]["oneflow"] == flow.__version__
+        assert width >= 600
+        assert height >= 400
+        assert len(picture) > 10000
+        assert run.flags["script"] == script
+        assert run.flags["command"][0] == script + ".py"
+        assert run.flags["flags"]["seq_length"] == 24
+        assert run.flags["flags"]["seed"] == 42
+        assert run.flags["config"]["hidden_size"] == 20
+        assert run.flags["versions"]["oneflow"] == flow.__version__
         assert all(line in run.log for line in run.output.splitlines()[-4:-1])
 
 
@@ -176,13 +187,20 @@ def test_report_and_card(step_2, step_3):
         with open(run.path(run.best(), "README.md"), encoding="utf-8") as file:
             card = file.read()
         best = [row for row in run.rows("dev") if row["best"]][-1]
-        assert "http://" not in page and "https://" not in page and "<script" not in page and "Not on this page" not in page
+        assert "http://" not in page
+        assert "https://" not in page
+        assert "<script" not in page
+        assert "Not on this page" not in page
         for name in names:
-            assert f'<th scope="row">{name}</th>' in page and f"| {name} |" in card
-        assert f"{best['accuracy']:.4f}" in page and f"| {best['accuracy']:.4f} |" in card
+            assert f'<th scope="row">{name}</th>' in page
+            assert f"| {name} |" in card
+        assert f"{best['accuracy']:.4f}" in page
+        assert f"| {best['accuracy']:.4f} |" in card
         assert f"report {os.path.join('output', os.path.basename(run.folder), 'report.html')}" in run.output.replace("./", "")
-        assert run.folder not in card and Snapshot(run.path(run.best())).digest() in card
-    assert page.count('class="confusion"') == 2 and "test accuracy" in page  # dev and test of step 3
+        assert run.folder not in card
+        assert Snapshot(run.path(run.best())).digest() in card
+    assert page.count('class="confusion"') == 2
+    assert "test accuracy" in page
 
 
 def test_predictions_are_those_of_the_best_snapshot(project, step_2, step_3):
@@ -190,7 +208,8 @@ def test_predictions_are_those_of_the_best_snapshot(project, step_2, step_3):
         _, _, samples = read_predictions(predictions_path(run.folder, split))
         samples = list(samples)
         row = run.rows("test")[-1] if split == "test" else [row for row in run.rows("dev") if row["best"]][-1]
-        assert sum(sample.label == sample.predicted for sample in samples) == row["correct"] and len(samples) == row["total"]
+        assert sum(sample.label == sample.predicted for sample in samples) == row["correct"]
+        assert len(samples) == row["total"]
         with open(project.path(data, split + ".csv"), encoding="utf-8") as file:
             texts = [line.split("\t")[0] for line in file]
         assert [sample.texts[0] for sample in samples] == texts
@@ -207,7 +226,9 @@ def test_training_metrics(step_2):
             *("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy"),
         }
         assert row["loss"] == pytest.approx(row["classification_loss"] + 0.1 * row["domain_loss"], abs=1e-5)
-        assert 0 <= row["accuracy"] <= 1 and 0 <= row["domain_accuracy"] <= 1 and row["samples_per_second"] > 0
+        assert 0 <= row["accuracy"] <= 1
+        assert 0 <= row["domain_accuracy"] <= 1
+        assert row["samples_per_second"] > 0
         assert row["epoch"] == pytest.approx(min(12, row["step"] * 4 / TRAIN_COUNT), abs=1e-4)
     warmup = int(META_STEPS * 0.1)
     assert rows[0]["learning_rate"] == pytest.approx(5e-3 * 9 / warmup)
@@ -256,7 +277,7 @@ def test_snapshot_holds_what_a_later_step_needs(project, step_2):
     assert os.path.getsize(os.path.join(snapshot, "snapshot_done")) == 0
     loaded = flow.load(snapshot)
     shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,), DOMAIN_HEAD[2]: (3,)}
-    shapes.update({name: (3, 20) for name in DOMAIN_HEAD[:2]})
+    shapes.update(dict.fromkeys(DOMAIN_HEAD[:2], (3, 20)))
     assert set(loaded) == set(shapes)
     for name, shape in shapes.items():
         assert tuple(loaded[name].shape) == shape
@@ -271,7 +292,8 @@ def test_snapshot_holds_what_a_later_step_needs(project, step_2):
 
 def test_the_whole_test_split_is_counted(step_3):
     (test,) = step_3.rows("test")
-    assert test["total"] == TEST_COUNT and list(test["by_domain"]) == ["SST-2"]
+    assert test["total"] == TEST_COUNT
+    assert list(test["by_domain"]) == ["SST-2"]
     assert test["accuracy"] == test["correct"] / TEST_COUNT >= 0.8
     assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-2]  # before the report's
 
@@ -288,15 +310,16 @@ def test_fine_tuning_metrics(step_3):
     assert [row["step"] for row in rows] == [10, 16]
     for row in rows:
         expected = {"kind", "step", "epoch", "learning_rate", "samples_per_second", "loss", "accuracy"}
-        assert set(row) == expected and row["loss"] > 0
+        assert set(row) == expected
+        assert row["loss"] > 0
 
 
-@pytest.mark.parametrize("step, number", [(39, signal.SIGINT), (101, signal.SIGKILL)])
+@pytest.mark.parametrize(("step", "number"), [(39, signal.SIGINT), (101, signal.SIGKILL)])
 def test_step_2_goes_on_where_it_was_cut_off(project, step_2, step, number):
     project.check_resumed(STEP_2, step_2, step, number)
 
 
-@pytest.mark.parametrize("step, number", [(10, signal.SIGTERM), (16, signal.SIGINT)])
+@pytest.mark.parametrize(("step", "number"), [(10, signal.SIGTERM), (16, signal.SIGINT)])
 def test_step_3_goes_on_where_it_was_cut_off(project, step_2, step_3, step, number):
     project.check_resumed(STEP_3.format(snapshot=step_2.snapshot), step_3, step, number)
 
@@ -314,7 +337,8 @@ def test_the_best_snapshot_is_tested_and_not_the_last_step(project, step_2):
     line = STEP_3.format(snapshot=step_2.snapshot) + " --do_train false --do_eval --model_save_dir output/test-alone"
     project.call_well(line)
     alone = tiny.Run(project.path("output", "test-alone"))
-    assert [row["kind"] for row in alone.metrics] == ["dev", "test"] and not alone.snapshots()
+    assert [row["kind"] for row in alone.metrics] == ["dev", "test"]
+    assert not alone.snapshots()
     for kind in ("dev", "test"):
         measured, expected = ruined.rows(kind)[0], alone.rows(kind)[0]
         assert measured["correct"] == expected["correct"]
@@ -331,7 +355,8 @@ def test_step_3_does_not_ask_for_scores(project, step_2):
     line = STEP_3.format(snapshot=step_2.snapshot).replace(SINGLE, "data/rescored").replace("_epochs 3", "_epochs 1")
     line = line.replace("--batch_size_per_device 3", "--batch_size_per_device 16")
     project.call_well(line)
-    assert np.array_equal(read_split(folder, "train").weights, scores) and scores.std() > 0
+    assert np.array_equal(read_split(folder, "train").weights, scores)
+    assert scores.std() > 0
     tiny.write_rows(folder, "train", tiny.opinions("SST-2", (8, 8), "other"))
     output = project.call_well(line)
     assert "weights of" not in output
@@ -340,7 +365,8 @@ def test_step_3_does_not_ask_for_scores(project, step_2):
 def test_no_test_where_none_is_asked_for(project, step_2):
     line = STEP_3.format(snapshot=step_2.snapshot).replace("--num_epochs 3", "--num_epochs 1")
     run = project.run_of(project.call_well(line + " --do_train --do_eval false --label_list 1,0 --learning_rate 0"))
-    assert not run.rows("test") and len(run.rows("dev")) == 2
+    assert not run.rows("test")
+    assert len(run.rows("dev")) == 2
     # the order of the labels is another, so the classifier starts anew and the log says so
     assert "initialised, not in the snapshot or for other labels or domains: " + ", ".join(CLASSIFIER) in run.log
     for name, shape in ((CLASSIFIER[0], (2, 20)), (CLASSIFIER[1], (2,))):
@@ -373,7 +399,8 @@ def test_pooling(project):
     for name, size in (("bert-pooler-dense-weight", 400), ("bert-embeddings-LayerNorm-gamma", 20)):
         values = tiny.read_variable(snapshot, name)
         same = np.array_equal(values, tiny.read_variable(project.path("uncased_L-2_H-20_A-4_oneflow"), name))
-        assert values.size == size and same == ("pooler" in name)
+        assert values.size == size
+        assert same == ("pooler" in name)
 
     predictor = Predictor(snapshot, "cpu", log=lambda line: None)
     with open(os.path.join(folder, "test.csv"), encoding="utf-8") as file:
@@ -387,9 +414,12 @@ def test_pooling(project):
     line = f"finetuning.py {common} --model_load_dir {snapshot} --do_train false --do_eval --model_save_dir output/pooled-again"
     project.call_well(line)
     (again,) = tiny.Run(project.path("output", "pooled-again")).rows("test")
-    assert again["correct"] == test["correct"] and again["cross_entropy"] == pytest.approx(test["cross_entropy"], rel=1e-5)
+    assert again["correct"] == test["correct"]
+    assert again["cross_entropy"] == pytest.approx(test["cross_entropy"], rel=1e-5)
     code, _, errors = project.call(line + " --pooling mean")
-    assert code == 2 and f"--pooling mean contradicts {snapshot}, whose classifier stands on max" in errors and errors.count("\n") == 1
+    assert code == 2
+    assert f"--pooling mean contradicts {snapshot}, whose classifier stands on max" in errors
+    assert errors.count("\n") == 1
     with pytest.raises(UserError, match="classifier stands on the max over the tokens"):
         convert(snapshot, project.path("exported"), to=HUGGING_FACE, log=lambda line: None)
     assert not os.path.exists(project.path("exported"))
@@ -426,7 +456,7 @@ def test_frozen_encoder(project, step_2):
 
 
 @pytest.mark.parametrize(
-    "more, said",
+    ("more", "said"),
     [
         ("--freeze_layers 3", "--freeze_layers 3: the encoder has 2 layers, give 0 to 2"),
         ("--freeze_layers -1", "--freeze_layers: -1 is not 0 or more"),
@@ -436,7 +466,9 @@ def test_frozen_encoder(project, step_2):
 )
 def test_what_cannot_be_frozen(project, step_1, more, said):
     code, output, errors = project.call(f"{STEP_2} {more} --vocab_size {len(tiny.TOKENS)}")
-    assert code == 2 and said in errors and errors.count("\n") == 1
+    assert code == 2
+    assert said in errors
+    assert errors.count("\n") == 1
 
 
 # --- evaluation alone, and padding
@@ -449,7 +481,7 @@ def evaluations(project, step_2):
     line += " --do_train false --do_eval"
     second = time.strptime("2021-06-15 08:54:42", "%Y-%m-%d %H:%M:%S")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modeling.flags.time.localtime", lambda *_: second)
+        patch.setattr("modeling.cli.flags.time.localtime", lambda *_: second)
         project.call_well(line)
         project.call_well(line + " --pad_to_max_length")
     folders = sorted(name for name in os.listdir(project.path("output")) if name.startswith("model_save-2021"))
@@ -492,7 +524,9 @@ def test_a_run_is_replayed_from_its_flags(project, evaluations):
         with open(run.path("run.flags"), encoding="utf-8") as file:
             assert f"--seed {seed}\n" in file.read()
     code, output, errors = project.call(f"finetuning.py @{flags}")
-    assert code == 2 and output == "" and errors.count("\n") == 1
+    assert code == 2
+    assert output == ""
+    assert errors.count("\n") == 1
     assert "line 1: the flags of meta_finetuning.py, this is finetuning.py" in errors
 
 
@@ -554,7 +588,8 @@ def test_other_seed_other_run(step_2, again):
 
 def test_snapshots_that_are_kept(step_2, again):
     best = {f"snapshot_best_mft_model_g1_dev_{row['accuracy']!r}" for row in again.same.rows("dev") if row["best"]}
-    assert len(best) >= 2 and step_2.best() in best
+    assert len(best) >= 2
+    assert step_2.best() in best
     periodic = {f"snapshot_step_{step}" for step in range(70, META_STEPS, 70)}
     assert set(again.same.snapshots()) == best | periodic | {"snapshot_last"}
     name = CLASSIFIER[0]
@@ -589,9 +624,11 @@ def test_no_pretrained_model(project):
         "--model_save_dir output/bare --seed 5"
     )
     code, _, errors = project.call(line)
-    assert code == 2 and "preprocess.py" in errors
+    assert code == 2
+    assert "preprocess.py" in errors
     run = project.run_of(project.call_well(line + " --use_sample_weights false"))
-    assert "--use_sample_weights false: every sample weighs 1" in run.log and "weights of" not in run.log
+    assert "--use_sample_weights false: every sample weighs 1" in run.log
+    assert "weights of" not in run.log
     assert run.snapshots() == [run.best(), "snapshot_initial_model"]
     initial = run.path("snapshot_initial_model")
     loaded = flow.load(initial)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.variables import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD
 from ofrecord_util.reader import read_split
 
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -91,7 +91,8 @@ def test_other_tasks(chain):
         row = run.rows("dev")[-1]
         name = "mine" if chain.name.startswith("own") else CHAINS[chain.name][1]
         assert run.best() == f"snapshot_best_{kind}_model_{name}_dev_{row['accuracy']!r}"
-        assert row["total"] == chain.dev and row["correct"] == row["accuracy"] * chain.dev
+        assert row["total"] == chain.dev
+        assert row["correct"] == row["accuracy"] * chain.dev
         assert tiny.read_variable(run.path(run.best()), CLASSIFIER[1]).shape == (len(chain.labels),)
     with open(os.path.join(chain.meta.path(chain.meta.best()), "task.json"), encoding="utf-8") as file:
         task = json.load(file)
@@ -114,11 +115,13 @@ def test_domain_loss_of_other_tasks(chain):
     assert set(DOMAIN_HEAD) <= set(os.listdir(chain.meta.path(chain.meta.best())))
     losses = [row["domain_loss"] for row in chain.meta.rows("train")]
     if len(chain.domains) == 1:
-        assert "one domain only" in chain.meta.log and "the domain loss is off" in chain.meta.log
+        assert "one domain only" in chain.meta.log
+        assert "the domain loss is off" in chain.meta.log
         assert losses == [0.0] * len(losses)
     else:
         assert "the domain loss is off" not in chain.meta.log
-        assert min(losses) > 0 and losses[0] < 2 * math.log(len(chain.domains))
+        assert min(losses) > 0
+        assert losses[0] < 2 * math.log(len(chain.domains))
 
 
 def test_classifier_in_step_3_of_other_tasks(chain):

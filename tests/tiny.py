@@ -19,10 +19,10 @@ import sys
 
 import numpy as np
 
-from modeling.config import BertConfig
-from modeling.errors import run
-from modeling.snapshot import CONFIG_FILE, VOCAB_FILE, write_variables
-from modeling.variables import encoder_shapes, initial_value
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import encoder_shapes, initial_value
+from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, write_variables
+from modeling.cli.errors import run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPTS = ("preprocess.py", "meta_finetuning.py", "finetuning.py")
@@ -35,13 +35,35 @@ FILLERS = {
     "cr": ("phone", "battery", "screen", "player", "button"),
 }
 COMMON = ("the", "a", "is", "was", "and", "very", "this", "it", "of")
-TOKENS = (
-    ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "!", "'", "-"]
-    + ["##s", "##ly", "##ness", "##er", "act", "bore", "##dom"]
-    + sorted({word for words in FILLERS.values() for word in words} - {"actors"})
-    + list(COMMON + GOOD + BAD)
-    + ["yes", "no", "maybe", "cats", "dogs", "sleep", "run"]
-)
+TOKENS = [
+    "[PAD]",
+    "[unused0]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    ".",
+    ",",
+    "!",
+    "'",
+    "-",
+    "##s",
+    "##ly",
+    "##ness",
+    "##er",
+    "act",
+    "bore",
+    "##dom",
+    *sorted({word for words in FILLERS.values() for word in words} - {"actors"}),
+    *list(COMMON + GOOD + BAD),
+    "yes",
+    "no",
+    "maybe",
+    "cats",
+    "dogs",
+    "sleep",
+    "run",
+]
 CONFIG = BertConfig(
     vocab_size=len(TOKENS),
     hidden_size=20,
@@ -115,7 +137,7 @@ def pairs(domain, count, seed, labels):
     rows = []
     for row in range(count):
         label = row % len(labels)
-        first = " ".join(draw.choice(COMMON + ("cats", "dogs", "sleep", "run")) for _ in range(draw.randint(1, 6)))
+        first = " ".join(draw.choice((*COMMON, "cats", "dogs", "sleep", "run")) for _ in range(draw.randint(1, 6)))
         second = f"{draw.choice(COMMON)} {draw.choice(('cats', 'dogs'))} {('yes', 'no', 'maybe')[label]}"
         rows.append((first, second, domain, labels[label]))
     return rows
@@ -209,11 +231,13 @@ class Project:
         resumed = Run(self.path("output/cut-off/run"))
         for kind in ("train", "dev", "test"):
             assert without_times(resumed.rows(kind)) == without_times(unbroken.rows(kind)), kind
-        assert resumed.snapshots() == unbroken.snapshots() and not [name for name in os.listdir(resumed.folder) if "state" in name]
+        assert resumed.snapshots() == unbroken.snapshots()
+        assert not [name for name in os.listdir(resumed.folder) if "state" in name]
         for name in resumed.snapshots():
             assert tree(resumed.path(name)) == tree(unbroken.path(name)), name
         predictions = [read_bytes(run.path("predictions_dev.tsv")) for run in (resumed, unbroken)]
-        assert predictions[0] == predictions[1] and os.path.exists(resumed.path("report.html"))
+        assert predictions[0] == predictions[1]
+        assert os.path.exists(resumed.path("report.html"))
         shutil.rmtree(self.path("output/cut-off"))
 
     def call(self, line):

@@ -17,9 +17,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from modeling.config import CLS, BertConfig
-from modeling.errors import UserError
-from modeling.snapshot import VOCAB_FILE
+from modeling.bert.config import CLS, BertConfig
+from modeling.checkpoints.snapshot import VOCAB_FILE
+from modeling.cli.errors import UserError
 from ofrecord_util.tasks import Task
 from tools import checkpoint_names
 from tools.checkpoint_files import read_json, read_tokens, read_vocabulary, vocabulary_text, write_folder
@@ -237,10 +237,7 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: the folder is no BERT, or is damaged.
     """
     config, values = read_config(path)
-    if vocab_file is None:
-        vocab = vocabulary_text(*_vocab_tokens(path), config)
-    else:
-        vocab = read_vocabulary(vocab_file, config)
+    vocab = vocabulary_text(*_vocab_tokens(path), config) if vocab_file is None else read_vocabulary(vocab_file, config)
     architectures = values.get("architectures") or []
     is_classifier = not architectures or "BertForSequenceClassification" in architectures
     variables, left = to_variables(read_tensors(path), config, is_classifier)

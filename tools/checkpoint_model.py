@@ -9,8 +9,8 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from modeling.config import BertConfig
-from modeling.errors import UserError
+from modeling.bert.config import BertConfig
+from modeling.cli.errors import UserError
 from tools import checkpoint_names
 
 _HEAD_SIZE = 64  # of every BERT that Google published
@@ -108,7 +108,7 @@ def read_variables(tensors, stored, form, config, origin):
         UserError: missing or unknown tensors, wrong shapes, types that are no floating point (all named), values that
             are not finite.
     """
-    from modeling.variables import classifier_shapes, encoder_shapes  # late: OneFlow comes with it, seconds of import
+    from modeling.bert.variables import classifier_shapes, encoder_shapes  # late: OneFlow comes with it, seconds of import
 
     pairs = check_names(stored, form, config.num_hidden_layers, origin)
     shapes = encoder_shapes(config)

@@ -48,7 +48,8 @@ _EMBEDDINGS = [
     _pair("embeddings.word_embeddings.weight", "bert-embeddings-word_embeddings", "TLM/Embeddings/x/weights"),
     _pair("embeddings.token_type_embeddings.weight", "bert-embeddings-token_type_embeddings", "TLM/Embeddings/tt/weights"),
     _pair("embeddings.position_embeddings.weight", "bert-embeddings-position_embeddings", "TLM/Embeddings/x/pos_weights"),
-] + _layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm", "TLM/Embeddings/reduction/ln")
+    *_layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm", "TLM/Embeddings/reduction/ln"),
+]
 
 
 def _layer(i):

@@ -9,8 +9,8 @@ import zipfile
 
 import numpy as np
 
-from modeling.config import BertConfig
-from modeling.errors import UserError
+from modeling.bert.config import BertConfig
+from modeling.cli.errors import UserError
 from ofrecord_util.files import replacing, sync_folder
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary

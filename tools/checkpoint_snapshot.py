@@ -3,7 +3,7 @@
 import json
 import os
 
-from modeling.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads
@@ -28,7 +28,7 @@ def read(path, vocab_file=None, num_heads=None):
     Raises:
         UserError: no snapshot, a damaged one, missing or unknown variables (all listed).
     """
-    from modeling.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # late: OneFlow comes with it
+    from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # late: OneFlow comes with it
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)

@@ -19,9 +19,9 @@ import sys
 if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
-from modeling.snapshot import DONE
+from modeling.checkpoints.snapshot import DONE
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_model import select_layers
 

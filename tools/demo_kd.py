@@ -14,8 +14,8 @@ if not __package__:
 from rich.console import Console
 from rich.table import Table
 
-from modeling.errors import run
-from modeling.metrics import CURVES_FILE, METRICS_FILE
+from modeling.cli.errors import run
+from modeling.run.metrics import CURVES_FILE, METRICS_FILE
 from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
 
 STUDENT_LAYERS = "3"

@@ -6,9 +6,9 @@ import shlex
 import subprocess
 import sys
 
-from modeling.command_line import Parser
-from modeling.errors import UserError
-from modeling.metrics import METRICS_FILE
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError
+from modeling.run.metrics import METRICS_FILE
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> folder of its own split
@@ -46,7 +46,7 @@ def rows_of(folder, kind):
 
 def best_snapshot(folder):
     """Path of a run's best snapshot, from the project's root."""
-    return os.path.join(folder, [name for name in os.listdir(os.path.join(ROOT, folder)) if name.startswith("snapshot_best_")][0])
+    return os.path.join(folder, next(name for name in os.listdir(os.path.join(ROOT, folder)) if name.startswith("snapshot_best_")))
 
 
 def percent(share):

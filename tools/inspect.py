@@ -22,10 +22,10 @@ import re
 
 import numpy as np
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
-from modeling.metrics import FLAGS_FILE, METRICS_FILE
-from modeling.snapshot import DONE, Snapshot
+from modeling.checkpoints.snapshot import DONE, Snapshot
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
+from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
 from ofrecord_util.batches import real_lengths
 from ofrecord_util.files import read_json
 from ofrecord_util.reader import read_split

@@ -28,8 +28,8 @@ if not __package__:  # before anything else, see tools/inspect.py
 import collections
 import re
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 from ofrecord_util import files
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
 from tools.kshot_draws import SPLITS, make_kshot, make_portions

@@ -25,8 +25,8 @@ import json
 import six
 from tqdm import tqdm
 
-from modeling.command_line import Parser
-from modeling.errors import UserError, run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import UserError, run
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
 
@@ -117,9 +117,8 @@ def main():
     if args.output is None:
         write(predictor, texts, form, sys.stdout)
         return
-    with replacing(args.output) as raw:
-        with open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
-            count = write(predictor, texts, form, out)
+    with replacing(args.output) as raw, open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
+        count = write(predictor, texts, form, out)
     say(f"{count} texts labelled, {args.output}")
 
 

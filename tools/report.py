@@ -14,8 +14,8 @@ import sys
 if not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from modeling.command_line import Parser
-from modeling.errors import run
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page

@@ -15,13 +15,13 @@ if not __package__:
 import numpy as np
 
 from benchmarks.workers.protocol import read_job, serve
-from modeling import blas
+from modeling.engine import blas
 
 
 def machine_limit(job, config):
     """dict: "gemm_gflops", the rate of the feed-forward layer's GEMM for the whole batch in one call on all cores, and "limit", the seconds
     that the step's floating-point operations take at that rate, the backward pass being twice the forward pass."""
-    from modeling.runtime import flow, set_blas_threads
+    from modeling.engine.runtime import flow, set_blas_threads
 
     tokens, hidden = job["batch"] * job["length"], job["hidden"]
     set_blas_threads(blas.cpu_threads())
@@ -43,15 +43,15 @@ def main():
     job = read_job()
     if job["implementation"] == "stock":  # what a user of OneFlow gets: its own BLAS
         blas.load_blas = lambda: None
-    from modeling.config import BertConfig
-    from modeling.dropout import DropoutPlan
-    from modeling.evaluation import to_tensors
-    from modeling.global_function import global_function
-    from modeling.kernels import StockKernels, select_kernels
-    from modeling.lanes import plan_lanes
-    from modeling.objectives import finetuning_objective, predict_logits
-    from modeling.optimizer import Schedule, create_optimizer
-    from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+    from modeling.bert.config import BertConfig
+    from modeling.bert.dropout import DropoutPlan
+    from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+    from modeling.engine.global_function import global_function
+    from modeling.engine.kernels import StockKernels, select_kernels
+    from modeling.engine.lanes.plan import plan_lanes
+    from modeling.objectives.mft import finetuning_objective, predict_logits
+    from modeling.run.evaluation import to_tensors
+    from modeling.run.optimizer import Schedule, create_optimizer
 
     batch, length, device = job["batch"], job["length"], job["device"]
     config = BertConfig(

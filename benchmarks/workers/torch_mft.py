@@ -26,7 +26,7 @@ def read_rows(path, domains, labels):
 class Batches:
     def __init__(self, tokenizer, texts, domain, label, padding, device):
         fixed = padding != "longest"
-        kinds = dict(padding="max_length" if fixed else False, max_length=128, truncation=True)
+        kinds = {"padding": "max_length" if fixed else False, "max_length": 128, "truncation": True}
         self.rows = tokenizer(texts, **kinds)
         self.fixed, self.tokenizer, self.device = fixed, tokenizer, device
         self.domain, self.label = torch.tensor(domain, device=device), torch.tensor(label, device=device)

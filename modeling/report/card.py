@@ -7,12 +7,12 @@ the flags that a continued run may change.
 import os
 import re
 
-from modeling.errors import UserError
-from modeling.flags import FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
+from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.cli.errors import UserError
+from modeling.cli.flags import FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
-from modeling.snapshot import TASK_FILE
 from ofrecord_util.files import read_json, replacing
 
 CARD_FILE = "README.md"

@@ -7,12 +7,12 @@ import os
 
 import numpy as np
 
-from modeling.errors import UserError
-from modeling.flags import FINETUNING
-from modeling.metrics import FLAGS_FILE, METRICS_FILE
-from modeling.report.predictions import summarize, written_predictions
-from modeling.resume import list_states
-from modeling.snapshot import Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
+from modeling.cli.flags import FINETUNING
+from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.run.predictions import summarize, written_predictions
+from modeling.run.resume import list_states
 from ofrecord_util.files import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
 from ofrecord_util.tasks import Task

@@ -2,7 +2,7 @@
 
 import os
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from modeling.report.curves import curves_section
 from modeling.report.markup import element, words
 from modeling.report.results import confusion_section, results_section, tile_list

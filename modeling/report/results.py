@@ -3,7 +3,7 @@
 import math
 
 from modeling.report.markup import Markup, Number, element, table, words
-from modeling.report.predictions import total_of
+from modeling.run.predictions import total_of
 
 SPLITS = ("dev", "test")  # that are measured
 

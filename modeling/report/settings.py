@@ -1,8 +1,8 @@
 """What was run: flags and which of them differ from their defaults, versions, data, snapshots."""
 
-from modeling.flags import SCRIPTS, build_parser
+from modeling.cli.flags import SCRIPTS, build_parser
 from modeling.report.markup import element, table, words
-from modeling.resume import FREE_FLAGS
+from modeling.run.resume import FREE_FLAGS
 
 _NOTHING = "not known"
 

@@ -79,7 +79,7 @@ def x_axis(x, y, name, whole=False):
     body = [path(f"M{number(x.start)} {number(y)}H{number(x.end)}", "axis")]
     for mark, label in zip(marks, tick_labels(marks)):
         body += [path(f"M{number(x(mark))} {number(y)}v4", "axis"), text(x(mark), y + 16, label)]
-    return body + [text((x.start + x.end) / 2, y + 33, name, class_="name")]
+    return [*body, text((x.start + x.end) / 2, y + 33, name, class_="name")]
 
 
 def y_axis(y, left, right, name=None):

@@ -10,11 +10,11 @@ import os
 
 import numpy as np
 
-from modeling.config import BertConfig
-from modeling.global_function import GlobalFunction
-from modeling.kernels import CpuKernels, StockKernels
-from modeling.runtime import flow
-from modeling.variables import DOMAIN_HEAD, Variables
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import DOMAIN_HEAD, Variables
+from modeling.engine.global_function import GlobalFunction
+from modeling.engine.kernels import CpuKernels, StockKernels
+from modeling.engine.runtime import flow
 from ofrecord_util.reader import Records
 from tools.checkpoint_names import CLASSIFIER, POOLER, encoder_pairs
 

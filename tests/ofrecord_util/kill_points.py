@@ -20,8 +20,8 @@ import signal
 import numpy as np
 import ofrecord_samples as samples
 
-from modeling.errors import UserError
-from modeling.snapshot import Snapshot, write_variables
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.cli.errors import UserError
 from ofrecord_util import files
 from ofrecord_util.reader import read_split
 
@@ -92,7 +92,8 @@ def save_snapshot(folder, version):
 def snapshot_version(folder):
     snapshot = Snapshot(os.path.join(folder, "snapshot"))
     values = {*snapshot.read("b", (3,)), *snapshot.read("a-w", (2, 3)).flat, snapshot.task()["version"]}
-    assert len(values) == 1 and set(os.listdir(snapshot.path)) == {"a-w", "b", "task.json", "snapshot_done"}
+    assert len(values) == 1
+    assert set(os.listdir(snapshot.path)) == {"a-w", "b", "task.json", "snapshot_done"}
     return int(values.pop())
 
 

@@ -36,7 +36,7 @@ def records(count, length=7):
     return Sized(seq_length=length, **samples.arrays(count, length))
 
 
-@pytest.mark.parametrize("n, epochs, batch", [(5, 3, 4), (5, 3, 5), (1, 1, 1), (3, 4, 7), (6, 2, 3), (96, 4, 4), (4, 0, 2)])
+@pytest.mark.parametrize(("n", "epochs", "batch"), [(5, 3, 4), (5, 3, 5), (1, 1, 1), (3, 4, 7), (6, 2, 3), (96, 4, 4), (4, 0, 2)])
 def test_every_sample_once_an_epoch(n, epochs, batch):
     data = records(n)
     batches = list(iterate_training(data, batch, (7,), epochs, seed=42))
@@ -54,11 +54,14 @@ def test_batches_hold_the_samples():
     data = records(5)
     for batch in list(iterate_training(data, 3, (7,), 2, 1)) + list(iterate_evaluation(data, 3, (7,))):
         assert set(batch) == set(FEATURE_NAMES) | {"share"}
-        assert batch["share"].shape == (3,) and batch["share"].dtype == np.float32
-        assert batch["share"].mean() == pytest.approx(1) and len(set(batch["share"]) - {0}) == 1
+        assert batch["share"].shape == (3,)
+        assert batch["share"].dtype == np.float32
+        assert batch["share"].mean() == pytest.approx(1)
+        assert len(set(batch["share"]) - {0}) == 1
         for feature in FEATURES:
             array = batch[feature.name]
-            assert array.dtype == feature.dtype and array.flags.c_contiguous
+            assert array.dtype == feature.dtype
+            assert array.flags.c_contiguous
             assert array.shape == ((3, 7) if feature.per_token else (3,))
             assert np.array_equal(array, getattr(data, feature.name)[batch["idxs"]])
 
@@ -76,7 +79,8 @@ def test_a_run_goes_on_at_any_step(start):
 
 def test_order():
     order = train_order(1000, 3, 42)
-    assert order.dtype == np.int64 and sorted(order) == list(range(1000))
+    assert order.dtype == np.int64
+    assert sorted(order) == list(range(1000))
     assert order.tolist() == train_order(1000, 3, 42).tolist()
     for other in (train_order(1000, 4, 42), train_order(1000, 3, 43), train_order(1000, 42, 3), np.arange(1000)):
         assert (order == other).mean() < 0.02
@@ -95,7 +99,7 @@ def test_order_is_fair():
     assert abs(first / 2000 - 0.25).max() < 0.04
 
 
-@pytest.mark.parametrize("n, batch", [(1, 1), (1, 4), (5, 2), (6, 3), (5, 8), (5, 17)])
+@pytest.mark.parametrize(("n", "batch"), [(1, 1), (1, 4), (5, 2), (6, 3), (5, 8), (5, 17)])
 def test_evaluation_counts_every_sample_once(n, batch):
     data = records(n)
     batches = list(iterate_evaluation(data, batch, (7,)))
@@ -103,11 +107,12 @@ def test_evaluation_counts_every_sample_once(n, batch):
     idxs = np.concatenate([b["idxs"] for b in batches])
     counts = np.concatenate([b["share"] > 0 for b in batches])
     assert idxs[counts].tolist() == list(range(n))
-    assert len(idxs) == len(batches) * batch and counts.sum() == n
+    assert len(idxs) == len(batches) * batch
+    assert counts.sum() == n
     assert set(idxs) == set(range(n))
 
 
-@pytest.mark.parametrize("real, length, expected", [(1, 128, 8), (8, 128, 8), (9, 128, 16), (121, 128, 128), (126, 127, 127)])
+@pytest.mark.parametrize(("real", "length", "expected"), [(1, 128, 8), (8, 128, 8), (9, 128, 16), (121, 128, 128), (126, 127, 127)])
 def test_padded_length(real, length, expected):
     data = records(3, length)
     data.input_mask[:] = 0
@@ -128,7 +133,8 @@ def lengthy(*real, length=48):
 
 def test_real_lengths():
     data = lengthy(1, 48, 7, 8, 9)
-    assert real_lengths(data).tolist() == [1, 48, 7, 8, 9] and real_lengths(data).dtype == np.int64
+    assert real_lengths(data).tolist() == [1, 48, 7, 8, 9]
+    assert real_lengths(data).dtype == np.int64
     data.input_mask[2, 3] = 0  # a hole does not end a text
     data.input_mask[3] = 0  # a record without tokens still takes one
     assert real_lengths(data).tolist() == [1, 48, 7, 1, 9]
@@ -184,7 +190,8 @@ def test_evaluation_needs_are_those_of_the_batches(batch_size):
     batches = list(iterate_evaluation(data.select(order), batch_size, (48,)))
     needed = evaluation_needs(data, batch_size)
     assert needed.tolist() == [max(REAL[row] for row in batch["idxs"]) for batch in batches]
-    assert sorted(needed) == needed.tolist() and needed[-1] == max(REAL)
+    assert sorted(needed) == needed.tolist()
+    assert needed[-1] == max(REAL)
 
 
 def run_cost(lengths, needed, token_seconds, graph_seconds):
@@ -200,8 +207,10 @@ def test_chosen_lengths_cost_least(longest, graph_seconds):
     for batches in (1, 2, 7, 60):
         needed = np.minimum(longest, 1 + draw.geometric(0.08, batches))
         chosen = choose_lengths(needed, longest, 0.01, graph_seconds)
-        assert isinstance(chosen, tuple) and len(chosen) <= 3
-        assert list(chosen) == sorted(set(chosen)) and chosen[-1] == longest
+        assert isinstance(chosen, tuple)
+        assert len(chosen) <= 3
+        assert list(chosen) == sorted(set(chosen))
+        assert chosen[-1] == longest
         assert all(length % 8 == 0 for length in chosen[:-1])
         least = min(
             run_cost((*some, longest), needed, 0.01, graph_seconds)

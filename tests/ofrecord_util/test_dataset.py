@@ -6,7 +6,7 @@ import numpy as np
 import ofrecord_samples as samples
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.dataset import prepare_split, store_scores
 from ofrecord_util.scores import load_scores, save_scores, score_paths
 from ofrecord_util.tasks import Task
@@ -57,7 +57,8 @@ def test_written_from_text(data):
     assert manifest["task"] == samples.TASK.to_dict()
     assert (manifest["seq_length"], manifest["do_lower_case"], manifest["truncated"], manifest["pair"]) == (8, True, 0, False)
     assert manifest["vocab_digest"] == data.tokenizer.digest
-    assert manifest["num_records"] == 5 and manifest["parts"][0]["records"] == 5
+    assert manifest["num_records"] == 5
+    assert manifest["parts"][0]["records"] == 5
     assert any("5 rows" in line and "0 truncated" in line for line in data.lines)
     assert any("no weight.npy" in line for line in data.lines)
 
@@ -108,13 +109,14 @@ def test_resave_needs_a_vocabulary(data):
 @pytest.mark.parametrize("resave", [False, True])
 def test_cased_vocabulary(data, tmp_path, resave):
     data.prepare(resave=True)
-    cased = samples.tokenizer(tmp_path, samples.VOCABULARY + ["Good", "Bad"])
+    cased = samples.tokenizer(tmp_path, [*samples.VOCABULARY, "Good", "Bad"])
     with pytest.raises(UserError, match="--do_lower_case false"):
         data.prepare(resave=resave, tokenizer=cased)
     uncased = samples.tokenizer(tmp_path, do_lower_case=False)
     if resave:
         data.prepare(resave=True, tokenizer=uncased)
-        assert data.lines[0].startswith("warning: ") and "--do_lower_case true" in data.lines[0]
+        assert data.lines[0].startswith("warning: ")
+        assert "--do_lower_case true" in data.lines[0]
 
 
 # ------------------------------------------------------------------------------------------------------------- stale
@@ -129,13 +131,13 @@ def stale(data, message, **changes):
 
 def test_stale_text(data):
     data.prepare(resave=True)
-    samples.text(data.folder, ROWS[:-1] + [("film film", "dvd", "1")])
+    samples.text(data.folder, [*ROWS[:-1], ("film film", "dvd", "1")])
     stale(data, "train.csv has changed since")
 
 
 def test_stale_label(data):
     data.prepare(resave=True)
-    samples.text(data.folder, ROWS[:-1] + [("film", "dvd", "0")])
+    samples.text(data.folder, [*ROWS[:-1], ("film", "dvd", "0")])
     stale(data, "train.csv has changed since")
 
 
@@ -147,7 +149,7 @@ def test_fewer_rows(data):
 
 def test_stale_vocabulary(data, tmp_path):
     data.prepare(resave=True)
-    other = samples.tokenizer(tmp_path, samples.VOCABULARY + ["more"])
+    other = samples.tokenizer(tmp_path, [*samples.VOCABULARY, "more"])
     stale(data, "their vocabulary was not .*vocab.txt", tokenizer=other)
 
 
@@ -181,7 +183,7 @@ def test_the_name_of_a_task_and_its_case_do_not_matter(data):
 
 def test_all_differences_are_named(data, tmp_path):
     data.prepare(resave=True)
-    other = samples.tokenizer(tmp_path, samples.VOCABULARY + ["more"], do_lower_case=False)
+    other = samples.tokenizer(tmp_path, [*samples.VOCABULARY, "more"], do_lower_case=False)
     with pytest.raises(UserError, match="their length.*their vocabulary.*--do_lower_case"):
         data.prepare(seq_length=9, tokenizer=other)
 
@@ -213,7 +215,7 @@ def test_ranges_are_checked(data, tmp_path):
 @pytest.mark.parametrize("resave", [False, True])
 def test_texts_that_are_there_twice_or_learned(data, resave):
     samples.text(data.folder, ROWS + ROWS[:2])
-    samples.text(data.folder, ROWS[3:] + [("new", "mr", "1")], "dev")
+    samples.text(data.folder, [*ROWS[3:], ("new", "mr", "1")], "dev")
     for split in ("train", "dev"):
         data.prepare(split, resave=True)
     data.prepare(resave=resave)

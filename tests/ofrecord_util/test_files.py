@@ -13,9 +13,8 @@ KILL_POINTS = os.path.join(os.path.dirname(__file__), "kill_points.py")
 
 
 def write(path, text):
-    with files.replacing_folder(str(path)) as new:
-        with open(os.path.join(new, "text"), "w") as file:
-            file.write(text)
+    with files.replacing_folder(str(path)) as new, open(os.path.join(new, "text"), "w") as file:
+        file.write(text)
 
 
 @pytest.fixture
@@ -37,12 +36,14 @@ def points(tmp_path, *words):
 def test_a_snapshot_at_every_point_of_a_save(tmp_path, words):
     killed, full = points(tmp_path, "snapshot", *words)
     assert {row["kind"] for row in killed} >= {"write", "fsync", "mkdir", "exchange", "unlink"}
-    assert sum(row["kind"] == "write" for row in killed) == 6 and sum(row["kind"] == "fsync" for row in killed) >= 10
+    assert sum(row["kind"] == "write" for row in killed) == 6
+    assert sum(row["kind"] == "fsync" for row in killed) >= 10
     assert words == () or sum(row["kind"] == "rename" for row in killed) == 3
     for row in killed + full:
         assert row["version"] in (1, 2) and row["next"] == 3 and row["left_after"] == [], row
     versions = [row["version"] for row in killed]
-    assert versions == sorted(versions) and set(versions) == {1, 2}
+    assert versions == sorted(versions)
+    assert set(versions) == {1, 2}
     for row in full:
         if row["kind"] in ("write", "exchange"):
             assert (row["end"], row["version"], row["left"]) == ("reported", 1, []), row
@@ -58,7 +59,8 @@ def test_records_at_every_point_of_a_save(tmp_path):
     for row in killed + full:
         assert row["version"] in (1, "refused", 2) and row["next"] == 3 and row["left_after"] == [], row
     order = [(1, "refused", 2).index(row["version"]) for row in killed]
-    assert order == sorted(order) and set(order) == {0, 1, 2}
+    assert order == sorted(order)
+    assert set(order) == {0, 1, 2}
     assert all(row["end"] == "reported" and row["left"] == [] for row in full if row["kind"] in ("write", "fsync", "replace"))
 
 
@@ -66,9 +68,11 @@ def test_a_block_that_raises_leaves_the_old_folder(tmp_path):
     write(tmp_path / "f", "old")
     for error in (ValueError, KeyboardInterrupt):
         with pytest.raises(error), files.replacing_folder(str(tmp_path / "f")) as new:
-            assert os.path.dirname(new) == str(tmp_path) and os.listdir(new) == []
+            assert os.path.dirname(new) == str(tmp_path)
+            assert os.listdir(new) == []
             raise error
-    assert os.listdir(str(tmp_path)) == ["f"] and (tmp_path / "f" / "text").read_text() == "old"
+    assert os.listdir(str(tmp_path)) == ["f"]
+    assert (tmp_path / "f" / "text").read_text() == "old"
 
 
 def test_a_removal_that_is_cut_short_leaves_no_part_under_the_name(tmp_path, monkeypatch):
@@ -92,7 +96,8 @@ def test_a_removal_that_is_cut_short_leaves_no_part_under_the_name(tmp_path, mon
 def test_without_exchange(tmp_path, monkeypatch):
     write(tmp_path / "f", "old")
     write(tmp_path / "f", "new")
-    assert os.listdir(str(tmp_path)) == ["f"] and (tmp_path / "f" / "text").read_text() == "new"
+    assert os.listdir(str(tmp_path)) == ["f"]
+    assert (tmp_path / "f" / "text").read_text() == "new"
     rename, calls = os.rename, []
 
     def second_fails(source, target):
@@ -104,14 +109,16 @@ def test_without_exchange(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", second_fails)
     with pytest.raises(OSError, match="Input/output"):
         write(tmp_path / "f", "newer")
-    assert os.listdir(str(tmp_path)) == ["f"] and (tmp_path / "f" / "text").read_text() == "new"
+    assert os.listdir(str(tmp_path)) == ["f"]
+    assert (tmp_path / "f" / "text").read_text() == "new"
 
 
 def test_relative_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(str(tmp_path))
     for path in ("f", "f/", "g/deep"):
         write(path, path)
-    assert sorted(os.listdir(".")) == ["f", "g"] and (tmp_path / "f" / "text").read_text() == "f/"
+    assert sorted(os.listdir(".")) == ["f", "g"]
+    assert (tmp_path / "f" / "text").read_text() == "f/"
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
@@ -124,7 +131,8 @@ def test_what_is_no_folder_is_not_replaced(tmp_path, kind):
         (tmp_path / "f").symlink_to(tmp_path / ("mine" if kind == "link" else "nowhere"))
     with pytest.raises(NotADirectoryError, match="something else than a folder"):
         write(tmp_path / "f", "new")
-    assert sorted(os.listdir(str(tmp_path))) == ["f", "mine"] and (tmp_path / "mine" / "text").read_text() == "kept"
+    assert sorted(os.listdir(str(tmp_path))) == ["f", "mine"]
+    assert (tmp_path / "mine" / "text").read_text() == "kept"
 
 
 NOBODY = 2**22 + 1  # beyond the highest process number of Linux

@@ -13,7 +13,8 @@ def test_each_text_has_one_place(batch, per_row):
     draw = np.random.RandomState(batch)
     lengths = draw.randint(1, 60, (7, batch))
     rows = deal(lengths, per_row)
-    assert rows.shape == (7, batch // per_row, per_row) and rows.dtype == np.int64
+    assert rows.shape == (7, batch // per_row, per_row)
+    assert rows.dtype == np.int64
     assert np.array_equal(np.sort(rows.reshape(7, batch)), np.tile(np.arange(batch), (7, 1)))
     for one, some in zip(lengths, rows):
         assert np.array_equal(deal(one, per_row), some)  # a batch by itself as among others

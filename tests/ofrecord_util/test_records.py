@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util import reader, wire_format
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, FEATURES
@@ -49,22 +49,27 @@ def decode_fast(path):
 # ------------------------------------------------------------------------------------------------------- round trips
 
 
-@pytest.mark.parametrize("count, length, part_num", [(1, 1, 1), (1, 5, 1), (3, 128, 1), (3, 128, 2), (13, 7, 1), (13, 7, 13), (300, 3, 2)])
+@pytest.mark.parametrize(
+    ("count", "length", "part_num"), [(1, 1, 1), (1, 5, 1), (3, 128, 1), (3, 128, 2), (13, 7, 1), (13, 7, 13), (300, 3, 2)]
+)
 def test_round_trip(tmp_path, count, length, part_num):
     values = samples.arrays(count, length)
     paths = samples.write(tmp_path, values, part_num=part_num)
     assert [os.path.basename(path) for path in paths] == [f"train.of_record-{part}" for part in range(part_num)]
     records = both(tmp_path, part_num=part_num)
     assert samples.equal(records, values)
-    assert len(records) == count and records.seq_length == length
-    assert records.manifest["num_records"] == count and records.manifest["seq_length"] == length
+    assert len(records) == count
+    assert records.seq_length == length
+    assert records.manifest["num_records"] == count
+    assert records.manifest["seq_length"] == length
     assert records.text_digest == "0" * 64
     assert all(decode_fast(path) is not None for path in paths), "the fast path must take what the writer writes"
     assert not [name for name in os.listdir(os.path.dirname(paths[0])) if "tmp" in name]
 
 
 @pytest.mark.parametrize(
-    "count, length, least, most", [(1, 1, 0, 1), (7, 5, 0, 127), (7, 5, -3, 200), (300, 9, 0, 2**31 - 1), (9, 130, -(2**31), 2**31 - 1)]
+    ("count", "length", "least", "most"),
+    [(1, 1, 0, 1), (7, 5, 0, 127), (7, 5, -3, 200), (300, 9, 0, 2**31 - 1), (9, 130, -(2**31), 2**31 - 1)],
 )
 def test_bytes_are_those_of_protobuf(tmp_path, count, length, least, most):
     draw = np.random.default_rng(count)
@@ -81,7 +86,7 @@ def test_bytes_are_those_of_protobuf(tmp_path, count, length, least, most):
 
 
 @pytest.mark.parametrize(
-    "name, shape", [("input_ids", (3, 0)), ("input_ids", (3,)), ("segment_ids", (3, 4)), ("label", (2,)), ("idxs", (3, 1))]
+    ("name", "shape"), [("input_ids", (3, 0)), ("input_ids", (3,)), ("segment_ids", (3, 4)), ("label", (2,)), ("idxs", (3, 1))]
 )
 def test_wrong_shapes(tmp_path, name, shape):
     with pytest.raises(ValueError, match=name):
@@ -151,7 +156,7 @@ def test_flags_of_another_run(tmp_path):
         read_split(str(tmp_path), "dev", part_num=1)
 
 
-@pytest.mark.parametrize("prefix, part_num", [(None, 0), (None, -1), ("a/b-", 1), ("", 1)])
+@pytest.mark.parametrize(("prefix", "part_num"), [(None, 0), (None, -1), ("a/b-", 1), ("", 1)])
 def test_bad_flags(tmp_path, prefix, part_num):
     with pytest.raises(UserError, match="--train_data_"):
         samples.write(tmp_path, prefix=prefix, part_num=part_num)
@@ -183,7 +188,7 @@ def test_a_write_that_fails_leaves_the_old_files(tmp_path, monkeypatch):
         assert "--resave_ofrecord" in str(error)
 
 
-@pytest.mark.parametrize("name, shape", [("input_ids", (5,)), ("input_mask", (5, 6)), ("label", (4,)), ("label", (5, 1))])
+@pytest.mark.parametrize(("name", "shape"), [("input_ids", (5,)), ("input_mask", (5, 6)), ("label", (4,)), ("label", (5, 1))])
 def test_wrong_shapes_are_not_written(tmp_path, name, shape):
     values = samples.arrays(5, 7)
     values[name] = np.zeros(shape, np.int32)
@@ -196,7 +201,7 @@ def test_wrong_shapes_are_not_written(tmp_path, name, shape):
 
 @pytest.mark.parametrize("part_num", [1, 2])
 def test_oneflow_reads_the_files(tmp_path, part_num):
-    from modeling.runtime import flow
+    from modeling.engine.runtime import flow
 
     count, length = 6, 7
     values = samples.arrays(count, length)
@@ -250,7 +255,8 @@ def test_older_names(tmp_path):
     samples.put(tmp_path, samples.framed([samples.record_bytes(values, row, OLDER) for row in range(5)]))
     records = both(tmp_path, seq_length=7)
     assert samples.equal(records, values)
-    assert records.manifest is None and records.text_digest.startswith("records:")
+    assert records.manifest is None
+    assert records.text_digest.startswith("records:")
     values["weights"][:] = 1
     values["label"][0] ^= 1
     samples.put(tmp_path, samples.framed([samples.record_bytes(values, row, OLDER) for row in range(5)]))
@@ -370,7 +376,9 @@ def test_whatever_is_changed_the_manifest_tells(tmp_path, position, change, cut,
     with open(path, "wb") as file:
         file.write(content[: len(content) - cut] + more)
     message = both(tmp_path, part_num=2)
-    assert isinstance(message, str) and message.startswith(path) and "--resave_ofrecord" in message
+    assert isinstance(message, str)
+    assert message.startswith(path)
+    assert "--resave_ofrecord" in message
 
 
 _JSON = st.recursive(
@@ -464,7 +472,7 @@ def test_wrong_type(tmp_path, feature, kind):
         assert f"record 2 at byte {8 + len(bodies[0])}: {feature} is of type {kind}, not {right}" in result
 
 
-@pytest.mark.parametrize("feature, per_token, size", [(f.name, f.per_token, size) for f in FEATURES for size in (0, 2, 4)])
+@pytest.mark.parametrize(("feature", "per_token", "size"), [(f.name, f.per_token, size) for f in FEATURES for size in (0, 2, 4)])
 def test_wrong_list_length(tmp_path, feature, per_token, size):
     values = samples.arrays(2, 3)
     lists = {name: list(value) for name, value in values.items()}
@@ -541,7 +549,7 @@ def test_ranges_hold(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, where, value, number, message",
+    ("name", "where", "value", "number", "message"),
     [
         ("input_ids", (2, 1), 30000, 3, "input_ids is 30000, allowed are 0 to 29999; check --vocab_file"),
         ("input_ids", (2, 1), -1, 3, "input_ids is -1"),
@@ -584,4 +592,6 @@ def test_select(tmp_path):
     records = records_of(tmp_path)
     assert records.select(slice(0, 2)).idxs.tolist() == [0, 1]
     part = records.select(np.array([4, 0]))
-    assert part.idxs.tolist() == [4, 0] and part.input_ids.shape == (2, 7) and part.manifest is records.manifest
+    assert part.idxs.tolist() == [4, 0]
+    assert part.input_ids.shape == (2, 7)
+    assert part.manifest is records.manifest

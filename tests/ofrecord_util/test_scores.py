@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.scores import EmbeddingMap, load_map, load_scores, map_paths, save_map, save_scores, score_paths
 
 SCORES = np.array([0.25, -0.5, 1.0], np.float32)
@@ -23,7 +23,8 @@ def data_dir(tmp_path):
 def test_round_trip(data_dir):
     for needed in (1, 3):
         scores = load_scores(data_dir, "abc", needed)
-        assert scores.dtype == np.float32 and np.array_equal(scores, SCORES)
+        assert scores.dtype == np.float32
+        assert np.array_equal(scores, SCORES)
     array_path, json_path = score_paths(data_dir)
     assert array_path == os.path.join(data_dir, "ofrecord", "train", "weight.npy")
     assert np.array_equal(np.load(array_path, allow_pickle=False), SCORES)
@@ -37,7 +38,7 @@ def test_none(tmp_path):
     assert load_scores(str(tmp_path), "abc", 1) is None
 
 
-@pytest.mark.parametrize("digest, needed", [("other", 3), ("abc", 4)])
+@pytest.mark.parametrize(("digest", "needed"), [("other", 3), ("abc", 4)])
 def test_scores_of_other_rows(data_dir, digest, needed):
     message = f"3 scores of text abc, needed are {needed} of text {digest}; run preprocess.py again with --resave_ofrecord"
     with pytest.raises(UserError, match=message):
@@ -153,7 +154,8 @@ def test_map_round_trip(tmp_path):
     assert load_map(str(tmp_path), "abc") is None
     save_map(str(tmp_path), MAP, "abc")
     for expected, found in zip(MAP, load_map(str(tmp_path), "abc")):
-        assert found.dtype == expected.dtype and np.array_equal(found, expected, equal_nan=True)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected, equal_nan=True)
     before = [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")]
     save_map(str(tmp_path), MAP, "abc")
     assert [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")] == before

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.tasks import KNOWN_TASKS, Task, numbers_for_words, resolve_task
 
 
 @pytest.mark.parametrize(
-    "name, domains, labels, pair",
+    ("name", "domains", "labels", "pair"),
     [
         ("g1", ("SST-2", "mr", "cr"), ("0", "1"), False),
         ("G1", ("SST-2", "mr", "cr"), ("0", "1"), False),
@@ -60,11 +60,13 @@ def test_numbers_keep_their_names(tmp_path, name, first):
     """Whether `1` is good or bad, a file of numbers does not say, so no word stands for it."""
     (tmp_path / name).write_text(first + "fine\tbooks\t1\npoor\tdvd\t0\n", encoding="utf-8")
     task = resolve_task("senti", str(tmp_path))
-    assert task.labels == ("0", "1") and numbers_for_words(task)
+    assert task.labels == ("0", "1")
+    assert numbers_for_words(task)
     with pytest.raises(UserError, match="positive"):
         task.label_id("positive")
     named = resolve_task("senti", str(tmp_path), label_list="negative,positive")
-    assert named.label_id("1") == 1 == named.label_id("positive") and not numbers_for_words(named)
+    assert named.label_id("1") == 1 == named.label_id("positive")
+    assert not numbers_for_words(named)
     (tmp_path / name).write_text(first + "fine\tbooks\tpositive\n", encoding="utf-8")
     assert resolve_task("senti", str(tmp_path)).labels == ("positive", "negative")
 
@@ -122,7 +124,7 @@ def test_unknown_name_reads_the_manifest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rows, message",
+    ("rows", "message"),
     [
         (b"a\tb\n", "row 1: 2 columns"),
         (b"a\td\t0\na\tb\td\t0\n", "row 2: 4 columns"),
@@ -138,7 +140,7 @@ def test_unknown_name_with_bad_text(tmp_path, rows, message):
 
 
 @pytest.mark.parametrize(
-    "domains, labels",
+    ("domains", "labels"),
     [((), ("0", "1")), (("a",), ("0",)), (("a", "A"), ("0", "1")), (("a",), ("x", "X")), (("a", ""), ("0", "1"))],
 )
 def test_bad_names(domains, labels):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import find_text, read_names, read_text, text_warnings
 
@@ -21,8 +21,10 @@ def test_rows(tmp_path):
     split = read(tmp_path, b'"quoted, at first\tbooks\tpositive\nsecond \xc3\xa9\tDVD\tNegative\nthird\tdvd\tpositive\n')
     assert split.text_a == ['"quoted, at first', "second é", "third"]
     assert split.text_b is None
-    assert split.domain.tolist() == [0, 1, 1] and split.domain.dtype == np.int32
-    assert split.label.tolist() == [0, 1, 0] and split.label.dtype == np.int32
+    assert split.domain.tolist() == [0, 1, 1]
+    assert split.domain.dtype == np.int32
+    assert split.label.tolist() == [0, 1, 0]
+    assert split.label.dtype == np.int32
     assert len(split) == 3
 
 
@@ -58,7 +60,7 @@ def test_rows_end_at_line_feeds_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data, message",
+    ("data", "message"),
     [
         (b"", "is empty"),
         (b"\n\n", "is empty"),
@@ -83,13 +85,15 @@ def test_rows_end_at_line_feeds_only(tmp_path):
 def test_faults(tmp_path, data, message):
     with pytest.raises(UserError, match=message) as error:
         read(tmp_path, data)
-    assert "train.csv" in str(error.value) and "\n" not in str(error.value)
+    assert "train.csv" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_windows_text(tmp_path):
     """CRLF, a byte-order mark, blank lines at the end."""
     split = read(tmp_path, b"\xef\xbb\xbfa b\tbooks\tpositive\r\nc\tdvd\tnegative\r\n\r\n")
-    assert split.text_a == ["a b", "c"] and split.label.tolist() == [0, 1]
+    assert split.text_a == ["a b", "c"]
+    assert split.label.tolist() == [0, 1]
 
 
 LONG = b"x" * 2**20
@@ -120,7 +124,7 @@ def test_rows_that_say_enough_bring_no_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data, of_train, of_dev",
+    ("data", "of_train", "of_dev"),
     [
         (
             b"a\tbooks\tpositive\nb\tdvd\tpositive\n",

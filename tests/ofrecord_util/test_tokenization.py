@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.tokenization import Tokenizer, pair_lengths
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-WORDS = SPECIALS + ["un", "##aff", "##able", "good", "bad", ",", "[", "]", "sep", "a", "##b", "e", "你", "好"]
+WORDS = [*SPECIALS, "un", "##aff", "##able", "good", "bad", ",", "[", "]", "sep", "a", "##b", "e", "你", "好"]
 
 
 def write_vocabulary(path, words, end="\n"):
@@ -97,7 +97,8 @@ def test_long_texts_equal_short_ones_where_they_are_cut(tokenizer):
     for text in texts:
         whole = tokenizer.encode([text], None, 400).input_ids[0]
         part = tokenizer.encode([text], None, 13).input_ids[0]
-        assert part[:12].tolist() == whole[:12].tolist() and part[12] == 3
+        assert part[:12].tolist() == whole[:12].tolist()
+        assert part[12] == 3
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -148,12 +149,12 @@ def test_too_short(tokenizer):
 def test_vocabulary(tmp_path):
     plain = Tokenizer(write_vocabulary(tmp_path / "a.txt", WORDS))
     assert plain.vocab_size == len(WORDS)
-    for name, words, end in (("crlf", WORDS, "\r\n"), ("bom", ["\ufeff[PAD]"] + WORDS[1:], "\n"), ("blank", WORDS + ["", ""], "\n")):
+    for name, words, end in (("crlf", WORDS, "\r\n"), ("bom", ["\ufeff[PAD]", *WORDS[1:]], "\n"), ("blank", [*WORDS, "", ""], "\n")):
         other = Tokenizer(write_vocabulary(tmp_path / name, words, end))
         assert (other.vocab_size, other.digest) == (plain.vocab_size, plain.digest)
-    assert Tokenizer(write_vocabulary(tmp_path / "b.txt", WORDS + ["more"])).digest != plain.digest
+    assert Tokenizer(write_vocabulary(tmp_path / "b.txt", [*WORDS, "more"])).digest != plain.digest
     # a blank line in the middle keeps its id, as in Google's
-    assert Tokenizer(write_vocabulary(tmp_path / "c.txt", WORDS[:4] + [""] + WORDS[4:])).encode(["good"], None, 3).input_ids[0, 1] == 8
+    assert Tokenizer(write_vocabulary(tmp_path / "c.txt", [*WORDS[:4], "", *WORDS[4:]])).encode(["good"], None, 3).input_ids[0, 1] == 8
 
 
 @pytest.mark.parametrize("missing", SPECIALS)
@@ -175,17 +176,17 @@ def test_vocabulary_faults(tmp_path):
 
 
 def test_casing(tmp_path):
-    cased = write_vocabulary(tmp_path / "cased.txt", WORDS + ["Good", "Bad", "Paris"])
+    cased = write_vocabulary(tmp_path / "cased.txt", [*WORDS, "Good", "Bad", "Paris"])
     with pytest.raises(UserError, match="Good.*--do_lower_case false"):
         Tokenizer(cased, True).check_casing()
     assert Tokenizer(cased, False).check_casing() is None
     rarely = write_vocabulary(tmp_path / "rarely.txt", WORDS + [f"word{number}" for number in range(1000)] + ["##sT"])
     with pytest.raises(UserError, match="rarely.txt: 1 of its words have upper-case letters .##sT, .*--do_lower_case false"):
         Tokenizer(rarely, True).check_casing()
-    greek = write_vocabulary(tmp_path / "greek.txt", WORDS + ["\u0391\u03b8\u03ae\u03bd\u03b1", "\u03a3\u03c0\u03ac\u03c1\u03c4\u03b7"])
+    greek = write_vocabulary(tmp_path / "greek.txt", [*WORDS, "Αθήνα", "Σπάρτη"])
     with pytest.raises(UserError, match="2 of its words have upper-case letters"):
         Tokenizer(greek, True).check_casing()
-    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS + ["[unused1]", "[MASK]", "[E1]"])
+    uncased = write_vocabulary(tmp_path / "uncased.txt", [*WORDS, "[unused1]", "[MASK]", "[E1]"])
     assert Tokenizer(uncased, True).check_casing() is None
     many = [f"word{number}" for number in range(100)]
     uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS + many + ["\u2161"])  # a Roman numeral, as in Chinese vocabularies

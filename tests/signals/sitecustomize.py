@@ -6,8 +6,8 @@ SIGNAL_AT is "RANK STEP NUMBER": the signal NUMBER goes to the process of that r
 import os
 
 if "SIGNAL_AT" in os.environ:
-    from modeling import parallel
-    from modeling.training import Training
+    from modeling.engine import parallel
+    from modeling.run.training import Training
 
     rank, step, number = os.environ["SIGNAL_AT"].split()
     batches_of = Training.batches

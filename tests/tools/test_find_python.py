@@ -82,8 +82,10 @@ def test_folders_of_pyenv_and_uv_can_lie_elsewhere(machine):
 
 def test_none_at_all_says_what_to_install(machine):
     result = find(machine)
-    assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.count("error:") == 1 and "passed over" not in result.stderr
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("error:") == 1
+    assert "passed over" not in result.stderr
     for advice in ("uv python install 3.10", "pyenv install 3.10", "deadsnakes", "PYTHON="):
         assert advice in result.stderr
 
@@ -116,13 +118,16 @@ def test_a_python_of_another_version_is_not_believed(machine):
     wrong = "python3.7" if sys.version_info[:2] != (3, 7) else "python3.8"
     os.symlink(sys.executable, str(machine / "bin" / wrong))
     result = find(machine)
-    assert result.returncode == 2 and "(is Python {}.{})".format(*sys.version_info[:2]) in result.stderr
+    assert result.returncode == 2
+    assert "(is Python {}.{})".format(*sys.version_info[:2]) in result.stderr
 
 
 def test_a_given_python_that_will_not_do(machine):
     add(machine, "bin/python3.10")
     bad = add(machine, "bin/other", NO_VENV)
     result = find(machine, PYTHON=bad)
-    assert result.returncode == 2 and "lacks the module ensurepip" in result.stderr
+    assert result.returncode == 2
+    assert "lacks the module ensurepip" in result.stderr
     result = find(machine, PYTHON=str(machine / "nowhere"))
-    assert result.returncode == 2 and "nowhere" in result.stderr
+    assert result.returncode == 2
+    assert "nowhere" in result.stderr

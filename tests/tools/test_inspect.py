@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.errors import UserError
-from modeling.snapshot import Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import write_split
 from tools.inspect import describe_records, describe_snapshot, find_parts
@@ -57,14 +57,17 @@ def test_lines_of_records(data_dir):
     assert result.returncode == 0, result.stderr
     first, second = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
     assert first == {"idxs": 0, "domain": 0, "label": 0, "weight": 0.0, "tokens": ["[CLS]", "the", "[SEP]"]}
-    assert second["tokens"] == ["[CLS]", "the", "the", "[SEP]"] and second["domain"] == 1
-    assert "manifest_check" in result.stdout and "fits the files" in result.stdout
+    assert second["tokens"] == ["[CLS]", "the", "the", "[SEP]"]
+    assert second["domain"] == 1
+    assert "manifest_check" in result.stdout
+    assert "fits the files" in result.stdout
 
 
 def test_older_records_without_names(data_dir):
     os.remove(str(data_dir / "ofrecord" / "train" / "manifest.json"))
     found = json.loads(tool(data_dir / "ofrecord" / "train", "--json").stdout)
-    assert set(found["counts"]) == {"0", "1", "2"} and found["manifest"] is None
+    assert set(found["counts"]) == {"0", "1", "2"}
+    assert found["manifest"] is None
     assert "no manifest.json" in found["manifest_check"]
 
 
@@ -72,7 +75,9 @@ def test_damaged_records(data_dir):
     part = data_dir / "ofrecord" / "train" / "train.of_record-2"
     part.write_bytes(part.read_bytes()[:-3])
     result = tool(data_dir / "ofrecord" / "train")
-    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
     assert "train.of_record-2" in result.stderr
 
 
@@ -86,8 +91,11 @@ def test_names_that_the_task_does_not_have(data_dir):
 def test_snapshot(tmp_path):
     path = tiny.write_encoder(str(tmp_path / "run" / "snapshot_best_ft_model_t_dev_0.75"))
     found = describe_snapshot(path)
-    assert found["digest"] == Snapshot(path).digest() and found["complete"] and found["task"] is None
-    assert found["config"]["hidden_size"] == 20 and found["variables"]["bert-pooler-dense-weight"] == [20, 20]
+    assert found["digest"] == Snapshot(path).digest()
+    assert found["complete"]
+    assert found["task"] is None
+    assert found["config"]["hidden_size"] == 20
+    assert found["variables"]["bert-pooler-dense-weight"] == [20, 20]
     assert found["parameters"] == sum(int(np.prod(shape)) for shape in found["variables"].values()) == found["bytes"] // 4
     assert "trained" not in found
 
@@ -99,16 +107,21 @@ def test_snapshot(tmp_path):
     ]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     trained = describe_snapshot(path)["trained"]
-    assert trained["dev"] == {"step": 6, "accuracy": 0.75, "total": 8} and trained["test"] == {"accuracy": 0.625, "total": 16}
+    assert trained["dev"] == {"step": 6, "accuracy": 0.75, "total": 8}
+    assert trained["test"] == {"accuracy": 0.625, "total": 16}
     assert trained["script"] == "finetuning"
     result = tool(path)
-    assert result.returncode == 0 and "bert-pooler-dense-weight" in result.stdout and found["digest"] in result.stdout
+    assert result.returncode == 0
+    assert "bert-pooler-dense-weight" in result.stdout
+    assert found["digest"] in result.stdout
 
 
 def test_refusals(tmp_path):
     for path, message in ((tmp_path / "none", "no such file or folder"), (tmp_path, "holds no variables")):
         result = tool(path)
-        assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
     os.makedirs(str(tmp_path / "ofrecord" / "dev"))
     with pytest.raises(UserError, match="neither a snapshot nor records"):
         find_parts(str(tmp_path / "ofrecord" / "dev"))

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import read_text
 from tools.kshot_corpora import clean, key, make_row
@@ -41,7 +41,8 @@ def table(path, domain, numbers, order=(0, 1), header=""):
 def rows_of(path):
     with open(str(path), "rb") as file:
         data = file.read()
-    assert data.endswith(b"\n") and b"\r" not in data
+    assert data.endswith(b"\n")
+    assert b"\r" not in data
     return [tuple(line.split("\t")) for line in data.decode("utf-8").split("\n")[:-1]]
 
 
@@ -85,13 +86,14 @@ def read_back(tmp_path, source, *words):
     found = {}
     for split in ("train", "dev", "test"):
         part = texts_of(tmp_path / "out", split)
-        assert len(part) == 2 and not set(part) & set(found)
+        assert len(part) == 2
+        assert not set(part) & set(found)
         found.update(part)
     return found
 
 
 @pytest.mark.parametrize(
-    "form, order, header",
+    ("form", "order", "header"),
     [
         ("tsv", (0, 1), ""),
         ("tsv-header", (0, 1), "Review\tSentiment\n"),
@@ -158,7 +160,8 @@ def test_encodings(tmp_path, capsys):
 
 def test_clean():
     assert clean("\ufeff a \t\r\n b  c\x00\x85d\u2028\x1a ") == "a b  c d"
-    assert clean("   " * 1000) == "" and clean("\x1a\t") == ""
+    assert clean("   " * 1000) == ""
+    assert clean("\x1a\t") == ""
 
 
 # Few-shot sets
@@ -180,7 +183,8 @@ def test_layout_and_union(tmp_path, three):
             single = [rows_of(out / "k-shot-single" / d / name / f"{split}.csv") for d in ("SST-2", "mr", "cr")]
             assert sorted(cross) == sorted(row for rows in single for row in rows)
             assert [row[1] for row in cross] != sorted(row[1] for row in cross)  # shuffled
-            assert set(collections.Counter(row[1:] for row in cross).values()) == {4} and len(cross) == 24
+            assert set(collections.Counter(row[1:] for row in cross).values()) == {4}
+            assert len(cross) == 24
             seen += [row[0] for row in cross]
         for domain, sizes in (("SST-2", [5, 5]), ("mr", [5, 5]), ("cr", [3, 4])):
             test = rows_of(out / "k-shot-single" / domain / name / "test.csv")
@@ -189,7 +193,8 @@ def test_layout_and_union(tmp_path, three):
         assert len(seen) == len(set(seen))
     one, other = ((out / "k-shot-single" / "mr" / name / "test.csv").read_bytes() for name in ("4-42", "4-13"))
     assert one == other
-    assert counts["cr"]["drawn for test"] == 7 and counts["cr"]["candidates"] == 33
+    assert counts["cr"]["drawn for test"] == 7
+    assert counts["cr"]["candidates"] == 33
     assert sorted(os.listdir(str(tmp_path))) == ["out", "raw"]
 
     # the phases read it
@@ -252,8 +257,10 @@ def test_leaks_are_skipped_and_counted(tmp_path, capsys):
     counts = kshot(
         tmp_path / "out", "--k", 1, "--source", f"a=tsv:{a}", f"b=tsv:{b}", "--test_source", f"a=tsv:{test_a}", f"b=tsv:{test_b}"
     )
-    assert counts["a"]["leaks"] == {EQUAL: 2, CONTAINS: 1, CONTAINED: 1} and counts["a"]["candidates"] == 4
-    assert counts["b"]["leaks"] == {EQUAL: 1, CONTAINS: 1, CONTAINED: 0} and counts["b"]["candidates"] == 4
+    assert counts["a"]["leaks"] == {EQUAL: 2, CONTAINS: 1, CONTAINED: 1}
+    assert counts["a"]["candidates"] == 4
+    assert counts["b"]["leaks"] == {EQUAL: 1, CONTAINS: 1, CONTAINED: 0}
+    assert counts["b"]["candidates"] == 4
     learned = set(texts_of(tmp_path / "out", "train", "a")) | set(texts_of(tmp_path / "out", "dev", "a"))
     assert learned == {sentence("a", n) for n in range(4)}
     printed = capsys.readouterr().out
@@ -285,7 +292,8 @@ def test_find_leaks_against_brute_force():
 
     wanted = [leak(row) for row in rows]
     assert [kind is not None for kind in find_leaks(rows, tests)] == wanted
-    assert 20 < sum(wanted) < 380 and wanted[-1]
+    assert 20 < sum(wanted) < 380
+    assert wanted[-1]
 
 
 def test_duplicates_are_skipped_and_counted(tmp_path, capsys):
@@ -353,7 +361,8 @@ def test_portions(tmp_path, capsys):
     for split, rows in parts.items():
         for text, _, _ in rows:
             where[key(make_row(text, ""))].add(split)
-    assert len(where) == 135 - 3 * 4 - 2 and all(len(splits) == 1 for splits in where.values())
+    assert len(where) == 135 - 3 * 4 - 2
+    assert all(len(splits) == 1 for splits in where.values())
     assert where["inallofthem"] == {"train"}
     assert "a: 45 rows, 0 without text skipped; 9 repeat a text, all copies in one split" in capsys.readouterr().out
 
@@ -384,7 +393,7 @@ GOOD = "".join(f"{sentence('d', n)}\t{n % 2}\n" for n in range(12))
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    ("words", "message"),
     [
         (["--k", "9"], "d: class '0' has 5 candidates left, --k 9 needs 18 (train and dev); lower --k or --test_cap, or give more text"),
         (["--source", "d=csv:{raw}/good"], "unknown form 'csv'; there are fdu, lines, reviews, sst2, tsv, tsv-header"),
@@ -458,8 +467,11 @@ def test_bad_input(tmp_path, monkeypatch, words, message):
     with pytest.raises(UserError) as error:
         main(["kshot", *(word for flag, values in given.items() for word in (flag, *values))])
     assert message in str(error.value)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
-    assert tree(tmp_path) == before and not os.path.exists("out") and os.listdir(".") == ["raw"]
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+    assert tree(tmp_path) == before
+    assert not os.path.exists("out")
+    assert os.listdir(".") == ["raw"]
 
 
 def test_test_rows_must_come_from_somewhere(tmp_path):
@@ -468,7 +480,7 @@ def test_test_rows_must_come_from_somewhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source, sizes, message",
+    ("source", "sizes", "message"),
     [
         ("tsv:{raw}/good", (10, 2, 1), "--train 10 --dev 2 --test 1 ask for 13 rows, the corpus has 12"),
         ("tsv:{raw}/good", (0, 2, 1), "--train 0 --dev 2 --test 1: train and dev must have rows"),
@@ -486,7 +498,8 @@ def test_bad_portions(tmp_path, source, sizes, message):
             "d=" + source.format(raw=tmp_path),
             *(word for pair in zip(("--train", "--dev", "--test"), sizes) for word in pair),
         )
-    assert message in str(error.value) and not list(tmp_path.glob("out*"))
+    assert message in str(error.value)
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_overwrite(tmp_path, three):
@@ -499,7 +512,8 @@ def test_overwrite(tmp_path, three):
     assert tree(out) == before
     records = write(out / "k-shot-cross" / "g" / "1-42" / "ofrecord" / "train" / "weight.npy", "of the old rows")
     kshot(out, *words, "--seeds", 13, "--overwrite")
-    assert not records.exists() and (out / "k-shot-cross" / "g" / "1-13" / "train.csv").exists()
+    assert not records.exists()
+    assert (out / "k-shot-cross" / "g" / "1-13" / "train.csv").exists()
 
     write(out / "notes.txt", "mine")
     with pytest.raises(UserError, match="it holds notes.txt"):
@@ -546,7 +560,9 @@ def test_command_line_says_one_line_and_needs_no_oneflow(tmp_path):
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
-    assert result.returncode == 2 and result.stdout == ""
+    assert result.returncode == 2
+    assert result.stdout == ""
     assert lines == [f"error: {tmp_path}/absent: cannot be read (No such file or directory); check --source d"]
-    assert "tqdm" in result.stderr and "oneflow" not in result.stderr
+    assert "tqdm" in result.stderr
+    assert "oneflow" not in result.stderr
     assert os.listdir(str(tmp_path)) == []

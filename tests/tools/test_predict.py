@@ -13,14 +13,14 @@ import pytest
 import tiny
 
 import modeling.predictor
-from modeling.errors import UserError
-from modeling.global_function import global_function
-from modeling.kernels import select_kernels
-from modeling.objectives import predict_logits
+from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.cli.errors import UserError
+from modeling.engine.global_function import global_function
+from modeling.engine.kernels import select_kernels
+from modeling.engine.runtime import flow
+from modeling.objectives.mft import predict_logits
 from modeling.predictor import Predictor
-from modeling.runtime import flow
-from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
-from modeling.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 from ofrecord_util.tokenization import Tokenizer
 from tools.predict import as_text, read_lines, split_columns
 
@@ -95,14 +95,16 @@ def test_texts_are_read_as_they_are_needed(snapshot, monkeypatch):
 
     predictor = Predictor(snapshot, "cpu", 3)
     first = list(itertools.islice(predictor(endless()), 14))
-    assert len(first) == 14 and len(read) == 24  # two times 4 batches of 3
+    assert len(first) == 14
+    assert len(read) == 24
 
 
 def test_pairs(tmp_path, snapshot):
     of_pairs = Predictor(write_snapshot(tmp_path / "pairs", pair=True), "cpu", 2)
     texts = [("cats run", "yes it is"), ("cats run", ""), ("", "no")]
     found = probabilities(of_pairs, texts)
-    assert found.shape == (3, 3) and np.abs(found[0] - found[1]).max() > 1e-3
+    assert found.shape == (3, 3)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
     with pytest.raises(UserError, match="line 2 has 1 column, a task of pairs needs two"):
         list(split_columns(["a\tb", "only one"], True, "FILE"))
 
@@ -153,14 +155,16 @@ def tool(*arguments, stdin=""):
 
 def test_the_tool(tmp_path, snapshot, expected):
     result = tool("--model_load_dir", snapshot, "--device", "cpu", "--batch_size", "3", stdin="\n".join(TEXTS) + "\n")
-    assert result.returncode == 0 and result.stderr == ""
+    assert result.returncode == 0
+    assert result.stderr == ""
     predictions = list(Predictor(snapshot, "cpu", 3)(TEXTS))
     assert result.stdout.splitlines() == [as_text(text, each) for text, each in zip(TEXTS, predictions)]
 
     (tmp_path / "in.tsv").write_text("".join(f"{text}\td\tno\n" for text in TEXTS), encoding="utf-8")
     files = ("--input", str(tmp_path / "in.tsv"), "--output", str(tmp_path / "out.jsonl"), "--format", "json")
     result = tool("--model_load_dir", snapshot, "--device", "cpu", *files)
-    assert result.returncode == 0 and result.stdout == ""
+    assert result.returncode == 0
+    assert result.stdout == ""
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [each["text"] for each in objects] == TEXTS
     found = np.array([[each["probabilities"][label] for label in LABELS] for each in objects])
@@ -171,7 +175,10 @@ def test_bad_input_leaves_no_output(tmp_path, snapshot):
     (tmp_path / "in.txt").write_bytes(b"fine\nca\xe9\n")
     output = tmp_path / "out.tsv"
     result = tool("--model_load_dir", snapshot, "--device", "cpu", "--input", str(tmp_path / "in.txt"), "--output", str(output))
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "line 2 is not UTF-8" in result.stderr
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "line 2 is not UTF-8" in result.stderr
     assert os.listdir(tmp_path) == ["in.txt"]
     result = tool("--model_load_dir", str(tmp_path / "none"), "text")
-    assert result.returncode == 2 and "no such snapshot folder" in result.stderr
+    assert result.returncode == 2
+    assert "no such snapshot folder" in result.stderr

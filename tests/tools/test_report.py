@@ -27,19 +27,26 @@ def tool(*arguments):
 def test_page_and_card(folder, tmp_path):
     result = tool(folder)
     page, card = result.stdout.splitlines()
-    assert (result.returncode, result.stderr) == (0, "") and page == os.path.join(folder, "report.html")
-    assert os.path.dirname(os.path.dirname(card)) == folder and os.path.basename(card) == "README.md"
+    assert (result.returncode, result.stderr) == (0, "")
+    assert page == os.path.join(folder, "report.html")
+    assert os.path.dirname(os.path.dirname(card)) == folder
+    assert os.path.basename(card) == "README.md"
     with open(page, encoding="utf-8") as file:
         text = file.read()
     assert all(name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in text for name in run_folder.TASK.domains)
-    assert run_folder.EVIL not in text and "http" not in text
+    assert run_folder.EVIL not in text
+    assert "http" not in text
     os.remove(os.path.join(folder, "predictions_dev.tsv"))
     result = tool(folder + "/", "--output", tmp_path / "page.html", "--data_dir", tmp_path / "data")
-    assert result.stdout.splitlines() == [str(tmp_path / "page.html")] and result.returncode == 0  # the card is there already
+    assert result.stdout.splitlines() == [str(tmp_path / "page.html")]
+    assert result.returncode == 0
     assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["missing"]
 
 
 def test_refusals(tmp_path):
     for argument, message in ((tmp_path, "no run's folder"), (tmp_path / "none", "no such folder")):
         result = tool(argument)
-        assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1 and message in result.stderr
+        assert result.returncode == 2
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1
+        assert message in result.stderr

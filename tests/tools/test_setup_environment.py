@@ -38,14 +38,15 @@ def set_up(project, *arguments, **variables):
     env = {"PATH": f"{project}/bin:{os.defpath}", "HOME": str(project), "PIP_LOG": str(log)}
     env.update(variables)
     arguments = arguments or (".venv", "requirements.txt", "requirements-dev.txt")
-    command = [shutil.which("bash"), str(project / "tools" / "setup_environment.sh")] + list(arguments)
+    command = [shutil.which("bash"), str(project / "tools" / "setup_environment.sh"), *list(arguments)]
     result = subprocess.run(command, env=env, capture_output=True, text=True)
     return result.returncode, result.stderr, log.read_text().splitlines() if log.exists() else []
 
 
 def test_installs_once(project):
     code, errors, calls = set_up(project)
-    assert code == 0 and "Python 3.10.99" in errors
+    assert code == 0
+    assert "Python 3.10.99" in errors
     assert calls == ["-m pip install -q -r requirements.txt -r requirements-dev.txt"]
     assert set_up(project) == (0, "", calls)
 
@@ -56,13 +57,16 @@ def test_changed_requirements_make_a_new_environment(project, name):
     (project / ".venv" / "left over").write_text("")
     (project / name).write_text("something else")
     code, _, calls = set_up(project)
-    assert code == 0 and len(calls) == 2 and not (project / ".venv" / "left over").exists()
+    assert code == 0
+    assert len(calls) == 2
+    assert not (project / ".venv" / "left over").exists()
     assert len(set_up(project)[2]) == 2
 
 
 def test_failed_installation_is_never_taken_for_an_environment(project):
     code, errors, calls = set_up(project, PIP_RESULT="1")
-    assert code == 1 and "error: pip could not install requirements.txt requirements-dev.txt into .venv" in errors
+    assert code == 1
+    assert "error: pip could not install requirements.txt requirements-dev.txt into .venv" in errors
     assert set_up(project)[0] == 0
     assert len(set_up(project)[2]) == 2
 
@@ -71,7 +75,8 @@ def test_environment_whose_python_is_gone(project):
     set_up(project)
     (project / ".venv" / "bin" / "python").unlink()
     code, _, calls = set_up(project)
-    assert code == 0 and len(calls) == 2
+    assert code == 0
+    assert len(calls) == 2
 
 
 def test_another_python_by_hand(project):
@@ -80,7 +85,9 @@ def test_another_python_by_hand(project):
     other.write_text(PYTHON.replace("3.10.99", "3.9.5"))
     other.chmod(0o755)
     code, errors, calls = set_up(project, PYTHON=str(other))
-    assert code == 0 and "Python 3.9.5" in errors and len(calls) == 2
+    assert code == 0
+    assert "Python 3.9.5" in errors
+    assert len(calls) == 2
     assert set_up(project, PYTHON=str(other))[2] == calls
     assert set_up(project, PYTHON=str(project / "nowhere"))[0] == 2
 
@@ -89,19 +96,23 @@ def test_two_environments_beside_each_other(project):
     (project / "requirements-0.8.0.txt").write_text("")
     assert set_up(project)[0] == 0
     assert set_up(project, ".venv-0.8.0", "requirements-0.8.0.txt")[0] == 0
-    assert (project / ".venv" / ".ready").exists() and (project / ".venv-0.8.0" / ".ready").exists()
+    assert (project / ".venv" / ".ready").exists()
+    assert (project / ".venv-0.8.0" / ".ready").exists()
 
 
 def test_unknown_oneflow_version(project):
     code, errors, calls = set_up(project, ".venv-0.7.0", "requirements-0.7.0.txt")
-    assert code == 2 and "0.9.0, 0.8.0" in errors and calls == []
+    assert code == 2
+    assert "0.9.0, 0.8.0" in errors
+    assert calls == []
     assert not list(project.glob(".venv*"))
 
 
 def test_makefile_and_ci_run_the_same_commands():
     with open(os.path.join(ROOT, ".ci", "run"), encoding="utf-8") as f:
         lines = f.read().splitlines()
-    assert lines[-2:] == ["make lint", "make test"] and "set -euo pipefail" in lines
+    assert lines[-2:] == ["make lint", "make test"]
+    assert "set -euo pipefail" in lines
     assert os.access(os.path.join(ROOT, ".ci", "run"), os.X_OK)
     dry = subprocess.run(
         ["make", "--dry-run", "test", "ONEFLOW=0.8.0", "PYTEST_ARGS=tests/x -k y"],

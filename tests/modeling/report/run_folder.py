@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 
-from modeling.evaluation import Predictions, measure
-from modeling.report.predictions import predictions_path, write_predictions
-from modeling.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.run.evaluation import Predictions, measure
+from modeling.run.predictions import predictions_path, write_predictions
 from ofrecord_util.scores import EmbeddingMap, save_map, save_scores
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import read_text

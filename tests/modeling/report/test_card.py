@@ -6,10 +6,10 @@ import os
 import pytest
 from run_folder import TASK, write_run
 
-from modeling.errors import UserError
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.errors import UserError
 from modeling.report.card import CARD_FILE, write_cards
 from modeling.report.facts import read_run
-from modeling.snapshot import Snapshot
 from tools.checkpoint_snapshot import is_snapshot
 
 
@@ -28,9 +28,12 @@ def test_card(folder):
     digest = Snapshot(snapshot).digest()
     (path,) = write_cards(read_run(folder))
     assert path == os.path.join(snapshot, CARD_FILE)
-    assert Snapshot(snapshot).digest() == digest and set(Snapshot(snapshot).sizes) == {"a"} and is_snapshot(snapshot)
+    assert Snapshot(snapshot).digest() == digest
+    assert set(Snapshot(snapshot).sizes) == {"a"}
+    assert is_snapshot(snapshot)
     text, run = read(path), read_run(folder)
-    assert text.startswith(f"# {os.path.basename(snapshot)}\n") and "A student of Meta-KD" in text
+    assert text.startswith(f"# {os.path.basename(snapshot)}\n")
+    assert "A student of Meta-KD" in text
     for part in (digest, "b" * 64, "c" * 64, "`small`", "`snapshot_best_mft_model_t_dev_0.5`", "no, yes", "24 tokens", "dev, step 20:"):
         assert part in text, part
     for name in TASK.domains:
@@ -40,14 +43,19 @@ def test_card(folder):
     for split in ("dev", "test"):
         result = run.result(split)
         assert f"| {result['total']} | {result['correct']} | {result['accuracy']:.4f} |" in text
-    assert "--num_epochs 2" in text and "tools/predict.py --model_load_dir" in text and "Predictor(" in text
+    assert "--num_epochs 2" in text
+    assert "tools/predict.py --model_load_dir" in text
+    assert "Predictor(" in text
     assert all(len(set(map(len, block))) for block in [text.split("\n")])
 
 
 def test_what_a_continued_run_may_change_is_not_in_it(folder):
     (path,) = write_cards(read_run(folder))
     before = read(path)
-    assert folder not in before and "data_dir" not in before and "keep_all_best" not in before and "models/" not in before
+    assert folder not in before
+    assert "data_dir" not in before
+    assert "keep_all_best" not in before
+    assert "models/" not in before
     flags = os.path.join(folder, "flags.json")
     record = json.loads(read(flags))
     record["flags"].update(data_dir="../elsewhere", student_model="/far/away/small/", keep_all_best=False, max_steps=7, resume=folder)
@@ -63,8 +71,10 @@ def test_a_card_that_is_there_can_stay(folder):
     path = os.path.join(snapshot, CARD_FILE)
     with open(path, "w", encoding="utf-8") as file:
         file.write("mine")
-    assert write_cards(read_run(folder), replace=False) == [] and read(path) == "mine"
-    assert write_cards(read_run(folder)) == [path] and read(path) != "mine"
+    assert write_cards(read_run(folder), replace=False) == []
+    assert read(path) == "mine"
+    assert write_cards(read_run(folder)) == [path]
+    assert read(path) != "mine"
 
 
 def test_an_earlier_best_snapshot(folder):
@@ -79,7 +89,9 @@ def test_an_earlier_best_snapshot(folder):
     earlier = snapshot[: snapshot.rindex("_") + 1] + "0.125"
     os.rename(snapshot, earlier)
     (path,) = write_cards(read_run(folder))
-    assert "dev, step 10:" in read(path) and "0.1250" in read(path) and "test:" not in read(path)
+    assert "dev, step 10:" in read(path)
+    assert "0.1250" in read(path)
+    assert "test:" not in read(path)
 
 
 def test_no_card_without_a_task_or_a_whole_snapshot(folder):
@@ -88,7 +100,8 @@ def test_no_card_without_a_task_or_a_whole_snapshot(folder):
     assert write_cards(read_run(folder)) == []
     os.remove(os.path.join(snapshot, "snapshot_done"))
     run = read_run(folder)
-    assert write_cards(run) == [] and any("cannot be read" in line for line in run.missing)
+    assert write_cards(run) == []
+    assert any("cannot be read" in line for line in run.missing)
 
 
 def test_a_bad_task_is_refused(folder):

@@ -25,12 +25,14 @@ def of_class(tree, name):
 
 def test_markup():
     node = parsed(element("a", words(EVIL), href=EVIL, class_="b", stroke_width=2, id=None))
-    assert node.text == EVIL and node.attrib == {"href": EVIL, "class": "b", "stroke-width": "2"}
+    assert node.text == EVIL
+    assert node.attrib == {"href": EVIL, "class": "b", "stroke-width": "2"}
 
 
 def test_table():
     box = parsed(table([EVIL, "n", "share"], [["a", 12345, Number("0.5")], [Markup("<b>x</b>"), "", ""]], caption=EVIL))
-    assert box.get("aria-label") == EVIL and box.find("table/caption").text == EVIL
+    assert box.get("aria-label") == EVIL
+    assert box.find("table/caption").text == EVIL
     cells = [["".join(cell.itertext()) for cell in row] for row in box.iter("tr")]
     assert cells == [[EVIL, "n", "share"], ["a", "12,345", "0.5"], ["x", "", ""]]
     assert [[cell.get("class") for cell in row] for row in box.iter("tr")] == [[None, "number", "number"]] * 3
@@ -53,7 +55,8 @@ def test_line_chart():
         Line("one point", [3], [0.75]),
     ]
     tree = parsed(line_chart(EVIL, lines, "y", [("level", 0.875), ("outside", 2.0)], (0.0, 1.0), height=210))
-    assert tree.get("aria-label") == EVIL and tree.get("role") == "img"
+    assert tree.get("aria-label") == EVIL
+    assert tree.get("role") == "img"
     assert [mark.find("title").text for mark in of_class(tree, "mark")] == [
         f"{EVIL}, step 1: 0.2500",
         f"{EVIL}, step 3: 1.0000",
@@ -61,12 +64,15 @@ def test_line_chart():
         "one point, step 3: 0.7500",
     ]
     first, long, _ = of_class(tree, "line")
-    assert first.get("d").count("M") == 2 and long.get("d").count("L") < MOST_POINTS
+    assert first.get("d").count("M") == 2
+    assert long.get("d").count("L") < MOST_POINTS
     assert [node.find("title").text for node in of_class(tree, "reference")] == ["level: 0.8750"]
     tops = {mark.find("title").text[-6:]: float(mark.get("cy")) for mark in of_class(tree, "mark")}
-    assert tops["1.0000"] == TOP and tops["0.2500"] == pytest.approx(0.75 * (210 - BOTTOM) + 0.25 * TOP, abs=0.06)
+    assert tops["1.0000"] == TOP
+    assert tops["0.2500"] == pytest.approx(0.75 * (210 - BOTTOM) + 0.25 * TOP, abs=0.06)
     for x, y in re.findall(r"([\d.-]+) ([\d.-]+)", long.get("d") + first.get("d")):
-        assert LEFT <= float(x) <= RIGHT and TOP <= float(y) <= 210 - BOTTOM
+        assert LEFT <= float(x) <= RIGHT
+        assert TOP <= float(y) <= 210 - BOTTOM
 
 
 @pytest.mark.parametrize("lines", [[], [Line("none", [], [])], [Line("nan", [1, 2], [math.nan, math.inf])], [Line("one", [0], [0.0])]])
@@ -78,7 +84,8 @@ def test_histograms():
     values = [np.array([0.1, 0.1, 0.9], np.float32), np.array([0.5], np.float32), np.array([], np.float32)]
     tree = parsed(histograms("t", [("a", values[0], "s0"), (EVIL, values[1], "s1"), ("none", values[2], "s2")], "score", bins=4))
     told = [bar.find("title").text for bar in of_class(tree, "bar")]
-    assert [line.rsplit(": ", 1)[1] for line in told] == ["2 samples", "1 samples", "1 samples"] and told[2].startswith(EVIL)
+    assert [line.rsplit(": ", 1)[1] for line in told] == ["2 samples", "1 samples", "1 samples"]
+    assert told[2].startswith(EVIL)
     heights = [float(bar.get("height")) for bar in of_class(tree, "bar")]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.11)
     assert [node.find("title").text for node in of_class(tree, "mean")] == ["mean 0.3667", "mean 0.5000"]
@@ -90,7 +97,8 @@ def test_histogram_of_equal_scores():
 
 def test_markers_differ_and_keep_their_place():
     shapes = [marker(place, 10, 20, 3) for place in range(4)]
-    assert len(set(shapes)) == 4 and marker(4, 10, 20, 3) == shapes[0]
+    assert len(set(shapes)) == 4
+    assert marker(4, 10, 20, 3) == shapes[0]
 
 
 def embedding(count, domains=2, labels=3):
@@ -104,7 +112,8 @@ def embedding(count, domains=2, labels=3):
 def test_embedding_map():
     tree = parsed(embedding_map("t", embedding(13), ("a", EVIL), ("x", "y", "z")))
     told = [node.find("title").text for node in of_class(tree, "point")]
-    assert len(told) == 6 and sum(int(line.rsplit(": ", 1)[1].split()[0]) for line in told) == 13
+    assert len(told) == 6
+    assert sum(int(line.rsplit(": ", 1)[1].split()[0]) for line in told) == 13
     assert [node.find("title").text for node in of_class(tree, "prototype")] == [
         "prototype of a, x",
         "prototype of a, y",
@@ -118,4 +127,5 @@ def test_embedding_map():
 def test_a_map_of_very_many_samples_is_thinned():
     chart = embedding_map("t", embedding(100_003), ("a", "b"), ("x", "y", "z"))
     told = re.findall(r": ([\d,]+) samples", chart)
-    assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS and len(chart) < 200_000
+    assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS
+    assert len(chart) < 200_000

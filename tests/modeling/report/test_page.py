@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from run_folder import EVIL, TASK, write_run, write_text
 
-from modeling.errors import UserError
+from modeling.cli.errors import UserError
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import page, status, write_page
@@ -59,8 +59,11 @@ def test_everything_is_on_the_page(written):
     run = read_run(written)
     text = page(run)
     reader = _Reader(text)
-    assert not run.missing and "Not on this page" not in text and "Trained to its end." in text
-    assert not reader.tags & {"script", "img", "link", "iframe", "i"} and all(address.startswith("#") for address in reader.addresses)
+    assert not run.missing
+    assert "Not on this page" not in text
+    assert "Trained to its end." in text
+    assert not reader.tags & {"script", "img", "link", "iframe", "i"}
+    assert all(address.startswith("#") for address in reader.addresses)
     assert not re.search(r"https?:|url\(|@import", text)
     ids = set(re.findall(r' id="(\w+)"', text))
     assert {address[1:] for address in reader.addresses} == ids == {"results", "curves", "confusion", "hardest", "training", "run"}
@@ -68,8 +71,10 @@ def test_everything_is_on_the_page(written):
     for expected in (*TASK.domains, EVIL, "meta_distill.py", "b" * 64, "c" * 64, "student, dev", "teacher, test", "Hidden loss"):
         assert expected in words, expected
     dev, teacher = run.result("dev"), run.result("teacher_dev")
-    assert dev["step"] == 20 and kept_text(dev["accuracy"], teacher["accuracy"]) in words
-    assert next(iter(run.snapshots.values())) in words and "--keep_all_best" in words
+    assert dev["step"] == 20
+    assert kept_text(dev["accuracy"], teacher["accuracy"]) in words
+    assert next(iter(run.snapshots.values())) in words
+    assert "--keep_all_best" in words
     assert words.index("row 0") < words.index("row 2")  # the two that are far off come first
     assert "prototype of R&B <i>, yes" in words
 
@@ -85,7 +90,8 @@ def test_flags_that_differ_come_first(written):
 
 def test_the_page_is_written_whole(written):
     path = write_page(read_run(written))
-    assert path == os.path.join(written, "report.html") and not glob.glob(path + ".tmp*")
+    assert path == os.path.join(written, "report.html")
+    assert not glob.glob(path + ".tmp*")
     with open(path, encoding="utf-8") as file:
         assert file.read() == page(read_run(written))
     with pytest.raises(UserError, match="cannot be written"):
@@ -106,7 +112,8 @@ def test_a_missing_file_is_named(folder, name):
     run = read_run(folder)
     text = page(run)
     _Reader(text)
-    assert any(MISSING[name][0] in line for line in run.missing) and "Not on this page" in text
+    assert any(MISSING[name][0] in line for line in run.missing)
+    assert "Not on this page" in text
 
 
 def test_only_the_metrics(folder):
@@ -115,7 +122,9 @@ def test_only_the_metrics(folder):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     run = read_run(folder)
     words = "".join(_Reader(page(run)).words)
-    assert run.domains == sorted(TASK.domains) and all(name in words for name in TASK.domains) and write_cards(run) == []
+    assert run.domains == sorted(TASK.domains)
+    assert all(name in words for name in TASK.domains)
+    assert write_cards(run) == []
 
 
 def test_only_the_flags(folder):
@@ -123,7 +132,8 @@ def test_only_the_flags(folder):
         if not path.endswith("flags.json"):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     text = page(read_run(folder))
-    assert "Nothing is written down of it yet." in text and "Nothing was measured yet." in text
+    assert "Nothing is written down of it yet." in text
+    assert "Nothing was measured yet." in text
 
 
 def test_no_run(tmp_path):
@@ -140,7 +150,8 @@ def test_cut_off(folder):
     assert status(read_run(folder)) == "Stopped behind step 7 of 40."
     os.mkdir(os.path.join(folder, "state_step_7"))
     run = read_run(folder)
-    assert len(run.kind("train")) == 7 and status(run) == "Cut off behind step 7: --resume goes on."
+    assert len(run.kind("train")) == 7
+    assert status(run) == "Cut off behind step 7: --resume goes on."
     _Reader(page(run))
 
 
@@ -156,7 +167,8 @@ def change_record(folder, change):
 def test_data_of_another_text(folder, tmp_path):
     change_record(folder, lambda record: record["data"]["train"].update(text_digest="0" * 64))
     run = read_run(folder)
-    assert run.samples is None and any("another training text" in line for line in run.missing)
+    assert run.samples is None
+    assert any("another training text" in line for line in run.missing)
     change_record(folder, lambda record: record["flags"].update(data_dir=str(tmp_path / "gone")))
     assert any("--data_dir finds them" in line for line in read_run(folder).missing)
     change_record(folder, lambda record: record.update(script="finetuning"))
@@ -167,12 +179,16 @@ def test_scores_without_a_map(tmp_path):
     """Of an earlier version: the domains come from the text, if that is still there."""
     run = write_run(str(tmp_path / "run"), str(tmp_path / "data"), with_map=False)
     facts = read_run(run)
-    assert facts.samples.map is None and facts.samples.domain.tolist() == [row % 3 for row in range(19)]
+    assert facts.samples.map is None
+    assert facts.samples.domain.tolist() == [row % 3 for row in range(19)]
     text = page(facts)
-    assert "Prototypical scores" in text and "Map of the training" not in text and "preprocess.py of this version makes it" in text
+    assert "Prototypical scores" in text
+    assert "Map of the training" not in text
+    assert "preprocess.py of this version makes it" in text
     os.remove(str(tmp_path / "data" / "train.csv"))
     facts = read_run(run)
-    assert facts.samples is None and any("nothing tells the domains" in line for line in facts.missing)
+    assert facts.samples is None
+    assert any("nothing tells the domains" in line for line in facts.missing)
 
 
 def test_moved_data(folder, tmp_path, written):
@@ -180,7 +196,8 @@ def test_moved_data(folder, tmp_path, written):
     change_record(folder, lambda record: record["flags"].update(data_dir="gone"))
     assert read_run(folder).samples is None
     moved = read_run(folder, data)
-    assert len(moved.samples.scores) == 19 and not moved.missing
+    assert len(moved.samples.scores) == 19
+    assert not moved.missing
     write_text(str(tmp_path / "other"), "train")
     assert read_run(folder, str(tmp_path / "other")).samples is None
 
@@ -206,7 +223,8 @@ def test_flags_of_other_types(folder, odd):
             page(run)
         except UserError as error:
             refused += 1
-            assert "\n" not in str(error) and "flags.json" in str(error)
+            assert "\n" not in str(error)
+            assert "flags.json" in str(error)
     assert refused >= (0 if odd is None else 5)
 
 
@@ -249,4 +267,5 @@ def test_wilson_interval(correct, total, low, high):
 
 
 def test_kept():
-    assert kept_text(0.75, 0.5) == "150.0 %" and kept_text(0.5, 0) == "no share"
+    assert kept_text(0.75, 0.5) == "150.0 %"
+    assert kept_text(0.5, 0) == "no share"

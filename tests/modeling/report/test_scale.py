@@ -40,9 +40,13 @@ def test_ticks_of_any_range():
 
 
 def test_whole_ticks_and_labels():
-    assert ticks(1, 3, whole=True) == [1, 2, 3] and tick_labels([1.0, 2.0, 3.0]) == ["1", "2", "3"]
-    assert tick_labels([0, 1e-5, 2e-5]) == ["0", "1e-5", "2e-5"] and tick_labels([0, 5e-6, 1e-5, 1.5e-5])[-1] == "1.5e-5"
-    assert tick_labels([-0.0, 1000.0, 2000.0]) == ["0", "1,000", "2,000"] and tick_labels([0.5]) == ["0.5"] and tick_labels([]) == []
+    assert ticks(1, 3, whole=True) == [1, 2, 3]
+    assert tick_labels([1.0, 2.0, 3.0]) == ["1", "2", "3"]
+    assert tick_labels([0, 1e-5, 2e-5]) == ["0", "1e-5", "2e-5"]
+    assert tick_labels([0, 5e-6, 1e-5, 1.5e-5])[-1] == "1.5e-5"
+    assert tick_labels([-0.0, 1000.0, 2000.0]) == ["0", "1,000", "2,000"]
+    assert tick_labels([0.5]) == ["0.5"]
+    assert tick_labels([]) == []
 
 
 def test_value_range():
@@ -50,18 +54,24 @@ def test_value_range():
     assert value_range([5, 10], 0.0, zero=True) == (0, 10)
     for values in ([], [0.0], [2.0, 2.0], [math.nan], [-1e-9]):
         low, high = value_range(values)
-        assert low < high and all(low <= value <= high for value in values if value == value)
+        assert low < high
+        assert all(low <= value <= high for value in values if value == value)
 
 
 def test_thin():
     assert thin([1, 2, 3], [4, 5, 6], 3) == ([1, 2, 3], [4, 5, 6])
     xs, ys = thin(list(range(10)), [0, 2, 4, math.nan, 8, 10, math.nan, math.nan, math.nan, 5], 4)
-    assert xs == [1, 4, 9] and ys == [2, 9, 5]
+    assert xs == [1, 4, 9]
+    assert ys == [2, 9, 5]
     xs, ys = thin(list(range(1000003)), [1.0] * 1000003, 400)
-    assert len(xs) <= 400 and set(ys) == {1.0}
+    assert len(xs) <= 400
+    assert set(ys) == {1.0}
 
 
 def test_pick():
-    assert pick(5, 7) == [0, 1, 2, 3, 4] and pick(10, 2) == [2, 7]
+    assert pick(5, 7) == [0, 1, 2, 3, 4]
+    assert pick(10, 2) == [2, 7]
     picked = pick(1000003, 2000)
-    assert len(set(picked)) == 2000 and picked == sorted(picked) and picked[-1] < 1000003
+    assert len(set(picked)) == 2000
+    assert picked == sorted(picked)
+    assert picked[-1] < 1000003

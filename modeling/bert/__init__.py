@@ -1,0 +1,1 @@
+"""The model: its sizes, variables, encoder, heads and dropout."""

@@ -1,0 +1,83 @@
+"""Sizes of a BERT encoder: one record, `bert_config.json` on disk, Google's key names."""
+
+import dataclasses
+import json
+import math
+
+from modeling.cli.errors import UserError
+
+POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Sizes and rates of a BERT encoder (keys as in Google's bert_config.json), and what a classifier on it stands on."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pooling: str = CLS  # this project's own key: cls is BERT's tanh(W h[CLS] + b)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UserError(f"{field.name} must be a whole number of 1 or more, not {value!r}")
+            if field.type in (float, "float") and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
+            ):
+                raise UserError(f"{field.name} must be a number of 0 or more, not {value!r}")
+            if field.name.endswith("dropout_prob") and not 0 <= value < 1:
+                raise UserError(f"{field.name} must lie in [0, 1), not {value!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                f"{self.num_attention_heads} (--num_attention_heads, --hidden_size_per_head)"
+            )
+        if self.hidden_act != "gelu":
+            raise UserError(f"hidden_act {self.hidden_act!r} is not supported: BERT's own is gelu (exact, erf form)")
+        if self.pooling not in POOLINGS:
+            raise UserError(f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
+
+    @property
+    def head_size(self):
+        """D: hidden_size / num_attention_heads."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def dense_weights(self):
+        """Weights of the encoder layers' GEMMs; a token's forward pass multiplies and adds with each once."""
+        width = self.hidden_size
+        return self.num_hidden_layers * (4 * width * width + 2 * width * self.intermediate_size)
+
+    def to_json(self):
+        """Text of bert_config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls, values, source="bert_config.json"):
+        """A config from a parsed bert_config.json; keys that this project does not use are ignored.
+
+        Raises:
+            UserError: a size is missing or no number.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise UserError("{} lacks {}".format(source, ", ".join(missing)))
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except TypeError as error:
+            raise UserError(f"{source}: a value has the wrong type ({error})") from error
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error

@@ -1,0 +1,1 @@
+"""What is written of models: snapshots and the teacher's outputs."""

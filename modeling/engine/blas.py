@@ -1,0 +1,129 @@
+"""The BLAS that OneFlow's GEMMs run on, chosen by processor.
+
+OneFlow's own runs on one thread. A library that is in the global symbol table before OneFlow is loaded takes `cblas_sgemm` over: MKL from
+its wheel, or, on AMD processors with AVX-512, the OpenBLAS that SciPy's wheel carries. MKL uses no AVX-512 there and is half as fast
+(docs/performance.md).
+"""
+
+import contextlib
+import ctypes
+import glob
+import os
+import sys
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+_MKL_THREADING_INTEL = 0
+_MKL_THREADING_SEQUENTIAL = 1
+# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each (modeling/engine/lanes/plan.py)
+_MOST_OPENBLAS_THREADS = 4
+_ROW_MAJOR, _AS_IT_IS = 101, 111
+
+
+class Blas(NamedTuple):
+    """A library that has been loaded."""
+
+    name: str
+    set_threads: Callable  # of a GEMM, one argument
+    spins: bool  # its threads wait for each other without giving way
+
+
+def cpu_threads():
+    """Number of CPU threads that one process uses: OMP_NUM_THREADS where the user set it, else the cores this process may run on."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
+
+
+def load(path):
+    """A library in the global symbol table, a `ctypes.CDLL`; None where it cannot be loaded."""
+    try:
+        return ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return None
+
+
+def site_folders():
+    """Where wheels are unpacked."""
+    return [path for path in sys.path if path.endswith("-packages")]
+
+
+def load_blas():
+    """Loads the BLAS for this machine; before OneFlow is loaded.
+
+    Returns:
+        `Blas`, or None where there is none: OneFlow's own is used then.
+    """
+    blas = None
+    if wants_openblas(_processor(), cpu_threads()):
+        blas = _load_openblas()
+    blas = blas or _load_mkl()
+    if blas:
+        blas.set_threads(1 if blas.spins else cpu_threads())
+    return blas
+
+
+def _processor():
+    """(vendor, set of flags) of the first processor by the system's word; empty where it says nothing."""
+    fields = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if not line.strip() and fields:
+                break
+            fields[name.strip()] = value.strip()
+    return fields.get("vendor_id", ""), set(fields.get("flags", "").split())
+
+
+def wants_openblas(processor, threads):
+    """Whether OpenBLAS is the faster one on a processor (vendor, flags), for a process of that many threads."""
+    vendor, flags = processor
+    return vendor == "AuthenticAMD" and "avx512f" in flags and threads <= _MOST_OPENBLAS_THREADS
+
+
+def _load_openblas():
+    for folder in site_folders():
+        for path in sorted(glob.glob(os.path.join(folder, "scipy.libs", "libopenblas*.so"))):
+            _tell_cache_size()
+            for companion in ("libquadmath", "libgfortran"):  # which it finds by their names only once they are loaded
+                for needed in glob.glob(os.path.join(folder, "scipy.libs", companion + "*")):
+                    load(needed)
+            library = load(path)
+            if library is not None and multiplies(library):
+                return Blas("OpenBLAS", library.openblas_set_num_threads, spins=True)
+    return None
+
+
+def _tell_cache_size():
+    """OpenBLAS cuts matrices up by the second cache's size, which a virtual machine may hide from it."""
+    with contextlib.suppress(OSError, ValueError), open("/sys/devices/system/cpu/cpu0/cache/index2/size", encoding="ascii") as file:
+        os.environ.setdefault("OPENBLAS_L2_SIZE", str(int(file.read().strip().rstrip("K"))))
+
+
+def multiplies(library):
+    """Whether a library's `cblas_sgemm` multiplies whole numbers as NumPy does: an OpenBLAS that is older than the processor may not."""
+    if not hasattr(library, "cblas_sgemm"):
+        return False
+    draw, (rows, inner, columns) = np.random.RandomState(1), (67, 131, 259)
+    left, right = (draw.randint(-9, 10, shape).astype(np.float32) for shape in ((rows, inner), (inner, columns)))
+    product = np.zeros((rows, columns), np.float32)
+    a, b, c = (array.ctypes.data_as(ctypes.c_void_p) for array in (left, right, product))
+    one, zero = ctypes.c_float(1.0), ctypes.c_float(0.0)
+    sizes = rows, columns, inner
+    library.cblas_sgemm(_ROW_MAJOR, _AS_IT_IS, _AS_IT_IS, *sizes, one, a, inner, b, columns, zero, c, columns)
+    return np.array_equal(product, left.astype(np.int64) @ right.astype(np.int64))
+
+
+def _load_mkl():
+    for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(path, "..", "..") for path in site_folders()]:
+        for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
+            os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
+            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime by path first
+            for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
+                load(os.path.join(folder, companion))
+            library = load(path)
+            if library is not None:
+                library.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if cpu_threads() > 1 else _MKL_THREADING_SEQUENTIAL)
+                library.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
+                return Blas("MKL", library.MKL_Set_Num_Threads, spins=False)
+    return None

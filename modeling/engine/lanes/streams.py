@@ -1,0 +1,83 @@
+"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes side by side.
+
+What a lane's operations are follows from the job: those that descend from the lane's inputs and from no other lane's. What joins the
+lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.
+"""
+
+import collections
+
+from oneflow.core.framework.user_op_attr_pb2 import AttrValue
+
+from modeling.engine.lanes.job import in_order, producer
+from modeling.engine.lanes.replicate import NORM
+
+
+def deal_out(job, count):
+    """Names the stream of each operation of a job.
+
+    Args:
+        job: `CompiledJob`, changed in place. Its inputs are the lanes' in turn.
+        count: lanes.
+    """
+    for operation in job.of_kind(NORM):
+        _cut_norm(job, operation, count)
+    operations, inputs = job.operations, job.inputs()
+    lanes = _lanes_of(operations, inputs, count)
+    loads = collections.defaultdict(lambda: [0] * count)  # by kind: the updates come behind the norm, whose lane takes half of them
+    for name in in_order(inputs):
+        operation, lane = operations[name], lanes[name]
+        if operation.WhichOneof("op_type") != "user_conf":
+            continue
+        if lane is None:
+            load = loads[operation.user_conf.op_type_name]
+            lane = min(range(count), key=load.__getitem__)
+            load[lane] += sum(job.size(blob) for blob in inputs[name])
+        operation.stream_name_hint = f"lane-{lane}"
+
+
+def _cut_norm(job, norm, count):
+    """Cuts the sum of powers of all gradients, for whose one operation all lanes wait, into one of each lane's share and their sum."""
+    shares, load = [[] for _ in range(count)], [0] * count
+    for blob in sorted(norm.user_conf.input["x"].s, key=lambda blob: -job.size(blob)):
+        lane = min(range(count), key=load.__getitem__)
+        shares[lane].append(blob)
+        load[lane] += job.size(blob)
+    parts = [job.put(norm, f"{norm.name}-part-{lane}", share) for lane, share in enumerate(shares) if share]
+    job.put(norm, norm.name, parts, p=AttrValue(at_float=1.0))  # of sums, which are not negative
+
+
+def _lanes_of(operations, inputs, count):
+    """dict name of operation -> its lane, None for what joins lanes or belongs to none."""
+    producers = {name: [producer(blob) for blob in blobs] for name, blobs in inputs.items()}
+    order = in_order(inputs)
+    entrances = [name for name in operations if operations[name].WhichOneof("op_type") == "input_conf"]
+    lanes = {name: position % count for position, name in enumerate(entrances)}
+    joint = set()  # whose output is of several lanes, though a lane may compute it: its product on top of another lane's
+    for name in order:
+        if name in lanes:
+            continue
+        summands = _summands(operations[name])
+        known = {other: None if other in joint else lanes[other] for other in producers[name]}
+        every = set(known.values()) - {None}
+        own = {lane for other, lane in known.items() if other not in summands} - {None}
+        if len(every) > 1 or joint & (summands if own else set(known)):
+            joint.add(name)
+        found = own or (every if name not in joint else ())
+        lanes[name] = next(iter(found)) if len(found) == 1 else None
+    users = {}
+    for name, others in producers.items():
+        for other in others:
+            users.setdefault(other, []).append(name)
+    for name in reversed(order):  # constants and views of variables go where they are used
+        if lanes[name] is None:
+            found = {lanes[user] for user in users.get(name, ())}
+            lanes[name] = found.pop() if len(found) == 1 else None
+    return lanes
+
+
+def _summands(operation):
+    """Names of the operations whose outputs this one adds up, or adds its own to."""
+    if operation.WhichOneof("op_type") != "user_conf":
+        return set()
+    summands = operation.user_conf.input.get("in" if operation.user_conf.op_type_name == "add_n" else "_add_to_output")
+    return {producer(blob) for blob in summands.s} if summands else set()

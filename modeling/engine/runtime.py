@@ -1,0 +1,182 @@
+"""Loads BLAS and CUDA libraries, imports OneFlow, picks the device. The only module that imports OneFlow first.
+
+    from modeling.engine.runtime import flow, select_device
+
+A fast BLAS (modeling/engine/blas.py) has to be loaded before OneFlow is. OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8,
+GPU or not: they are loaded from their wheels. No user sets an environment variable for any of this.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+
+from modeling.cli.errors import UserError, fail
+from modeling.engine import blas
+
+# Further down it would be without a core for longer than a graph in lanes lasts (see modeling/engine/lanes/plan.py)
+_SCHEDULER_NICENESS = 10
+
+# Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
+# newer driver compiles for newer cards.
+_MACHINE_CODE_MAJORS = (6, 7, 8)
+
+
+def _preload_cuda():
+    """Puts cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader."""
+    for name in ("cublas/lib/libcublasLt.so.11", "cublas/lib/libcublas.so.11", "cudnn/lib/libcudnn.so.8"):
+        paths = (os.path.join(folder, "nvidia", name) for folder in blas.site_folders())
+        any(blas.load(path) for path in paths if os.path.exists(path))
+
+
+def _card():
+    """(compute capability (major, minor), name) of the first NVIDIA card by the driver's own word, None without a driver or card."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    attribute_major, attribute_minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
+    driver.cuDeviceGetAttribute(ctypes.byref(major), attribute_major, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), attribute_minor, device)
+    name = ctypes.create_string_buffer(128)
+    driver.cuDeviceGetName(name, len(name), device)
+    return (major.value, minor.value), name.value.decode("utf-8", "replace")
+
+
+def _import_oneflow():
+    """Imports OneFlow with its C++ start-up chatter (libibverbs, a missing driver) kept from the user's terminal."""
+    # Its C++ side complains of the missing driver at every start and makes a folder ./log in the current one
+    os.environ.setdefault("GLOG_minloglevel", "3" if _card() is None else "2")
+    if "GLOG_log_dir" not in os.environ:
+        os.environ["GLOG_log_dir"] = tempfile.mkdtemp(prefix="oneflow-log-")
+        atexit.register(shutil.rmtree, os.environ["GLOG_log_dir"], ignore_errors=True)
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import oneflow
+        except ImportError as error:
+            raise UserError(
+                f"OneFlow cannot be imported ({error}): install requirements.txt in a CPython 3.7 to 3.10 "
+                "environment on x86-64 Linux "
+                "(`make test` sets one up)"
+            ) from error
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+    if not hasattr(oneflow, "nn"):
+        raise UserError(
+            "the installed oneflow {} is a placeholder without an engine: OneFlow has wheels for CPython 3.7 "
+            "to 3.10 on x86-64 "
+            "Linux only (`make test` finds or names such a Python)".format(getattr(oneflow, "__version__", "?"))
+        )
+    return oneflow
+
+
+def set_blas_threads(count, short=False):
+    """Sets how many threads a GEMM uses; no graph may be running.
+
+    Args:
+        count: threads.
+        short: whether the process's graphs are soon done. Threads that spin cost such a graph more than they gain where the machine is
+            busy, and keep OneFlow's own from noting in time that it runs (modeling/engine/lanes/plan.py): one thread then.
+    """
+    if loaded_blas is not None:
+        loaded_blas.set_threads(1 if short and loaded_blas.spins else count)
+
+
+def calm_scheduler():
+    """Lowers the priority of OneFlow's scheduler thread, once it shows itself; called behind the call of a graph in lanes, and of no
+    shorter one.
+
+    While a graph runs, that thread polls without a pause; at equal priority it takes a core's share from the threads that compute. It
+    is the one of the threads which the import has started that has used most time: the others, the threads of sums among them, sleep
+    where nothing is asked of them, and must not wait when something is.
+    """
+    global _engine_threads
+    if not _engine_threads:
+        return
+    used = {thread: _processor_seconds(thread) for thread in _engine_threads}
+    scheduler, others = max(used, key=used.get), sorted(used.values())[:-1]
+    if used[scheduler] < 0.05 + 2 * max(others, default=0):
+        return
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, int(scheduler), max(_SCHEDULER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    _engine_threads = frozenset()
+
+
+def _processor_seconds(thread):
+    try:
+        with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+loaded_blas = blas.load_blas()
+_preload_cuda()
+_threads_before = set(os.listdir("/proc/self/task"))
+try:
+    flow = _import_oneflow()
+except UserError as error:  # no script has begun yet that could say it
+    fail(error)
+_engine_threads = frozenset(os.listdir("/proc/self/task")) - _threads_before
+
+
+def oneflow_version():
+    """OneFlow's version as a tuple of ints, such as (0, 9, 0)."""
+    return tuple(int(part) for part in flow.__version__.split("+")[0].split(".")[:3])
+
+
+def cuda_problem(card, version, has_cuda):
+    """Why this OneFlow cannot use the card: one sentence, or None where it can.
+
+    Args:
+        card: ((major, minor), name) as the driver tells it, or None.
+        version: OneFlow's version, a tuple of ints.
+        has_cuda: whether OneFlow says that CUDA is available.
+    """
+    if card is None:
+        return "no NVIDIA card with a driver was found"
+    (major, minor), name = card
+    if major > max(_MACHINE_CODE_MAJORS) and version >= (0, 9, 0):
+        return (
+            "{} has compute capability {}.{}, for which OneFlow {} carries no code (6.0 to 8.9): OneFlow 0.8.0 "
+            "is the only wheel that "
+            "such a card can run (requirements-0.8.0.txt)".format(name, major, minor, ".".join(map(str, version)))
+        )
+    if major < min(_MACHINE_CODE_MAJORS):
+        return f"{name} has compute capability {major}.{minor}, older than the 6.0 that OneFlow's wheels carry code for"
+    if not has_cuda:
+        return "OneFlow {} reports no CUDA for {} (driver too old?)".format(".".join(map(str, version)), name)
+    return None
+
+
+def select_device(name, warn=print):
+    """The device that a run uses, "cuda" or "cpu".
+
+    Args:
+        name: `auto`, `cuda` or `cpu`, the value of `--device`.
+        warn: called with one line where `auto` falls back although a card is there.
+    Raises:
+        UserError: `cuda` was asked for and cannot be used.
+    """
+    if name == "cpu":
+        return "cpu"
+    card = _card()
+    problem = cuda_problem(card, oneflow_version(), card is not None and flow.cuda.is_available())
+    if problem is None:
+        return "cuda"
+    if name == "cuda":
+        raise UserError("--device cuda: " + problem + "; --device cpu runs without a card")
+    if card is not None:
+        warn("running on the CPU: " + problem)
+    return "cpu"

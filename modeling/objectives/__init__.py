@@ -1,0 +1,1 @@
+"""What the train functions minimise: loss terms, prototypes, corruption, distillation."""

@@ -1,0 +1,169 @@
+"""Which static graphs a run compiles: the sizes of its batches and the lengths that they are padded to."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.bert.config import MAX
+from modeling.cli.errors import UserError
+from modeling.cli.flags import evaluation_period
+from modeling.engine import parallel
+from modeling.engine.lanes import plan as lanes
+from ofrecord_util.batches import (
+    LENGTH_STEP,
+    choose_lengths,
+    count_steps,
+    evaluation_needs,
+    padded_length,
+    padded_seconds,
+    real_lengths,
+    training_needs,
+)
+
+# Rough costs that decide how many batch lengths pay, and how many texts in a row: passes over the model, seconds that a graph takes
+# to compile for each encoder layer in each lane, what two CPU cores compute in a second, and what they would compute in the time
+# that a layer's passes over one attention score of a head take
+_TRAIN_PASSES, _PREDICT_PASSES = 3, 1
+_TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
+_FLOPS_PER_SECOND = 3e11
+_SCORE_FLOPS = 150
+_MOST_TEXTS_PER_ROW = 8
+_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
+
+
+class TrainingBatches(NamedTuple):
+    """How the texts of a training step lie in its arrays."""
+
+    per_row: int  # texts that share a row
+    lengths: tuple  # that rows are padded to, ascending
+
+    @classmethod
+    def from_list(cls, values):
+        """What a state holds of it."""
+        per_row, lengths = values
+        return cls(per_row, tuple(lengths))
+
+
+class EvaluationBatches(NamedTuple):
+    """How a split is cut up for a predict function."""
+
+    size: int  # samples of a step on each device
+    lengths: tuple  # that batches are padded to, ascending
+
+
+def train_batch_size(flags):
+    """Samples of a training step: of all devices and accumulated parts."""
+    return flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
+
+
+def evaluation_batch_size(wanted, length, device):
+    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
+
+    Args:
+        wanted: the flag's.
+        length: tokens of the longest text.
+        device: "cpu" or "cuda".
+    Returns:
+        int.
+    """
+    if device != "cpu" or parallel.size() > 1:
+        return wanted
+    return max(wanted, _EVALUATION_TOKENS // length)
+
+
+class GraphPlan:
+    """Chooses a run's batch lengths, each of which is a graph to compile, and keeps count of the graphs.
+
+    Args:
+        flags: of the script.
+        config: `BertConfig`.
+        device: "cpu" or "cuda".
+    Attributes:
+        graphs: list of (trains, batch size of this process, length).
+    """
+
+    def __init__(self, flags, config, device):
+        self._flags, self._config, self._device = flags, config, device
+        self.graphs = []
+
+    def training(self, records, batch_size, may_share=False, planned=None):
+        """`TrainingBatches` of a split: --seq_length alone with --pad_to_max_length.
+
+        Args:
+            records: `Records` of the split.
+            batch_size: samples of a step, of all devices and accumulated parts.
+            may_share: whether the objective can do with several texts in a row.
+            planned: `TrainingBatches` that a run to be continued had.
+        Raises:
+            UserError: --texts_per_row asks for what cannot be.
+        """
+        chosen = planned or min(self._estimate(records, batch_size, per_row) for per_row in self._texts_per_row(records, may_share))[1]
+        self.graphs += [(True, batch_size // self._parts() // chosen.per_row, length) for length in chosen.lengths]
+        return chosen
+
+    def _parts(self):
+        """What a step's samples are cut into: accumulated parts of each process."""
+        return self._flags.gradient_accumulation_steps * parallel.size()
+
+    def _estimate(self, records, batch_size, per_row):
+        """(seconds of a run, `TrainingBatches`) with that many texts in a row."""
+        needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
+        longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
+        rows = -(-batch_size // self._parts() // per_row // lanes.count()) * lanes.count()  # a lane with a row less waits for the others
+        costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
+        lengths = self._lengths(records, needed, longest, costs)
+        return padded_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
+
+    def _texts_per_row(self, records, may_share):
+        """Numbers of texts that may share a row."""
+        wanted, batch_size = getattr(self._flags, "texts_per_row", 1), self._flags.batch_size_per_device
+        holes = (records.input_mask.sum(axis=1) != real_lengths(records)).any()
+        may_share = may_share and not self._pads_to_max_length() and not holes and self._config.pooling != MAX
+        if wanted > 1:
+            if batch_size % wanted:
+                raise UserError(f"--texts_per_row {wanted}: does not divide --batch_size_per_device {batch_size}")
+            if not may_share:
+                raise UserError(
+                    f"--texts_per_row {wanted}: not with --pad_to_max_length, --pooling max, or records whose masks have holes: "
+                    "leave it out"
+                )
+            return [wanted]
+        if wanted == 1 or not may_share or self._device != "cpu":
+            return [1]
+        most = min(_MOST_TEXTS_PER_ROW, max(1, batch_size // lanes.count()))
+        return [number for number in range(1, most + 1) if batch_size % number == 0]
+
+    def evaluation(self, records, batch_size, train_records=None):
+        """`EvaluationBatches` of a split.
+
+        Args:
+            records: `Records` of the split.
+            batch_size: the flag's.
+            train_records: `Records` of a training run that evaluates the split now and then; None for a split that is run over once.
+        """
+        passes = 1
+        if train_records is not None:
+            steps = count_steps(len(train_records), self._flags.num_epochs, train_batch_size(self._flags))
+            passes += -(-steps // evaluation_period(self._flags))
+        longest = padded_length(records, self._pads_to_max_length())
+        size = min(evaluation_batch_size(batch_size, longest, self._device), max(batch_size, len(records)))
+        needed = np.tile(evaluation_needs(records, size * parallel.size()), passes)
+        lengths = self._lengths(records, needed, padded_length(records), self._costs(size, _PREDICT_PASSES, _PREDICT_GRAPH_SECONDS))
+        self.graphs += [(False, size, length) for length in lengths]
+        return EvaluationBatches(size, lengths)
+
+    def _costs(self, rows, passes, graph_seconds):
+        """Seconds by estimate: of a token in each of `rows` rows, of a graph, and of a pair of tokens in each row."""
+        config = self._config
+        token = 2 * config.dense_weights
+        pair = config.num_hidden_layers * (4 * config.hidden_size + _SCORE_FLOPS * config.num_attention_heads)
+        factor = rows * passes / _FLOPS_PER_SECOND
+        return factor * token, graph_seconds * config.num_hidden_layers * lanes.count(), factor * pair
+
+    def _lengths(self, records, needed, longest, costs):
+        if self._pads_to_max_length():
+            return (records.seq_length,)
+        return choose_lengths(needed, longest, *costs)
+
+    def _pads_to_max_length(self):
+        return getattr(self._flags, "pad_to_max_length", False)

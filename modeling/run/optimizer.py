@@ -1,0 +1,88 @@
+"""BERT's optimisation: AdamW, one global clip, linear warm-up then linear decay."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.bert.fused_parameters import NO_DECAY
+from modeling.engine.runtime import flow
+from ofrecord_util.batches import count_steps
+
+CLIP_NORM = 1.0
+
+
+class Schedule(NamedTuple):
+    """Linear warm-up then linear decay to 0, as Google's create_optimizer has it."""
+
+    peak: float  # highest learning rate
+    total_steps: int
+    warmup_steps: int
+
+    def rate(self, step):
+        """The learning rate of `step` (from 0).
+
+        peak * step / warmup_steps while warming up, then peak * (1 - step / total_steps): the decay counts from step 0,
+        so the rate falls a little where warm-up ends.
+        """
+        if step < self.warmup_steps:
+            return self.peak * step / self.warmup_steps
+        return self.peak * max(0.0, 1.0 - step / self.total_steps)
+
+    def decay_factor(self, steps, weight_decay):
+        """What `steps` steps of decoupled weight decay leave of a weight without gradient: the product of 1 - rate(k) * weight_decay."""
+        return float(np.prod([1.0 - self.rate(step) * weight_decay for step in range(steps)]))
+
+
+def plan_schedule(flags, num_samples, batch_size):
+    """The `Schedule` of a run over num_samples by the flags' epochs, learning rate and warm-up share; batch_size samples a step."""
+    total_steps = count_steps(num_samples, flags.num_epochs, batch_size)
+    return Schedule(flags.learning_rate, total_steps, int(total_steps * flags.warmup_proportion))
+
+
+class _AdamW(flow.optim.AdamW):
+    """AdamW with weight decay excluded by variable name.
+
+    OneFlow clips each parameter group by a norm of its own, so decay and no-decay groups would be clipped apart; one
+    group with names excluded from decay keeps the clip global. The graph configuration this sets is private to OneFlow:
+    tests/modeling/run/test_optimizer.py pins it.
+    """
+
+    def _generate_conf_for_graph(self, train_conf, vars_conf):
+        confs = super()._generate_conf_for_graph(train_conf, vars_conf)
+        for conf in confs:
+            conf.weight_decay_conf.excludes.pattern.extend(NO_DECAY)
+        return confs
+
+
+def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True):
+    """The optimizer and its schedule for a training graph.
+
+    Args:
+        variables: a `Variables`; its frozen ones are left out.
+        schedule: `Schedule`.
+        weight_decay: decoupled decay of every weight not in NO_DECAY.
+        bias_correction: Adam's (off in Google's BERT; few-sample fine-tuning does better with it, arXiv 2006.05987).
+    Returns:
+        (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
+    """
+    optimizer = _AdamW(
+        [
+            {
+                "params": list(variables.trained().values()),
+                "lr": schedule.peak,
+                "betas": (0.9, 0.999),
+                "eps": 1e-6,
+                "weight_decay": weight_decay,
+                "clip_grad_max_norm": CLIP_NORM,
+                "clip_grad_norm_type": 2.0,
+            }
+        ],
+        do_bias_correction=bias_correction,
+    )
+    schedulers = flow.optim.lr_scheduler
+    decay = schedulers.PolynomialLR(optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False)
+    if schedule.warmup_steps == 0:
+        return optimizer, decay
+    # LinearLR wants a start factor above 0; 1e-30 of the peak changes no float32 weight above 1e-22
+    warmup = schedulers.LinearLR(optimizer, start_factor=1e-30, end_factor=1.0, total_iters=schedule.warmup_steps)
+    return optimizer, schedulers.SequentialLR(optimizer, [warmup, decay], milestones=[schedule.warmup_steps], interval_rescaling=[False])

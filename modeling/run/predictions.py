@@ -1,0 +1,167 @@
+"""`predictions_SPLIT.tsv`: what the best snapshot of a run said of each sample of a split, a line a sample.
+
+    idxs    domain  label   predicted   p(negative) p(positive) text
+    0       books   negative positive   0.31        0.69        a moving book
+
+The columns are separated by tabs; of a pair there are `text_a` and `text_b`; where the text was not at hand there is neither. The file is
+read as a stream, so a split of any size takes little memory.
+"""
+
+import glob
+import os
+import re
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from modeling.cli.errors import UserError
+from ofrecord_util.files import replacing
+
+_HEAD = ("idxs", "domain", "label", "predicted")
+_REMEDY = "run the step again, or remove the file"
+HARDEST = 20  # samples that a report shows
+
+
+class Sample(NamedTuple):
+    """One sample and what was said of it."""
+
+    idxs: int
+    domain: str
+    label: str
+    predicted: str
+    probabilities: tuple  # float, in the order of the labels
+    texts: tuple  # no, one or two str
+
+
+class Summary(NamedTuple):
+    """What a report needs of a split's predictions."""
+
+    labels: tuple  # str [C]
+    confusion: dict  # domain -> int64 [C, C], true labels down, predicted ones across
+    hardest: list  # of `Sample`, those whose true label had the least probability, worst first
+    has_text: bool
+
+
+def predictions_path(folder, name):
+    """Path of a run's predictions; `name` is a split's, behind "teacher_" for another model's."""
+    return os.path.join(folder, f"predictions_{name}.tsv")
+
+
+def written_predictions(folder):
+    """dict of name -> path of the predictions in a run's folder."""
+    paths = glob.glob(predictions_path(glob.escape(folder), "*"))
+    names = {re.match(r"predictions_(.*)\.tsv\Z", os.path.basename(path)).group(1): path for path in paths}
+    return dict(sorted(names.items()))
+
+
+def probabilities_of(logits):
+    """Softmax over the last axis, in float64; logits float [N, C]."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def write_predictions(path, task, predictions, texts=None):
+    """Writes a split's predictions, whole or not at all.
+
+    Args:
+        path: see `predictions_path`.
+        task: `Task`.
+        predictions: `modeling.run.evaluation.Predictions`.
+        texts: `TextSplit` of the whole split, or None.
+    Raises:
+        UserError: the file cannot be written.
+    """
+    parts = [] if texts is None else [texts.text_a] if texts.text_b is None else [texts.text_a, texts.text_b]
+    names = ["text"] if len(parts) == 1 else ["text_a", "text_b"][: len(parts)]
+    header = [*_HEAD, *(f"p({label})" for label in task.labels), *names]
+    try:
+        with replacing(path) as file:
+            file.write(("\t".join(header) + "\n").encode("utf-8"))
+            arrays = (predictions.idxs, predictions.domain, predictions.label, predictions.logits.argmax(axis=1))
+            columns = (*map(np.ndarray.tolist, arrays), probabilities_of(predictions.logits))
+            for idxs, domain, label, predicted, probabilities in zip(*columns):
+                cells = [str(idxs), task.domains[domain], task.labels[label], task.labels[predicted]]
+                cells += [f"{value:.6g}" for value in probabilities]
+                cells += [part[idxs] for part in parts]
+                file.write(("\t".join(cells) + "\n").encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def read_predictions(path):
+    """Opens a file of predictions.
+
+    Returns:
+        (labels, number of texts of a sample, iterator of `Sample`).
+    Raises:
+        UserError: not such a file; names the row, from 1, the header counted. The iterator raises it too.
+    """
+    rows = _rows(path, None)
+    header = next(rows, None)
+    if header is None:
+        raise UserError(f"{path}: is empty; {_REMEDY}")
+    return (*header, _rows(path, header))
+
+
+def _rows(path, header):
+    """The header as (labels, number of texts) where none is given, else the samples."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):  # binary: a row ends at LF and nowhere else
+                try:
+                    cells = line.decode("utf-8").rstrip("\n").split("\t")
+                    if header is None:
+                        yield _read_header(cells)
+                        return
+                    if number > 1:
+                        yield _sample(cells, *header)
+                except ValueError as error:
+                    raise UserError(f"{path}: row {number}: {error}; {_REMEDY}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_header(cells):
+    """(labels, number of texts) of the first row's columns."""
+    labels = tuple(cell[2:-1] for cell in cells[len(_HEAD) :] if cell.startswith("p(") and cell.endswith(")"))
+    texts = cells[len(_HEAD) + len(labels) :]
+    if tuple(cells[: len(_HEAD)]) != _HEAD or len(labels) < 2 or texts not in ([], ["text"], ["text_a", "text_b"]):
+        raise ValueError("is not the header of a run's predictions")
+    return labels, len(texts)
+
+
+def _sample(cells, labels, number_of_texts):
+    """A row's `Sample`; ValueError says what is wrong with it."""
+    expected = len(_HEAD) + len(labels) + number_of_texts
+    if len(cells) != expected:
+        raise ValueError(f"{len(cells)} columns, the header has {expected}")
+    idxs, domain, label, predicted = cells[: len(_HEAD)]
+    for name in (label, predicted):
+        if name not in labels:
+            raise ValueError(f"label {name!r:.80} is not one of {', '.join(labels)}")
+    end = len(_HEAD) + len(labels)
+    return Sample(int(idxs), domain, label, predicted, tuple(map(float, cells[len(_HEAD) : end])), tuple(cells[end:]))
+
+
+def summarize(path, hardest=HARDEST):
+    """The `Summary` of a file of predictions, with that many of the hardest samples."""
+    labels, number_of_texts, samples = read_predictions(path)
+    confusion, worst = {}, []
+
+    def least(entries):
+        return sorted(entries, key=lambda entry: entry[:2])[:hardest]
+
+    for sample in samples:
+        truth = labels.index(sample.label)
+        cells = confusion.setdefault(sample.domain, np.zeros((len(labels), len(labels)), np.int64))
+        cells[truth, labels.index(sample.predicted)] += 1
+        worst.append((sample.probabilities[truth], sample.idxs, sample))
+        if len(worst) > 100 * hardest:  # few enough to hold, many enough to sort seldom
+            worst = least(worst)
+    return Summary(labels, confusion, [sample for _, _, sample in least(worst)], number_of_texts > 0)
+
+
+def total_of(summary, domain: Optional[str] = None):
+    """Confusion int64 [C, C] of a domain, or of all."""
+    count = len(summary.labels)
+    return summary.confusion[domain] if domain is not None else sum(summary.confusion.values(), np.zeros((count, count), np.int64))

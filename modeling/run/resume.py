@@ -1,0 +1,217 @@
+"""States: what a training run writes down of itself to be continued, bit for bit, and how `--resume` finds one.
+
+A state is a folder `state_step_N` in the run's folder: the trained variables and the optimizer's moments in the form of a snapshot,
+and `state.json`. It says: step N has been trained, and nothing that follows a step (a line of metrics, an evaluation, a snapshot)
+has been done for it yet. The weights that a run does not train, its records and the order of its samples come from the same flags
+as before; `state.json` holds digests that tell when they do not.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import re
+
+import numpy as np
+
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.cli.errors import UserError
+from modeling.cli.flags import NEWEST_RUN, run_folder_name
+from modeling.run.metrics import FLAGS_FILE
+from ofrecord_util.files import remove_folder
+
+STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
+KEPT = 2
+
+# Flags that may differ when a run goes on: where things lie (digests tell what they hold), what is printed and kept, when to stop
+FREE_FLAGS = frozenset(
+    [
+        "resume",
+        "model_save_dir",
+        "log_dir",
+        "data_dir",
+        "vocab_file",
+        "model_load_dir",
+        "student_model",
+        "teacher_model",
+        "teacher_output_dir",
+        "data_url",
+        "resave_ofrecord",
+        "model_save_every_n_iter",
+        "state_save_every_n_iter",
+        "save_last_snapshot",
+        "keep_all_best",
+        "loss_print_every_n_iter",
+        "max_steps",
+        "early_stop_patience",
+    ]
+)
+
+
+class State:
+    """A state read from disk and verified.
+
+    Attributes:
+        path, step.
+        values: dict, the rest of state.json: "identity", "best", "stale", "window", "counters".
+        arrays: dict of name -> float32 array: variables and moments.
+    Raises:
+        UserError: damaged; the message names what is.
+    """
+
+    def __init__(self, path):
+        snapshot = Snapshot(path)
+        try:
+            with open(os.path.join(path, STATE_FILE), encoding="utf-8") as file:
+                record = json.load(file)
+            self.values, digests = record["values"], record["digests"]
+            whole = record["digest"] == _digest(json.dumps([self.values, digests], sort_keys=True).encode("utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: {STATE_FILE} cannot be read ({error})") from error
+        if not whole:
+            raise UserError(f"{path}: {STATE_FILE} does not have the digest that it names")
+        self.path, self.step, self.arrays = path, self.values["step"], {}
+        if set(digests) != set(snapshot.sizes):
+            odd = ", ".join(sorted(set(digests) ^ set(snapshot.sizes)))
+            raise UserError(f"{path}: other variables than {STATE_FILE} names: {odd}")
+        for name, digest in digests.items():
+            self.arrays[name] = snapshot.read(name, snapshot.shapes[name])
+            if _digest(self.arrays[name].tobytes()) != digest:
+                raise UserError(f"{path}: {name} does not have the digest that {STATE_FILE} names")
+
+
+def write_state(folder, arrays, values):
+    """Writes the state of step `values["step"]` into a run's folder and removes all but the newest two.
+
+    Args:
+        folder: the run's.
+        arrays: dict of name -> float32 array.
+        values: dict for state.json (see `State`).
+    Returns:
+        its path.
+    """
+    path = os.path.join(folder, f"{STATE_PREFIX}{values['step']}")
+    digests = {name: _digest(np.ascontiguousarray(value).tobytes()) for name, value in arrays.items()}
+    record = {"values": values, "digests": digests, "digest": _digest(json.dumps([values, digests], sort_keys=True).encode("utf-8"))}
+    write_variables(path, arrays, {STATE_FILE: json.dumps(record) + "\n"})
+    for old in list_states(folder)[KEPT:]:
+        remove_folder(old)
+    return path
+
+
+def _digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def list_states(folder):
+    """Paths of the states in a run's folder, newest first."""
+    found = glob.glob(os.path.join(glob.escape(folder), STATE_PREFIX + "*"))
+    numbered = [(int(match.group(1)), path) for path in found for match in [re.search(r"_(\d+)$", path)] if match]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def remove_states(folder):
+    """Removes the states of a run that needs none any more."""
+    for path in list_states(folder):
+        remove_folder(path)
+
+
+def best_names(folder):
+    """Names of the best snapshots that the states of a run refer to; they must outlive the states."""
+    names = set()
+    for path in list_states(folder):
+        try:
+            with open(os.path.join(path, STATE_FILE), encoding="utf-8") as file:
+                names.add((json.load(file)["values"]["best"] or {}).get("name"))
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: nothing goes on from it
+            continue
+    return names
+
+
+def find_run(flags):
+    """The run folder that --resume means.
+
+    Raises:
+        UserError: no such folder, of another script, or nothing in it to continue from.
+    """
+    folder = flags.resume
+    if folder == NEWEST_RUN:
+        parent = os.path.dirname(os.path.abspath(run_folder_name(flags.model_save_dir)))
+        paths = glob.glob(os.path.join(glob.escape(parent), "*"))
+        runs = [path for path in paths if list_states(path) and _script_of(path) == flags.script]
+        if not runs:
+            raise UserError(f"--resume: {parent} holds no run of {flags.script}.py that was cut off with a state to continue from")
+        return max(runs, key=lambda path: os.stat(list_states(path)[0]).st_mtime_ns)
+    folder = folder.rstrip("/")
+    if not os.path.isdir(folder):
+        raise UserError(f"--resume {folder}: no such folder")
+    script = _script_of(folder)
+    if script != flags.script:
+        raise UserError(f"--resume {folder}: {f'a run of {script}.py' if script else f'no run folder, it has no {FLAGS_FILE}'}")
+    if not list_states(folder):
+        raise UserError(f"--resume {folder}: no {STATE_PREFIX}* in it: the run has ended, or was cut off before its first state")
+    return folder
+
+
+def _script_of(folder):
+    try:
+        with open(os.path.join(folder, FLAGS_FILE), encoding="utf-8") as file:
+            return json.load(file).get("script")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def newest_state(folder, log):
+    """The newest state of a run that is whole; says which ones are not.
+
+    Raises:
+        UserError: none is.
+    """
+    problems = []
+    for path in list_states(folder):
+        try:
+            state = State(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            log(f"damaged state passed over: {problem}")
+        return state
+    raise UserError(f"--resume {folder}: no state is whole: " + "; ".join(problems))
+
+
+def records_digest(records):
+    """sha256 (hex) over everything that training sees of `Records`: ids, masks, labels, domains, weights."""
+    digest = hashlib.sha256()
+    for name in ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights"):
+        value = np.ascontiguousarray(getattr(records, name))
+        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(value)
+    return digest.hexdigest()
+
+
+def run_identity(flags, **facts):
+    """What must be the same for a run to go on: dict name -> value, of flags and digests.
+
+    Args:
+        facts: digests and the like by the name that a message shows.
+    """
+    given = {f"--{name}": value for name, value in vars(flags).items() if name not in FREE_FLAGS and name != "given"}
+    return json.loads(json.dumps({**given, **facts}))
+
+
+def check_identity(state, identity):
+    """Compares the run's identity with the state's.
+
+    Raises:
+        UserError: they differ; every difference is named.
+    """
+    before = state.values["identity"]
+    changed = [name for name in sorted({*before, *identity}) if before.get(name) != identity.get(name)]
+    if changed:
+        parts = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(identity.get(name))}" for name in changed)
+        raise UserError(f"--resume {os.path.dirname(state.path)}: {parts}: give what the run had, or start anew without --resume")
+
+
+def _short(value):
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -1,0 +1,357 @@
+"""modeling/checkpoints/teacher_outputs.py: what is written is read again, its size is known beforehand, and nothing incomplete, foreign
+or damaged is used."""
+
+import collections
+import errno
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from tiny_model import random_records
+
+from modeling.checkpoints import teacher_outputs
+from modeling.checkpoints.teacher_outputs import (
+    MANIFEST,
+    Layout,
+    TeacherOutputs,
+    TeacherOutputWriter,
+    estimate,
+    to_half,
+    with_teacher_outputs,
+)
+from modeling.cli.errors import UserError
+from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
+from modeling.run import resources
+
+LENGTHS = (5, 1, 13, 7, 2)
+IDXS = np.array([4, 0, 9, 2, 1], np.int32)
+LAYERS, HEADS, SIZE, LABELS = (0, 2), 3, 10, 4
+NEEDS = Knowledge(LAYERS, True, True, True)
+LAYOUT = Layout(NEEDS, SIZE, HEADS, LABELS)
+TEACHER = "ab" * 32
+IDENTITY = {"text_digest": "cd" * 32, "vocab_digest": "ef" * 32, "seq_length": 13, "domains": ["a"], "labels": ["0", "1"]}
+
+
+def outputs(count=5, length=13, layers=LAYERS, seed=0):
+    """What a graph gives for a batch: padding included."""
+    draw = np.random.RandomState(seed)
+    arrays = {LOGITS: draw.randn(count, LABELS), REPRESENTATION: draw.randn(count, SIZE)}
+    arrays.update({HIDDEN.format(layer): draw.randn(count, length, SIZE) * 3 for layer in layers})
+    arrays.update({ATTENTION.format(layer): draw.randn(count, HEADS, length, length) * 9 for layer in layers})
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def write(folder, layout=LAYOUT, order=((3, 0), (2, 4), (1,)), given=None):
+    given = given or outputs()
+    with TeacherOutputWriter(str(folder), layout, IDXS, LENGTHS, dict(IDENTITY, teacher_digest=TEACHER)) as writer:
+        for rows in order:
+            rows = np.array(rows)
+            filled = np.concatenate([rows, rows[:1]])  # a batch that is filled up: the row behind the last does not count
+            writer.write(rows, {name: array[filled] for name, array in given.items()})
+        done = [row for rows in order for row in rows]
+        assert np.array_equal(writer.logits()[done], given[LOGITS][done])
+    return writer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "teacher")
+    return str(tmp_path / "teacher")
+
+
+def records():
+    result = random_records(LENGTHS)
+    result.idxs[:] = IDXS
+    return result
+
+
+def check(folder, **changes):
+    values = {"teacher_path": "T", "teacher_digest": TEACHER, "records": records(), "identity": IDENTITY, "needs": NEEDS}
+    values.update(changes)
+    TeacherOutputs(folder).check(**values)
+
+
+def test_what_is_written_is_read_again(folder):
+    stored, given = TeacherOutputs(folder), outputs()
+    check(folder)
+    asked = np.array([3, 0, 2, 4, 0])  # any order, a sample twice
+    batch = stored.batch(IDXS[asked], 16, NEEDS)
+    assert tuple(batch) == knowledge_names(NEEDS)
+    assert all(array.dtype == np.float32 for array in batch.values())
+    assert np.array_equal(batch[LOGITS], given[LOGITS][asked])
+    assert np.array_equal(batch[REPRESENTATION], given[REPRESENTATION][asked])
+    for layer in LAYERS:
+        hidden, attention = batch[HIDDEN.format(layer)], batch[ATTENTION.format(layer)]
+        assert hidden.shape == (5, 16, SIZE)
+        assert attention.shape == (5, HEADS, 16, 16)
+        for place, row in enumerate(asked):
+            real = LENGTHS[row]
+            np.testing.assert_allclose(hidden[place, :real], given[HIDDEN.format(layer)][row, :real], rtol=1e-3, atol=1e-6)
+            expected = given[ATTENTION.format(layer)][row, :, :real, :real]
+            np.testing.assert_allclose(attention[place, :, :real, :real], expected, rtol=1e-3, atol=1e-6)
+            assert not hidden[place, real:].any()
+            assert not attention[place, :, real:].any()
+            assert not attention[place, :, :, real:].any()
+    assert isinstance(stored._arrays["attention"], np.memmap)
+    assert stored._arrays["hidden"].dtype == np.float16
+
+
+def test_part_of_what_is_there(folder):
+    stored = TeacherOutputs(folder)
+    whole = stored.batch(IDXS, 13, NEEDS)
+    part = stored.batch(IDXS, 13, Knowledge((2,), False, True, False), average_heads=True)
+    assert tuple(part) == (LOGITS, ATTENTION.format(2))
+    np.testing.assert_allclose(part[ATTENTION.format(2)], whole[ATTENTION.format(2)].mean(axis=1, keepdims=True), atol=1e-5)
+    batches = [{"idxs": IDXS[:2], "input_ids": np.zeros((2, 8))}, {"idxs": IDXS[2:3], "input_ids": np.zeros((1, 13))}]
+    shapes = [batch[HIDDEN.format(0)].shape for batch in with_teacher_outputs(batches, stored, NEEDS)]
+    assert shapes == [(2, 8, SIZE), (1, 13, SIZE)]
+
+
+@pytest.mark.parametrize(("hidden", "attention", "representation"), [(1, 1, 1), (1, 0, 1), (0, 1, 0), (0, 0, 0)])
+def test_the_estimate_is_exact(tmp_path, hidden, attention, representation):
+    layout = LAYOUT._replace(knowledge=Knowledge(LAYERS, bool(hidden), bool(attention), bool(representation)))
+    path = tmp_path / "teacher"
+    writer = write(path, layout)
+    names = [name for name in os.listdir(path) if name.endswith(".npy")]
+    assert set(names) == {name + ".npy" for name in layout.arrays(LENGTHS)}
+    assert sum(os.path.getsize(path / name) for name in names) == estimate(layout.arrays(LENGTHS))
+    assert str(estimate(layout.arrays(LENGTHS))) in writer.summary()
+    tokens = sum(LENGTHS)
+    data = 4 * 5 * LABELS + 4 * 5 + 8 * 6 + representation * 4 * 5 * SIZE + hidden * 2 * tokens * 2 * SIZE
+    data += attention * 2 * 2 * HEADS * sum(n * n for n in LENGTHS)  # real tokens only
+    assert 0 < estimate(layout.arrays(LENGTHS)) - data <= 256 * len(names)
+
+
+def test_manifest(folder):
+    with open(os.path.join(folder, MANIFEST)) as file:
+        manifest = json.load(file)
+    assert manifest["teacher_digest"] == TEACHER
+    assert manifest["text_digest"] == IDENTITY["text_digest"]
+    assert manifest["layers"] == [0, 2]
+    assert manifest["num_tokens"] == sum(LENGTHS)
+    assert manifest["num_samples"] == 5
+    assert manifest["arrays"]["hidden"]["shape"] == [sum(LENGTHS), 2, SIZE]
+    assert manifest["arrays"]["hidden"]["dtype"] == "<f2"
+
+
+def test_values_beyond_float16_are_clipped_and_counted(tmp_path):
+    given = outputs()
+    given[HIDDEN.format(2)][0, 1, :3] = (1e5, -1e9, 65504)
+    given[HIDDEN.format(2)][0, 6, 0] = 1e9  # padding: neither stored nor counted
+    given[ATTENTION.format(0)][3, 2, 6, 6] = np.inf
+    writer = write(tmp_path / "teacher", given=given)
+    assert writer.clipped == {"hidden": 2, "attention": 1}
+    assert "clipped" in writer.summary()
+    assert TeacherOutputs(str(tmp_path / "teacher")).manifest["clipped"] == {"hidden": 2, "attention": 1}
+    hidden = TeacherOutputs(str(tmp_path / "teacher")).batch(IDXS[:1], 13, NEEDS)[HIDDEN.format(2)]
+    assert hidden[0, 1, :3].tolist() == [65504, -65504, 65504]
+    assert to_half(np.float32([65519.0]))[0] == 65504
+
+
+def test_a_teacher_that_is_not_finite(tmp_path):
+    given = outputs()
+    given[LOGITS][2, 1] = np.nan
+    with pytest.raises(UserError, match="logits of training row 9 are not finite"):
+        write(tmp_path / "teacher", given=given)
+    assert os.listdir(tmp_path) == []
+
+
+# Interruptions and disks
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing(tmp_path, there, error):
+    path = tmp_path / "teacher"
+    if there:
+        write(path)
+        before = {name: (path / name).read_bytes() for name in os.listdir(path)}
+    with pytest.raises(error), TeacherOutputWriter(str(path), LAYOUT, IDXS, LENGTHS, {}) as writer:
+        writer.write(np.array([1]), {name: array[1:2] for name, array in outputs().items()})
+        raise error
+    assert os.listdir(tmp_path) == (["teacher"] if there else [])
+    if there:
+        assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
+
+
+def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path):
+    """Ended in the middle without a chance to clean up: no folder of the final name, and the next run clears the rest
+    away, but nothing of a run that is still at work."""
+    writer = TeacherOutputWriter(str(tmp_path / "teacher"), LAYOUT, IDXS, LENGTHS, {})
+    writer.__enter__()
+    (left,) = os.listdir(tmp_path)
+    assert left == f".teacher.writing-{os.getpid()}"
+    for path in ("teacher", left):
+        with pytest.raises(UserError, match="no teacher outputs .*meta_teacher_eval.py"):
+            TeacherOutputs(str(tmp_path / path))
+    nobody, parent = 2**22 + 1, os.getppid()  # beyond the highest process number of Linux
+    os.rename(tmp_path / left, tmp_path / f".teacher.writing-{nobody}")
+    os.mkdir(tmp_path / f".teacher.writing-{nobody}.old")
+    os.mkdir(tmp_path / f".teacher.writing-{parent}")
+    write(tmp_path / "teacher")
+    assert sorted(os.listdir(tmp_path)) == [f".teacher.writing-{parent}", "teacher"]
+
+
+def test_every_sample_must_have_been_written(tmp_path):
+    with pytest.raises(ValueError, match="1 of 5 samples"):
+        write(tmp_path / "teacher", order=((3, 0), (2, 4)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_new_outputs_replace_old_ones(folder):
+    write(folder, given=outputs(seed=7))
+    assert np.array_equal(TeacherOutputs(folder).batch(IDXS, 13, NEEDS)[LOGITS], outputs(seed=7)[LOGITS])
+    assert os.listdir(os.path.dirname(folder)) == ["teacher"]
+
+
+def test_other_folders_are_not_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine")  # an empty one may be
+    shutil.rmtree(tmp_path / "mine")
+    (tmp_path / "mine").mkdir()
+    for name, text in (("notes.txt", "dear"), (MANIFEST, '{"format": 1}')):
+        (tmp_path / "mine" / name).write_text(text)
+        with pytest.raises(UserError, match="--teacher_output_dir .*mine: holds something other than teacher outputs"):
+            write(tmp_path / "mine")
+    assert sorted(os.listdir(tmp_path / "mine")) == [MANIFEST, "notes.txt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: holds something other"):
+        write(tmp_path / "file")
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / "file" / "teacher")
+
+
+def test_space_is_checked_before_anything_is_written(tmp_path, monkeypatch):
+    needed = estimate(LAYOUT.arrays(LENGTHS))
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed - 1))
+    with pytest.raises(UserError) as error:
+        write(tmp_path / "teacher")
+    assert str(needed) in str(error.value)
+    assert str(needed - 1) in str(error.value)
+    assert "--teacher_outputs online" in str(error.value)
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed))
+    write(tmp_path / "teacher")
+
+
+def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(teacher_outputs.os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="cannot be written .No space left on device"):
+        write(tmp_path / "teacher")
+    assert os.listdir(tmp_path) == []
+
+
+# What the reader refuses
+
+
+def change_manifest(folder, **values):
+    path = os.path.join(folder, MANIFEST)
+    with open(path) as file:
+        manifest = json.load(file)
+    manifest.update(values)
+    with open(path, "w") as file:
+        json.dump(manifest, file)
+
+
+@pytest.mark.parametrize("name", ["attention", "hidden", "representation", "logits", "idxs", "token_offsets"])
+def test_truncated_missing_and_changed_files(folder, name):
+    path = os.path.join(folder, name + ".npy")
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(data[:-1])
+    with pytest.raises(UserError, match=f"{name}.npy has {len(data) - 1} bytes, the manifest says {len(data)}; run meta_teacher_eval"):
+        TeacherOutputs(folder)
+    with open(path, "wb") as file:
+        file.write(b"\0" * len(data))
+    with pytest.raises(UserError, match=f"{name}.npy (is no array|has changed)"):
+        TeacherOutputs(folder)
+    os.remove(path)
+    with pytest.raises(UserError, match=f"{name}.npy is missing"):
+        TeacherOutputs(folder)
+
+
+def test_nothing_is_unpickled(folder):
+    path = os.path.join(folder, "hidden.npy")
+    size = os.path.getsize(path)
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with open(path, "ab") as file:
+        file.write(pickle.dumps(0) + b"\0" * (size - os.path.getsize(path) - len(pickle.dumps(0))))
+    assert os.path.getsize(path) == size
+    with pytest.raises(UserError, match="hidden.npy is no array"):
+        TeacherOutputs(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": 1}, "format 1 is not"),
+        ({"layers": [0, 1, 2]}, "hidden is float16"),
+        ({"layers": [2, 0]}, "does not tell layers"),
+        ({"layers": [0, "2"]}, "does not tell layers"),
+        ({"layers": None}, "does not tell layers"),
+        ({"hidden_size": SIZE + 1}, "representation is float32"),
+        ({"num_attention_heads": 2}, "attention is float16"),
+        ({"num_attention_heads": True}, "does not tell layers"),
+        ({"arrays": []}, "idxs.npy is missing"),
+        ({"arrays": {"idxs": 3}}, "idxs.npy is missing"),
+    ],
+)
+def test_manifests_that_do_not_fit(folder, values, message):
+    change_manifest(folder, **values)
+    with pytest.raises(UserError, match=message):
+        TeacherOutputs(folder)
+
+
+def test_a_manifest_that_is_no_json(folder):
+    with open(os.path.join(folder, MANIFEST), "w") as file:
+        file.write("{")
+    with pytest.raises(UserError, match="is not JSON .*meta_teacher_eval.py"):
+        TeacherOutputs(folder)
+
+
+def test_foreign_outputs_name_both_digests(folder):
+    with pytest.raises(UserError) as error:
+        check(folder, teacher_digest="12" * 32)
+    assert "ab" * 8 in str(error.value)
+    assert "12" * 8 in str(error.value)
+    assert "run meta_teacher_eval.py with --model_load_dir T" in str(error.value)
+    with pytest.raises(UserError) as error:
+        check(folder, identity=dict(IDENTITY, text_digest="34" * 32))
+    assert "cd" * 8 in str(error.value)
+    assert "34" * 8 in str(error.value)
+    assert "meta_teacher_eval.py" in str(error.value)
+    with pytest.raises(UserError, match="seq_length 13, this run's have 12"):
+        check(folder, identity=dict(IDENTITY, seq_length=12))
+
+
+def test_outputs_must_hold_what_the_student_needs(folder, tmp_path):
+    check(folder, needs=Knowledge((2,), True, False, False))
+    check(folder, needs=Knowledge((1,), False, False, True))  # no layer is needed then
+    with pytest.raises(UserError, match="layers 0,2, the student needs 0,1: .*--teacher_layers 0,1"):
+        check(folder, needs=NEEDS._replace(layers=(0, 1)))
+    write(tmp_path / "less", LAYOUT._replace(knowledge=Knowledge(LAYERS, False, True, False)))
+    check(str(tmp_path / "less"), needs=Knowledge(LAYERS, False, True, False))
+    with pytest.raises(UserError, match="hidden was not written.*--hidden_loss_weight above 0"):
+        check(str(tmp_path / "less"))
+    with pytest.raises(UserError, match="representation was not written.*--domain_loss_weight"):
+        check(str(tmp_path / "less"), needs=Knowledge(LAYERS, False, True, True))
+
+
+def test_outputs_must_hold_the_samples(folder):
+    few = records().select(np.array([3, 1]))
+    check(folder, records=few)  # a part of them will do
+    few.idxs[0] = 3
+    with pytest.raises(UserError, match="holds 5 samples, not all of the 2 of this run.*--data_portion"):
+        check(folder, records=few)
+    other = records()
+    other.input_mask[0, 5] = 1
+    with pytest.raises(UserError, match="texts of other lengths"):
+        check(folder, records=other)

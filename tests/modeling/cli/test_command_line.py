@@ -1,0 +1,136 @@
+"""modeling/cli/command_line.py: --help of every script and tool, typos, abbreviations."""
+
+import importlib
+import pathlib
+import re
+import sys
+
+import pytest
+from tiny_model import ROOT
+
+from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text
+from modeling.cli.flags import SCRIPTS
+
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(pathlib.Path(ROOT, "tools").glob("*.py"))}
+TOOLS = [name for name, text in SOURCES.items() if "def main(" in text]
+COMMANDS = [(name,) for name in SCRIPTS] + [("tools." + name,) for name in TOOLS]
+COMMANDS += [("tools.make_kshot", "kshot"), ("tools.make_kshot", "portions")]
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Calls the main function of a command with arguments, within this process; returns its exit code."""
+
+    def call(command, *arguments):
+        name, *mode = command
+        monkeypatch.setattr(sys, "argv", [name.replace(".", "/") + ".py", *mode, *arguments])
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module(name).main()
+        return end.value.code or 0
+
+    return call
+
+
+def test_tools_are_found():
+    assert {"convert_checkpoint", "demo", "demo_kd", "fetch_demo_model", "inspect", "make_kshot", "predict"} <= set(TOOLS)
+    assert not [name for name, text in SOURCES.items() if "ArgumentParser" in text]  # for which the rules of `Parser` would not hold
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+def test_help(command, call, capsys, monkeypatch):
+    parsers, show = [], Parser.print_help
+    monkeypatch.setattr(Parser, "print_help", lambda self, file=None: (parsers.append(self), show(self, file)))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(command, "--help") == 0
+    captured = capsys.readouterr()
+    text, (parser,) = captured.out, parsers
+    widths = {line: len(line) for line in text.splitlines()}
+    assert captured.err == "" and max(widths.values()) <= HELP_COLUMNS, max(widths, key=widths.get)
+    titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    if command[0] in SCRIPTS:
+        assert titles[:2] == ["options", "data"]
+        assert {"optimisation", "output and machine"} <= set(titles)
+        assert "@FILE" in text
+    else:
+        assert {"options", "positional arguments"} & set(titles)
+    assert parser.description.split()[0] in text
+    flat = " ".join(text.split())
+    for action in parser._actions:
+        assert action.help, action.option_strings
+        default, shown = default_text(action), " ".join((action.help % {**vars(action), "prog": parser.prog}).split())
+        if default is not None:
+            shown += f" (default {default})"
+        elif action.required and action.option_strings:
+            shown += " (required)"
+        assert shown in flat, action.option_strings
+        for flag in action.option_strings:
+            assert flag in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+def test_typos_and_abbreviations(command, call, capsys, monkeypatch):
+    """A typo is answered before the flag is missed that it was meant for, and no beginning of a name stands for it."""
+    if command == ("tools.make_kshot",):
+        assert call(command, "kshoot", "--k", "3") == 2
+        assert "kshoot" in capsys.readouterr().err
+        return
+    parsers, parse = [], Parser.parse_known_args
+    monkeypatch.setattr(Parser, "parse_known_args", lambda self, *more: (parsers.append(self), parse(self, *more))[1])
+    call(command, "--help")
+    flags = [flag for flag in parsers[-1]._option_string_actions if len(flag) > 5 and flag != "--help"]
+    capsys.readouterr()
+    for flag in sorted(flags, key=len)[-3:]:
+        for wrong in (flag[:-1], flag[:-2] + flag[-1] + flag[-2]):
+            if wrong in flags:
+                continue
+            assert call(command, wrong, "1") == 2
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert captured.err.count("\n") == 1
+            assert captured.err.startswith(f"error: unknown flag {wrong}, did you mean --"), captured.err
+
+
+def parser():
+    made = Parser(prog="it")
+    made.add_argument("text", nargs="*", help="words")
+    made.add_argument("--seeds", type=int, nargs="+", default=[3, 5], help="numbers")
+    made.add_argument("--share", default="50%", help="of all")
+    made.add_argument("--loud", action="store_true", help="say more")
+    made.add_argument("--folder", required=True, help="where")
+    return made
+
+
+def test_what_stands_behind_two_dashes_is_no_flag():
+    flags = parser().parse_args(["--folder", "f", "-3 stars", "--", "--folder2", "x"])
+    assert flags.text == ["-3 stars", "--folder2", "x"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--fodler f", "error: unknown flag --fodler, did you mean --folder? (it --help lists the flags)"),
+        ("--folder f -x", "error: unknown flag -x (it --help lists the flags)"),
+        ("--fold f", "error: unknown flag --fold, did you mean --folder? (it --help lists the flags)"),
+        ("--seeds one --folder f", "error: argument --seeds: invalid int value: 'one' (it --help lists the flags)"),
+        ("text", "error: the following arguments are required: --folder (it --help lists the flags)"),
+    ],
+)
+def test_faults_are_one_line(line, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args(line.split())
+    assert end.value.code == 2
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_defaults(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = parser().format_help()
+    assert "numbers (default 3 5)" in text
+    assert "of all (default 50%)" in text
+    assert text.count("(default") == 2
+
+
+def test_descriptions_are_filled_and_commands_stay(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    made = Parser(prog="it", description="One two three four five six seven eight nine\nten eleven.\n\n    python3  it.py\n\nEnd.")
+    assert "One two three four five six seven\neight nine ten eleven.\n\n    python3  it.py\n\nEnd.\n" in made.format_help()

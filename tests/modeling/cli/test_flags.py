@@ -1,0 +1,225 @@
+"""modeling/cli/flags.py and what follows from flags alone: documented command lines, sizes against a snapshot, one-line errors."""
+
+import dataclasses
+import os
+import re
+import shlex
+import time
+from types import SimpleNamespace
+
+import pytest
+from tiny_model import CONFIG, ROOT
+
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import CLASSIFIER
+from modeling.cli.errors import UserError
+from modeling.cli.flags import SCRIPTS, build_parser, check_modes, parse_flags, run_folder_name
+from modeling.run.model_size import resolve_config
+
+MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"
+SENTI_BEST = "output/model_save-2021-09-26-15:31:15/snapshot_best_mft_model_senti_dev_0.8691358024691358"
+BASE, VOCAB = "uncased_L-12_H-768_A-12_oneflow", "uncased_L-12_H-768_A-12/vocab.txt"
+KD = f"--task_name senti --data_dir data/SENTI/ --seed 42 --seq_length=128 --train_example_num 6480 --vocab_file {VOCAB} --resave_ofrecord"
+DOCUMENTED = {  # script -> (command line, some of the values)
+    "preprocess": (
+        f"--task_name g1 --model_load_dir {BASE} --data_dir data/k-shot-cross/g1/16-42 --num_epochs 4 --seed 42 --seq_length=128 "
+        f"--train_example_num 96 --dev_example_num 96 --vocab_file {VOCAB} --resave_ofrecord",
+        {"seq_length": 128, "dev_example_num": 96, "resave_ofrecord": True, "train_data_prefix": "train.of_record-", "device": "auto"},
+    ),
+    "meta_finetuning": (
+        f"--task_name g1 --model_load_dir {BASE} --data_dir data/k-shot-cross/g1/16-42 --num_epochs 63 --seed 42 --seq_length=128 "
+        "--train_example_num 96 --dev_example_num 96 --batch_size_per_device 4 --dev_batch_size_per_device 2 --dev_every_step_num 100 "
+        f"--vocab_file {VOCAB} --learning_rate 5e-5 --resave_ofrecord",
+        {
+            "batch_size_per_device": 4,
+            "dev_every_step_num": 100,
+            "learning_rate": 5e-5,
+            "domain_loss_weight": 0.1,
+            "use_domain_loss": True,
+            "use_sample_weights": True,
+            "weight_decay_rate": 0.01,
+            "warmup_proportion": 0.1,
+            "loss_print_every_n_iter": 10,
+        },
+    ),
+    "finetuning": (
+        f"--task_name sst-2 --model_load_dir {MFT_BEST} --data_dir data/k-shot-single/SST-2/16-42 --num_epochs 64 --seed 42 "
+        "--seq_length=128 --train_example_num 32 --dev_example_num 32 --eval_example_num 872 --batch_size_per_device 2 "
+        "--dev_batch_size_per_device 2 --eval_batch_size_per_device 2 --dev_every_step_num 50 "
+        f"--vocab_file {VOCAB} --learning_rate 1e-5 --resave_ofrecord",
+        {"eval_example_num": 872, "eval_data_prefix": "test.of_record-", "dev_data_prefix": "dev.of_record-", "model_load_dir": MFT_BEST},
+    ),
+    "meta_teacher": (
+        f"{KD} --model_load_dir {BASE} --num_epochs 63 --eval_example_num 720 --batch_size_per_device 24 --eval_batch_size_per_device 48 "
+        "--eval_every_step_num 100 --learning_rate 5e-5 --do_train --do_eval",
+        {"do_train": True, "do_eval": True, "eval_data_prefix": "dev.of_record-", "domain_loss_weight": 0.2, "data_portion": 1.0},
+    ),
+    "meta_teacher_eval": (
+        f"{KD} --model_load_dir {SENTI_BEST} --num_epochs 4 --eval_batch_size_per_device 1",
+        {"eval_batch_size_per_device": 1, "model_load_dir": SENTI_BEST},
+    ),
+    "meta_distill": (
+        f"{KD} --student_model {BASE} --teacher_model {SENTI_BEST} --num_epochs 63 --eval_example_num 720 --batch_size_per_device 24 "
+        "--eval_batch_size_per_device 48 --eval_every_step_num 100 --learning_rate 5e-5 --do_train --do_eval",
+        {"student_model": BASE, "teacher_model": SENTI_BEST, "temperature": 1.0, "pred_distill": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_documented_command_lines(script):
+    line, values = DOCUMENTED[script]
+    flags = parse_flags(script, argv=line.split())
+    for name, value in values.items():
+        assert getattr(flags, name) == value, name
+    assert flags.seed == 42
+    assert flags.script == script
+    assert "seed" in flags.given
+    assert "device" not in flags.given
+
+
+def test_commands_of_the_readme():
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        text = f.read().replace("\\\n", " ")
+    commands = re.findall(r"^python3 (\w+)\.py (.*)$", text, re.MULTILINE)
+    assert {script for script, _ in commands} >= {"preprocess", "meta_finetuning", "finetuning"}
+    for script, line in commands:
+        parse_flags(script, argv=shlex.split(line))
+
+
+REQUIRED = ["--task_name", "g1", "--data_dir", "d"]
+
+
+@pytest.mark.parametrize(
+    ("more", "train", "evaluate"),
+    [
+        ([], True, True),
+        (["--do_train"], True, True),
+        (["--do_train", "--do_eval"], True, True),
+        (["--do_train", "false", "--do_eval"], False, True),
+        (["--do_train=False"], False, True),
+        (["--do_eval", "false"], True, False),
+        (["--do_eval"], False, True),
+    ],
+)
+def test_modes(more, train, evaluate):
+    assert check_modes(parse_flags("finetuning", argv=REQUIRED + more)) == (train, evaluate)
+
+
+def test_nothing_to_do():
+    with pytest.raises(UserError, match="nothing to do"):
+        check_modes(parse_flags("finetuning", argv=[*REQUIRED, "--do_train", "false", "--do_eval", "false"]))
+
+
+def test_one_length_by_two_names():
+    assert parse_flags("preprocess", argv=[*REQUIRED, "--max_seq_length", "77"]).seq_length == 77
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--learning_rte", "1"], "did you mean --learning_rate?"),
+        (["--seq_length", "2"], "--seq_length"),
+        (["--batch_size_per_device", "0"], "0 is not 1 or more"),
+        (["--learning_rate", "fast"], "'fast' is no number"),
+        (["--learning_rate", "nan"], "nan is not"),
+        (["--warmup_proportion", "1.5"], "between 0 and 1"),
+        (["--do_train", "perhaps"], "neither true nor false"),
+        (["--device", "tpu"], "--device"),
+        (["--domain_layers", "1,x"], "whole numbers"),
+    ],
+)
+def test_bad_flags(more, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_flags("meta_finetuning", argv=REQUIRED + more)
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script):
+    parser = build_parser(script)
+    text = " ".join(parser.format_help().split())
+    for title in ("data:", "model (", "optimisation:", "output and machine:"):
+        assert title in text
+    assert "(default 0.01)" in text
+    assert "(default ./output/model_save-%Y-%m-%d-%H:%M:%S)" in text
+    for action in parser._actions:
+        assert action.help, action.option_strings
+
+
+def test_run_folder():
+    moment = time.strptime("2021-06-15 08:54:42", "%Y-%m-%d %H:%M:%S")
+    assert run_folder_name("./output/model_save-%Y-%m-%d-%H:%M:%S", moment) == "./output/model_save-2021-06-15-08:54:42"
+
+
+class _Snapshot:
+    path = "somewhere"
+
+    @staticmethod
+    def config(head_size, num_heads):
+        return CONFIG
+
+
+def sizes(*more):
+    return parse_flags("preprocess", argv=REQUIRED + list(more))
+
+
+def test_sizes_without_a_snapshot():
+    assert resolve_config(sizes(), None) == BertConfig()
+    config = resolve_config(sizes("--num_attention_heads", "3", "--hidden_size_per_head", "7", "--num_hidden_layers", "2"), None)
+    assert (config.hidden_size, config.intermediate_size, config.num_hidden_layers) == (21, 84, 2)
+
+
+def test_sizes_of_a_snapshot():
+    assert resolve_config(sizes(), _Snapshot) == CONFIG
+    assert resolve_config(sizes("--num_hidden_layers", "3", "--hidden_size_per_head", "5"), _Snapshot) == CONFIG
+    assert resolve_config(sizes("--hidden_dropout_prob", "0.3"), _Snapshot).hidden_dropout_prob == 0.3
+    with pytest.raises(UserError, match="--num_hidden_layers 12 contradicts somewhere, whose own is 3"):
+        resolve_config(sizes("--num_hidden_layers", "12"), _Snapshot)
+
+
+def test_pooling():
+    """The flag chooses where no classifier has been trained; preprocess.py's own is that of the prototypes."""
+    trained, encoder = SimpleNamespace(sizes=CLASSIFIER, path="learner"), SimpleNamespace(sizes=("bert-x",), path="encoder")
+    for snapshot, own in ((trained, "mean"), (encoder, "cls")):
+        snapshot.config = lambda head_size, num_heads, own=own: dataclasses.replace(CONFIG, pooling=own)
+
+    def pooling(snapshot, *more, script="finetuning"):
+        return resolve_config(parse_flags(script, argv=REQUIRED + list(more)), snapshot).pooling
+
+    assert pooling(None) == pooling(encoder) == "cls"
+    assert pooling(trained) == "mean"
+    assert pooling(None, "--pooling", "max") == pooling(encoder, "--pooling", "max") == "max"
+    assert pooling(trained, "--pooling", "mean") == pooling(trained, "--pooling", "max", script="preprocess") == "mean"
+    with pytest.raises(UserError, match="--pooling max contradicts learner, whose classifier stands on mean: leave the flag out"):
+        pooling(trained, "--pooling", "max")
+    assert parse_flags("preprocess", argv=REQUIRED).pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden_size": 21}, "no multiple of num_attention_heads"),
+        ({"hidden_act": "relu"}, "gelu"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"vocab_size": "99"}, "vocab_size"),
+        ({"pooling": "sum"}, "pooling 'sum' is none of cls, mean, max"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob"),
+        ({"hidden_dropout_prob": "0.1"}, "hidden_dropout_prob"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps must be a number"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps must be a number"),
+        ({"initializer_range": -0.02}, "initializer_range must be a number of 0 or more"),
+    ],
+)
+def test_bad_config(values, said):
+    good = {"vocab_size": 99, "hidden_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 52}
+    assert BertConfig.from_dict(dict(good, unknown_key=1)).head_size == 5
+    with pytest.raises(UserError, match=said):
+        BertConfig.from_dict(dict(good, **values))
+    with pytest.raises(UserError, match="lacks vocab_size"):
+        BertConfig.from_dict({name: value for name, value in good.items() if name != "vocab_size"})

@@ -1,0 +1,113 @@
+"""modeling/engine/runtime.py: which card this OneFlow can use, and that only this module imports it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from tiny_model import ROOT
+
+from modeling.cli.errors import UserError
+from modeling.engine import runtime
+
+V8, V9 = (0, 8, 0), (0, 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("card", "version", "has_cuda", "problem"),
+    [
+        (None, V9, False, "no NVIDIA card"),
+        (((8, 6), "RTX A6000"), V9, True, None),
+        (((8, 9), "L4"), V9, True, None),
+        (((6, 0), "P100"), V8, True, None),
+        (((9, 0), "H200"), V9, True, "H200 has compute capability 9.0, for which OneFlow 0.9.0 carries no code"),
+        (((12, 0), "new"), V9, True, "requirements-0.8.0.txt"),
+        (((9, 0), "H200"), V8, True, None),
+        (((5, 2), "Titan X"), V8, True, "older than the 6.0"),
+        (((7, 5), "T4"), V9, False, "reports no CUDA for T4"),
+    ],
+)
+def test_cards(card, version, has_cuda, problem):
+    said = runtime.cuda_problem(card, version, has_cuda)
+    assert (said is None) == (problem is None)
+    assert problem is None or (problem in said and "\n" not in said)
+
+
+def test_a_card_that_cannot_be_used(monkeypatch):
+    monkeypatch.setattr(runtime, "_card", lambda: ((5, 0), "an old card"))
+    lines = []
+    assert runtime.select_device("auto", lines.append) == "cpu"
+    assert len(lines) == 1
+    assert "an old card" in lines[0]
+    assert runtime.select_device("cpu", lines.append) == "cpu"
+    assert len(lines) == 1
+    with pytest.raises(UserError, match="--device cuda: an old card.*--device cpu"):
+        runtime.select_device("cuda")
+
+
+def test_without_a_card_auto_is_the_cpu_in_silence(monkeypatch):
+    monkeypatch.setattr(runtime, "_card", lambda: None)
+    lines = []
+    assert runtime.select_device("auto", lines.append) == "cpu"
+    assert lines == []
+    with pytest.raises(UserError, match="no NVIDIA card"):
+        runtime.select_device("cuda")
+
+
+def test_version():
+    assert runtime.oneflow_version() in (V8, V9)
+
+
+def test_importing_is_silent_and_leaves_no_folder(tmp_path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from modeling.engine.runtime import flow; print(flow.ones(2).sum().item())"
+    result = subprocess.run([sys.executable, "-c", code, ROOT], cwd=str(tmp_path), capture_output=True)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, b"2.0", b"")
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_nothing_else_imports_oneflow_first():
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("tests", "models", "output", "data")]
+        for name in files:
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name), encoding="utf-8") as f:
+                    if re.search(r"^\s*import oneflow|^\s*from oneflow import", f.read(), re.MULTILINE):
+                        found.append(os.path.relpath(os.path.join(folder, name), ROOT))
+    assert found == [os.path.join("modeling", "engine", "runtime.py")]
+
+
+_BUSY = """
+import os
+import sys
+import numpy as np
+from modeling.engine.global_function import global_function
+from modeling.engine.runtime import flow
+from modeling.bert.variables import Variables
+
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}))
+def job(variables, x):
+    for _ in range(60):
+        x = flow.matmul(x, variables.get("w"))
+    return x
+
+x = flow.tensor(np.ones((400, 400), np.float32))
+for _ in range(40):
+    job(x=(x,) * int(sys.argv[1])).numpy()
+print(*sorted(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("lanes", [2, 1])
+def test_the_scheduler_alone_gives_way_to_lanes(lanes):
+    """The threads that OneFlow sums with are asked in the middle of a step: they must not. A graph in one lane may be too short for it."""
+    environment = dict(os.environ, PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", _BUSY, str(lanes)]
+    output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    *others, scheduler = map(int, output.split())
+    assert scheduler == (max(10, own) if lanes > 1 else own)
+    assert set(others) == {own}
+    assert len(others) > 3

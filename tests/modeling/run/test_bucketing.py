@@ -1,0 +1,138 @@
+"""modeling/run/bucketing.py: the sizes and lengths of batches."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from modeling.bert.config import BertConfig
+from modeling.cli.errors import UserError
+from modeling.engine import parallel
+from modeling.engine.lanes import plan as lanes
+from modeling.run import bucketing as graph_plan
+from modeling.run.bucketing import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
+from ofrecord_util.batches import training_needs
+from ofrecord_util.reader import Records
+
+MINILM = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+FLAGS = {
+    "batch_size_per_device": 4,
+    "gradient_accumulation_steps": 1,
+    "num_epochs": 63,
+    "seed": 1,
+    "dev_every_step_num": 100,
+    "texts_per_row": 0,
+}
+
+
+def records(lengths, seq_length=128):
+    mask = (np.arange(seq_length)[None] < np.asarray(lengths)[:, None]).astype(np.int32)
+    column = np.zeros(len(lengths), np.int32)
+    return Records(mask, mask, 0 * mask, column, column, np.arange(len(lengths), dtype=np.int32), column.astype(np.float32))
+
+
+def plan(device="cpu", **flags):
+    return GraphPlan(SimpleNamespace(**dict(FLAGS, **flags)), MINILM, device)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "length", "device", "ranks", "size"),
+    [
+        (2, 128, "cpu", 1, 4),
+        (1, 40, "cpu", 1, 12),
+        (48, 128, "cpu", 1, 48),
+        (2, 512, "cpu", 1, 2),
+        (2, 128, "cuda", 1, 2),
+        (2, 128, "cpu", 2, 2),
+    ],
+)
+def test_a_cpu_takes_short_texts_together(monkeypatch, wanted, length, device, ranks, size):
+    monkeypatch.setattr(parallel, "size", lambda: ranks)
+    assert evaluation_batch_size(wanted, length, device) == size
+
+
+SPLIT = records([9] * 40 + [64] * 16)
+
+
+def test_a_split_that_is_evaluated_often_is_worth_another_graph():
+    assert plan().evaluation(SPLIT, 2) == EvaluationBatches(8, (64,))
+    often = plan()
+    assert often.evaluation(SPLIT, 2, records([9] * 960)) == EvaluationBatches(8, (16, 64))
+    assert often.graphs == [(False, 8, 16), (False, 8, 64)]
+    assert plan(dev_every_step_num=10**6).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
+
+
+def test_more_lanes_make_graphs_dearer(monkeypatch):
+    often = [plan().evaluation(SPLIT, 2, records([9] * number)).lengths for number in (4, 960)]
+    monkeypatch.setattr(lanes, "count", lambda: 400)
+    assert often == [(64,), (16, 64)]
+    assert plan().evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
+
+
+def test_no_batch_is_larger_than_its_split():
+    assert plan().evaluation(records([9, 9, 9]), 2).size == 3
+    assert plan().evaluation(records([9]), 2).size == 2
+
+
+def test_one_length_where_it_is_asked_for():
+    asked = plan(pad_to_max_length=True)
+    assert asked.evaluation(SPLIT, 2) == EvaluationBatches(4, (128,))
+    assert asked.training(SPLIT, 4, may_share=True) == TrainingBatches(1, (128,))
+    assert graph_plan.train_batch_size(SimpleNamespace(batch_size_per_device=3, gradient_accumulation_steps=5)) == 15
+
+
+UNLIKE = records([8] * 48 + [24] * 24 + [72] * 24)  # whose rows of their own are padding for the most part
+
+
+def test_short_texts_share_rows_where_it_pays(monkeypatch):
+    shared = plan()
+    chosen = shared.training(UNLIKE, 4, may_share=True)
+    assert chosen.per_row == 4
+    assert shared.graphs == [(True, 1, length) for length in chosen.lengths]
+    assert plan().training(records([72] * 96), 4, may_share=True).per_row == 1  # no padding to save, but attention over other texts
+    assert plan().training(UNLIKE, 4).per_row == 1  # where the objective looks at single tokens
+    for unable in (plan(device="cuda"), plan(texts_per_row=1), plan(pad_to_max_length=True)):
+        assert unable.training(UNLIKE, 4, may_share=True).per_row == 1
+    monkeypatch.setattr(lanes, "count", lambda: 2)
+    two = plan()
+    chosen = two.training(UNLIKE, 4, may_share=True)  # a row for each lane at least
+    assert chosen.per_row == 2
+    assert two.graphs == [(True, 2, length) for length in chosen.lengths]
+    assert max(chosen.lengths) >= 80
+    assert all(length % 8 == 0 for length in chosen.lengths)
+    accumulated = plan(gradient_accumulation_steps=3)
+    assert accumulated.training(UNLIKE, 12, may_share=True).per_row == 2
+    assert {rows for _, rows, _ in accumulated.graphs} == {2}
+    monkeypatch.setattr(lanes, "count", lambda: 4)
+    assert plan().training(UNLIKE, 4, may_share=True).per_row == 1
+
+
+def test_the_choice_takes_fewest_seconds_by_estimate():
+    """Against each number of texts by itself."""
+    tokens = {}
+    for per_row in (1, 2, 4):
+        only = plan(texts_per_row=per_row).training(UNLIKE, 4, may_share=True)
+        assert only.per_row == per_row
+        needed = training_needs(UNLIKE, 4, 63, 1, per_row)
+        tokens[per_row] = 4 // per_row * np.mean([min(length for length in only.lengths if length >= need) for need in needed])
+    assert tokens[4] < tokens[2] < 0.8 * tokens[1]
+
+
+def test_texts_per_row_as_asked_for():
+    assert plan(texts_per_row=2, device="cuda").training(UNLIKE, 4, may_share=True).per_row == 2
+    with pytest.raises(UserError, match="--texts_per_row 3: does not divide --batch_size_per_device 4"):
+        plan(texts_per_row=3).training(UNLIKE, 4, may_share=True)
+    holes = dataclasses.replace(UNLIKE, input_mask=UNLIKE.input_mask * (np.arange(128) != 3))
+    assert plan().training(holes, 4, may_share=True).per_row == 1
+    maximum = GraphPlan(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), "cpu")
+    for unable, split in ((plan(texts_per_row=2), holes), (plan(texts_per_row=2, pad_to_max_length=True), UNLIKE), (maximum, UNLIKE)):
+        with pytest.raises(UserError, match="--texts_per_row 2: not with"):
+            unable.training(split, 4, may_share=True)
+
+
+def test_a_run_that_goes_on_keeps_its_rows():
+    planned = TrainingBatches.from_list([2, [16, 88]])
+    continued = plan()
+    assert continued.training(UNLIKE, 4, True, planned) == planned == (2, (16, 88))
+    assert continued.graphs == [(True, 2, 16), (True, 2, 88)]

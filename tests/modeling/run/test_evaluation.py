@@ -1,0 +1,105 @@
+"""modeling/run/evaluation.py and the rule of the best snapshot."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_model import CONFIG
+
+from modeling.bert.variables import Variables
+from modeling.engine.global_function import global_function
+from modeling.engine.runtime import flow
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.bucketing import EvaluationBatches
+from modeling.run.evaluation import Evaluation, measure, predict
+from ofrecord_util.reader import Records
+
+
+def test_measure_against_a_loop():
+    draw = np.random.RandomState(7)
+    logits, label, domain = draw.randn(23, 3).astype(np.float32) * 4, draw.randint(0, 3, 23), draw.randint(0, 2, 23) * 2
+    correct, losses, by_domain = 0, [], {"a": [], "c": []}
+    for row, truth, place in zip(logits.astype(np.float64), label, domain):
+        hit = int(np.argmax(row) == truth)
+        loss = -np.log(np.exp(row[truth]) / np.exp(row).sum())
+        correct += hit
+        losses.append(loss)
+        by_domain["a" if place == 0 else "c"].append((hit, loss))
+    evaluation = measure(logits, label, domain, ("a", "b", "c"))
+    assert (evaluation.correct, evaluation.total, evaluation.accuracy) == (correct, 23, correct / 23)
+    assert evaluation.cross_entropy == pytest.approx(np.mean(losses), abs=1e-9)
+    assert set(evaluation.by_domain) == {"a", "c"}  # b has no sample
+    for name, pairs in by_domain.items():
+        values = evaluation.by_domain[name]
+        assert (values["correct"], values["total"]) == (sum(hit for hit, _ in pairs), len(pairs))
+        assert values["accuracy"] == pytest.approx(values["correct"] / values["total"])
+        assert values["cross_entropy"] == pytest.approx(np.mean([loss for _, loss in pairs]), abs=1e-9)
+
+
+def test_measure_of_huge_logits_is_finite():
+    evaluation = measure(np.array([[1e4, -1e4], [0.0, 5e3]], np.float32), np.array([1, 1]), np.zeros(2, int), ("a",))
+    assert evaluation.cross_entropy == pytest.approx(1e4)
+    assert evaluation.correct == 1
+
+
+@pytest.mark.parametrize(("batch_size", "lengths"), [(1, (13,)), (4, (8, 13)), (5, (3, 7, 13)), (30, (13,))])
+def test_every_sample_once_and_in_order(batch_size, lengths):
+    draw = np.random.RandomState(3)
+    real = draw.randint(1, 14, 11)
+    mask = (np.arange(13)[None] < real[:, None]).astype(np.int32)
+    column = np.zeros(11, np.int32)
+    ids = draw.randint(1, CONFIG.vocab_size, (11, 13)).astype(np.int32) * mask
+    records = Records(ids, mask, 0 * mask, column, column, np.arange(11, dtype=np.int32), column.astype(np.float32))
+    seen = []
+
+    @global_function(type="predict", variables=Variables({"unused": np.zeros(1, np.float32)}))
+    def job(variables, input_ids, input_mask, segment_ids):
+        seen.append(tuple(input_ids.shape))
+        return input_ids.to(flow.float32).sum(dim=1, keepdim=True)
+
+    result = predict(job, records, EvaluationBatches(batch_size, lengths), "cpu")
+    np.testing.assert_array_equal(result[:, 0], ids.sum(axis=1))
+    assert {shape[0] for shape in seen} == {batch_size}
+    assert {shape[1] for shape in seen} <= set(lengths)
+
+
+class _Phase:
+    """Writes an empty folder for a snapshot and notes the decay."""
+
+    def __init__(self, folder, keep_all_best=False):
+        self.folder, self.task = str(folder), SimpleNamespace(name="g1")
+        self.flags, self.decays = SimpleNamespace(keep_all_best=keep_all_best), []
+
+    def write_snapshot(self, name, variables, config=None, decay=1.0):
+        os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        self.decays.append(decay)
+        return os.path.join(self.folder, name)
+
+
+def test_best_snapshot(tmp_path):
+    phase = _Phase(tmp_path)
+    best = BestSnapshot(phase, "mft", variables=None)
+    offers = [  # correct of 32, cross-entropy, saved
+        (20, 0.9, True),
+        (19, 0.1, False),
+        (20, 0.9, False),
+        (20, 0.95, False),
+        (20, 0.8, True),
+        (25, 2.0, True),
+        (24, 0.1, False),
+    ]
+    for step, (correct, loss, saved) in enumerate(offers):
+        assert best.offer(Evaluation(correct, 32, loss, {}), 1 - step / 100) is saved, step
+        assert len(os.listdir(str(tmp_path))) == 1  # only the best is kept
+    assert os.listdir(str(tmp_path)) == ["snapshot_best_mft_model_g1_dev_0.78125"]
+    assert best.path.endswith("_0.78125")
+    assert best.evaluation.correct == 25
+    assert phase.decays == [1.0, 0.96, 0.95]
+
+
+def test_keep_all_best(tmp_path):
+    best = BestSnapshot(_Phase(tmp_path, keep_all_best=True), "ft", variables=None)
+    for correct in (17, 2, 24):
+        best.offer(Evaluation(correct, 24, 1.0, {}), 1.0)
+    assert sorted(os.listdir(str(tmp_path))) == ["snapshot_best_ft_model_g1_dev_0.7083333333333334", "snapshot_best_ft_model_g1_dev_1.0"]

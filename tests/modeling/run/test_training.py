@@ -1,0 +1,409 @@
+"""modeling/run/training.py with real graphs, dropout on and batches of two lengths: what a run writes down, when it
+evaluates and saves, and that the seed decides all of it, bit for bit."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_model import CONFIG, KERNELS, NUM_DOMAINS, NUM_LABELS, random_records
+
+from modeling.bert.variables import (
+    Variables,
+    classifier_shapes,
+    domain_head_shapes,
+    encoder_shapes,
+    load_values,
+)
+from modeling.checkpoints.snapshot import Snapshot, write_variables
+from modeling.cli import interruption
+from modeling.cli.errors import UserError
+from modeling.engine.global_function import global_function
+from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.bucketing import EvaluationBatches, TrainingBatches
+from modeling.run.evaluation import evaluate
+from modeling.run.metrics import Log, Metrics
+from modeling.run.optimizer import plan_schedule
+from modeling.run.resume import list_states, newest_state
+from modeling.run.training import Training
+from ofrecord_util.tasks import Task
+
+ONE_LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1, initializer_range=0.2)
+TASK = Task("t", ("a", "b", "c", "d"), ("x", "y", "z"))
+RECORDS = random_records([3, 13, 7, 2, 5, 11, 6])  # 7 samples, 3 epochs, batches of 4: 6 steps, the last one half full
+DEV = random_records([4, 9, 13, 2, 6], seed=8)
+LENGTHS = (7, 13)
+FLAGS = SimpleNamespace(
+    script="meta_finetuning",
+    num_epochs=3,
+    batch_size_per_device=4,
+    gradient_accumulation_steps=1,
+    learning_rate=0.01,
+    warmup_proportion=0.2,
+    weight_decay_rate=0.1,
+    adam_bias_correction=True,
+    use_fp16=False,
+    seed=42,
+    dev_every_step_num=4,
+    loss_print_every_n_iter=2,
+    model_save_every_n_iter=4,
+    state_save_every_n_iter=500,
+    save_last_snapshot=True,
+    keep_all_best=False,
+    max_steps=None,
+    early_stop_patience=None,
+    resume=None,
+)
+
+
+class _Phase:
+    """What a training needs of a `Phase`."""
+
+    def __init__(self, folder, flags, config):
+        self.folder, self.flags, self.device, self.task, self.config = str(folder), flags, "cpu", TASK, config
+        os.makedirs(self.folder, exist_ok=True)
+        self.snapshot = None
+        self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
+        self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
+        self.lines = []
+        self.log, self.metrics = Log(os.path.join(self.folder, "run.log"), exclusive=True), Metrics(self.folder)
+        self.state = newest_state(self.folder, self.lines.append) if flags.resume else None
+
+    def start(self, variables, schedule, batch_size, **facts):
+        self.log(f"{schedule.total_steps} steps of {batch_size}")
+
+    def write_snapshot(self, name, variables, config=None, decay=1.0):
+        self.decays[name] = decay
+        write_variables(os.path.join(self.folder, name), variables.arrays(decay))
+        return os.path.join(self.folder, name)
+
+    def close(self):
+        """Lets the folder go, as the end of the process does."""
+        self.log.close()
+
+
+def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=None, frozen=(), **changes):
+    """Trains; returns the folder's `_Phase`, the losses of all steps and the `BestSnapshot`."""
+    flags = SimpleNamespace(**dict(vars(FLAGS), **changes))
+    phase, kernels = _Phase(folder, flags, config), KERNELS["cpu"]
+    shapes = {
+        **encoder_shapes(config),
+        **classifier_shapes(config, NUM_LABELS),
+        **domain_head_shapes(config, NUM_DOMAINS),
+    }
+    values, losses = load_values(shapes, None, flags.seed, config.initializer_range), []
+    variables = Variables(values, frozen=[name for name in shapes if name.startswith(frozen)])
+
+    @global_function(type="predict", variables=variables)
+    def predict_job(variables, **features):
+        return predict_logits(variables, config, kernels, **features)
+
+    def evaluate_dev():
+        if on_evaluation:
+            on_evaluation()
+        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK, "cpu")
+
+    try:
+        training = Training(phase, variables, records, DEV)
+
+        @global_function(**training.settings)
+        def train_job(variables, **features):
+            dropout = training.dropout.take(features)
+            return meta_objective(variables, config, kernels, dropout, (0,), 0.1, **features)
+
+        def job(**features):
+            outputs = train_job(**features)
+            losses.append(outputs[0])
+            return outputs
+
+        job.restore, job.optimizer_state = train_job.restore, train_job.optimizer_state
+        batches = change_batches(with_corrupted_domains(training.batches(), NUM_DOMAINS, flags.seed, training.start_step))
+        best = BestSnapshot(phase, "mft", variables)
+        training.run(job, batches, META_METRICS, evaluate_dev, best)
+    finally:
+        phase.close()
+    return phase, [float(loss.numpy().mean()) for loss in losses], best
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [run(folder / name, seed=seed) for name, seed in (("first", 42), ("second", 42), ("other", 43))]
+
+
+def rows(phase, kind):
+    with open(os.path.join(phase.folder, "metrics.jsonl"), encoding="utf-8") as file:
+        return [row for row in map(json.loads, file) if row["kind"] == kind]
+
+
+def snapshot_bytes(path):
+    found = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                found[os.path.relpath(os.path.join(folder, name), path)] = file.read()
+    return found
+
+
+def test_what_a_run_writes_down(runs):
+    phase, losses, best = runs[0]
+    assert len(losses) == 6
+    schedule = plan_schedule(FLAGS, len(RECORDS), 4)
+    written = rows(phase, "train")
+    assert [row["step"] for row in written] == [2, 4, 6]
+    assert [row["epoch"] for row in written] == pytest.approx([8 / 7, 16 / 7, 3], abs=1e-4)
+    assert [row["learning_rate"] for row in written] == [schedule.rate(step) for step in (1, 3, 5)]
+    for position, row in enumerate(written):  # means over the steps since the row before
+        assert row["loss"] == pytest.approx(np.mean(losses[2 * position : 2 * position + 2]), abs=1e-6)
+        assert row["loss"] == pytest.approx(row["classification_loss"] + 0.1 * row["domain_loss"], abs=1e-5)
+        assert row["samples_per_second"] > 0
+    evaluations = rows(phase, "dev")
+    assert [row["step"] for row in evaluations] == [4, 6]  # at the period and at the end
+    assert all(row["total"] == len(DEV) for row in evaluations)
+    assert evaluations[0]["best"] is True
+    assert sum(value["total"] for value in evaluations[0]["by_domain"].values()) == len(DEV)
+    assert best.evaluation.accuracy == max(row["accuracy"] for row in evaluations)
+    with open(os.path.join(phase.folder, "run.log"), encoding="utf-8") as file:
+        assert "step 6/6: loss" in file.read()
+    with open(os.path.join(phase.folder, "curves.png"), "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_snapshots_of_a_run(runs):
+    phase, _, best = runs[0]
+    kept = sorted(name for name in os.listdir(phase.folder) if name.startswith("snapshot"))
+    assert kept == sorted([os.path.basename(best.path), "snapshot_last", "snapshot_step_4"])
+    assert os.path.basename(best.path) == f"snapshot_best_mft_model_t_dev_{best.evaluation.accuracy!r}"
+    schedule = plan_schedule(FLAGS, len(RECORDS), 4)
+    for name, step in (("snapshot_step_4", 4), ("snapshot_last", 6)):
+        assert phase.decays[name] == schedule.decay_factor(step, FLAGS.weight_decay_rate) < 1
+    (saved,) = [row for row in rows(phase, "dev") if row["accuracy"] == best.evaluation.accuracy and row["best"]][-1:]
+    assert phase.decays[os.path.basename(best.path)] == schedule.decay_factor(saved["step"], FLAGS.weight_decay_rate)
+    last = Snapshot(os.path.join(phase.folder, "snapshot_last"))
+    for name in best.variables.names:
+        value = best.variables.get(name).numpy()
+        np.testing.assert_array_equal(last.read(name, value.shape), value)
+    assert last.digest() != Snapshot(os.path.join(phase.folder, "snapshot_step_4")).digest()
+
+
+def test_same_seed_same_run(runs):
+    (first, losses, best), (second, again, best_again), _ = runs
+    assert losses == again  # bit for bit
+    assert os.path.basename(best.path) == os.path.basename(best_again.path)
+    for name in (os.path.basename(best.path), "snapshot_step_4", "snapshot_last"):
+        one, other = (snapshot_bytes(os.path.join(phase.folder, name)) for phase in (first, second))
+        assert len(one) > 50
+        assert one == other
+
+
+def test_other_seed_other_run(runs):
+    assert min(abs(one - other) for one, other in zip(runs[0][1], runs[2][1])) > 1e-4
+
+
+def test_dropout_is_part_of_the_run(tmp_path, runs):
+    """The same seed without dropout begins otherwise: the equality above covers the masks."""
+    without = dataclasses.replace(ONE_LAYER, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    _, losses, _ = run(tmp_path / "without", without, max_steps=2)
+    assert len(losses) == 2
+    assert abs(losses[0] - runs[0][1][0]) > 1e-3
+
+
+# ------------------------------------------------------------------------------- what stops a run, and what lets it go on
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    """Found when the window is looked at, named by its own step and samples; nothing of it reaches a snapshot or a state."""
+    spoilt = {}
+
+    def spoil(batches):
+        for step, batch in enumerate(batches, start=1):
+            spoilt[step] = sorted(set(batch["idxs"].tolist()))
+            yield dict(batch, weights=np.full_like(batch["weights"], np.nan)) if step == 3 else batch
+
+    expected = r"step 3: the loss is nan on the training samples {}: .*diverged.*--learning_rate"
+    with pytest.raises(UserError) as error:
+        run(tmp_path / "spoilt", change_batches=spoil, state_save_every_n_iter=1)
+    assert re.search(expected.format(", ".join(map(str, spoilt[3]))), str(error.value))
+    assert sorted(name for name in os.listdir(tmp_path / "spoilt") if name.startswith("s")) == ["state_step_1", "state_step_2"]
+
+
+def test_max_steps_and_patience(tmp_path, runs):
+    phase, losses, _ = run(tmp_path / "dry", max_steps=3)
+    assert losses == runs[0][1][:3]  # of the same schedule
+    assert [row["step"] for row in rows(phase, "dev")] == [3]
+    assert [row["step"] for row in rows(phase, "train")] == [2, 3]
+    assert [os.path.basename(path) for path in list_states(phase.folder)] == ["state_step_3"]
+
+    phase, losses, best = run(tmp_path / "patient", num_epochs=9, dev_every_step_num=1, early_stop_patience=2)
+    better = [row["best"] for row in rows(phase, "dev")]
+    assert len(losses) == len(better) < 16
+    assert better[-2:] == [False, False]
+    assert best.stale == 2
+    assert not any(one is other is False for one, other in zip(better[:-2], better[1:-1]))  # not stopped too late
+    assert list_states(phase.folder) == []
+
+
+def test_accumulated_batches_equal_large_ones(tmp_path):
+    """Two parts of 2 samples are one step of 4, the half full last batch included."""
+    still = {"config": dataclasses.replace(ONE_LAYER, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)}
+    _, whole, best = run(tmp_path / "whole", **still)
+    phase, parts, best_of_parts = run(tmp_path / "parts", batch_size_per_device=2, gradient_accumulation_steps=2, **still)
+    np.testing.assert_allclose(parts, whole, rtol=2e-5)
+    assert [row["step"] for row in rows(phase, "train")] == [2, 4, 6]
+    for name in best.variables.names:
+        ours, theirs = best_of_parts.variables.get(name).numpy(), best.variables.get(name).numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
+
+
+def interrupt(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+def interrupted(folder, step, **options):
+    """A run that a signal reaches while step `step` is on its way."""
+
+    def change(batches):
+        for number, batch in enumerate(batches, start=1):
+            if number == step:
+                interrupt()
+            yield batch
+
+    with interruption.noted(), pytest.raises(interruption.Interrupted) as error:
+        run(folder, change_batches=change, **options)
+    assert error.value.exit_code == 143
+
+
+def without_times(found):
+    return [{name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")} for row in found]
+
+
+def check_equal_runs(first, second):
+    """The same metrics and, byte for byte, the same snapshots."""
+    for kind in ("train", "dev"):
+        assert without_times(rows(first, kind)) == without_times(rows(second, kind))
+    names = sorted(name for name in os.listdir(first.folder) if name.startswith(("snapshot", "state")))
+    assert names == sorted(name for name in os.listdir(second.folder) if name.startswith(("snapshot", "state")))
+    for name in names:
+        assert snapshot_bytes(os.path.join(first.folder, name)) == snapshot_bytes(os.path.join(second.folder, name)), name
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6])
+def test_interrupted_and_resumed_equals_unbroken(tmp_path, runs, step):
+    """With dropout on, two batch lengths, at a step with and without evaluation, and at the last one."""
+    folder = tmp_path / "broken"
+    interrupted(folder, step)
+    assert [os.path.basename(path) for path in list_states(folder)] == [f"state_step_{step}"]
+    phase, losses, _ = run(folder, resume=str(folder))
+    assert losses == runs[0][1][step:]
+    check_equal_runs(phase, runs[0][0])
+
+
+def test_interrupted_in_an_evaluation(tmp_path, runs):
+    folder = tmp_path / "broken"
+    with interruption.noted(), pytest.raises(interruption.Interrupted):
+        run(folder, on_evaluation=interrupt)  # the first one, behind step 4
+    phase, losses, _ = run(folder, resume=str(folder))
+    assert losses == runs[0][1][4:]
+    check_equal_runs(phase, runs[0][0])
+
+
+def test_interrupted_twice_and_before_the_first_step(tmp_path, runs):
+    folder = tmp_path / "broken"
+    interrupted(folder, 2)
+    interrupted(folder, 2, resume=str(folder))  # the second step of this part is step 4
+    assert [os.path.basename(path) for path in list_states(folder)] == ["state_step_4", "state_step_2"]
+    phase, _, _ = run(folder, resume=str(folder))
+    check_equal_runs(phase, runs[0][0])
+
+
+def test_killed_between_states(tmp_path, runs):
+    """What came after the newest state is done again, not doubled."""
+
+    def die(batches):
+        for step, batch in enumerate(batches, start=1):
+            if step == 6:
+                raise MemoryError
+            yield batch
+
+    folder = tmp_path / "killed"
+    with pytest.raises(MemoryError):
+        run(folder, change_batches=die, state_save_every_n_iter=3)
+    assert [os.path.basename(path) for path in list_states(folder)] == ["state_step_3"]
+    phase, losses, _ = run(folder, resume=str(folder))
+    assert losses == runs[0][1][3:]
+    check_equal_runs(phase, runs[0][0])
+
+
+def test_frozen_variables_and_a_cut(tmp_path):
+    """The state holds what is trained and its moments, nothing else; the run goes on bit for bit all the same."""
+    embeddings = ("bert-embeddings-",)
+    whole, losses, best = run(tmp_path / "whole", frozen=embeddings)
+    folder = tmp_path / "broken"
+    interrupted(folder, 3, frozen=embeddings)
+    (state,) = list_states(folder)
+    names = {name for name in os.listdir(state) if os.path.isdir(os.path.join(state, name))}
+    assert set(best.variables.trained()) < names
+    assert not [name for name in names if "embeddings" in name]
+    phase, rest, _ = run(folder, resume=str(folder), frozen=embeddings)
+    assert rest == losses[3:]
+    check_equal_runs(phase, whole)
+
+
+def damage(path, how):
+    variable = os.path.join(path, "classification-output_weights", "out")
+    if how == "flipped":
+        with open(variable, "r+b") as file:
+            file.seek(5)
+            byte = file.read(1)[0]
+            file.seek(5)
+            file.write(bytes([byte ^ 1]))
+    elif how == "short":
+        os.truncate(variable, 4)
+    elif how == "json":
+        with open(os.path.join(path, "state.json"), "r+", encoding="utf-8") as file:
+            text = file.read().replace('"stale": 0', '"stale": 1')
+            file.seek(0)
+            file.write(text)
+    else:
+        shutil.rmtree(os.path.dirname(variable))
+
+
+@pytest.mark.parametrize("how", ["flipped", "short", "json", "missing"])
+def test_damaged_state(tmp_path, runs, how):
+    """The state before the damaged one takes over, and the log says so; where none is left, one line does."""
+    folder = tmp_path / "run"
+    interrupted(folder, 3, state_save_every_n_iter=2)
+    newest, before = list_states(folder)
+    damage(newest, how)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    phase, losses, _ = run(folder, resume=str(folder))
+    assert len(phase.lines) == 1
+    assert "state_step_3" in phase.lines[0]
+    assert losses == runs[0][1][2:]
+    check_equal_runs(phase, runs[0][0])
+    damage(os.path.join(copy, os.path.basename(before)), how)
+    with pytest.raises(UserError, match="no state is whole.*state_step_3.*state_step_2"):
+        run(copy, resume=str(copy))
+
+
+def test_resuming_something_else_is_refused(tmp_path):
+    folder = tmp_path / "run"
+    interrupted(folder, 2)
+    before = snapshot_bytes(folder)
+    with pytest.raises(UserError, match="--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
+        run(folder, resume=str(folder), batch_size_per_device=2, learning_rate=0.02)
+    changed = dataclasses.replace(RECORDS, label=(RECORDS.label + 1) % NUM_LABELS)
+    with pytest.raises(UserError, match="training data's digest was [0-9a-f]{12}, is [0-9a-f]{12}"):
+        run(folder, resume=str(folder), records=changed)
+    holder = Log(os.path.join(folder, "run.log"), exclusive=True)
+    with pytest.raises(UserError, match="another process"):
+        run(folder, resume=str(folder))
+    holder.close()
+    after = snapshot_bytes(folder)
+    assert {name: data for name, data in after.items() if name != "run.log"} == {n: d for n, d in before.items() if n != "run.log"}
