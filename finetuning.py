@@ -44,8 +44,8 @@ def main():
         batches = phase.plan.evaluation(records, batch_size, train_records)
 
         @global_function(type="predict", variables=variables)
-        def predict_job(variables, input_ids, input_mask, segment_ids):
-            return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+        def predict_job(variables, word_rows, input_mask, segment_ids):
+            return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
         return lambda: evaluate(predict_job, records, batches, task, phase.device)
 
@@ -54,7 +54,7 @@ def main():
         training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, weights, **batch):  # neither of which plain fine-tuning knows
+        def train_job(variables, domain, sample_weights, **batch):  # neither of which plain fine-tuning knows
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 

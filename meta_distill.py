@@ -46,7 +46,7 @@ from modeling.run.training import Training
 def main():
     flags = parse_flags(META_DISTILL, __doc__)
     do_train, do_eval = check_modes(flags)
-    weights = loss_weights(flags)
+    term_weights = loss_weights(flags)
     teacher_path = teacher_folder(flags.teacher_model, "--teacher_model")
     phase = Phase(flags, flags.student_model)
     if not do_train:
@@ -56,25 +56,25 @@ def main():
     # The teacher, and the student as some of the layers of its snapshot
     teacher_snapshot = Snapshot(teacher_path)
     teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
-    check_teacher(phase, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=weights.knowledge > 0)
+    check_teacher(phase, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=term_weights.knowledge > 0)
     own, depth = phase.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
     config = dataclasses.replace(phase.config, num_hidden_layers=depth)
     phase.use_config(config)
     frozen = phase.freezing.layers
-    weights = without_constant_terms(weights, frozen, depth, log)
+    term_weights = without_constant_terms(term_weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
-    if weights.attention and average_heads:
+    if term_weights.attention and average_heads:
         log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
 
     # The training samples carry their prototypical scores; dev and test are the teacher's and the student's
     train_records = phase.weighted_records() if do_train else None
     dev_records = phase.records("dev", name="eval")
     test_records = phase.test_records() if do_eval else None
-    needs = knowledge_needed(weights, mapping[frozen:])
+    needs = knowledge_needed(term_weights, mapping[frozen:])
     online, outputs = flags.teacher_outputs == "online", None
     if do_train and not online:
         outputs = TeacherOutputs(output_folder(flags))
@@ -82,7 +82,7 @@ def main():
         outputs.check(teacher_path, teacher_digest, train_records, identity, needs)
 
     vocabulary = ActiveVocabulary((train_records, dev_records, test_records))
-    train_records, dev_records, test_records = map(vocabulary.remap, (train_records, dev_records, test_records))
+    train_records, dev_records, test_records = map(vocabulary.samples, (train_records, dev_records, test_records))
     teacher_shapes = {
         **encoder_shapes(teacher_config),
         **classifier_shapes(teacher_config, task.num_labels),
@@ -94,7 +94,7 @@ def main():
         **encoder_shapes(config),
         **classifier_shapes(config, task.num_labels),
         **representation_shapes(config, task.num_domains),
-        **projection_shapes(weights, depth, config.hidden_size, teacher_config.hidden_size, frozen),
+        **projection_shapes(term_weights, depth, config.hidden_size, teacher_config.hidden_size, frozen),
     }
     given = {}
     if do_train and needs.representation and same_width:
@@ -103,12 +103,12 @@ def main():
     student = phase.load_variables(shapes, LayerSelection(phase.snapshot, start), vocabulary, given=given)
 
     @global_function(type="predict", variables=teacher)
-    def teacher_job(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, teacher_config, kernels, input_ids, input_mask, segment_ids)
+    def teacher_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, teacher_config, kernels, word_rows, input_mask, segment_ids)
 
     @global_function(type="predict", variables=student)
-    def student_job(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+    def student_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     batch_size = flags.eval_batch_size_per_device
     splits = {"dev": dev_records, "test": test_records}
@@ -130,8 +130,8 @@ def main():
 
     if do_train:
         training = Training(phase, student, train_records, dev_records, **{"teacher's digest": teacher_digest})
-        plan = Distillation(weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
-        inputs = ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights", "share")
+        plan = Distillation(term_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
+        inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 
         @global_function(**training.settings)
         def train_job_disk(variables, **batch):
@@ -142,7 +142,7 @@ def main():
         @global_function(**training.settings, frozen=(teacher,))
         def train_job_online(variables, teacher, **batch):
             dropout = training.dropout.take(batch)
-            text = (batch[name] for name in ("input_ids", "input_mask", "segment_ids", "domain"))
+            text = (batch[name] for name in ("word_rows", "input_mask", "segment_ids", "domain"))
             knowledge = teacher_knowledge(teacher, teacher_config, kernels, needs, *text)
             return distillation_objective(variables, config, kernels, dropout, plan, knowledge, **batch)
 

@@ -43,8 +43,8 @@ def main():
     variables, train_records, dev_records = phase.variables(shapes, train_records, dev_records)
 
     @global_function(type="predict", variables=variables)
-    def predict_job(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+    def predict_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     dev_batches = phase.plan.evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
 

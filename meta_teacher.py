@@ -46,8 +46,8 @@ def main():
     variables, train_records, dev_records, test_records = phase.variables(shapes, train_records, dev_records, test_records)
 
     @global_function(type="predict", variables=variables)
-    def predict_job(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+    def predict_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     def split_evaluation(records, train_records=None):
         """A function that measures the teacher on a split."""

@@ -30,7 +30,6 @@ from modeling.objectives.mft import predict_logits
 from modeling.run.context import Phase
 from modeling.run.evaluation import evaluate, measure, predict_batches
 from modeling.run.resources import size_text
-from ofrecord_util.batches import real_lengths
 
 
 def choose_layers(flags, config, log):
@@ -58,7 +57,7 @@ def main():
     records = phase.records("train")
     dev_records = phase.records("dev", name="eval") if flags.do_eval else None
     test_records = phase.test_records() if flags.do_eval else None
-    lengths, identity = real_lengths(records), sample_identity(records, task, phase.tokenizer)
+    lengths, identity = records.lengths, sample_identity(records, task, phase.tokenizer)
     folder = output_folder(flags)
     log(f"{len(records)} samples, {lengths.sum()} tokens: {folder} will take {size_text(estimate(layout.arrays(lengths)))}")
 
@@ -72,10 +71,10 @@ def main():
         variables, records, dev_records, test_records = phase.variables(shapes, records, dev_records, test_records)
 
         @global_function(type="predict", variables=variables)
-        def teacher_job(variables, input_ids, input_mask, segment_ids, domain):
-            return tuple(teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, segment_ids, domain).values())
+        def teacher_job(variables, word_rows, input_mask, segment_ids, domain):
+            return tuple(teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain).values())
 
-        batch_size, names = flags.eval_batch_size_per_device, ("input_ids", "input_mask", "segment_ids", "domain")
+        batch_size, names = flags.eval_batch_size_per_device, ("word_rows", "input_mask", "segment_ids", "domain")
         batches = phase.plan.evaluation(records, batch_size)
         for rows, outputs in predict_batches(teacher_job, records, batches, phase.device, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
@@ -84,8 +83,8 @@ def main():
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
     @global_function(type="predict", variables=variables)
-    def predict_job(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+    def predict_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     for split, records in (("dev", dev_records), ("test", test_records)):
         if records is not None:

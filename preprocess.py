@@ -43,8 +43,8 @@ def main():
     variables = phase.variables(encoder_shapes(config))
 
     @global_function(type="predict", variables=variables)
-    def embed_job(variables, input_ids, input_mask, segment_ids):
-        bert = build_bert(variables, config, phase.kernels, input_ids, input_mask, segment_ids)
+    def embed_job(variables, word_rows, input_mask, segment_ids):
+        bert = build_bert(variables, config, phase.kernels, word_rows, input_mask, segment_ids)
         return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
 
     batches = phase.plan.evaluation(records, flags.preprocess_batch_size_per_device)

@@ -29,7 +29,6 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import size_text
-from ofrecord_util.batches import real_lengths
 from ofrecord_util.dataset import prepare_split
 from ofrecord_util.reader import read_split
 from ofrecord_util.tasks import resolve_task
@@ -116,7 +115,7 @@ def main():
 
         measure("snapshot of BERT-base read", load, args.runs)
 
-        real = real_lengths(read_split(folder, "train"))[: args.teacher_rows]
+        real = read_split(folder, "train").lengths[: args.teacher_rows]
         measure_teacher_outputs(os.path.join(folder, "teacher"), real, args.seq_length, args.runs)
 
 

@@ -73,8 +73,8 @@ class Predictor:
         plan_lanes(config, batch_size, self.seq_length, self._device)
 
         @global_function(type="predict", variables=variables)
-        def predict_job(variables, input_ids, input_mask, segment_ids):
-            return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+        def predict_job(variables, word_rows, input_mask, segment_ids):
+            return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
         self._job = predict_job
 
@@ -111,8 +111,11 @@ class Predictor:
             rows = order[start : start + self._batch_size]
             filled = np.resize(rows, self._batch_size)  # the last batch is filled up with repeats
             length = min([n for n in _LENGTHS if needed[rows[-1]] <= n < self.seq_length], default=self.seq_length)
-            names = ("input_ids", "input_mask", "segment_ids")
-            batch = {name: getattr(encoded, name)[filled, :length] for name in names}
-            logits[rows] = self._job(**to_tensors(batch, names, self._device)).numpy()[: len(rows)]
+            batch = {
+                "word_rows": encoded.input_ids[filled, :length],  # the embeddings of the whole vocabulary
+                "input_mask": encoded.input_mask[filled, :length],
+                "segment_ids": encoded.segment_ids[filled, :length],
+            }
+            logits[rows] = self._job(**to_tensors(batch, tuple(batch), self._device)).numpy()[: len(rows)]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)

@@ -2,7 +2,7 @@
 at any step.
 
 An epoch is exact: every sample once. Batches run on over the ends of epochs, so all are full but the very last,
-    which is filled up with samples of `share` 0. Evaluation counts every sample once in the same way. A static graph
+    which is filled up with samples of `loss_mask` 0. Evaluation counts every sample once in the same way. A static graph
     has one shape, so batches are padded to one of a few lengths: padding all to the split's longest text would cost
     several times the work on short sentences. Training batches may hold several texts in a row (packing.py).
 """
@@ -12,16 +12,10 @@ import itertools
 import numpy as np
 
 from ofrecord_util.packing import deal, describe, pack, row_tokens
-from ofrecord_util.schema import FEATURES
+from ofrecord_util.records import SAMPLE_ARRAYS, TOKEN_ARRAYS
 
 LENGTH_STEP = 8
 _MOST_LENGTHS = 3
-
-
-def real_lengths(records):
-    """Tokens of each record, padding excluded: int64 [N]."""
-    mask = records.input_mask != 0
-    return np.where(mask.any(axis=1), mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1).astype(np.int64)
 
 
 def padded_length(records, pad_to_max_length=False):
@@ -33,7 +27,7 @@ def padded_length(records, pad_to_max_length=False):
     """
     if pad_to_max_length:
         return records.seq_length
-    return min(records.seq_length, -(-int(real_lengths(records).max()) // LENGTH_STEP) * LENGTH_STEP)
+    return min(records.seq_length, -(-int(records.lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
 
 
 def choose_lengths(needed, longest, token_seconds, graph_seconds, pair_seconds=0.0):
@@ -69,7 +63,7 @@ def _padded_seconds(lengths, needed, token_seconds, graph_seconds, pair_seconds)
 
 def training_needs(records, batch_size, num_epochs, seed, per_row=1):
     """Tokens of the fullest row in each batch of a training run: int64 [steps], for `choose_lengths`."""
-    lengths = real_lengths(records)
+    lengths = records.lengths
     n, steps = len(records), count_steps(len(records), num_epochs, batch_size)
     run = np.concatenate([lengths[train_order(n, epoch, seed)] for epoch in range(-(-steps * batch_size // n))])
     run = run[: steps * batch_size].reshape(steps, batch_size)
@@ -78,7 +72,7 @@ def training_needs(records, batch_size, num_epochs, seed, per_row=1):
 
 def evaluation_needs(records, batch_size):
     """Tokens of the longest sample in each batch of `iterate_evaluation` over records sorted by length: int64 [batches]."""
-    lengths = np.sort(real_lengths(records))
+    lengths = np.sort(records.lengths)
     return np.array([lengths[start : start + batch_size].max() for start in range(0, len(lengths), batch_size)])
 
 
@@ -98,11 +92,11 @@ def count_steps(n, epochs, batch):
     return -(-n * epochs // batch)
 
 
-def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=0, per_row=1):
+def iterate_training(samples, batch_size, lengths, num_epochs, seed, start_step=0, per_row=1):
     """Batches of a training run, from a step on.
 
     Args:
-        records: `Records` of N >= 1 samples.
+        samples: `Samples` of N >= 1 samples.
         batch_size: B.
         lengths: tuple of ints, ascending; each batch is cut to the shortest that holds its samples whole (L).
         num_epochs: int.
@@ -111,17 +105,17 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
         per_row: C, texts that share a row; a divisor of B. With more than one the samples of a batch are in the order of the rows.
 
     Yields:
-        dict: input_ids, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; weights float32 [B]; share
+        dict: word_rows, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; sample_weights float32 [B]; loss_mask
             float32 [B] of mean 1: B / n for the n samples that count, 0 for the others (in the last batch only), so that
-            the mean of values * share is the mean over the samples that count, whatever parts a batch is cut into.
-            With several texts a row, input_ids and segment_ids are [B / C, L], and what `packing.describe` returns is there
+            the mean of values * loss_mask is the mean over the samples that count, whatever parts a batch is cut into.
+            With several texts a row, word_rows and segment_ids are [B / C, L], and what `packing.describe` returns is there
             in the place of input_mask.
 
     Raises:
         ValueError: a row has real tokens behind the last of `lengths`.
     """
-    needed = real_lengths(records) if per_row > 1 else _check_lengths(records, lengths)
-    n = len(records)
+    needed = samples.lengths if per_row > 1 else _check_lengths(samples, lengths)
+    n = len(samples)
     orders = {}
     for step in range(start_step, count_steps(n, num_epochs, batch_size)):
         place = np.arange(step * batch_size, (step + 1) * batch_size)  # place of each sample in the run
@@ -134,29 +128,29 @@ def iterate_training(records, batch_size, lengths, num_epochs, seed, start_step=
             here = epochs == epoch
             rows[here] = orders[epoch][place[here] % n]
         if per_row == 1:
-            yield _batch(records, rows, _fitting(lengths, needed[rows].max()), epochs < num_epochs)
+            yield _batch(samples, rows, _fitting(lengths, needed[rows].max()), epochs < num_epochs)
         else:
             dealt = deal(needed[rows], per_row).reshape(-1)
-            yield _packed_batch(records, rows[dealt], needed[rows[dealt]], per_row, lengths, (epochs < num_epochs)[dealt])
+            yield _packed_batch(samples, rows[dealt], needed[rows[dealt]], per_row, lengths, (epochs < num_epochs)[dealt])
 
 
-def iterate_evaluation(records, batch_size, lengths):
-    """Batches with every sample once, in order; the last one is filled up with repeats whose `share` is 0.
+def iterate_evaluation(samples, batch_size, lengths):
+    """Batches with every sample once, in order; the last one is filled up with repeats whose `loss_mask` is 0.
 
     Arguments and yields as in `iterate_training`.
     """
-    needed = _check_lengths(records, lengths)
-    n = len(records)
+    needed = _check_lengths(samples, lengths)
+    n = len(samples)
     for start in range(0, n, batch_size):
         place = np.arange(start, start + batch_size)
-        yield _batch(records, place % n, _fitting(lengths, needed[place % n].max()), place < n)
+        yield _batch(samples, place % n, _fitting(lengths, needed[place % n].max()), place < n)
 
 
-def _check_lengths(records, lengths):
+def _check_lengths(samples, lengths):
     """Tokens of each record, when the lengths can hold them."""
-    needed = real_lengths(records)
-    if min(lengths) < 1 or max(lengths) > records.seq_length or max(lengths) < needed.max():
-        raise ValueError(f"lengths {lengths}: the records have {records.seq_length} tokens, {needed.max()} of them real")
+    needed = samples.lengths
+    if min(lengths) < 1 or max(lengths) > samples.seq_length or max(lengths) < needed.max():
+        raise ValueError(f"lengths {lengths}: the samples have {samples.seq_length} tokens, {needed.max()} of them real")
     return needed
 
 
@@ -164,25 +158,25 @@ def _fitting(lengths, needed):
     return min(length for length in lengths if length >= needed)
 
 
-def _batch(records, rows, length, counts):
+def _batch(samples, rows, length, counts):
     batch = {}
-    for feature in FEATURES:
-        values = getattr(records, feature.name)
-        batch[feature.name] = np.ascontiguousarray(values[rows, :length] if feature.per_token else values[rows])
-    return dict(batch, share=_shares(counts))
+    for name in SAMPLE_ARRAYS:
+        values = getattr(samples, name)
+        batch[name] = np.ascontiguousarray(values[rows, :length] if name in TOKEN_ARRAYS else values[rows])
+    return dict(batch, loss_mask=_loss_mask(counts))
 
 
-def _packed_batch(records, rows, needed, per_row, lengths, counts):
+def _packed_batch(samples, rows, needed, per_row, lengths, counts):
     tokens = int(needed.reshape(-1, per_row).sum(axis=1).max())
     if tokens > max(lengths):
         raise ValueError(f"lengths {lengths}: the texts of a row have {tokens} tokens")
     length = _fitting(lengths, tokens)
-    batch = {feature.name: getattr(records, feature.name)[rows] for feature in FEATURES}
-    for feature in FEATURES:
-        if feature.per_token and feature.name != "input_mask":
-            batch[feature.name] = pack(batch[feature.name], needed, per_row, length)
-    return {**batch, **describe(needed, per_row, length), "share": _shares(counts)}
+    batch = {name: getattr(samples, name)[rows] for name in SAMPLE_ARRAYS}
+    for name in TOKEN_ARRAYS:
+        if name != "input_mask":
+            batch[name] = pack(batch[name], needed, per_row, length)
+    return {**batch, **describe(needed, per_row, length), "loss_mask": _loss_mask(counts)}
 
 
-def _shares(counts):
+def _loss_mask(counts):
     return (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32)

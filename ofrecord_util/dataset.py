@@ -53,7 +53,7 @@ def prepare_split(
         need_scores: False in steps that do not weight samples: scores that fit stay in the records, others do not stop the step.
 
     Returns:
-        `Records` of the used samples only. In the training split `weights` are the scores of weight.npy; without that
+        `Records` of the used samples only. In the training split `sample_weights` are the scores of weight.npy; without that
         file they are 1.0 and the log says so (a step that cannot do without asks `scores.load_scores` itself).
 
     Raises:
@@ -126,7 +126,7 @@ def store_scores(data_dir, records, scores, info=None, prefix=None, part_num=1, 
         manifest = dict.fromkeys(("vocab_digest", "do_lower_case", "task", "truncated"), None)
         manifest["text_digest"] = everything.text_digest
     arrays = {name: getattr(everything, name) for name in FEATURE_NAMES}
-    arrays["weights"] = _weights_of(everything, by_row)
+    arrays["sample_weights"] = _weights_of(everything, by_row)
     write_split(data_dir, "train", prefix, part_num, arrays, manifest)
 
 
@@ -163,7 +163,7 @@ def _write_from_text(data_dir, split, task, tokenizer, seq_length, prefix, part_
         "domain": rows.domain,
         "label": rows.label,
         "idxs": idxs,
-        "weights": weights,
+        "sample_weights": weights,
     }
     manifest = {
         "text_file": os.path.relpath(rows.path, data_dir),
@@ -230,11 +230,11 @@ def _check_weights(records, data_dir, used, log):
     """weight.npy is the truth: the records' weights must be its scores."""
     scores = score_files.load_scores(data_dir, records.text_digest, used)
     if scores is None:
-        if (records.weights == 1).all():
+        if (records.sample_weights == 1).all():
             log("train: no weight.npy (preprocess.py makes it), so every sample has weight 1.0")
         else:
             log("train: no weight.npy, the weights of the records are used as they are")
-    elif not np.array_equal(records.weights, _weights_of(records, scores)):
+    elif not np.array_equal(records.sample_weights, _weights_of(records, scores)):
         raise UserError(
             f"{records.path}: the weights of the records are not the scores of weight.npy; write the records again with --resave_ofrecord"
         )

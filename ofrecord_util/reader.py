@@ -10,67 +10,18 @@ import hashlib
 import os
 import struct
 import warnings
-from dataclasses import dataclass, replace
-from typing import Optional
 
 import numpy as np
 import six
 
 from modeling.cli.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
 
 _REMEDY = "write the records again with --resave_ofrecord"
-
-
-@dataclass(frozen=True)
-class Records:
-    """The records of a split (N records of S tokens).
-
-    Attributes:
-        input_ids, input_mask, segment_ids: int32 [N, S].
-        domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
-        weights: float32 [N].
-        manifest: dict of the manifest, or None for records of the earlier implementation.
-        path: the folder that they were read from.
-        text_digest: names the samples of the whole split: the manifest's, or without one "records:" and a digest of the
-            arrays.
-        places: (file, int64 byte offsets of its records) for each part, while these are the records of the whole split; else
-            empty.
-    """
-
-    input_ids: np.ndarray
-    input_mask: np.ndarray
-    segment_ids: np.ndarray
-    domain: np.ndarray
-    label: np.ndarray
-    idxs: np.ndarray
-    weights: np.ndarray
-    manifest: Optional[dict] = None
-    path: str = ""
-    text_digest: str = ""
-    places: tuple = ()
-
-    def __len__(self):
-        return len(self.input_ids)
-
-    @property
-    def seq_length(self):
-        return self.input_ids.shape[1]
-
-    def select(self, index):
-        """The records of a slice or an integer array, in its order."""
-        return replace(self, places=(), **{feature.name: getattr(self, feature.name)[index] for feature in FEATURES})
-
-    def where(self, row):
-        """File, record (from 1) and byte offset of a row, for messages."""
-        for path, offsets in self.places:
-            if row < len(offsets):
-                return f"{path}: record {row + 1} at byte {offsets[row]}"
-            row -= len(offsets)
-        return f"{self.path}: record {row + 1}"
 
 
 def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=True):
@@ -169,9 +120,11 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
     if first.size < len(records):
         repeated = np.setdiff1d(np.arange(len(records)), first)[0]
         raise UserError(f"{records.where(repeated)}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
-    bad = np.flatnonzero(~np.isfinite(records.weights))
+    bad = np.flatnonzero(~np.isfinite(records.sample_weights))
     if bad.size:
-        raise UserError(f"{records.where(bad[0])}: the weight is {records.weights[bad[0]]}; run preprocess.py again with --resave_ofrecord")
+        raise UserError(
+            f"{records.where(bad[0])}: the weight is {records.sample_weights[bad[0]]}; run preprocess.py again with --resave_ofrecord"
+        )
 
 
 def _read_manifest(path):
@@ -275,10 +228,10 @@ def _decode_records(path, data, starts, ends, seq_length):
 
 def _values_of(record, feature, at, seq_length):
     """The list of a feature, its type and length checked. `at` begins the message: file, record, offset."""
-    name = next((n for n in (feature.name, feature.older_name) if n is not None and n in record.feature), None)
+    name = next((n for n in (feature.key, feature.older_key) if n is not None and n in record.feature), None)
     if name is None:
         found = ", ".join(sorted(six.ensure_text(key, errors="replace") for key in record.feature)) or "nothing"
-        raise UserError(f"{at}has no {feature.name}, only {found}; {_REMEDY}")
+        raise UserError(f"{at}has no {feature.key}, only {found}; {_REMEDY}")
     kind = record.feature[name].WhichOneof("kind")
     if kind != feature.kind:
         raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, _REMEDY))

@@ -9,22 +9,22 @@ import collections
 
 import numpy as np
 
-Feature = collections.namedtuple("Feature", "name kind dtype per_token older_name")
+Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key")
 Feature.__doc__ = """One feature of a record.
 
-name: its key in the record. kind: the field of `record_pb2.Feature` that holds it. dtype: NumPy type of its array.
-per_token: True for a list of seq_length values, False for a list of one. older_name: the key under which the earlier
-implementation wrote it, or None.
+name: of its array. key: of the feature in the record. kind: the field of `record_pb2.Feature` that holds it. dtype: NumPy type of
+its array. per_token: True for a list of seq_length values, False for a list of one. older_key: the key that the earlier
+implementation used, or None.
 """
 
 FEATURES = (
-    Feature("input_ids", "int32_list", np.int32, True, None),
-    Feature("input_mask", "int32_list", np.int32, True, "attention_masks"),
-    Feature("segment_ids", "int32_list", np.int32, True, "token_type_ids"),
-    Feature("domain", "int32_list", np.int32, False, "tasks"),
-    Feature("label", "int32_list", np.int32, False, "labels"),
-    Feature("idxs", "int32_list", np.int32, False, None),
-    Feature("weights", "float_list", np.float32, False, None),
+    Feature("input_ids", "input_ids", "int32_list", np.int32, True, None),
+    Feature("input_mask", "input_mask", "int32_list", np.int32, True, "attention_masks"),
+    Feature("segment_ids", "segment_ids", "int32_list", np.int32, True, "token_type_ids"),
+    Feature("domain", "domain", "int32_list", np.int32, False, "tasks"),
+    Feature("label", "label", "int32_list", np.int32, False, "labels"),
+    Feature("idxs", "idxs", "int32_list", np.int32, False, None),
+    Feature("sample_weights", "weights", "float_list", np.float32, False, None),
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 

@@ -1,6 +1,6 @@
 """A file's records to bytes and back, many at once with NumPy, in the one layout that this project writes.
 
-It is protobuf's deterministic serialisation of an `OFRecord`: features in the order of their names, each
+It is protobuf's deterministic serialisation of an `OFRecord`: features in the order of their keys, each
 
     0a ENTRY_SIZE  0a KEY_SIZE key  12 FEATURE_SIZE  (22 int32_list | 12 float_list) LIST_SIZE  0a VALUES_SIZE  values
 
@@ -17,12 +17,12 @@ PADDING = 64  # bytes behind a file's data, so that `decode` may look past the e
 _CHUNK = 4096  # records decoded at once
 
 _KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
-_BY_NAME = sorted(FEATURES)
+_BY_KEY = sorted(FEATURES, key=lambda feature: feature.key)
 
 
 def _tags(feature):
     """What stands before the sizes of a feature's entry, of its `Feature`, of the list and of the values."""
-    key = feature.name.encode("ascii")
+    key = feature.key.encode("ascii")
     return b"\x0a", b"\x0a" + bytes([len(key)]) + key + b"\x12", _KIND_TAG[feature.kind], b"\x0a"
 
 
@@ -36,7 +36,7 @@ def encode(columns):
         uint8 array.
     """
     arrays = dict(zip((feature.name for feature in FEATURES), columns))
-    elements = [element for feature in _BY_NAME for element in _elements(feature, arrays[feature.name])]
+    elements = [element for feature in _BY_KEY for element in _elements(feature, arrays[feature.name])]
     sizes = sum(widths.sum(axis=1, dtype=np.int64) for _, widths in elements)
     elements.insert(0, _as_bytes(sizes.astype(f"<i{LENGTH_BYTES}")))
     numbers = np.concatenate([numbers for numbers, _ in elements], axis=1).ravel()
@@ -113,7 +113,7 @@ def decode(data, starts, ends, seq_length):
 def _decode_chunk(data, starts, ends, seq_length):
     spans = {}
     at = starts
-    for feature in _BY_NAME:
+    for feature in _BY_KEY:
         limit = None
         for tag in _tags(feature):
             at, end = _enter(data, at, tag, ends, limit)

@@ -95,7 +95,7 @@ def test_scores_are_written(project, step_1):
     assert (scores >= -1).all()
     assert scores.std() > 1e-3
     records = read_split(project.path(DATA), "train")
-    assert np.array_equal(records.weights, scores[records.idxs])
+    assert np.array_equal(records.sample_weights, scores[records.idxs])
     for split, count in (("train", TRAIN_COUNT), ("dev", DEV_COUNT)):
         assert len(read_split(project.path(DATA), split)) == count
     assert not os.path.exists(project.path(DATA, "ofrecord", "test"))  # there is no test.csv
@@ -351,11 +351,11 @@ def test_step_3_does_not_ask_for_scores(project, step_2):
     tiny.write_single(folder)
     encoder = "--model_load_dir uncased_L-2_H-20_A-4_oneflow --data_dir data/rescored --seq_length 24"
     project.call_well(f"preprocess.py --task_name sst-2 {encoder} --resave_ofrecord")
-    scores = read_split(folder, "train").weights
+    scores = read_split(folder, "train").sample_weights
     line = STEP_3.format(snapshot=step_2.snapshot).replace(SINGLE, "data/rescored").replace("_epochs 3", "_epochs 1")
     line = line.replace("--batch_size_per_device 3", "--batch_size_per_device 16")
     project.call_well(line)
-    assert np.array_equal(read_split(folder, "train").weights, scores)
+    assert np.array_equal(read_split(folder, "train").sample_weights, scores)
     assert scores.std() > 0
     tiny.write_rows(folder, "train", tiny.opinions("SST-2", (8, 8), "other"))
     output = project.call_well(line)
@@ -386,7 +386,7 @@ def test_pooling(project):
     scores = []
     for more in ("--resave_ofrecord", "--pooling max"):
         project.call_well(f"preprocess.py {common} {encoder} {more}")
-        scores.append(read_split(folder, "train").weights)
+        scores.append(read_split(folder, "train").sample_weights)
         with open(os.path.join(folder, "ofrecord", "train", "weight.json"), encoding="utf-8") as file:
             assert json.load(file)["info"]["pooling"] == ("max" if more == "--pooling max" else "mean")
     assert np.abs(scores[0] - scores[1]).max() > 1e-3

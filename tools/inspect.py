@@ -26,7 +26,6 @@ from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
-from ofrecord_util.batches import real_lengths
 from ofrecord_util.files import read_json
 from ofrecord_util.reader import read_split
 from ofrecord_util.tokenization import read_vocabulary
@@ -109,10 +108,10 @@ def describe_records(records, task):
     for domain, label in zip(records.domain.tolist(), records.label.tolist()):
         of_domain = counts.setdefault(name("domain", domain), {})
         of_domain[name("label", label)] = of_domain.get(name("label", label), 0) + 1
-    lengths = real_lengths(records)
+    lengths = records.lengths
     edges = np.linspace(0, records.seq_length, 9).astype(int)
     histogram = np.histogram(lengths, bins=edges)[0].tolist()
-    weights = records.weights.astype(np.float64)
+    weights = records.sample_weights.astype(np.float64)
     return {
         "records": len(records),
         "seq_length": records.seq_length,
@@ -127,11 +126,11 @@ def describe_records(records, task):
 
 def record_lines(records, count, pieces=None):
     """The first records as JSON lines: idxs, domain, label, weight, token ids without padding, or their pieces."""
-    lengths = real_lengths(records)
+    lengths = records.lengths
     for row in range(min(count, len(records))):
         ids = records.input_ids[row, : lengths[row]].tolist()
         values = {feature: int(getattr(records, feature)[row]) for feature in ("idxs", "domain", "label")}
-        values["weight"] = float(records.weights[row])
+        values["weight"] = float(records.sample_weights[row])
         values["tokens"] = ids if pieces is None else [pieces[i] if 0 <= i < len(pieces) else f"id {i}" for i in ids]
         if records.segment_ids[row].any():
             values["segment_ids"] = records.segment_ids[row, : lengths[row]].tolist()

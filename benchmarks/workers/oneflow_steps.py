@@ -69,27 +69,27 @@ def main():
     kernels = StockKernels(device) if job["implementation"] == "stock" else select_kernels(device)
     draw = np.random.default_rng(0)
     arrays = {
-        "input_ids": draw.integers(0, job["words"], (batch, length)).astype(np.int32),
+        "word_rows": draw.integers(0, job["words"], (batch, length)).astype(np.int32),
         "input_mask": np.ones((batch, length), np.int32),
         "segment_ids": np.zeros((batch, length), np.int32),
     }
     steps = 0
 
     if job["mode"] == "train":
-        arrays.update(label=draw.integers(0, 2, batch).astype(np.int32), share=np.ones(batch, np.float32))
+        arrays.update(label=draw.integers(0, 2, batch).astype(np.int32), loss_mask=np.ones(batch, np.float32))
         optimizer, rates = create_optimizer(variables, Schedule(1e-5, 100000, 100))
         plan = DropoutPlan(config, 42, device)
 
         @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=job["use_fp16"])
-        def job_function(variables, input_ids, input_mask, segment_ids, label, share, **masks):
+        def job_function(variables, word_rows, input_mask, segment_ids, label, loss_mask, **masks):
             dropout = plan.take(masks)
-            return finetuning_objective(variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share)
+            return finetuning_objective(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, label, loss_mask)
 
     else:
 
         @global_function(type="predict", variables=variables)
-        def job_function(variables, input_ids, input_mask, segment_ids):
-            return predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids)
+        def job_function(variables, word_rows, input_mask, segment_ids):
+            return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     def turn(count=job["steps"]):
         nonlocal steps

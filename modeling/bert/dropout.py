@@ -116,4 +116,4 @@ def _device_masks(seed, device):
 def with_dropout(batches, plan, start_step=0):
     """Adds the masks of `plan` to each batch."""
     for step, batch in enumerate(batches, start=start_step):
-        yield dict(batch, **plan.masks(step, *batch["input_ids"].shape, len(batch["share"])))
+        yield dict(batch, **plan.masks(step, *batch["word_rows"].shape, len(batch["loss_mask"])))

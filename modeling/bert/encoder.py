@@ -55,7 +55,7 @@ def fan_out(x, count):
 
 
 def build_bert(
-    variables, config, kernels, input_ids, input_mask, segment_ids, dropout=None, pooled_only=False, starts=None, positions=None
+    variables, config, kernels, word_rows, input_mask, segment_ids, dropout=None, pooled_only=False, starts=None, positions=None
 ):
     """Builds the encoder into the current graph.
 
@@ -63,7 +63,7 @@ def build_bert(
         variables: the graph's view of a `Variables`.
         config: `BertConfig`.
         kernels: from `select_kernels`.
-        input_ids, segment_ids: int32 [B, S].
+        word_rows, segment_ids: int32 [B, S].
         input_mask: int32 [B, S], 1 for tokens, 0 for padding.
         dropout: the `Dropout` of a training step, None for prediction.
         pooled_only: whether only `pooled` is asked for. Where that is made of [CLS], the last layer computes nothing else then, and
@@ -73,8 +73,8 @@ def build_bert(
     Returns:
         `BertOutput`.
     """
-    batch, length = input_ids.shape
-    texts = texts_of(input_ids, input_mask, kernels, starts, positions)
+    batch, length = word_rows.shape
+    texts = texts_of(word_rows, input_mask, kernels, starts, positions)
     hidden_size = config.hidden_size
     pooled_only = pooled_only and config.pooling == CLS
 
@@ -87,7 +87,7 @@ def build_bert(
     def layer_norm(x, name):
         return kernels.layer_norm(x, variables.joined(name + "-gamma"), variables.joined(name + "-beta"), config.layer_norm_eps)
 
-    words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), input_ids.reshape(-1), axis=0)  # [T, H]
+    words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), word_rows.reshape(-1), axis=0)  # [T, H]
     types = flow._C.gather(variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0)  # [T, H]
     x = texts.add_positions(words + types, variables.get("bert-embeddings-position_embeddings"))
     x = layer_norm(x, "bert-embeddings-LayerNorm")  # [T, H]

@@ -13,13 +13,13 @@ class OwnRows:
     """A row for each text, filled up with padding.
 
     Args:
-        input_ids: [B, S].
+        word_rows: [B, S].
         input_mask: [B, S], 1 for tokens, 0 for padding.
         kernels: from `select_kernels`.
     """
 
-    def __init__(self, input_ids, input_mask, kernels):
-        self._shape, self._mask, self._kernels = input_ids.shape, input_mask, kernels
+    def __init__(self, word_rows, input_mask, kernels):
+        self._shape, self._mask, self._kernels = word_rows.shape, input_mask, kernels
 
     def add_positions(self, x, table):
         """x [T, H] plus the position embeddings of its tokens, from the table [positions, H] -> [T, H]."""
@@ -54,15 +54,15 @@ class SharedRows:
     """Several texts in each row.
 
     Args:
-        input_ids: [R, S].
+        word_rows: [R, S].
         input_mask: [R, C, S], 1 at the tokens of each text.
         starts: [R, C, S], 1 at its [CLS].
         positions: int32 [R, S], of each token within its text.
         kernels: from `select_kernels`.
     """
 
-    def __init__(self, input_ids, input_mask, starts, positions, kernels):
-        self._shape, self._mask, self._starts, self._positions = input_ids.shape, input_mask, starts, positions
+    def __init__(self, word_rows, input_mask, starts, positions, kernels):
+        self._shape, self._mask, self._starts, self._positions = word_rows.shape, input_mask, starts, positions
         self._kernels = kernels
 
     def add_positions(self, x, table):
@@ -97,8 +97,8 @@ class SharedRows:
         return mask.reshape(rows, length * width)[:, : texts * width].reshape(rows * texts, width)
 
 
-def texts_of(input_ids, input_mask, kernels, starts=None, positions=None):
+def texts_of(word_rows, input_mask, kernels, starts=None, positions=None):
     """`SharedRows` where `starts` and `positions` are given, else `OwnRows`."""
     if starts is None:
-        return OwnRows(input_ids, input_mask, kernels)
-    return SharedRows(input_ids, input_mask, starts, positions, kernels)
+        return OwnRows(word_rows, input_mask, kernels)
+    return SharedRows(word_rows, input_mask, starts, positions, kernels)

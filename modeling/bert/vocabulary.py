@@ -7,8 +7,6 @@ others back, decayed. The result is the same as training all rows (tests/modelin
 the optimizer's time and memory.
 """
 
-import dataclasses
-
 import numpy as np
 
 
@@ -24,8 +22,8 @@ class ActiveVocabulary:
     def __init__(self, records):
         self.ids = np.unique(np.concatenate([np.unique(part.input_ids) for part in records if part is not None]))
 
-    def remap(self, records):
-        """`Records` whose input_ids are rows of the reduced embedding table; None stays None.
+    def samples(self, records):
+        """The `Samples` of `Records`: their ids as rows of the word embeddings in use; None stays None.
 
         Raises:
             ValueError: an id that is not in use.
@@ -35,4 +33,4 @@ class ActiveVocabulary:
         rows = np.searchsorted(self.ids, records.input_ids).astype(np.int32)
         if rows.max(initial=0) >= len(self.ids) or not np.array_equal(self.ids[rows], records.input_ids):
             raise ValueError("records hold word pieces that the active vocabulary does not have")
-        return dataclasses.replace(records, input_ids=rows)
+        return records.samples(rows)

@@ -25,7 +25,6 @@ from modeling.cli.errors import UserError
 from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import check_space, size_text
 from ofrecord_util import files
-from ofrecord_util.batches import real_lengths
 
 MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 1"
@@ -337,7 +336,7 @@ class TeacherOutputs:
                 f"{self.folder}: holds {len(self.idxs)} samples, not all of the {len(records)} of this run: {again} and the same "
                 "--train_example_num, --data_portion and --seed"
             )
-        if not np.array_equal(self._lengths[positions], real_lengths(records)):
+        if not np.array_equal(self._lengths[positions], records.lengths):
             raise UserError(f"{self.folder}: outputs for texts of other lengths than those of {records.path}: {again}")
         own = self.layout.knowledge
         missing = [layer for layer in needs.layers if layer not in own.layers] if needs.hidden or needs.attention else []
@@ -406,4 +405,4 @@ def _listed(layers):
 def with_teacher_outputs(batches, outputs, needs, average_heads=False):
     """Adds the teacher's outputs to each batch of `iterate_training`."""
     for batch in batches:
-        yield dict(batch, **outputs.batch(batch["idxs"], batch["input_ids"].shape[1], needs, average_heads))
+        yield dict(batch, **outputs.batch(batch["idxs"], batch["word_rows"].shape[1], needs, average_heads))

@@ -5,11 +5,11 @@ gives the shape back,
 as a thin layer on `oneflow.nn.Graph`:
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=schedule)
-    def train_job(variables, input_ids, label):
+    def train_job(variables, word_rows, label):
         ...
         return loss, metrics          # the first value is what is minimised
 
-    loss, metrics = train_job(input_ids=…, label=…)
+    loss, metrics = train_job(word_rows=…, label=…)
 
 An input may be a tuple of tensors instead, the parts of a batch for the CPU's lanes (see modeling/engine/lanes/plan.py): the function is applied to
 each part; a train function's outputs are means over a batch then, and a predict function's begin with the batch's dimension.

@@ -95,7 +95,7 @@ def to_numpy(tensor):
 # ---------------------------------------------------------------------------------------------------------- agreement
 
 
-def share(value):
+def broadcast(value):
     """Rank 0's value (what JSON can hold) on every rank."""
     if size() == 1:
         return value

@@ -196,7 +196,7 @@ def projection_shapes(weights, num_student_layers, student_size, teacher_size, n
     return dict.fromkeys(names + ([REPRESENTATION_PROJECTION] if weights.knowledge else []), (student_size, teacher_size))
 
 
-def teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, segment_ids, domain):
+def teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain):
     """Builds the teacher into the current graph, without dropout.
 
     Args:
@@ -208,7 +208,7 @@ def teacher_knowledge(variables, config, kernels, needs, input_ids, input_mask, 
         dict of name -> tensor: LOGITS [B, C]; as `needs` says REPRESENTATION r^T [B, H_T], HIDDEN [B, S, H_T] and
         ATTENTION scores before softmax [B, N, S, S] of each layer. Files and batches use the same names and order.
     """
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids)
+    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids)
     knowledge = {LOGITS: classification_logits(variables, kernels, bert.pooled)}
     if needs.representation:
         knowledge[REPRESENTATION] = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)

@@ -11,9 +11,9 @@ def cross_entropy(logits, label):
     return -(log_probs * chosen).sum(dim=1)
 
 
-def batch_mean(values, share):
-    """Mean of values [B] over the real samples: share [B] is 0 for rows that only fill the batch up, and its mean is 1."""
-    return (values * share).mean()
+def batch_mean(values, loss_mask):
+    """Mean of values [B] over the real samples: loss_mask [B] is 0 for rows that only fill the batch up, and its mean is 1."""
+    return (values * loss_mask).mean()
 
 
 def corruption_targets(corrupted_domain, num_domains):
@@ -39,13 +39,13 @@ def corrupted_domain_loss(logits, targets):
     return -_mean_of_layers(flow.log_softmax(logits, dim=-1), targets)
 
 
-def corrupted_domain_accuracy(logits, targets, share):
+def corrupted_domain_accuracy(logits, targets, loss_mask):
     """Mean over layers and real samples of the target's share at the largest logit: how often a drawn z is hit."""
     chosen = flow.nn.functional.one_hot(flow.argmax(logits, dim=-1), logits.shape[1]).to(flow.float32)
-    return batch_mean(_mean_of_layers(chosen, targets), share)
+    return batch_mean(_mean_of_layers(chosen, targets), loss_mask)
 
 
-def accuracy(logits, label, share):
+def accuracy(logits, label, loss_mask):
     """Share of the real samples whose largest logit is at `label`."""
     hit = (flow.argmax(logits, dim=-1) == label.to(flow.int64)).to(flow.float32)
-    return batch_mean(hit, share)
+    return batch_mean(hit, loss_mask)

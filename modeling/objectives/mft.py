@@ -38,7 +38,7 @@ def stack_metrics(*values):
 
 
 def finetuning_objective(
-    variables, config, kernels, dropout, input_ids, input_mask, segment_ids, label, share, starts=None, positions=None
+    variables, config, kernels, dropout, word_rows, input_mask, segment_ids, label, loss_mask, starts=None, positions=None
 ):
     """Plain fine-tuning: mean cross-entropy over the real samples.
 
@@ -47,11 +47,11 @@ def finetuning_objective(
     Returns:
         (loss, metrics [2]) in the order of FINETUNING_METRICS.
     """
-    text = input_ids, input_mask, segment_ids
+    text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    loss = batch_mean(cross_entropy(logits, label), share)
-    return loss, stack_metrics(loss, accuracy(logits, label, share))
+    loss = batch_mean(cross_entropy(logits, label), loss_mask)
+    return loss, stack_metrics(loss, accuracy(logits, label, loss_mask))
 
 
 def meta_objective(
@@ -61,14 +61,14 @@ def meta_objective(
     dropout,
     domain_layers,
     domain_loss_weight,
-    input_ids,
+    word_rows,
     input_mask,
     segment_ids,
     domain,
     label,
-    weights,
+    sample_weights,
     corrupted_domain,
-    share,
+    loss_mask,
     starts=None,
     positions=None,
 ):
@@ -79,26 +79,26 @@ def meta_objective(
     Args:
         domain_layers: Ls, encoder layers from 0.
         domain_loss_weight: lambda; 0 leaves the domain head out of the graph.
-        weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
+        sample_weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
         corrupted_domain: z, int32 [B, n] of n equal shares: one drawn domain, or all the others.
-        share: float32 [B] of mean 1, 0 for rows that fill the last batch up.
+        loss_mask: float32 [B] of mean 1, 0 for rows that fill the last batch up.
         starts, positions: where several texts share a row, see `build_bert`.
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
     """
-    text = input_ids, input_mask, segment_ids
+    text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    classification_loss = batch_mean(weights * cross_entropy(logits, label), share)
-    hits = accuracy(logits, label, share)
+    classification_loss = batch_mean(sample_weights * cross_entropy(logits, label), loss_mask)
+    hits = accuracy(logits, label, loss_mask)
     if domain_loss_weight == 0:
         zero = hits * 0.0
         return classification_loss, stack_metrics(classification_loss, classification_loss, zero, hits, zero)
     states = [bert.hidden_states[layer + 1] for layer in domain_layers]
     of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
     targets = corruption_targets(corrupted_domain, of_domains.shape[1])
-    domain_loss = batch_mean(corrupted_domain_loss(of_domains, targets), share)
-    domain_hits = corrupted_domain_accuracy(of_domains, targets, share)
+    domain_loss = batch_mean(corrupted_domain_loss(of_domains, targets), loss_mask)
+    domain_hits = corrupted_domain_accuracy(of_domains, targets, loss_mask)
     loss = classification_loss + domain_loss * domain_loss_weight
     return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
 
@@ -106,7 +106,7 @@ def meta_objective(
 class Distillation(NamedTuple):
     """The settings of `distillation_objective`."""
 
-    weights: LossWeights
+    loss_weights: LossWeights
     temperature: float
     mapping: tuple  # the teacher layer of each student layer, from 0
     use_sample_weights: bool
@@ -116,7 +116,7 @@ class Distillation(NamedTuple):
 def distillation_metrics(plan):
     """Names of what `distillation_objective` reports: the loss, each term that is built, before its factor, and the
     batch's accuracy and mean sample weight."""
-    terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.weights) if weight)
+    terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.loss_weights) if weight)
     return ("loss", *terms, "accuracy") + (("sample_weight",) if plan.use_sample_weights else ())
 
 
@@ -127,55 +127,55 @@ def distillation_objective(
     dropout,
     plan,
     knowledge,
-    input_ids,
+    word_rows,
     input_mask,
     segment_ids,
     domain,
     label,
-    weights,
-    share,
+    sample_weights,
+    loss_mask,
 ):
     """Meta-KD's objective of the student (section 4):
 
         mean_i w_i [a MSE(P h^S, h^T) + b MSE(A^S, A^T) + c T^2 softCE(z^S/T, z^T/T)] + d CE(y, z^S) + gamma MSE(P r^S, r^T)
 
-    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma of `plan.weights`, a term of factor 0 left out.
+    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma of `plan.loss_weights`, a term of factor 0 left out.
 
     Args:
         config: the student's `BertConfig`.
         plan: `Distillation`.
         knowledge: dict of name -> tensor, as `teacher_knowledge` returns it.
-        weights: prototypical scores t, float32 [B].
-        share: float32 [B] of mean 1, 0 for rows that fill the last batch up.
+        sample_weights: prototypical scores t, float32 [B].
+        loss_mask: float32 [B] of mean 1, 0 for rows that fill the last batch up.
     Returns:
         (loss, metrics) in the order of `distillation_metrics(plan)`.
     """
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, dropout)
+    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    sample_weights = expertise_weights(weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
+    expertise = expertise_weights(sample_weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
 
     def weighted(values):
-        return batch_mean(values if sample_weights is None else values * sample_weights, share)
+        return batch_mean(values if expertise is None else values * expertise, loss_mask)
 
     terms = {}
     first, taught = plan.num_frozen, plan.mapping[plan.num_frozen :]
-    if plan.weights.hidden:
+    if plan.loss_weights.hidden:
         states = [knowledge[HIDDEN.format(layer)] for layer in taught]
         own = bert.hidden_states[1 + first :]
         terms["hidden"] = weighted(hidden_loss(variables, own, states, input_mask, kernels.device, first))
-    if plan.weights.attention:
+    if plan.loss_weights.attention:
         scores = [knowledge[ATTENTION.format(layer)] for layer in taught]
         terms["attention"] = weighted(attention_loss(bert.attention_scores[first:], scores, input_mask))
-    if plan.weights.prediction:
+    if plan.loss_weights.prediction:
         terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
-    if plan.weights.label:
-        terms["label"] = batch_mean(cross_entropy(logits, label), share)
-    if plan.weights.knowledge:
+    if plan.loss_weights.label:
+        terms["label"] = batch_mean(cross_entropy(logits, label), loss_mask)
+    if plan.loss_weights.knowledge:
         representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
-        terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), share)
-    loss = sum_terms([term * getattr(plan.weights, name) for name, term in terms.items()])
-    more = [] if sample_weights is None else [batch_mean(sample_weights, share)]
-    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, share), *more)
+        terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), loss_mask)
+    loss = sum_terms([term * getattr(plan.loss_weights, name) for name, term in terms.items()])
+    more = [] if expertise is None else [batch_mean(expertise, loss_mask)]
+    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, loss_mask), *more)
 
 
 def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled"):
@@ -188,7 +188,7 @@ def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption=
         yield dict(batch, corrupted_domain=corrupted)
 
 
-def predict_logits(variables, config, kernels, input_ids, input_mask, segment_ids):
+def predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids):
     """Label logits [B, C] without dropout."""
-    bert = build_bert(variables, config, kernels, input_ids, input_mask, segment_ids, pooled_only=True)
+    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, pooled_only=True)
     return classification_logits(variables, kernels, bert.pooled)

@@ -16,7 +16,6 @@ from ofrecord_util.batches import (
     evaluation_needs,
     padded_length,
     padded_seconds,
-    real_lengths,
     training_needs,
 )
 
@@ -117,7 +116,7 @@ class GraphPlan:
     def _texts_per_row(self, records, may_share):
         """Numbers of texts that may share a row."""
         wanted, batch_size = getattr(self._flags, "texts_per_row", 1), self._flags.batch_size_per_device
-        holes = (records.input_mask.sum(axis=1) != real_lengths(records)).any()
+        holes = (records.input_mask.sum(axis=1) != records.lengths).any()
         may_share = may_share and not self._pads_to_max_length() and not holes and self._config.pooling != MAX
         if wanted > 1:
             if batch_size % wanted:

@@ -117,7 +117,7 @@ class Phase:
                 self.log = Log(os.path.join(self.folder, LOG_FILE), exclusive=True)
             else:
                 self.log = Log(silent=True)
-            self.folder = parallel.share(self.folder)
+            self.folder = parallel.broadcast(self.folder)
             self.metrics = Metrics(self.folder, writes=parallel.is_main())
             self.state = newest_state(self.folder, self.log) if resumed else None
         else:
@@ -222,7 +222,7 @@ class Phase:
         records = self.records("train")
         if not self.flags.use_sample_weights:
             self.log("--use_sample_weights false: every sample weighs 1")
-            return dataclasses.replace(records, weights=np.ones(len(records), np.float32))
+            return dataclasses.replace(records, sample_weights=np.ones(len(records), np.float32))
         if load_scores(self.flags.data_dir, records.text_digest, len(records)) is None:
             raise UserError(
                 f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py "
@@ -230,12 +230,12 @@ class Phase:
                 "false"
             )
         if self.flags.normalize_sample_weights:
-            if records.weights.mean() <= 0:
+            if records.sample_weights.mean() <= 0:
                 raise UserError(
-                    f"--normalize_sample_weights: the scores' mean is {records.weights.mean():.4f}, which cannot be scaled to 1"
+                    f"--normalize_sample_weights: the scores' mean is {records.sample_weights.mean():.4f}, which cannot be scaled to 1"
                 )
-            records = dataclasses.replace(records, weights=records.weights / records.weights.mean())
-        for name, values in score_statistics(records.weights, records.domain, self.task.domains).items():
+            records = dataclasses.replace(records, sample_weights=records.sample_weights / records.sample_weights.mean())
+        for name, values in score_statistics(records.sample_weights, records.domain, self.task.domains).items():
             self.log("weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}".format(name, **values))
         return records
 
@@ -262,7 +262,7 @@ class Phase:
         """
         vocabulary = ActiveVocabulary(records) if records else None
         variables = self.load_variables(shapes, self.snapshot, vocabulary)
-        return (variables, *map(vocabulary.remap, records)) if records else variables
+        return (variables, *map(vocabulary.samples, records)) if records else variables
 
     def load_variables(self, shapes, snapshot, vocabulary=None, trainable=True, given=None):
         """`Variables` from a snapshot, heads for other labels or domains started anew.

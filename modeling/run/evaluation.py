@@ -9,7 +9,7 @@ from tqdm import tqdm
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.engine.lanes import plan as lanes
-from ofrecord_util.batches import iterate_evaluation, real_lengths
+from ofrecord_util.batches import iterate_evaluation
 
 
 class Predictions(NamedTuple):
@@ -67,11 +67,11 @@ def to_tensors(batch, names, device):
     """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`), where there are lanes in as many parts."""
     if lanes.count() == 1:
         return {name: parallel.shard(batch[name], device) for name in names}
-    parts = lanes.cut({name: batch[name] for name in names}, *batch["input_ids"].shape)
+    parts = lanes.cut({name: batch[name] for name in names}, *batch["word_rows"].shape)
     return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
 
 
-def predict(job, records, batches, device, names=("input_ids", "input_mask", "segment_ids")):
+def predict(job, records, batches, device, names=("word_rows", "input_mask", "segment_ids")):
     """Output of a predict function for every sample of a split, once, in the split's order.
 
     Args:
@@ -96,7 +96,7 @@ def predict_batches(job, records, batches, device, names):
         (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
     """
     batch_size = batches.size * parallel.size()
-    order = np.argsort(real_lengths(records), kind="stable")
+    order = np.argsort(records.lengths, kind="stable")
     batches = iterate_evaluation(records.select(order), batch_size, batches.lengths)
     total = -(-len(records) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)

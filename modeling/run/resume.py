@@ -19,6 +19,7 @@ from modeling.cli.errors import UserError
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.run.metrics import FLAGS_FILE
 from ofrecord_util.files import remove_folder
+from ofrecord_util.records import SAMPLE_ARRAYS
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
@@ -183,7 +184,7 @@ def newest_state(folder, log):
 def records_digest(records):
     """sha256 (hex) over everything that training sees of `Records`: ids, masks, labels, domains, weights."""
     digest = hashlib.sha256()
-    for name in ("input_ids", "input_mask", "segment_ids", "domain", "label", "weights"):
+    for name in SAMPLE_ARRAYS:
         value = np.ascontiguousarray(getattr(records, name))
         digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
         digest.update(value)

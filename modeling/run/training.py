@@ -193,7 +193,7 @@ class _Loop:
         names = tuple(name for name in batch if name != "idxs")
         metrics = self._job(**to_tensors(batch, names, self._phase.device))[1]
         self._window.append((step, batch["idxs"], metrics))
-        self._samples += int((batch["share"] > 0).sum())
+        self._samples += int((batch["loss_mask"] > 0).sum())
         # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the
         # arrays of its dropout masks are used again
         self._fetch_window(len(self._window) - 1)

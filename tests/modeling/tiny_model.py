@@ -15,7 +15,7 @@ from modeling.bert.variables import DOMAIN_HEAD, Variables
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.kernels import CpuKernels, StockKernels
 from modeling.engine.runtime import flow
-from ofrecord_util.reader import Records
+from ofrecord_util.records import Records
 from tools.checkpoint_names import CLASSIFIER, POOLER, encoder_pairs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -48,9 +48,9 @@ def domain_head(seed=5):
 
 
 def golden_batch():
-    """input_ids, input_mask and segment_ids of the golden batch."""
+    """word_rows, input_mask and segment_ids of the golden batch."""
     return {
-        "input_ids": GOLDEN["input/input_ids"],
+        "word_rows": GOLDEN["input/input_ids"],
         "input_mask": GOLDEN["input/attention_mask"],
         "segment_ids": GOLDEN["input/token_type_ids"],
     }
@@ -92,8 +92,8 @@ def gradients(function, values, arrays, frozen=()):
     return outputs, {name: values[name] - variables.get(name).numpy() for name in values}
 
 
-def random_records(lengths, seq_length=LENGTH, num_domains=NUM_DOMAINS, num_labels=NUM_LABELS, seed=3):
-    """`Records` with texts of the given numbers of tokens."""
+def random_samples(lengths, seq_length=LENGTH, num_domains=NUM_DOMAINS, num_labels=NUM_LABELS, seed=3):
+    """`Samples` with texts of the given numbers of tokens."""
     draw = np.random.RandomState(seed)
     count = len(lengths)
     mask = (np.arange(seq_length) < np.asarray(lengths)[:, None]).astype(np.int32)
@@ -104,8 +104,8 @@ def random_records(lengths, seq_length=LENGTH, num_domains=NUM_DOMAINS, num_labe
         domain=draw.randint(0, num_domains, count).astype(np.int32),
         label=draw.randint(0, num_labels, count).astype(np.int32),
         idxs=np.arange(count, dtype=np.int32),
-        weights=draw.rand(count).astype(np.float32),
-    )
+        sample_weights=draw.rand(count).astype(np.float32),
+    ).samples()
 
 
 def log_softmax(logits):

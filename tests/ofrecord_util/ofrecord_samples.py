@@ -26,7 +26,7 @@ def arrays(count=5, length=7, seed=0, largest=30000):
         "domain": draw.randint(0, 3, count).astype(np.int32),
         "label": draw.randint(0, 2, count).astype(np.int32),
         "idxs": np.arange(count, dtype=np.int32),
-        "weights": draw.rand(count).astype(np.float32),
+        "sample_weights": draw.rand(count).astype(np.float32),
     }
 
 
@@ -49,7 +49,7 @@ def record_bytes(values, row, names=None, order=None, kinds=None, deterministic=
     record = record_class()()
     features = FEATURES if order is None else [FEATURES[position] for position in order]
     for feature in features:
-        name = (names or {}).get(feature.name, feature.name)
+        name = (names or {}).get(feature.name, feature.key)
         if name is None:
             continue
         value = np.atleast_1d(values[feature.name][row]).tolist()

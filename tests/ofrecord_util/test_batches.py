@@ -1,7 +1,6 @@
 """Exact epochs, full batches of a few shapes, evaluation of every sample once, and which shapes pay."""
 
 import itertools
-import types
 
 import numpy as np
 import ofrecord_samples as samples
@@ -14,26 +13,14 @@ from ofrecord_util.batches import (
     iterate_evaluation,
     iterate_training,
     padded_length,
-    real_lengths,
     train_order,
     training_needs,
 )
-from ofrecord_util.schema import FEATURE_NAMES, FEATURES
-
-
-class Sized(types.SimpleNamespace):
-    """What the iterators use of `Records`."""
-
-    def __len__(self):
-        return len(self.input_ids)
-
-    def select(self, index):
-        chosen = {feature.name: getattr(self, feature.name)[index] for feature in FEATURES}
-        return Sized(seq_length=self.seq_length, **chosen)
+from ofrecord_util.records import SAMPLE_ARRAYS, TOKEN_ARRAYS, Records, count_tokens
 
 
 def records(count, length=7):
-    return Sized(seq_length=length, **samples.arrays(count, length))
+    return Records(**samples.arrays(count, length)).samples()
 
 
 @pytest.mark.parametrize(("n", "epochs", "batch"), [(5, 3, 4), (5, 3, 5), (1, 1, 1), (3, 4, 7), (6, 2, 3), (96, 4, 4), (4, 0, 2)])
@@ -41,7 +28,7 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
     data = records(n)
     batches = list(iterate_training(data, batch, (7,), epochs, seed=42))
     assert len(batches) == count_steps(n, epochs, batch) == -(-n * epochs // batch)
-    counts = np.concatenate([b["share"] > 0 for b in batches]) if batches else np.zeros(0)
+    counts = np.concatenate([b["loss_mask"] > 0 for b in batches]) if batches else np.zeros(0)
     assert counts.tolist() == [1] * (n * epochs) + [0] * (len(batches) * batch - n * epochs)
     seen = np.concatenate([b["idxs"] for b in batches])[: n * epochs] if batches else np.zeros(0)
     for epoch in range(epochs):
@@ -53,17 +40,17 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
 def test_batches_hold_the_samples():
     data = records(5)
     for batch in list(iterate_training(data, 3, (7,), 2, 1)) + list(iterate_evaluation(data, 3, (7,))):
-        assert set(batch) == set(FEATURE_NAMES) | {"share"}
-        assert batch["share"].shape == (3,)
-        assert batch["share"].dtype == np.float32
-        assert batch["share"].mean() == pytest.approx(1)
-        assert len(set(batch["share"]) - {0}) == 1
-        for feature in FEATURES:
-            array = batch[feature.name]
-            assert array.dtype == feature.dtype
+        assert set(batch) == set(SAMPLE_ARRAYS) | {"loss_mask"}
+        assert batch["loss_mask"].shape == (3,)
+        assert batch["loss_mask"].dtype == np.float32
+        assert batch["loss_mask"].mean() == pytest.approx(1)
+        assert len(set(batch["loss_mask"]) - {0}) == 1
+        for name in SAMPLE_ARRAYS:
+            array = batch[name]
+            assert array.dtype == (np.float32 if name == "sample_weights" else np.int32)
             assert array.flags.c_contiguous
-            assert array.shape == ((3, 7) if feature.per_token else (3,))
-            assert np.array_equal(array, getattr(data, feature.name)[batch["idxs"]])
+            assert array.shape == ((3, 7) if name in TOKEN_ARRAYS else (3,))
+            assert np.array_equal(array, getattr(data, name)[batch["idxs"]])
 
 
 @pytest.mark.parametrize("start", range(9))
@@ -105,7 +92,7 @@ def test_evaluation_counts_every_sample_once(n, batch):
     batches = list(iterate_evaluation(data, batch, (7,)))
     assert len(batches) == -(-n // batch)
     idxs = np.concatenate([b["idxs"] for b in batches])
-    counts = np.concatenate([b["share"] > 0 for b in batches])
+    counts = np.concatenate([b["loss_mask"] > 0 for b in batches])
     assert idxs[counts].tolist() == list(range(n))
     assert len(idxs) == len(batches) * batch
     assert counts.sum() == n
@@ -114,31 +101,33 @@ def test_evaluation_counts_every_sample_once(n, batch):
 
 @pytest.mark.parametrize(("real", "length", "expected"), [(1, 128, 8), (8, 128, 8), (9, 128, 16), (121, 128, 128), (126, 127, 127)])
 def test_padded_length(real, length, expected):
-    data = records(3, length)
-    data.input_mask[:] = 0
-    data.input_mask[:, 0] = 1
-    data.input_mask[1, real - 1] = 1
-    assert real_lengths(data).tolist() == [1, real, 1]
+    arrays = samples.arrays(3, length)
+    arrays["input_mask"][:] = 0
+    arrays["input_mask"][:, 0] = 1
+    arrays["input_mask"][1, real - 1] = 1
+    data = Records(**arrays)
+    assert data.lengths.tolist() == [1, real, 1]
     assert padded_length(data) == padded_length(data, False) == expected
     assert padded_length(data, True) == length
 
 
 def lengthy(*real, length=48):
     """Records of the given real lengths."""
-    data = records(len(real), length)
-    data.input_mask[:] = np.arange(length) < np.array(real)[:, None]
-    data.input_ids *= data.input_mask
-    return data
+    arrays = samples.arrays(len(real), length)
+    arrays["input_mask"][:] = np.arange(length) < np.array(real)[:, None]
+    arrays["input_ids"] *= arrays["input_mask"]
+    return Records(**arrays).samples()
 
 
 def test_real_lengths():
     data = lengthy(1, 48, 7, 8, 9)
-    assert real_lengths(data).tolist() == [1, 48, 7, 8, 9]
-    assert real_lengths(data).dtype == np.int64
-    data.input_mask[2, 3] = 0  # a hole does not end a text
-    data.input_mask[3] = 0  # a record without tokens still takes one
-    assert real_lengths(data).tolist() == [1, 48, 7, 1, 9]
-    assert real_lengths(data.select(np.array([4, 1]))).tolist() == [9, 48]
+    assert data.lengths.tolist() == [1, 48, 7, 8, 9]
+    assert data.lengths.dtype == np.int64
+    mask = data.input_mask.copy()
+    mask[2, 3] = 0  # a hole does not end a text
+    mask[3] = 0  # a record without tokens still takes one
+    assert count_tokens(mask).tolist() == [1, 48, 7, 1, 9]
+    assert data.select(np.array([4, 1])).lengths.tolist() == [9, 48]
 
 
 REAL = (3, 40, 8, 9, 16, 17, 25, 5, 4, 31, 6)
@@ -153,7 +142,7 @@ def test_batches_have_the_shortest_length_that_holds_them(lengths, batch_size):
         needed = max(REAL[row] for row in batch["idxs"])
         length = min(length for length in lengths if length >= needed)
         seen.add(length)
-        for name in ("input_ids", "input_mask", "segment_ids"):
+        for name in ("word_rows", "input_mask", "segment_ids"):
             assert batch[name].shape == (batch_size, length)
             assert np.array_equal(batch[name], getattr(data, name)[batch["idxs"], :length])
         assert batch["input_mask"].sum() == sum(REAL[row] for row in batch["idxs"])  # no real token is cut off
@@ -162,8 +151,8 @@ def test_batches_have_the_shortest_length_that_holds_them(lengths, batch_size):
 
 def test_lengths_that_do_not_hold_the_records():
     data = lengthy(3, 5, 8, length=16)
-    assert next(iterate_training(data, 2, (8,), 1, 0))["input_ids"].shape == (2, 8)
-    assert next(iterate_evaluation(data, 2, (4, 8)))["input_ids"].shape == (2, 8)
+    assert next(iterate_training(data, 2, (8,), 1, 0))["word_rows"].shape == (2, 8)
+    assert next(iterate_evaluation(data, 2, (4, 8)))["word_rows"].shape == (2, 8)
     for wrong in ((4,), (7,), (17,), (8, 17), (0,), (0, 8)):
         with pytest.raises(ValueError):
             next(iterate_training(data, 2, wrong, 1, 0))
@@ -186,7 +175,7 @@ def test_training_needs_are_those_of_the_batches(batch_size, epochs):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 11, 12, 30])
 def test_evaluation_needs_are_those_of_the_batches(batch_size):
     data = lengthy(*REAL)
-    order = np.argsort(real_lengths(data), kind="stable")
+    order = np.argsort(data.lengths, kind="stable")
     batches = list(iterate_evaluation(data.select(order), batch_size, (48,)))
     needed = evaluation_needs(data, batch_size)
     assert needed.tolist() == [max(REAL[row] for row in batch["idxs"]) for batch in batches]

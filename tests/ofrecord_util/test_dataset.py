@@ -52,7 +52,7 @@ def test_written_from_text(data):
     assert records.domain.tolist() == [0, 1, 2, 0, 1]
     assert records.label.tolist() == [1, 0, 1, 0, 1]
     assert records.idxs.tolist() == [0, 1, 2, 3, 4]
-    assert records.weights.tolist() == [1] * 5
+    assert records.sample_weights.tolist() == [1] * 5
     manifest = records.manifest
     assert manifest["task"] == samples.TASK.to_dict()
     assert (manifest["seq_length"], manifest["do_lower_case"], manifest["truncated"], manifest["pair"]) == (8, True, 0, False)
@@ -277,21 +277,21 @@ def test_scores_reach_the_records_and_survive(data):
     assert not any("weight.npy" in line for line in data.lines)
     store_scores(data.folder, records, SCORES, {"alpha": 0.5})
     for resave in (False, True, False):
-        assert np.array_equal(data.prepare(resave=resave).weights, SCORES)
-    assert np.array_equal(data.prepare(resave=True, part_num=2, seq_length=6).weights, SCORES)
-    assert data.prepare("dev", resave=True).weights.tolist() == [1] * 5
-    assert data.prepare(resave=True, use_scores=False).weights.tolist() == [1] * 5
+        assert np.array_equal(data.prepare(resave=resave).sample_weights, SCORES)
+    assert np.array_equal(data.prepare(resave=True, part_num=2, seq_length=6).sample_weights, SCORES)
+    assert data.prepare("dev", resave=True).sample_weights.tolist() == [1] * 5
+    assert data.prepare(resave=True, use_scores=False).sample_weights.tolist() == [1] * 5
     with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
         data.prepare()
-    assert np.array_equal(data.prepare(resave=True).weights, SCORES)
+    assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES)
 
 
 def test_scores_of_the_first_rows(data):
     records = data.prepare(resave=True, use_scores=False, example_num=3)
     store_scores(data.folder, records, SCORES[:3])
     for resave in (False, True):
-        assert np.array_equal(data.prepare(resave=resave, example_num=3).weights, SCORES[:3])
-        assert np.array_equal(data.prepare(resave=resave, example_num=2).weights, SCORES[:2])
+        assert np.array_equal(data.prepare(resave=resave, example_num=3).sample_weights, SCORES[:3])
+        assert np.array_equal(data.prepare(resave=resave, example_num=2).sample_weights, SCORES[:2])
         for more in (4, 9, None):
             with pytest.raises(UserError, match="3 scores of text .* needed are [45] of text .*preprocess.py"):
                 data.prepare(resave=resave, example_num=more)
@@ -317,9 +317,9 @@ def test_scores_that_differ_from_the_records(data):
 def test_scores_that_were_removed(data):
     store_scores(data.folder, data.prepare(resave=True, use_scores=False), SCORES)
     os.remove(score_paths(data.folder)[0])
-    assert np.array_equal(data.prepare().weights, SCORES)
+    assert np.array_equal(data.prepare().sample_weights, SCORES)
     assert any("no weight.npy, the weights of the records" in line for line in data.lines)
-    assert data.prepare(resave=True).weights.tolist() == [1] * 5
+    assert data.prepare(resave=True).sample_weights.tolist() == [1] * 5
 
 
 def test_scores_without_text_or_manifest(data):
@@ -330,7 +330,7 @@ def test_scores_without_text_or_manifest(data):
     records = data.prepare(use_scores=False)
     store_scores(data.folder, records, SCORES)
     records = data.prepare()
-    assert np.array_equal(records.weights, SCORES)
+    assert np.array_equal(records.sample_weights, SCORES)
     assert records.manifest["vocab_digest"] is None
     assert np.array_equal(load_scores(data.folder, records.text_digest, 5), SCORES)
 
@@ -339,6 +339,6 @@ def test_scores_follow_row_numbers(data):
     records = data.prepare(resave=True, use_scores=False)
     order = np.array([3, 0, 4, 1, 2])
     store_scores(data.folder, records.select(order), SCORES[order])
-    assert np.array_equal(data.prepare().weights, SCORES)
+    assert np.array_equal(data.prepare().sample_weights, SCORES)
     with pytest.raises(UserError, match="idxs of the 2 used records are not 0 to 1"):
         store_scores(data.folder, records.select(order[:2]), SCORES[:2])

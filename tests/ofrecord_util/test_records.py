@@ -78,8 +78,8 @@ def test_bytes_are_those_of_protobuf(tmp_path, count, length, least, most):
         for feature in FEATURES
         if feature.kind == "int32_list"
     }
-    values["weights"] = draw.standard_normal(count).astype(np.float32)
-    values["weights"][0] = [np.nan, -0.0, np.inf][count % 3]
+    values["sample_weights"] = draw.standard_normal(count).astype(np.float32)
+    values["sample_weights"][0] = [np.nan, -0.0, np.inf][count % 3]
     path = samples.write(tmp_path, values)[0]
     with open(path, "rb") as file:
         assert file.read() == samples.framed(samples.record_bytes(values, row) for row in range(count))
@@ -107,7 +107,7 @@ def test_extreme_values_take_the_slow_path(tmp_path):
     values["input_ids"][1, 2] = -1
     values["input_ids"][2, 0] = 2**31 - 1
     values["label"][0] = -5
-    values["weights"][1] = -0.0
+    values["sample_weights"][1] = -0.0
     path = samples.write(tmp_path, values)[0]
     assert decode_fast(path) is None
     assert samples.equal(both(tmp_path), values)
@@ -221,7 +221,7 @@ def test_oneflow_reads_the_files(tmp_path, part_num):
             )
             for feature in FEATURES:
                 shape = (length,) if feature.per_token else (1,)
-                decoder = flow.nn.OFRecordRawDecoder(feature.name, shape=shape, dtype=types[feature.dtype])
+                decoder = flow.nn.OFRecordRawDecoder(feature.key, shape=shape, dtype=types[feature.dtype])
                 setattr(self, "decode_" + feature.name, decoder)
 
         def forward(self):
@@ -257,7 +257,7 @@ def test_older_names(tmp_path):
     assert samples.equal(records, values)
     assert records.manifest is None
     assert records.text_digest.startswith("records:")
-    values["weights"][:] = 1
+    values["sample_weights"][:] = 1
     values["label"][0] ^= 1
     samples.put(tmp_path, samples.framed([samples.record_bytes(values, row, OLDER) for row in range(5)]))
     assert read_split(str(tmp_path), "train").text_digest != records.text_digest
@@ -448,19 +448,22 @@ def test_junk(tmp_path):
         assert message in both(tmp_path)
 
 
+KEYS = {feature.name: feature.key for feature in FEATURES}
+
+
 @pytest.mark.parametrize("feature", FEATURE_NAMES)
 def test_missing_feature(tmp_path, feature):
     values = samples.arrays(2, 3)
     bodies = [samples.record_bytes(values, 0), samples.record_bytes(values, 1, {feature: None})]
     samples.put(tmp_path, samples.framed(bodies))
-    assert f"record 2 at byte {8 + len(bodies[0])}: has no {feature}, only" in both(tmp_path)
+    assert f"record 2 at byte {8 + len(bodies[0])}: has no {KEYS[feature]}, only" in both(tmp_path)
 
 
 @pytest.mark.parametrize("feature", FEATURE_NAMES)
 @pytest.mark.parametrize("kind", ["bytes_list", "float_list", "double_list", "int32_list", "int64_list"])
 def test_wrong_type(tmp_path, feature, kind):
     values = samples.arrays(2, 3)
-    values["weights"][:] = 1
+    values["sample_weights"][:] = 1
     right = next(f.kind for f in FEATURES if f.name == feature)
     lists = {name: value.astype(int) if name == feature else value for name, value in values.items()}
     bodies = [samples.record_bytes(values, 0), samples.record_bytes(lists, 1, kinds={feature: kind})]
@@ -469,7 +472,7 @@ def test_wrong_type(tmp_path, feature, kind):
     if kind == right:
         assert samples.equal(result, values)
     else:
-        assert f"record 2 at byte {8 + len(bodies[0])}: {feature} is of type {kind}, not {right}" in result
+        assert f"record 2 at byte {8 + len(bodies[0])}: {KEYS[feature]} is of type {kind}, not {right}" in result
 
 
 @pytest.mark.parametrize(("feature", "per_token", "size"), [(f.name, f.per_token, size) for f in FEATURES for size in (0, 2, 4)])
@@ -561,8 +564,8 @@ def test_ranges_hold(tmp_path):
         ("label", (3,), -1, 4, "label is -1"),
         ("idxs", (3,), -1, 4, "idxs is -1"),
         ("idxs", (3,), 1, 4, "idxs 1 occurs before"),
-        ("weights", (2,), np.nan, 3, "the weight is nan"),
-        ("weights", (2,), np.inf, 3, "the weight is inf"),
+        ("sample_weights", (2,), np.nan, 3, "the weight is nan"),
+        ("sample_weights", (2,), np.inf, 3, "the weight is inf"),
     ],
 )
 @pytest.mark.parametrize("part_num", [1, 2])

@@ -28,7 +28,9 @@ def data_dir(tmp_path):
     texts = [" ".join(tiny.COMMON[:1] * (count + 1)) for count in range(COUNT)]
     encoded = Tokenizer(vocabulary, True).encode(texts, None, LENGTH)
     arrays = {name: getattr(encoded, name) for name in ("input_ids", "input_mask", "segment_ids")}
-    arrays.update(domain=DOMAIN, label=LABEL, idxs=np.arange(COUNT, dtype=np.int32), weights=np.linspace(0, 1, COUNT, dtype=np.float32))
+    arrays.update(
+        domain=DOMAIN, label=LABEL, idxs=np.arange(COUNT, dtype=np.int32), sample_weights=np.linspace(0, 1, COUNT, dtype=np.float32)
+    )
     write_split(str(tmp_path), "train", None, 3, arrays, {"text_digest": "0" * 64, "task": TASK})
     return tmp_path
 

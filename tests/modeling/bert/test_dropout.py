@@ -50,7 +50,7 @@ def test_share_kept_and_mean(masks):
 
 
 def test_masks_differ_between_layers_and_steps(masks):
-    """Two independent masks of rate p agree at a share of p^2 + (1 - p)^2."""
+    """Two independent masks of rate p agree at a loss_mask of p^2 + (1 - p)^2."""
     layers = [mask > 0 for step in masks for mask in step.values() if mask.shape == (BATCH * LENGTH, CONFIG.hidden_size)]
     expected = RATE**2 + (1 - RATE) ** 2
     for i, one in enumerate(layers):
@@ -60,7 +60,7 @@ def test_masks_differ_between_layers_and_steps(masks):
 
 def test_masks_follow_from_seed_and_step(masks):
     again, plan = drawn(seed=42), DropoutPlan(WITH_RATE, 42, "cpu")
-    batches = [{"input_ids": np.zeros((BATCH, LENGTH), np.int32), "share": np.ones(BATCH, np.float32)}] * 2
+    batches = [{"word_rows": np.zeros((BATCH, LENGTH), np.int32), "loss_mask": np.ones(BATCH, np.float32)}] * 2
     continued = list(with_dropout(batches, plan, start_step=1))
     for name, mask in masks[2].items():
         np.testing.assert_array_equal(again[2][name], mask)

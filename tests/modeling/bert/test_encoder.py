@@ -28,8 +28,8 @@ def output(request):
     """dict of golden key -> what the builder gives, for either set of kernels."""
     kernels = KERNELS[request.param]
 
-    def everything(variables, input_ids, input_mask, segment_ids):
-        bert = build_bert(variables, CONFIG, kernels, input_ids, input_mask, segment_ids)
+    def everything(variables, word_rows, input_mask, segment_ids):
+        bert = build_bert(variables, CONFIG, kernels, word_rows, input_mask, segment_ids)
         logits = classification_logits(variables, kernels, bert.pooled)
         return bert.hidden_states[:], bert.attention_scores, bert.attention_probs, bert.pooled, logits
 
@@ -68,8 +68,8 @@ def test_golden_gradients(kernels, pooled_only):
     if kernels == "stock" and oneflow_version() < (0, 9, 0):
         pytest.skip("OneFlow 0.8.0 has no gradient of its layer norm on the CPU, where nothing but this test uses it")
 
-    def weighted_loss(variables, input_ids, input_mask, segment_ids, label, weights):
-        bert = build_bert(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids, pooled_only=pooled_only)
+    def weighted_loss(variables, word_rows, input_mask, segment_ids, label, weights):
+        bert = build_bert(variables, CONFIG, KERNELS[kernels], word_rows, input_mask, segment_ids, pooled_only=pooled_only)
         assert len(bert.attention_scores) == LAYERS - pooled_only
         logits = classification_logits(variables, KERNELS[kernels], bert.pooled)
         losses = cross_entropy(logits, label)
@@ -92,8 +92,8 @@ def test_golden_gradients(kernels, pooled_only):
 
 
 def logits_of(arrays, kernels="cpu"):
-    def logits(variables, input_ids, input_mask, segment_ids):
-        return predict_logits(variables, CONFIG, KERNELS[kernels], input_ids, input_mask, segment_ids)
+    def logits(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, CONFIG, KERNELS[kernels], word_rows, input_mask, segment_ids)
 
     return run_graph(logits, arrays, documented("weight"))
 
@@ -102,17 +102,17 @@ def test_ids_at_padding_do_not_matter():
     arrays = golden_batch()
     padding = arrays["input_mask"] == 0
     draw = np.random.RandomState(0)
-    for name, largest in (("input_ids", CONFIG.vocab_size), ("segment_ids", 2)):
+    for name, largest in (("word_rows", CONFIG.vocab_size), ("segment_ids", 2)):
         other = draw.randint(0, largest, arrays[name].shape).astype(np.int32)
         arrays[name] = np.where(padding, other, arrays[name]).astype(np.int32)
-    assert (arrays["input_ids"] != golden_batch()["input_ids"]).sum() > 10
+    assert (arrays["word_rows"] != golden_batch()["word_rows"]).sum() > 10
     np.testing.assert_allclose(logits_of(arrays), GOLDEN["output/logits"], rtol=0, atol=TOLERANCE)
 
 
 def test_a_token_does_matter():
     arrays = golden_batch()
-    arrays["input_ids"] = arrays["input_ids"].copy()
-    arrays["input_ids"][1, 6] += 1  # the last real token of row 1
+    arrays["word_rows"] = arrays["word_rows"].copy()
+    arrays["word_rows"][1, 6] += 1  # the last real token of row 1
     change = np.abs(logits_of(arrays) - GOLDEN["output/logits"]).max(axis=1)
     assert change[1] > 1e-3
     assert change[0] < TOLERANCE
@@ -139,7 +139,7 @@ def test_dropout_follows_the_plan(config, dropped):
         bert = build_bert(variables, config, KERNELS["cpu"], dropout=dropout, **features)
         return classification_logits(variables, KERNELS["cpu"], bert.pooled, dropout)
 
-    masks = plan.masks(0, *batch["input_ids"].shape)
+    masks = plan.masks(0, *batch["word_rows"].shape)
     deviation = np.abs(run_graph(logits, {**batch, **masks}, documented("weight")) - GOLDEN["output/logits"]).max()
     assert deviation > 0.01 if dropped else deviation < TOLERANCE
 
@@ -158,7 +158,7 @@ def test_the_last_layer_where_only_its_pooled_output_is_asked_for(kernels, pooli
         assert len(berts[1].hidden_states) == LAYERS + 1 - (pooling == CLS)
         return tuple(bert.pooled for bert in berts)
 
-    whole, alone = run_graph(pooled, {**batch, **plan.masks(0, *batch["input_ids"].shape)}, documented("weight"))
+    whole, alone = run_graph(pooled, {**batch, **plan.masks(0, *batch["word_rows"].shape)}, documented("weight"))
     assert whole.shape == alone.shape
     assert whole.std() > 0.1
     np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-6)

@@ -87,8 +87,8 @@ def test_a_pooler_that_is_left_out():
 def test_gradients_of_the_rest(freezing):
     """They are those of the golden file, and the frozen variables have none."""
 
-    def weighted_loss(variables, input_ids, input_mask, segment_ids, label, weights):
-        logits = predict_logits(variables, CONFIG, KERNELS["cpu"], input_ids, input_mask, segment_ids)
+    def weighted_loss(variables, word_rows, input_mask, segment_ids, label, weights):
+        logits = predict_logits(variables, CONFIG, KERNELS["cpu"], word_rows, input_mask, segment_ids)
         return (weights * cross_entropy(logits, label)).mean()
 
     arrays = dict(golden_batch(), label=GOLDEN["train/labels"], weights=GOLDEN["train/weights"])
@@ -105,9 +105,9 @@ def test_a_training_graph(freezing, trained_layers):
     """AdamW with a strong decay leaves the frozen variables bit for bit, words out of use included, and the graph has neither
     an update of them nor a backward pass below the first trained layer."""
     values, batch = documented("weight"), golden_batch()
-    ids = np.unique(batch["input_ids"])
-    batch = dict(batch, input_ids=np.searchsorted(ids, batch["input_ids"]).astype(np.int32))
-    batch.update(label=np.array([2, 0, 1], np.int32), share=np.ones(3, np.float32))
+    ids = np.unique(batch["word_rows"])
+    batch = dict(batch, word_rows=np.searchsorted(ids, batch["word_rows"]).astype(np.int32))
+    batch.update(label=np.array([2, 0, 1], np.int32), loss_mask=np.ones(3, np.float32))
     variables = Variables(values, active_ids=ids, frozen=frozen_names(freezing))
     schedule = Schedule(0.02, 7, 0)
     optimizer, rates = create_optimizer(variables, schedule, 0.5)

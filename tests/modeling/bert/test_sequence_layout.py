@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, KERNELS, NO_DROPOUT, NUM_DOMAINS, documented, domain_head, gradients, random_records, run_graph
+from tiny_model import CONFIG, KERNELS, NO_DROPOUT, NUM_DOMAINS, documented, domain_head, gradients, random_samples, run_graph
 
 from modeling.bert.dropout import Dropout, DropoutPlan, with_dropout
 from modeling.bert.encoder import build_bert
@@ -21,7 +21,7 @@ from modeling.run.optimizer import Schedule, create_optimizer
 from ofrecord_util.batches import iterate_training
 
 LENGTHS = [3, 13, 7, 2, 5, 11]
-RECORDS = random_records(LENGTHS)
+RECORDS = random_samples(LENGTHS)
 VALUES = {**documented("weight"), **domain_head()}
 both = pytest.mark.parametrize("kernels", sorted(KERNELS))
 shared = pytest.mark.parametrize("per_row", [2, 3, 6])
@@ -41,7 +41,7 @@ def batch_of(per_row, length=None):
 
 
 def text_of(batch):
-    return {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids", "starts", "positions") if name in batch}
+    return {name: batch[name] for name in ("word_rows", "input_mask", "segment_ids", "starts", "positions") if name in batch}
 
 
 @both
@@ -92,7 +92,7 @@ def test_objectives_and_their_gradients(kernels, per_row, pooling):
     config = dataclasses.replace(NO_DROPOUT, pooling=pooling, num_hidden_layers=2)
     kept = {name: value for name, value in VALUES.items() if "layer_2" not in name and (pooling == "cls" or "pooler" not in name)}
 
-    def plain(variables, domain, weights, **batch):
+    def plain(variables, domain, sample_weights, **batch):
         return finetuning_objective(variables, config, KERNELS[kernels], None, **batch)
 
     def meta(variables, **batch):
@@ -151,7 +151,7 @@ def test_dropout_falls_on_what_is_computed(pooled_only):
     """With masks of one value v everywhere, dropout is a product by v, whatever shares a row."""
 
     def pooled(variables, scale, **text):
-        masks = DropoutPlan(CONFIG, 7, "cpu").layers(*text["input_ids"].shape, len(LENGTHS))
+        masks = DropoutPlan(CONFIG, 7, "cpu").layers(*text["word_rows"].shape, len(LENGTHS))
         given = [parallel.constant(shape, 1.0, "cpu") * scale for _, shape in masks]
         return build_bert(variables, CONFIG, KERNELS["cpu"], **text, dropout=Dropout(CONFIG, given), pooled_only=pooled_only).pooled
 

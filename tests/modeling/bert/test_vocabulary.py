@@ -10,7 +10,7 @@ from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import finetuning_objective
 from modeling.run.optimizer import Schedule, create_optimizer
-from ofrecord_util.reader import Records
+from ofrecord_util.records import Records
 
 
 def records(input_ids):
@@ -24,29 +24,29 @@ def test_ids_of_all_splits_are_in_use():
     vocabulary = ActiveVocabulary([train, None, dev])
     assert vocabulary.ids.tolist() == [0, 2, 5, 9, 98]
     for part in (train, dev):
-        rows = vocabulary.remap(part)
-        np.testing.assert_array_equal(vocabulary.ids[rows.input_ids], part.input_ids)
-        assert rows.input_ids.dtype == np.int32
-    assert vocabulary.remap(None) is None
+        rows = vocabulary.samples(part)
+        np.testing.assert_array_equal(vocabulary.ids[rows.word_rows], part.input_ids)
+        assert rows.word_rows.dtype == np.int32
+    assert vocabulary.samples(None) is None
     for unknown in (3, 99):
         with pytest.raises(ValueError, match="active vocabulary"):
-            vocabulary.remap(records([[5, unknown]]))
+            vocabulary.samples(records([[5, unknown]]))
 
 
 def trained(active):
     """Variables after five steps of AdamW with a strong decay, the schedule and the decay."""
-    batch = dict(golden_batch(), label=np.array([2, 0, 1], np.int32), share=np.ones(3, np.float32))
+    batch = dict(golden_batch(), label=np.array([2, 0, 1], np.int32), loss_mask=np.ones(3, np.float32))
     ids = None
     if active:
-        vocabulary = ActiveVocabulary([records(batch["input_ids"])])
-        ids, batch["input_ids"] = vocabulary.ids, vocabulary.remap(records(batch["input_ids"])).input_ids
+        vocabulary = ActiveVocabulary([records(batch["word_rows"])])
+        ids, batch["word_rows"] = vocabulary.ids, vocabulary.samples(records(batch["word_rows"])).word_rows
     variables = Variables(documented("weight"), active_ids=ids)
     schedule, decay = Schedule(0.02, 7, 2), 0.3
     optimizer, rates = create_optimizer(variables, schedule, decay)
 
     @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
-    def job(variables, input_ids, input_mask, segment_ids, label, share):
-        return finetuning_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, input_ids, input_mask, segment_ids, label, share)
+    def job(variables, word_rows, input_mask, segment_ids, label, loss_mask):
+        return finetuning_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, word_rows, input_mask, segment_ids, label, loss_mask)
 
     for _ in range(5):
         job(**tensors(batch))[0].numpy()
@@ -60,7 +60,7 @@ def test_training_the_rows_in_use_is_training_all_rows(tmp_path):
     assert some.count() == whole.count()
     expected, arrays = whole.arrays(), some.arrays(decay)
     start = documented("weight")[WORD_EMBEDDINGS]
-    unused = np.setdiff1d(np.arange(CONFIG.vocab_size), golden_batch()["input_ids"])
+    unused = np.setdiff1d(np.arange(CONFIG.vocab_size), golden_batch()["word_rows"])
     assert np.abs(expected[WORD_EMBEDDINGS][unused] - start[unused]).max() > 1e-3  # decay is there to be missed
     for name in expected:
         # key biases have no gradient but rounding, which AdamW blows up to a step of its own

@@ -10,7 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_model import random_records
+from tiny_model import random_samples
 
 from modeling.checkpoints import teacher_outputs
 from modeling.checkpoints.teacher_outputs import (
@@ -63,7 +63,7 @@ def folder(tmp_path):
 
 
 def records():
-    result = random_records(LENGTHS)
+    result = random_samples(LENGTHS)
     result.idxs[:] = IDXS
     return result
 
@@ -105,7 +105,7 @@ def test_part_of_what_is_there(folder):
     part = stored.batch(IDXS, 13, Knowledge((2,), False, True, False), average_heads=True)
     assert tuple(part) == (LOGITS, ATTENTION.format(2))
     np.testing.assert_allclose(part[ATTENTION.format(2)], whole[ATTENTION.format(2)].mean(axis=1, keepdims=True), atol=1e-5)
-    batches = [{"idxs": IDXS[:2], "input_ids": np.zeros((2, 8))}, {"idxs": IDXS[2:3], "input_ids": np.zeros((1, 13))}]
+    batches = [{"idxs": IDXS[:2], "word_rows": np.zeros((2, 8))}, {"idxs": IDXS[2:3], "word_rows": np.zeros((1, 13))}]
     shapes = [batch[HIDDEN.format(0)].shape for batch in with_teacher_outputs(batches, stored, NEEDS)]
     assert shapes == [(2, 8, SIZE), (1, 13, SIZE)]
 

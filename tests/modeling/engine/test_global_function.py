@@ -164,7 +164,7 @@ def test_train_graphs_of_several_shapes_are_one_run():
 
 
 def test_bert_trained_on_two_lengths_is_bert_trained_on_one():
-    label, share = np.array([2, 0, 1], np.int32), np.array([1, 1, 1], np.float32)
+    label, loss_mask = np.array([2, 0, 1], np.int32), np.array([1, 1, 1], np.float32)
     names = ("bert-embeddings-word_embeddings", "bert-encoder-layer_1-intermediate-dense-weight", "classification-output_bias")
 
     def train(lengths, steps=6):
@@ -181,7 +181,7 @@ def test_bert_trained_on_two_lengths_is_bert_trained_on_one():
             batch = {name: np.zeros((3, length), np.int32) for name in golden_batch()}
             for name, array in golden_batch().items():
                 batch[name][:, :13] = array
-            losses.append(float(job(**tensors(dict(batch, label=label, share=share)))[0].numpy()))
+            losses.append(float(job(**tensors(dict(batch, label=label, loss_mask=loss_mask)))[0].numpy()))
         return losses, {name: variables.get(name).numpy() for name in names}
 
     losses, values = train([13])

@@ -279,8 +279,8 @@ SAMPLES = {
     **TEXT,
     "domain": np.array([3, 0, 2], np.int32),
     "label": np.array([1, 2, 0], np.int32),
-    "weights": np.array([0.9, -0.2, 0.6], np.float32),
-    "share": np.array([1, 1, 0], np.float32) * 3 / 2,
+    "sample_weights": np.array([0.9, -0.2, 0.6], np.float32),
+    "loss_mask": np.array([1, 1, 0], np.float32) * 3 / 2,
 }
 
 
@@ -298,8 +298,8 @@ def student_values():
 def knowledge_of(values, config, needs):
     """(names and arrays of the knowledge, in a graph without dropout)"""
 
-    def job(variables, input_ids, input_mask, segment_ids, domain):
-        return tuple(teacher_knowledge(variables, config, KERNEL, needs, input_ids, input_mask, segment_ids, domain).values())
+    def job(variables, word_rows, input_mask, segment_ids, domain):
+        return tuple(teacher_knowledge(variables, config, KERNEL, needs, word_rows, input_mask, segment_ids, domain).values())
 
     arrays = run_graph(job, {name: SAMPLES[name] for name in (*TEXT, "domain")}, values)
     return dict(zip(knowledge_names(needs), arrays))
@@ -344,8 +344,8 @@ def test_what_the_teacher_says(knowledge):
 @pytest.mark.parametrize("sample_weights", [True, False])
 def test_objective(knowledge, sample_weights):
     own = knowledge_of(student_values(), ONE_LAYER, Knowledge((0,), True, True, True))
-    mask, label, real = TEXT["input_mask"], SAMPLES["label"], SAMPLES["share"] > 0
-    w = weights_reference(SAMPLES["weights"], knowledge[LOGITS], label) if sample_weights else np.ones(3)
+    mask, label, real = TEXT["input_mask"], SAMPLES["label"], SAMPLES["loss_mask"] > 0
+    w = weights_reference(SAMPLES["sample_weights"], knowledge[LOGITS], label) if sample_weights else np.ones(3)
     soft = -4 * (softmax(knowledge[LOGITS] / 2) * log_softmax(own[LOGITS] / 2)).sum(axis=1)
     values = {
         "hidden": w * hidden_reference([own[HIDDEN.format(0)]], [knowledge[HIDDEN.format(2)]], mask),

@@ -44,24 +44,24 @@ LOGITS = (3 * DRAW.randn(ROWS, NUM_LABELS)).astype(np.float32)
 DOMAIN_LOGITS = tuple((2 * DRAW.randn(ROWS, NUM_DOMAINS)).astype(np.float32) for _ in range(3))
 BATCH_OF_ROWS = {
     "label": np.array([2, 0, 1, 1, 0], np.int32),
-    "weights": np.array([0.75, 0.0, 1.5, 0.25, 40.0], np.float32),  # a filler's weight must not matter
+    "sample_weights": np.array([0.75, 0.0, 1.5, 0.25, 40.0], np.float32),  # a filler's weight must not matter
     "corrupted_domain": np.array([[1], [3], [0], [2], [2]], np.int32),
-    "share": np.array([1, 1, 1, 1, 0], np.float32) * 5 / 4,
+    "loss_mask": np.array([1, 1, 1, 1, 0], np.float32) * 5 / 4,
 }
 
 
-def reference(logits, domain_logits, label, weights, corrupted_domain, share, domain_loss_weight):
+def reference(logits, domain_logits, label, sample_weights, corrupted_domain, loss_mask, domain_loss_weight):
     """MFT's objective and its gradients, sample by sample."""
-    count = sum(share > 0)
+    count = sum(loss_mask > 0)
     parts = {"classification_loss": 0.0, "domain_loss": 0.0, "accuracy": 0.0, "domain_accuracy": 0.0}
     gradient, domain_gradients = np.zeros(logits.shape), [np.zeros(part.shape) for part in domain_logits]
     for i in range(len(label)):
-        if not share[i]:
+        if not loss_mask[i]:
             continue
         log_probs = log_softmax(logits[i])
-        parts["classification_loss"] -= weights[i] * log_probs[label[i]] / count
+        parts["classification_loss"] -= sample_weights[i] * log_probs[label[i]] / count
         parts["accuracy"] += (logits[i].argmax() == label[i]) / count
-        gradient[i] = weights[i] * (np.exp(log_probs) - np.eye(logits.shape[1])[label[i]]) / count
+        gradient[i] = sample_weights[i] * (np.exp(log_probs) - np.eye(logits.shape[1])[label[i]]) / count
         for of_layer, of_layer_gradient in zip(domain_logits, domain_gradients):
             part = 1.0 / (count * len(domain_logits))
             log_probs, drawn = log_softmax(of_layer[i]), corrupted_domain[i]
@@ -78,13 +78,13 @@ def reference(logits, domain_logits, label, weights, corrupted_domain, share, do
 
 
 def test_losses():
-    def terms(variables, logits, label, share, first, second, z):
+    def terms(variables, logits, label, loss_mask, first, second, z):
         losses = cross_entropy(logits, label)
         domain = corrupted_domain_loss(flow.cat([first, second], dim=0), corruption_targets(z, NUM_DOMAINS))
-        return losses, batch_mean(losses, share), domain, accuracy(logits, label, share)
+        return losses, batch_mean(losses, loss_mask), domain, accuracy(logits, label, loss_mask)
 
-    label, share, z = (BATCH_OF_ROWS[name] for name in ("label", "share", "corrupted_domain"))
-    arrays = {"logits": LOGITS, "label": label, "share": share, "first": DOMAIN_LOGITS[0], "second": DOMAIN_LOGITS[1], "z": z}
+    label, loss_mask, z = (BATCH_OF_ROWS[name] for name in ("label", "loss_mask", "corrupted_domain"))
+    arrays = {"logits": LOGITS, "label": label, "loss_mask": loss_mask, "first": DOMAIN_LOGITS[0], "second": DOMAIN_LOGITS[1], "z": z}
     losses, mean, domain, hits = run_graph(terms, arrays)
     rows = np.arange(ROWS)
     expected = -log_softmax(LOGITS)[rows, label]
@@ -99,11 +99,11 @@ def test_losses():
 def test_large_logits_and_a_batch_of_fillers():
     logits = np.array([[1000.0, 0.0, -1000.0], [-1000.0, 0.0, 1000.0]], np.float32)
 
-    def terms(variables, logits, label, share):
+    def terms(variables, logits, label, loss_mask):
         losses = cross_entropy(logits, label)
-        return losses, batch_mean(losses, share)
+        return losses, batch_mean(losses, loss_mask)
 
-    losses, mean = run_graph(terms, {"logits": logits, "label": np.array([0, 1], np.int32), "share": np.zeros(2, np.float32)})
+    losses, mean = run_graph(terms, {"logits": logits, "label": np.array([0, 1], np.int32), "loss_mask": np.zeros(2, np.float32)})
     np.testing.assert_allclose(losses, [0.0, 1000.0], rtol=1e-6, atol=5e-6)  # exp(1000) is beyond float32
     assert mean == 0.0  # not 0 / 0
 
@@ -129,7 +129,7 @@ VALUES = dict({f"domain_logits_{layer + 1}": part for layer, part in enumerate(D
 
 
 def meta_gradients(domain_layers=(0, 1, 2), domain_loss_weight=0.3, **changes):
-    def objective(variables, label, weights, corrupted_domain, share):
+    def objective(variables, label, sample_weights, corrupted_domain, loss_mask):
         return meta_objective(
             variables,
             CONFIG,
@@ -142,9 +142,9 @@ def meta_gradients(domain_layers=(0, 1, 2), domain_loss_weight=0.3, **changes):
             None,
             None,
             label,
-            weights,
+            sample_weights,
             corrupted_domain,
-            share,
+            loss_mask,
         )
 
     values = {name: VALUES[name] for name in ["logits"] + [f"domain_logits_{layer + 1}" for layer in domain_layers]}
@@ -189,7 +189,7 @@ def test_a_weight_of_zero_removes_the_sample_from_the_classification_loss_only(l
 def test_weights_leave_the_domain_loss_alone(logits_as_variables):
     other = np.array([3.0, 1.0, 0.0, 2.0, 1.0], np.float32)
     _, before, gradients_before = meta_gradients()
-    _, after, gradients_after = meta_gradients(weights=other)
+    _, after, gradients_after = meta_gradients(sample_weights=other)
     assert abs(before["classification_loss"] - after["classification_loss"]) > 0.1
     assert before["domain_loss"] == after["domain_loss"]
     for layer in (1, 2, 3):
@@ -199,7 +199,7 @@ def test_weights_leave_the_domain_loss_alone(logits_as_variables):
 
 def test_fillers_contribute_nothing(logits_as_variables):
     changes = {name: array.copy() for name, array in BATCH_OF_ROWS.items()}
-    changes["label"][4], changes["corrupted_domain"][4], changes["weights"][4] = 2, 0, -7.0
+    changes["label"][4], changes["corrupted_domain"][4], changes["sample_weights"][4] = 2, 0, -7.0
     first, second = meta_gradients(), meta_gradients(**changes)
     assert first[0] == second[0]
     assert first[1] == second[1]
@@ -215,9 +215,9 @@ def meta_batch():
         golden_batch(),
         domain=np.array([2, 0, 3], np.int32),
         label=GOLDEN["train/labels"],
-        weights=GOLDEN["train/weights"],
+        sample_weights=GOLDEN["train/weights"],
         corrupted_domain=np.array([[0], [3], [1]], np.int32),
-        share=np.array([1, 0, 1], np.float32) * 3 / 2,
+        loss_mask=np.array([1, 0, 1], np.float32) * 3 / 2,
     )
 
 
@@ -252,7 +252,7 @@ def test_without_domain_loss_the_head_rests():
 
     loss, metrics = numpy_of(job(**tensors(batch)))
     found = dict(zip(META_METRICS, metrics))
-    expected = np.sum(GOLDEN["train/weights"] * GOLDEN["output/cross_entropy"] * (batch["share"] > 0)) / 2
+    expected = np.sum(GOLDEN["train/weights"] * GOLDEN["output/cross_entropy"] * (batch["loss_mask"] > 0)) / 2
     np.testing.assert_allclose([loss, found["loss"], found["classification_loss"]], [expected] * 3, rtol=0, atol=1e-5)
     assert found["domain_loss"] == found["domain_accuracy"] == 0
     for name in DOMAIN_HEAD:
@@ -262,7 +262,7 @@ def test_without_domain_loss_the_head_rests():
 
 
 def test_finetuning_objective_on_the_golden_encoder():
-    batch = dict(golden_batch(), label=GOLDEN["train/labels"], share=np.array([1, 0, 1], np.float32) * 3 / 2)
+    batch = dict(golden_batch(), label=GOLDEN["train/labels"], loss_mask=np.array([1, 0, 1], np.float32) * 3 / 2)
 
     def objective(variables, **features):
         return finetuning_objective(variables, CONFIG, KERNELS["cpu"], None, **features)

@@ -13,7 +13,7 @@ from modeling.engine.lanes import plan as lanes
 from modeling.run import bucketing as graph_plan
 from modeling.run.bucketing import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
 from ofrecord_util.batches import training_needs
-from ofrecord_util.reader import Records
+from ofrecord_util.records import Records
 
 MINILM = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 FLAGS = {
@@ -29,7 +29,7 @@ FLAGS = {
 def records(lengths, seq_length=128):
     mask = (np.arange(seq_length)[None] < np.asarray(lengths)[:, None]).astype(np.int32)
     column = np.zeros(len(lengths), np.int32)
-    return Records(mask, mask, 0 * mask, column, column, np.arange(len(lengths), dtype=np.int32), column.astype(np.float32))
+    return Records(mask, mask, 0 * mask, column, column, np.arange(len(lengths), dtype=np.int32), column.astype(np.float32)).samples()
 
 
 def plan(device="cpu", **flags):

@@ -13,7 +13,7 @@ from modeling.engine.runtime import flow
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches
 from modeling.run.evaluation import Evaluation, measure, predict
-from ofrecord_util.reader import Records
+from ofrecord_util.records import Records
 
 
 def test_measure_against_a_loop():
@@ -50,13 +50,13 @@ def test_every_sample_once_and_in_order(batch_size, lengths):
     mask = (np.arange(13)[None] < real[:, None]).astype(np.int32)
     column = np.zeros(11, np.int32)
     ids = draw.randint(1, CONFIG.vocab_size, (11, 13)).astype(np.int32) * mask
-    records = Records(ids, mask, 0 * mask, column, column, np.arange(11, dtype=np.int32), column.astype(np.float32))
+    records = Records(ids, mask, 0 * mask, column, column, np.arange(11, dtype=np.int32), column.astype(np.float32)).samples()
     seen = []
 
     @global_function(type="predict", variables=Variables({"unused": np.zeros(1, np.float32)}))
-    def job(variables, input_ids, input_mask, segment_ids):
-        seen.append(tuple(input_ids.shape))
-        return input_ids.to(flow.float32).sum(dim=1, keepdim=True)
+    def job(variables, word_rows, input_mask, segment_ids):
+        seen.append(tuple(word_rows.shape))
+        return word_rows.to(flow.float32).sum(dim=1, keepdim=True)
 
     result = predict(job, records, EvaluationBatches(batch_size, lengths), "cpu")
     np.testing.assert_array_equal(result[:, 0], ids.sum(axis=1))

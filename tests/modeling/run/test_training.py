@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, KERNELS, NUM_DOMAINS, NUM_LABELS, random_records
+from tiny_model import CONFIG, KERNELS, NUM_DOMAINS, NUM_LABELS, random_samples
 
 from modeling.bert.variables import (
     Variables,
@@ -36,8 +36,8 @@ from ofrecord_util.tasks import Task
 
 ONE_LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1, initializer_range=0.2)
 TASK = Task("t", ("a", "b", "c", "d"), ("x", "y", "z"))
-RECORDS = random_records([3, 13, 7, 2, 5, 11, 6])  # 7 samples, 3 epochs, batches of 4: 6 steps, the last one half full
-DEV = random_records([4, 9, 13, 2, 6], seed=8)
+RECORDS = random_samples([3, 13, 7, 2, 5, 11, 6])  # 7 samples, 3 epochs, batches of 4: 6 steps, the last one half full
+DEV = random_samples([4, 9, 13, 2, 6], seed=8)
 LENGTHS = (7, 13)
 FLAGS = SimpleNamespace(
     script="meta_finetuning",
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def spoil(batches):
         for step, batch in enumerate(batches, start=1):
             spoilt[step] = sorted(set(batch["idxs"].tolist()))
-            yield dict(batch, weights=np.full_like(batch["weights"], np.nan)) if step == 3 else batch
+            yield dict(batch, sample_weights=np.full_like(batch["sample_weights"], np.nan)) if step == 3 else batch
 
     expected = r"step 3: the loss is nan on the training samples {}: .*diverged.*--learning_rate"
     with pytest.raises(UserError) as error:

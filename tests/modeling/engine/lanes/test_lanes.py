@@ -19,7 +19,7 @@ from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, pr
 from modeling.run.evaluation import to_tensors
 from modeling.run.optimizer import Schedule, create_optimizer
 
-LABELS = {"label": np.array([2, 0, 1], np.int32), "share": np.array([1.5, 0.0, 1.5], np.float32)}
+LABELS = {"label": np.array([2, 0, 1], np.int32), "loss_mask": np.array([1.5, 0.0, 1.5], np.float32)}
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +69,9 @@ def test_a_short_batch_stays_in_one_piece(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     lanes.plan_lanes(MINILM, 4, 128, "cpu")
     for batch_size, length, parts in ((4, 128, 2), (4, 32, 2), (2, 32, 1), (1, 128, 1)):
-        batch = {"input_ids": np.zeros((batch_size, length), np.int32)}
-        assert len(lanes.cut(batch, batch_size, length)["input_ids"]) == parts, (batch_size, length)
-        assert isinstance(to_tensors(batch, ["input_ids"], "cpu")["input_ids"], tuple)
+        batch = {"word_rows": np.zeros((batch_size, length), np.int32)}
+        assert len(lanes.cut(batch, batch_size, length)["word_rows"]) == parts, (batch_size, length)
+        assert isinstance(to_tensors(batch, ["word_rows"], "cpu")["word_rows"], tuple)
 
 
 def test_a_batch_is_cut_by_samples_and_not_copied():
@@ -105,7 +105,7 @@ def trained(count, config, steps=5):
     variables, job, plan = training(count, config)
     batch, metrics = dict(golden_batch(), **LABELS), []
     for step in range(steps):
-        inputs = dict(batch, **plan.masks(step, *batch["input_ids"].shape))
+        inputs = dict(batch, **plan.masks(step, *batch["word_rows"].shape))
         loss, values = job(**to_tensors(inputs, tuple(inputs), "cpu"))
         metrics.append(values.numpy())
         assert values.shape == (len(FINETUNING_METRICS),)
@@ -117,7 +117,7 @@ def trained(count, config, steps=5):
 @pytest.mark.parametrize("config", [NO_DROPOUT, CONFIG], ids=["without dropout", "with dropout"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_training_in_lanes_is_training_in_one_piece(count, config):
-    """Lanes of unlike size, one of them with a sample of share 0; each sample meets the same dropout masks."""
+    """Lanes of unlike size, one of them with a sample of loss_mask 0; each sample meets the same dropout masks."""
     metrics, values, state, _ = trained(1, config)
     others, same, moments, _ = trained(count, config)
     assert config.hidden_dropout_prob or metrics[0, 0] - metrics[-1, 0] > 0.1
@@ -174,10 +174,10 @@ def test_predicting_in_lanes_is_predicting_in_one_piece():
         lanes.use_lanes(count)
 
         @global_function(type="predict", variables=variables)
-        def job(variables, input_ids, input_mask, segment_ids):
+        def job(variables, word_rows, input_mask, segment_ids):
             traced.append(count)
-            logits = predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], input_ids, input_mask, segment_ids)
-            return logits, input_ids.to(flow.float32) * 2.0, parallel.constant((1, 2), 3.0, "cpu")
+            logits = predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], word_rows, input_mask, segment_ids)
+            return logits, word_rows.to(flow.float32) * 2.0, parallel.constant((1, 2), 3.0, "cpu")
 
         batch = golden_batch()
         return [output.numpy() for output in job(**to_tensors(batch, tuple(batch), "cpu"))]
@@ -189,7 +189,7 @@ def test_predicting_in_lanes_is_predicting_in_one_piece():
         assert np.array_equal(constants, np.full((count, 2), 3.0))
         np.testing.assert_allclose(same, logits, rtol=0, atol=1e-6)
         assert np.array_equal(ids, doubled)
-        assert np.array_equal(ids, golden_batch()["input_ids"] * 2)
+        assert np.array_equal(ids, golden_batch()["word_rows"] * 2)
     assert traced == [1, 2, 2, 3]  # three samples in two lanes are lanes of unlike shapes, each of which is traced
 
 
@@ -299,7 +299,7 @@ def test_gradients_are_clipped_by_the_norm_of_all(count):
     _, job, _ = training(count, NO_DROPOUT, peak=1e-12)  # at which nothing is learnt
     norms, before = [], 0.0
     for scale in (0.01, 0.02, 1000.0):
-        batch = dict(golden_batch(), label=LABELS["label"], share=LABELS["share"] * np.float32(scale))
+        batch = dict(golden_batch(), label=LABELS["label"], loss_mask=LABELS["loss_mask"] * np.float32(scale))
         job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
         state = job.optimizer_state()
         moments = np.concatenate([state[name].ravel().astype(np.float64) for name in sorted(state) if name.endswith("-m")])
