@@ -483,7 +483,7 @@ def test_wrong_list_length(tmp_path, feature, per_token, size):
     bodies = [samples.record_bytes(lists, row) for row in range(2)]
     samples.put(tmp_path, samples.framed(bodies))
     message = both(tmp_path)
-    assert f"record 2 at byte {8 + len(bodies[0])}: {feature}" in message
+    assert f"record 2 at byte {8 + len(bodies[0])}: {KEYS[feature]}" in message
     assert f"has {size} values, expected {3 if per_token else 1}" in message or "of type none" in message
 
 
