@@ -11,16 +11,16 @@ but for times. Takes about ten minutes. Exit code 1 where anything differs. A ch
 them from there.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run

@@ -8,11 +8,11 @@ Each job is one of the documented commands in a process of its own; jobs whose r
 again. Prints the tables in Markdown at the end.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+
+import os
 
 import numpy as np
 

@@ -9,11 +9,11 @@ in a process of its own with one thread; jobs whose result is there already are 
 Markdown at the end.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+
+import os
 
 import numpy as np
 

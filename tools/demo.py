@@ -3,13 +3,13 @@
 python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
+
 import json
 import os
-import sys
 import time
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from rich.console import Console
 from rich.table import Table

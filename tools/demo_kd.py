@@ -4,12 +4,12 @@ from it, and a table of both (`make demo-kd`).
     python3 tools/demo_kd.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 
-import os
-import sys
-import time
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+
+import os
+import time
 
 from rich.console import Console
 from rich.table import Table

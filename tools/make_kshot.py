@@ -19,13 +19,12 @@ and OUT/make_kshot.json: the flags, the sources' digests and the counts. A draw 
 rows, not on the order of rows or arguments, nor on a random generator: rows are ranked by SHA-256.
 """
 
-import os
-import sys
+if not __package__:
+    import _root  # noqa: F401
 
-if not __package__:  # before anything else, see tools/inspect.py
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import collections
+import os
 import re
 
 from modeling.cli.command_line import Parser

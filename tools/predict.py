@@ -13,14 +13,13 @@ tab-separated, or a JSON object with all probabilities. Texts are read as they a
 memory.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
 
 import collections
 import json
+import sys
 
 import six
 from tqdm import tqdm
