@@ -54,7 +54,7 @@ def main():
         training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, sample_weights, **batch):  # neither of which plain fine-tuning knows
+        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning leaves both out
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 

@@ -94,7 +94,7 @@ def main():
         def write():
             nonlocal count
             tokenizer = Tokenizer(args.vocab_file)
-            records = prepare_split(folder, "train", task, tokenizer, args.seq_length, True, log=lambda line: None, use_scores=False)
+            records = prepare_split(folder, "train", task, tokenizer, args.seq_length, True, log=lambda _line: None, use_scores=False)
             count = len(records)
 
         write()

@@ -68,7 +68,7 @@ class Predictor:
             raise UserError(f"{vocab_file} holds {self._tokenizer.vocab_size} pieces, the model's word embeddings {config.vocab_size}")
         self._device, self._batch_size = select_device(device, log), batch_size
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
-        variables = Variables(load_values(shapes, snapshot, 0, log=lambda line: None), self._device)
+        variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), self._device)
         kernels = select_kernels(self._device)
         plan_lanes(config, batch_size, self.seq_length, self._device)
 

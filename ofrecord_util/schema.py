@@ -33,9 +33,9 @@ LENGTH_BYTES = 8  # each record's length precedes it: signed, little-endian
 
 def record_class():
     """The protobuf class `OFRecord`. Imports OneFlow, hence only where a record is really parsed or built."""
-    from oneflow.core.record import record_pb2
+    from modeling.engine.runtime import flow  # noqa: F401, I001  first: loads the libraries that OneFlow needs
 
-    from modeling.engine.runtime import flow
+    from oneflow.core.record import record_pb2
 
     return record_pb2.OFRecord
 

@@ -24,6 +24,7 @@ if not __package__:
 
 
 import collections
+import contextlib
 import os
 import re
 
@@ -72,10 +73,8 @@ def _positive(word):
 
 
 def _encoding(word):
-    try:
+    with contextlib.suppress(UnicodeError):  # UTF-16, for example, cannot decode one byte, but the name is known
         b"a".decode(word)
-    except UnicodeError:
-        pass  # UTF-16, say: one byte is no text, but the name is known
     return word
 
 
@@ -128,7 +127,7 @@ def table(contents):
     for path in sorted(contents):
         counted = collections.Counter((row[1], row[2]) for row in contents[path])
         for domain in sorted({domain for domain, _ in counted}):
-            lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))
+            lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))  # noqa: PERF401
     widths = [max(map(len, column)) for column in zip(*lines)]
     return [
         "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))) for line in lines

@@ -106,7 +106,7 @@ def main():
     stream, name = sys.stdin.buffer, "standard input"
     if args.input:
         try:
-            stream, name = open(args.input, "rb"), args.input
+            stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  the process's end closes it
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)

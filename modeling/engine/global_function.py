@@ -11,8 +11,8 @@ as a thin layer on `oneflow.nn.Graph`:
 
     loss, metrics = train_job(word_rows=…, label=…)
 
-An input may be a tuple of tensors instead, the parts of a batch for the CPU's lanes (see modeling/engine/lanes/plan.py): the function is applied to
-each part; a train function's outputs are means over a batch then, and a predict function's begin with the batch's dimension.
+An input may be a tuple of tensors instead, the parts of a batch for the CPU's lanes (see modeling/engine/lanes/plan.py): the function is
+applied to each part; a train function's outputs are means over a batch then, and a predict function's begin with the batch's dimension.
 
 The function runs once for each shape of its inputs, to build that shape's graph; from then on a call runs the compiled
 plan and nothing runs eagerly. The graphs of one train function share weights, optimizer moments and the step counter,

@@ -149,7 +149,7 @@ class Phase:
             " from " + self.snapshot.path if self.snapshot else ", initial values",
         )
 
-    def records(self, split, name=None, example_num=None):
+    def records(self, split, name=None):
         """`Records` of a split, written again first with --resave_ofrecord.
 
         Args:

@@ -2,8 +2,8 @@
 
 OneFlow's CPU operations use one thread each; only a GEMM uses several, those of its BLAS. So a graph whose operations follow one
 another leaves most cores idle outside of its GEMMs. Here the graph's function is applied to each part of the batch, a lane, and
-the operations of a lane go to a stream of the engine of their own (modeling/engine/lanes/streams.py): the lanes run side by side, each with its
-share of the BLAS's threads.
+the operations of a lane go to a stream of the engine of their own (modeling/engine/lanes/streams.py): the lanes run side by side, each
+with its share of the BLAS's threads.
 
 The number of lanes is one for a process, as the BLAS's threads are: `plan_lanes`. A card needs none, and several processes share the
 cores among them already. Short graphs stay in one lane. Besides gaining little,
