@@ -10,7 +10,6 @@ Written files are synced, as always; what is read was written just before and co
 if not __package__:
     import _root  # noqa: F401
 
-
 import math
 import os
 import shutil

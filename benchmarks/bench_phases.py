@@ -10,7 +10,6 @@ its schedule; a step's line is printed at once, so that "first_step" is what a u
 if not __package__:
     import _root  # noqa: F401
 
-
 import glob
 import os
 import statistics

@@ -12,7 +12,6 @@ Without BENCH_TORCH_PYTHON ours is timed alone.
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 import statistics
 import sys

@@ -10,7 +10,6 @@ the word embeddings in use (2,000 pieces), as the scripts do; PyTorch holds all 
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 import sys
 

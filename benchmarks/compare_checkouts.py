@@ -15,7 +15,6 @@ them from there.
 if not __package__:
     import _root  # noqa: F401
 
-
 import hashlib
 import json
 import os

@@ -12,7 +12,6 @@ log-probability differs by more than `--tolerance`.
 if not __package__:
     import _root  # noqa: F401
 
-
 import json
 import os
 import subprocess

@@ -11,7 +11,6 @@ again. Prints the tables in Markdown at the end.
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 
 import numpy as np

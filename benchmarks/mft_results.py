@@ -12,7 +12,6 @@ Markdown at the end.
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 
 import numpy as np

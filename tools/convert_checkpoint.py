@@ -16,7 +16,6 @@ Out, by --to: a snapshot, a Hugging Face folder or an .npz file. What a format h
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 
 from modeling.checkpoints.snapshot import DONE

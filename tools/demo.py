@@ -6,7 +6,6 @@ python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output
 if not __package__:
     import _root  # noqa: F401
 
-
 import json
 import os
 import time

@@ -8,7 +8,6 @@ The demo trains a teacher, writes the teacher's outputs to disk, and trains a st
 if not __package__:
     import _root  # noqa: F401
 
-
 import os
 import time
 

@@ -10,7 +10,6 @@ there.
 if not __package__:
     import _root  # noqa: F401
 
-
 import hashlib
 import os
 import shutil

@@ -13,7 +13,6 @@ the files, counts by domain and label, lengths, prototypical scores. `--json` pr
 if not __package__:
     import _root  # noqa: F401
 
-
 import dataclasses
 import json
 import os

@@ -22,7 +22,6 @@ rows, not on the order of rows or arguments, nor on a random generator: rows are
 if not __package__:
     import _root  # noqa: F401
 
-
 import collections
 import contextlib
 import os

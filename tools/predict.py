@@ -16,7 +16,6 @@ memory.
 if not __package__:
     import _root  # noqa: F401
 
-
 import collections
 import json
 import sys

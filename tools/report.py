@@ -11,7 +11,6 @@ scores and the map beside the training records. What is not there is named on th
 if not __package__:
     import _root  # noqa: F401
 
-
 import sys
 
 from modeling.cli.command_line import Parser

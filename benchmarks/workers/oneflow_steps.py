@@ -8,7 +8,6 @@ says too how fast one GEMM of the job's sizes is on all cores, and how long the 
 if not __package__:
     import _root  # noqa: F401
 
-
 import time
 
 import numpy as np
