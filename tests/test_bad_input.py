@@ -20,6 +20,8 @@ from ofrecord_util.reader import read_split
 from ofrecord_util.schema import FEATURE_NAMES
 from ofrecord_util.writer import write_split
 
+pytestmark = pytest.mark.slow
+
 STEP_1 = "preprocess.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --log_dir logs"
 STEP_2 = (
     "meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir data --seq_length 24 --num_epochs 1 --model_save_dir output/run"

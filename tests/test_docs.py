@@ -212,6 +212,7 @@ def tutorial(tmp_path_factory):
     return SimpleNamespace(folder=folder, steps=steps)
 
 
+@pytest.mark.slow
 def test_the_tutorial_has_ten_commands(tutorial):
     assert len(tutorial.steps) == 10
 
@@ -222,6 +223,7 @@ def masked(text):
     return re.sub(r"# (bytes|MB|GB)\b", "# bytes", re.sub(r"#(, #)+", "#", numbers)).strip()
 
 
+@pytest.mark.slow
 def test_the_tutorial_shows_what_is_printed(tutorial):
     """But for numbers, each line that the page shows is one that the command prints."""
     for step in tutorial.steps:
@@ -232,6 +234,7 @@ def test_the_tutorial_shows_what_is_printed(tutorial):
             assert any(re.search(pattern, other) for other in printed), f"{TUTORIAL}:{step.line}: not printed: {line}\n{step.output}"
 
 
+@pytest.mark.slow
 def test_every_file_and_key_of_a_run_is_described(tutorial):
     """docs/formats.md names each file that the tutorial leaves behind, each key of its JSON and each array of its .npz."""
     page = read(FORMATS)
@@ -276,6 +279,7 @@ def test_every_file_and_key_of_a_run_is_described(tutorial):
     assert not missing, f"{FORMATS} does not say what these are: {', '.join(sorted(missing))}"
 
 
+@pytest.mark.slow
 def test_the_deployed_student_is_smaller(tutorial):
     (path,) = glob.glob(os.path.join(tutorial.folder, "output", "student", "snapshot_best_*"))
     assert Snapshot(path).config().num_hidden_layers == 1

@@ -17,6 +17,8 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine.runtime import flow
 from modeling.objectives.distillation import LayerSelection
 
+pytestmark = pytest.mark.slow
+
 DATA = "data/SENTI"
 ENCODER = "uncased_L-4_H-20_A-4_oneflow"
 DOMAINS = ("books", "dvd", "electronics", "kitchen")

@@ -25,6 +25,8 @@ from ofrecord_util.reader import read_split
 from ofrecord_util.scores import load_map
 from tools.convert_checkpoint import HUGGING_FACE, convert
 
+pytestmark = pytest.mark.slow
+
 DATA = "data/k-shot-cross/g1/16-42"
 SINGLE = "data/k-shot-single/SST-2/16-42"
 TRAIN_COUNT, DEV_COUNT, TEST_COUNT = 53, 23, 23  # of DATA, DATA and SINGLE: primes, which no batch size divides

@@ -14,6 +14,8 @@ import tiny
 from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD
 from ofrecord_util.reader import read_split
 
+pytestmark = pytest.mark.slow
+
 INFERENCE = ("entailment", "neutral", "contradiction")
 
 

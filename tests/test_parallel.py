@@ -7,6 +7,8 @@ import signal
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 DATA = "data/k-shot-cross/g1/16-42"
 STEP = (
     f"meta_finetuning.py --task_name g1 --model_load_dir encoder --data_dir {DATA} --num_epochs 2 --seed 42 --seq_length=24 "

@@ -32,6 +32,7 @@ def points(tmp_path, *words):
     return [row for row in rows if row["end"] == "killed"], [row for row in rows if row["end"] != "killed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--no-exchange",)], ids=("exchange", "renames"))
 def test_a_snapshot_at_every_point_of_a_save(tmp_path, words):
     killed, full = points(tmp_path, "snapshot", *words)
@@ -54,6 +55,7 @@ def test_a_snapshot_at_every_point_of_a_save(tmp_path, words):
         assert row["end"] == "reported" or row["version"] == 2, row
 
 
+@pytest.mark.slow
 def test_records_at_every_point_of_a_save(tmp_path):
     """Several files cannot change in one step: what is neither the old nor the new split is refused by its digests."""
     killed, full = points(tmp_path, "records")

@@ -340,6 +340,7 @@ def test_every_flipped_byte_is_found(tmp_path):
             read_split(str(tmp_path), "train")
 
 
+@pytest.mark.slow
 def test_without_manifest_a_flipped_byte_never_does_more_than_change_a_value(tmp_path):
     values = samples.arrays(2, 3)
     path = samples.write(tmp_path, values, with_manifest=False)[0]
@@ -390,6 +391,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(key=st.sampled_from(["format", "parts", "text_digest"]), value=_JSON)
 @settings(FUZZ, max_examples=30)
 def test_fuzzed_manifests(tmp_path, key, value):

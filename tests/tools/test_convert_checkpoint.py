@@ -80,6 +80,7 @@ def test_the_format_is_recognised_by_what_lies_there(tmp_path):
     assert "bert_model.ckpt.index" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [(1, 3), (3, 0, 2), (2,)])
 def test_layers_are_kept_in_the_order_given(tmp_path, layers):
     values, log = write_trained(tmp_path / "teacher"), []
@@ -199,6 +200,7 @@ def test_disk_that_cannot_be_written(tmp_path):
         assert "cannot be written" in refused(tmp_path, tmp_path / "snapshot", tmp_path / "file" / name, to=to)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     """As a file from the project's root, as documented: output, help, and one line with exit code 2."""
     write_trained(tmp_path / "snapshot")

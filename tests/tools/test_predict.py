@@ -70,6 +70,7 @@ def expected(snapshot):
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 4, 32])
 def test_probabilities_are_those_of_the_graph(snapshot, expected, batch_size):
     found = probabilities(Predictor(snapshot, "cpu", batch_size), TEXTS)

@@ -61,6 +61,7 @@ def test_attention_scores_are_what_softmax_takes(output):
         assert np.abs(by_key[~padding]).max() < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled_only", [False, True])
 @pytest.mark.parametrize("kernels", sorted(KERNELS))
 def test_golden_gradients(kernels, pooled_only):
@@ -119,6 +120,7 @@ def test_a_token_does_matter():
     assert change[2] < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "length"), [([0, 1, 2], 17), ([1, 2], 7)])
 def test_logits_do_not_depend_on_the_padded_length(rows, length):
     arrays = {}
@@ -129,6 +131,7 @@ def test_logits_do_not_depend_on_the_padded_length(rows, length):
     np.testing.assert_allclose(logits_of(arrays), GOLDEN["output/logits"][rows], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "dropped"), [(CONFIG, True), (NO_DROPOUT, False)])
 def test_dropout_follows_the_plan(config, dropped):
     """Without a plan the rates of the config do nothing (the golden outputs above); with one they do."""
@@ -144,6 +147,7 @@ def test_dropout_follows_the_plan(config, dropped):
     assert deviation > 0.01 if dropped else deviation < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", sorted(KERNELS))
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_the_last_layer_where_only_its_pooled_output_is_asked_for(kernels, pooling):

@@ -62,6 +62,7 @@ def test_gradients(pooling):
     np.testing.assert_array_equal(found["hidden"][~real], wanted[~real])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_a_classifier_stands_on(pooling):
     """Mean and max of the golden last layer go to the classifier as they are, the state at [CLS] through the pooler."""

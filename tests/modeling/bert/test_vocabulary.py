@@ -53,6 +53,7 @@ def trained(active):
     return variables, schedule.decay_factor(5, decay)
 
 
+@pytest.mark.slow
 def test_training_the_rows_in_use_is_training_all_rows(tmp_path):
     whole, _ = trained(active=False)
     some, decay = trained(active=True)

@@ -79,6 +79,7 @@ print(runtime.loaded_blas.name, np.abs(found - a.astype(np.float64) @ b).max() <
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MKL", "OpenBLAS"])
 def test_either_library_multiplies_for_oneflow(name):
     if name == "OpenBLAS" and sys.version_info < (3, 9):

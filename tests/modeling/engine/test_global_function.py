@@ -163,6 +163,7 @@ def test_train_graphs_of_several_shapes_are_one_run():
         np.testing.assert_allclose(train(lengths), one, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bert_trained_on_two_lengths_is_bert_trained_on_one():
     label, loss_mask = np.array([2, 0, 1], np.int32), np.array([1, 1, 1], np.float32)
     names = ("bert-embeddings-word_embeddings", "bert-encoder-layer_1-intermediate-dense-weight", "classification-output_bias")

@@ -100,6 +100,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [2, 1])
 def test_the_scheduler_alone_gives_way_to_lanes(lanes):
     """The threads that OneFlow sums with are asked in the middle of a step: they must not. A graph in one lane may be too short for it."""

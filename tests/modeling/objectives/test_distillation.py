@@ -364,6 +364,7 @@ def test_objective(knowledge, sample_weights):
         assert found["sample_weight"] == pytest.approx(w[real].mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LossWeights._fields)
 def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
     """The other terms are the same, the loss lacks the term, and the graph does without the term's inputs."""
@@ -378,6 +379,7 @@ def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
     assert less["loss"] == pytest.approx(whole["loss"] - getattr(FULL, name) * whole[name + "_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_student_like_its_teacher_has_nothing_to_learn():
     layers = tuple(range(CONFIG.num_hidden_layers))
     same = knowledge_of(teacher_values(), NO_DROPOUT, Knowledge(layers, True, True, True))
@@ -388,6 +390,7 @@ def test_a_student_like_its_teacher_has_nothing_to_learn():
     assert found["label_loss"] > 0
 
 
+@pytest.mark.slow
 def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
     """Two steps of SGD, in graphs of two shapes: same losses and same student as with the teacher's outputs as inputs; the
     teacher stays as it is."""
@@ -424,6 +427,7 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
     assert moved > 10
 
 
+@pytest.mark.slow
 def test_projections_serve_training_only(knowledge):
     """A narrower student: the projections learn, and no snapshot holds them."""
     config = dataclasses.replace(ONE_LAYER, hidden_size=12, num_attention_heads=3, intermediate_size=13)

@@ -240,6 +240,7 @@ def test_meta_objective_on_the_golden_encoder():
     np.testing.assert_allclose(metrics, [expected[name] for name in META_METRICS], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_domain_loss_the_head_rests():
     """lambda 0 leaves the domain head out of the graph: the optimizer touches neither its gradient nor its decay."""
     batch, values = meta_batch(), dict(documented("weight"), **domain_head())
@@ -286,6 +287,7 @@ def test_corrupted_domains_are_drawn_for_each_step():
         np.testing.assert_array_equal(one["corrupted_domain"], other["corrupted_domain"])
 
 
+@pytest.mark.slow
 def test_all_other_domains_are_the_mean_of_every_draw(logits_as_variables):
     """`--corruption all` is the expectation of `sampled`: the same loss and gradients without the draw's noise."""
     draws = [meta_gradients(corrupted_domain=ALL_OTHERS[:, [n]]) for n in range(NUM_DOMAINS - 1)]

@@ -204,6 +204,7 @@ def test_moved_data(folder, tmp_path, written):
     assert read_run(folder, str(tmp_path / "other")).samples is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [None, 3, "x", {"x": "y"}, [None]])
 def test_flags_of_other_types(folder, odd):
     """Whatever flags.json holds: a page, or one line that says what is wrong."""
@@ -230,6 +231,7 @@ def test_flags_of_other_types(folder, odd):
     assert refused >= (0 if odd is None else 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [None, "x", {}, -1])
 def test_metrics_of_other_types(folder, odd):
     path = os.path.join(folder, "metrics.jsonl")

@@ -99,6 +99,7 @@ def reference_steps(values, gradients, schedule, decayed, weight_decay=0.01, bia
     return {name: np.stack(arrays) for name, arrays in after.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("total", "warmup"), [(5, 0), (5, 1), (9, 4), (1, 0), (3, 3)])
 def test_the_graph_uses_the_schedules_rate(total, warmup):
     """With bias correction and a constant gradient, AdamW moves a parameter by the learning rate in each step."""
@@ -144,6 +145,7 @@ GRADIENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"bias_correction": False}, {"weight_decay": 0.5}], ids=str)
 def test_steps(options):
     """All documented names: decay only off LayerNorm and biases, a global clip, bias correction on or off."""

@@ -34,6 +34,8 @@ from modeling.run.resume import list_states, newest_state
 from modeling.run.training import Training
 from ofrecord_util.tasks import Task
 
+pytestmark = pytest.mark.slow
+
 ONE_LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1, initializer_range=0.2)
 TASK = Task("t", ("a", "b", "c", "d"), ("x", "y", "z"))
 RECORDS = random_samples([3, 13, 7, 2, 5, 11, 6])  # 7 samples, 3 epochs, batches of 4: 6 steps, the last one half full

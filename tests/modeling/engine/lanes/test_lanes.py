@@ -114,6 +114,7 @@ def trained(count, config, steps=5):
     return np.array(metrics), variables.arrays(), job.optimizer_state(), graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [NO_DROPOUT, CONFIG], ids=["without dropout", "with dropout"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_training_in_lanes_is_training_in_one_piece(count, config):
@@ -131,6 +132,7 @@ def test_training_in_lanes_is_training_in_one_piece(count, config):
     assert max(np.abs(values[name] - start).max() for name, start in documented("weight").items()) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "calls"), [([2, 2], 1), ([1, 1, 1], 1), ([1, 2], 2)])
 def test_lanes_of_one_shape_are_traced_once(rows, calls):
     """What of the loss no input reaches counts once, as in one piece; outputs are means of the batch. The gradients of `w` come
@@ -167,6 +169,7 @@ def test_lanes_of_one_shape_are_traced_once(rows, calls):
         assert np.abs(value).max() > 1e-4, name
 
 
+@pytest.mark.slow
 def test_predicting_in_lanes_is_predicting_in_one_piece():
     traced = []
 
@@ -193,6 +196,7 @@ def test_predicting_in_lanes_is_predicting_in_one_piece():
     assert traced == [1, 2, 2, 3]  # three samples in two lanes are lanes of unlike shapes, each of which is traced
 
 
+@pytest.mark.slow
 def test_each_lane_computes_its_part_of_everything():
     _, _, _, graph = trained(2, NO_DROPOUT, steps=1)
     sizes = graph._full_graph_proto.helper.lbn2logical_blob_desc
@@ -222,6 +226,7 @@ def test_parts_must_fit_each_other():
         job(x=(one, one), y=one)
 
 
+@pytest.mark.slow
 def test_a_state_goes_on_in_another_number_of_lanes():
     """A run that was cut off on two cores may continue on one."""
     _, values, state, _ = trained(2, NO_DROPOUT, steps=3)
@@ -270,6 +275,7 @@ def documented_shapes():
     return {name: value.shape for name, value in documented("weight").items()}
 
 
+@pytest.mark.slow
 def test_each_lane_sums_its_share_of_the_squared_gradients():
     """The norm of all gradients is one operation of OneFlow's, for which every lane would wait."""
     _, _, _, graph = trained(3, NO_DROPOUT, steps=1)
@@ -295,6 +301,7 @@ def test_gradients_go_to_their_updates_without_a_copy():
     assert not any("cast" in maker for maker in makers), makers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_gradients_are_clipped_by_the_norm_of_all(count):
     """By the first moments: the norm is 1 where the loss is large, and goes with the loss where it is small."""
