@@ -1,1 +1,1 @@
-"""What surrounds the phases: set-up, checkpoint conversion, the demo."""
+"""Command-line tools: set-up, checkpoint conversion, few-shot data, prediction, reports and the demos."""

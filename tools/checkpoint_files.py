@@ -1,6 +1,5 @@
-"""Files that several checkpoint formats share: JSON objects, vocabularies, and a folder written whole or not at all."""
+"""Functions for the files that several checkpoint formats share: vocabularies and folders."""
 
-import json
 import os
 
 import six
@@ -11,25 +10,11 @@ from ofrecord_util.files import replacing_folder
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
-def read_json(path):
-    """The object in a JSON file; a UserError where it is none."""
-    try:
-        with open(path, encoding="utf-8") as f:
-            value = json.load(f)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is no JSON object")
-    return value
-
-
 def read_tokens(path):
-    """The tokens of a vocab.txt in id order.
+    """Reads the tokens of a vocab.txt in the order of their ids.
 
     Raises:
-        UserError: not readable, or not UTF-8.
+        UserError: if the file cannot be read or is not UTF-8.
     """
     try:
         with open(path, encoding="utf-8", newline="\n") as f:
@@ -42,32 +27,32 @@ def read_tokens(path):
 
 
 def vocabulary_text(tokens, path, config):
-    """The text of vocab.txt, one token a line.
+    """Returns the text of vocab.txt, one token per line.
 
     Raises:
-        UserError: a vocabulary that lacks BERT's special tokens, or more tokens than the embeddings have rows.
+        UserError: if the vocabulary lacks a special token of BERT, or has more tokens than the embeddings have rows.
     """
     lacking = [token for token in _SPECIAL_TOKENS if token not in tokens]
     if lacking:
-        raise UserError(f"{path} lacks {', '.join(lacking)}, so it is no BERT vocabulary")
+        raise UserError(f"{path} lacks {', '.join(lacking)}, so it is not a vocabulary of BERT; set --vocab_file")
     if len(tokens) > config.vocab_size:
-        raise UserError(f"{path} has {len(tokens)} tokens, the model embeddings for {config.vocab_size} (vocab_size)")
+        raise UserError(f"{path} has {len(tokens)} tokens, the model has embeddings for {config.vocab_size} (vocab_size); set --vocab_file")
     return "".join(token + "\n" for token in tokens)
 
 
 def read_vocabulary(path, config):
-    """The checked text of the vocabulary `path`; None for None."""
+    """Returns the checked text of the vocabulary `path`, or None if `path` is None."""
     return None if path is None else vocabulary_text(read_tokens(path), path, config)
 
 
 def write_folder(folder, files):
-    """Writes a folder beside its final name, then renames it; one that is there already is replaced at the end.
+    """Writes a folder under a temporary name and renames it. The rename replaces an existing folder.
 
     Args:
         folder: path.
         files: dict of file name -> str or bytes.
     Raises:
-        UserError: the disk is full or not writable.
+        UserError: if the disk is full or the folder is not writable.
     """
     try:
         with replacing_folder(folder) as new:

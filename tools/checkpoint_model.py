@@ -1,7 +1,7 @@
-"""A BERT between two formats: its variables under their documented names, its sizes, its vocabulary.
+"""A BERT between two formats: its variables under their documented names, its sizes and its vocabulary.
 
-Each format's file (checkpoint_hugging_face.py, …) reads to and writes from a `Checkpoint`; the rules that hold for every
-format are here: all names known and none missing, shapes that fit, finite float32 values, which layers are kept.
+The module of each format (checkpoint_hugging_face.py, …) reads a `Checkpoint` and writes one. This module has the checks
+that all formats share: no name is unknown or missing, the shapes fit, and all values are finite float32 numbers.
 """
 
 import dataclasses
@@ -13,12 +13,12 @@ from modeling.bert.config import BertConfig
 from modeling.cli.errors import UserError
 from tools import checkpoint_names
 
-_HEAD_SIZE = 64  # of every BERT that Google published
+_HEAD_SIZE = 64  # in every BERT that Google published
 _FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 class Tensor(NamedTuple):
-    """A stored tensor: shape, type as safetensors names it, and `read()`, which gives a float32 array."""
+    """A stored tensor: its shape, its type in the notation of safetensors, and `read()`, which returns a float32 array."""
 
     shape: tuple
     dtype: str
@@ -26,18 +26,18 @@ class Tensor(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A BERT of no particular format."""
+    """A BERT that does not depend on a file format."""
 
     variables: dict  # documented name -> float32 array, dense weights [in, out]
     config: BertConfig
     vocab: Optional[str] = None  # text of vocab.txt
     task: Optional[dict] = None  # parsed task.json of a trained snapshot
-    do_lower_case: Optional[bool] = None  # None: nothing on disk says it
-    notes: tuple = ()  # lines about what was found and left behind
+    do_lower_case: Optional[bool] = None  # None if it is not known
+    notes: tuple = ()  # lines for the user, such as the variables that are left out
 
     @property
     def num_labels(self):
-        """Labels of the classifier, 0 where there is none."""
+        """The number of labels of the classifier, or 0 without a classifier."""
         return len(self.variables.get(checkpoint_names.CLASSIFIER[0].snapshot, ()))
 
     @property
@@ -46,11 +46,11 @@ class Checkpoint(NamedTuple):
 
 
 def array_tensor(array):
-    """A `Tensor` of a NumPy array; one of another kind than floating point keeps NumPy's name, for the message."""
+    """Returns the `Tensor` of a NumPy array. Other types than floating point keep the name of NumPy, for error messages."""
     dtype = {2: "F16", 4: "F32", 8: "F64"}.get(array.dtype.itemsize) if array.dtype.kind == "f" else None
 
     def read():
-        # A value beyond float32's range becomes infinite here, and is refused as such.
+        # A value beyond float32's range becomes infinite here, and `check_finite` refuses it.
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
 
@@ -58,19 +58,19 @@ def array_tensor(array):
 
 
 def check_names(stored, form, num_hidden_layers, origin):
-    """The pairs of what a checkpoint holds: embeddings, encoder layers, and the heads that it has.
+    """Returns the pairs of a checkpoint: embeddings, encoder layers, and its heads.
 
     Args:
         stored: dict of name as `form` spells it -> name as stored.
         form: a name of `Pair`.
-        num_hidden_layers: how many layers are wanted.
-        origin: who says so, for the message.
+        num_hidden_layers: the number of layers that must be there.
+        origin: the source of this number, for the message.
     Raises:
-        UserError: missing or unknown names (all listed).
+        UserError: if names are missing or unknown. The message lists them all.
     """
     pairs = checkpoint_names.encoder_pairs(num_hidden_layers)
     for head in (checkpoint_names.POOLER, checkpoint_names.CLASSIFIER):
-        if any(getattr(pair, form) in stored for pair in head):  # a head comes whole or not at all
+        if any(getattr(pair, form) in stored for pair in head):  # a head must be complete
             pairs.extend(head)
     names = [getattr(pair, form) for pair in pairs]
     missing = [name for name in names if name not in stored]
@@ -82,16 +82,16 @@ def check_names(stored, form, num_hidden_layers, origin):
 
 
 def _value(name, tensor, transposed, shape):
-    """The tensor as the snapshot holds it: float32 of `shape`, dense weights transposed."""
+    """Converts a tensor to the layout of a snapshot: float32, with `shape`, dense weights transposed."""
     value = check_finite(name, tensor.read())
     value = value.T if transposed else value
     return np.ascontiguousarray(value.reshape(shape), np.float32)
 
 
 def check_finite(name, value):
-    """`value`, if all of it is finite; a UserError names the tensor otherwise."""
+    """Returns `value`. Raises a UserError with the name of the tensor if a number is not finite."""
     if not np.isfinite(value).all():
-        raise UserError(f"tensor {name} holds values that are no finite float32 numbers")
+        raise UserError(f"tensor {name} has values that are not finite float32 numbers")
     return value
 
 
@@ -105,10 +105,10 @@ def read_variables(tensors, stored, form, config, origin):
     Returns:
         dict of documented name -> float32 array.
     Raises:
-        UserError: missing or unknown tensors, wrong shapes, types that are no floating point (all named), values that
-            are not finite.
+        UserError: if tensors are missing or unknown, shapes or types are wrong (the message lists them all), or values are
+            not finite.
     """
-    from modeling.bert.variables import classifier_shapes, encoder_shapes  # late: OneFlow comes with it, seconds of import
+    from modeling.bert.variables import classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
 
     pairs = check_names(stored, form, config.num_hidden_layers, origin)
     shapes = encoder_shapes(config)
@@ -121,7 +121,7 @@ def read_variables(tensors, stored, form, config, origin):
         tensor = tensors[name]
         wanted = shape[::-1] if checkpoint_names.is_transposed(pair, form) else shape
         if tensor.dtype not in _FLOATS:
-            problems.append(f"{name} is of type {tensor.dtype}, no floating point of 16 to 64 bits")
+            problems.append(f"{name} is of type {tensor.dtype}, not floating point of 16 to 64 bits")
         elif tensor.shape != wanted:
             problems.append(f"{name} has shape {list(tensor.shape)}, {origin} says {list(wanted)}")
     if problems:
@@ -134,7 +134,7 @@ def read_variables(tensors, stored, form, config, origin):
 
 
 def rename(variables, pairs, form):
-    """dict of name in `form` -> array in that format's layout, C-contiguous, for the pairs that `variables` holds."""
+    """Returns a dict of name in `form` -> C-contiguous array in the layout of that format, for the pairs in `variables`."""
     return {
         getattr(pair, form): np.ascontiguousarray(
             variables[pair.snapshot].T if checkpoint_names.is_transposed(pair, form) else variables[pair.snapshot]
@@ -145,29 +145,29 @@ def rename(variables, pairs, form):
 
 
 def number_of_heads(hidden_size, num_heads, path):
-    """`num_heads` (`--num_attention_heads`), or as many heads of 64 as the hidden size has room for.
+    """Returns `num_heads` (`--num_attention_heads`). If it is None, the size of a head is 64.
 
     Raises:
-        UserError: the hidden size is no multiple of 64.
+        UserError: if `num_heads` is None and the hidden size is not a multiple of 64.
     """
     if num_heads is None and hidden_size % _HEAD_SIZE:
         raise UserError(
-            f"{path} does not say how many heads there are, and hidden size {hidden_size} is no multiple of "
-            f"{_HEAD_SIZE}: give --num_attention_heads"
+            f"{path} does not have the number of heads, and the hidden size {hidden_size} is not a multiple of "
+            f"{_HEAD_SIZE}; set --num_attention_heads"
         )
     return hidden_size // _HEAD_SIZE if num_heads is None else num_heads
 
 
 def select_layers(checkpoint, layers):
-    """The checkpoint with the encoder layers `layers` (from 0) only, numbered anew in that order.
+    """Returns the checkpoint with only the encoder layers `layers` (from 0), renumbered in this order.
 
     Raises:
-        UserError: no layer, one that is not there, or one named twice.
+        UserError: if `layers` is empty, a layer does not exist, or a layer is listed twice.
     """
     count = checkpoint.config.num_hidden_layers
     if not layers or len(set(layers)) != len(layers) or not all(0 <= layer < count for layer in layers):
         given, there = ",".join(map(str, layers)), ",".join(map(str, range(count)))
-        raise UserError(f"--layers {given}: the encoder has the layers {there}, each at most once")
+        raise UserError(f"--layers {given}: the encoder has the layers {there}, and each may be listed once")
     prefixes = {f"bert-encoder-layer_{old}-": f"bert-encoder-layer_{new}-" for new, old in enumerate(layers)}
     variables = {}
     for name, value in checkpoint.variables.items():

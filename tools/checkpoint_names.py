@@ -1,21 +1,21 @@
-"""Which variable of a snapshot is called what in the other formats: one table, read in both directions.
+"""A table of the names of each variable in all formats.
 
-Hugging Face names stand here without the `bert.` that checkpoints with a head put before the encoder's.
+The names of Hugging Face have no prefix `bert.` here. Checkpoints with a head put this prefix before the names of the encoder.
 """
 
 import collections
 
 Pair = collections.namedtuple("Pair", ("hugging_face", "snapshot", "transposed", "mead", "google"))
-Pair.__doc__ = """One variable under its names; None in a format that has no place for it.
+Pair.__doc__ = """The names of one variable. A name is None if the format does not have the variable.
 
 `transposed`: torch.nn.Linear stores [out, in], as Hugging Face and MEAD's NPZ do; dense weights of a snapshot and of
 Google's checkpoints are [in, out].
 """
 
-# Written by some releases of transformers, computed and not learnt.
+# Some releases of transformers write these buffers, which are computed and not learned.
 BUFFERS = frozenset(("embeddings.position_ids", "embeddings.token_type_ids"))
 
-# Heads that no phase here has: masked language model and next sentence (cls), question answering.
+# Heads that the project does not use: masked language model and next sentence (cls), question answering.
 HEADS_LEFT_BEHIND = ("cls.", "qa_outputs.")
 
 MEAD_LAYERS = "TLM/TransformerEncoderStack/"
@@ -25,7 +25,7 @@ _OLD_LAYER_NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "Lay
 
 
 def _pair(hugging_face, snapshot, mead, transposed=False):
-    # Google's names are a snapshot's with other separators; its classifier stands beside `bert`, without a scope.
+    # Google's names differ from a snapshot's in their separators. Its classifier has no scope.
     google = snapshot.replace("classification-", "").replace("-weight", "-kernel").replace("-", "/")
     return Pair(hugging_face, snapshot, transposed, mead, google)
 
@@ -59,7 +59,7 @@ def _layer(i):
         + _dense(theirs + "attention.self.key", ours + "attention-self-key", mead + "attn/w_K")
         + _dense(theirs + "attention.self.value", ours + "attention-self-value", mead + "attn/w_V")
         + _dense(theirs + "attention.output.dense", ours + "attention-output-dense", mead + "attn/w_O")
-        # MEAD numbers its norms as they stand in a layer that normalises first: BERT's order is ln2, ln1.
+        # MEAD numbers its norms in the order of a layer that normalises first. In BERT the order is ln2, ln1.
         + _layer_norm(theirs + "attention.output.LayerNorm", ours + "attention-output-LayerNorm", mead + "ln2")
         + _dense(theirs + "intermediate.dense", ours + "intermediate-dense", mead + "ffn/expansion")
         + _dense(theirs + "output.dense", ours + "output-dense", mead + "ffn/squeeze")
@@ -77,7 +77,7 @@ CLASSIFIER = (
 
 
 def encoder_pairs(num_hidden_layers):
-    """The pairs of the embeddings and the encoder layers; POOLER and CLASSIFIER may come beside them."""
+    """Returns the pairs of the embeddings and the encoder layers, without those of POOLER and CLASSIFIER."""
     pairs = list(_EMBEDDINGS)
     for i in range(num_hidden_layers):
         pairs += _layer(i)
@@ -85,7 +85,7 @@ def encoder_pairs(num_hidden_layers):
 
 
 def canonical_name(name):
-    """A Hugging Face name as the table spells it: no `bert.` prefix, LayerNorm's old gamma and beta renamed."""
+    """Returns a Hugging Face name as in the table: without `bert.`, and with the new names of LayerNorm's gamma and beta."""
     if name.startswith(_PREFIX):
         name = name[len(_PREFIX) :]
     for old, new in _OLD_LAYER_NORM.items():
@@ -95,5 +95,5 @@ def canonical_name(name):
 
 
 def is_transposed(pair, form):
-    """Whether the format `form` (a name of `Pair`) stores this variable the other way round than a snapshot."""
+    """Whether the format `form` (a field of `Pair`) stores the transpose of this variable."""
     return pair.transposed and form in ("hugging_face", "mead")

@@ -1,7 +1,7 @@
-"""MEAD's NPZ of a transformer encoder, in and out: embeddings and encoder layers, dense weights [out, in].
+"""Reads and writes MEAD's NPZ files of a transformer encoder: embeddings and encoder layers, dense weights [out, in].
 
-The layout holds no pooler, no classifier, no configuration and no vocabulary. Sizes are read off the arrays; the number
-of heads and the vocabulary come by flags.
+A file has no pooler, classifier, configuration or vocabulary. The shapes of the arrays give the sizes. Flags give the
+number of heads and the vocabulary.
 """
 
 import os
@@ -16,8 +16,8 @@ from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_names, number_of_heads, read_variables, rename
 
-_SUFFIX = ".npy"  # of an array's file within the archive
-_SIZES = {  # array of two axes -> the sizes that it says
+_SUFFIX = ".npy"  # of the file of an array in the archive
+_SIZES = {  # array with two axes -> the sizes that its shape gives
     "TLM/Embeddings/x/weights": ("vocab_size", "hidden_size"),
     "TLM/Embeddings/x/pos_weights": ("max_position_embeddings", "hidden_size"),
     "TLM/Embeddings/tt/weights": ("type_vocab_size", "hidden_size"),
@@ -26,13 +26,13 @@ _SIZES = {  # array of two axes -> the sizes that it says
 
 
 def read_arrays(path):
-    """dict of name -> array of an NPZ file; nothing in it is unpickled.
+    """Reads a dict of name -> array from an NPZ file. Nothing in the file is unpickled.
 
     Raises:
-        UserError: no NPZ, a damaged one, or one that holds objects.
+        UserError: if the file is not an NPZ file, is damaged, or contains objects.
     """
-    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle
-        raise UserError(f"{path} is no whole NPZ file: no zip archive")
+    if not zipfile.is_zipfile(path):  # NumPy would read it as a pickle
+        raise UserError(f"{path} is not a complete NPZ file, because it is not a zip archive")
     arrays, objects = {}, []
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -44,35 +44,35 @@ def read_arrays(path):
                     if "allow_pickle" not in str(error):
                         raise
                     objects.append(name)
-    except Exception as error:  # zipfile and NumPy document no types for what they refuse
-        raise UserError(f"{path} is no whole NPZ file ({type(error).__name__}: {error})") from error
-    if objects:  # NumPy's own words tell the user to switch the protection off
-        raise UserError(f"{path} holds Python objects, which may run code: not read: {', '.join(sorted(objects))}")
+    except Exception as error:  # zipfile and NumPy do not document the types of their errors
+        raise UserError(f"{path} is not a complete NPZ file ({type(error).__name__}: {error})") from error
+    if objects:  # the message of NumPy asks the user to switch the protection off
+        raise UserError(f"{path} holds Python objects, which are not read because they may run code: {', '.join(sorted(objects))}")
     if len(arrays) != len(names):
-        raise UserError(f"{path}: names are there twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+        raise UserError(f"{path}: these names are stored twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
     odd = sorted(name for name, value in arrays.items() if not isinstance(value, np.ndarray))
     if odd:
-        raise UserError(f"{path} holds something else than arrays: {', '.join(odd)}")
+        raise UserError(f"{path} holds values that are not arrays: {', '.join(odd)}")
     return arrays
 
 
 def _layer_count(names):
-    """How many encoder layers the names speak of, at least 1."""
+    """Counts the encoder layers in the names. The result is at least 1."""
     start = checkpoint_names.MEAD_LAYERS
     parts = {name[len(start) :].split("/")[0] for name in names if name.startswith(start)}
-    return max(1, sum(part.isdigit() for part in parts))  # a model that normalises first has an `ln` of the stack too
+    return max(1, sum(part.isdigit() for part in parts))  # a model that normalises first also has an `ln` of the stack
 
 
 def read_config(arrays, num_hidden_layers, num_heads, path):
-    """The sizes that the arrays say; the rest is BERT's default.
+    """Returns a `BertConfig` with the sizes of the arrays, and BERT's defaults for the rest.
 
     Raises:
-        UserError: an array of other than two axes, or sizes that make no BERT.
+        UserError: if an array does not have two axes, or the sizes are not those of a BERT.
     """
     sizes = {}
     for name, axes in _SIZES.items():
         if arrays[name].ndim != 2:
-            raise UserError(f"{path}: {name} has shape {list(arrays[name].shape)}, two axes are wanted")
+            raise UserError(f"{path}: {name} has shape {list(arrays[name].shape)}, but must have two axes")
         sizes.update(zip(axes, map(int, arrays[name].shape)))
     sizes["hidden_size"] = int(arrays["TLM/Embeddings/x/weights"].shape[1])
     heads = number_of_heads(sizes["hidden_size"], num_heads, path)
@@ -80,7 +80,7 @@ def read_config(arrays, num_hidden_layers, num_heads, path):
 
 
 def read(path, vocab_file=None, num_heads=None):
-    """The encoder of an NPZ file.
+    """Reads the encoder of an NPZ file.
 
     Args:
         path: the file.
@@ -89,7 +89,7 @@ def read(path, vocab_file=None, num_heads=None):
     Returns:
         `Checkpoint` without a pooler.
     Raises:
-        UserError: no NPZ, or one that does not hold a BERT encoder's arrays.
+        UserError: if the file is not an NPZ file with the arrays of a BERT encoder.
     """
     arrays = read_arrays(path)
     stored = {name: name for name in arrays}
@@ -100,14 +100,14 @@ def read(path, vocab_file=None, num_heads=None):
     tensors = {name: array_tensor(value) for name, value in arrays.items()}
     variables = read_variables(tensors, stored, "mead", config, "the embeddings and layer 0")
     note = (
-        f"NPZ holds no configuration: {config.num_attention_heads} heads, gelu, layer_norm_eps {config.layer_norm_eps}, "
+        f"NPZ has no configuration: {config.num_attention_heads} heads, gelu, layer_norm_eps {config.layer_norm_eps}, "
         f"dropout {config.hidden_dropout_prob}"
     )
     return Checkpoint(variables, config, vocab, notes=(note,))
 
 
 def is_npz_of_mead(path):
-    """Whether the file at `path` is an archive with names of this layout."""
+    """Whether the file at `path` is an archive with the names of this format."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.startswith("TLM/") and name.endswith(_SUFFIX) for name in archive.namelist())
@@ -116,12 +116,12 @@ def is_npz_of_mead(path):
 
 
 def write(path, checkpoint):
-    """Writes an NPZ file, whole or not at all.
+    """Writes an NPZ file. If writing fails, no file is left.
 
     Returns:
-        (documented names of the variables written, list of lines: what has no place there).
+        (documented names of the variables written, list of notes: variables that were left out).
     Raises:
-        UserError: a disk error.
+        UserError: if the file cannot be written.
     """
     pairs = checkpoint_names.encoder_pairs(checkpoint.config.num_hidden_layers)
     arrays = rename(checkpoint.variables, pairs, "mead")
@@ -135,7 +135,7 @@ def write(path, checkpoint):
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     written = {pair.snapshot for pair in pairs}
     left = sorted(set(checkpoint.variables) - written)
-    notes = ["left out, NPZ has no place for it: " + ", ".join(left)] if left else []
+    notes = ["left out, because NPZ has no place for them: " + ", ".join(left)] if left else []
     heads = checkpoint.config.num_attention_heads
-    notes.append(f"NPZ holds no vocabulary and no configuration: the way back needs --vocab_file and --num_attention_heads {heads}")
+    notes.append(f"NPZ has no vocabulary and no configuration; to convert it back, set --vocab_file and --num_attention_heads {heads}")
     return written, notes

@@ -1,4 +1,4 @@
-"""This project's snapshots, in and out, for the conversions."""
+"""Reads and writes snapshots of this project for the conversions."""
 
 import json
 import os
@@ -10,25 +10,25 @@ from tools.checkpoint_model import Checkpoint, check_finite, check_names, number
 
 
 def is_snapshot(path):
-    """Whether the folder holds a snapshot, finished or not, of this project or of its earlier converter."""
+    """Whether the folder holds a snapshot, complete or not, of this project or of its earlier converter."""
     if os.path.isfile(os.path.join(path, DONE)):
         return True
     return any(os.path.isfile(os.path.join(path, name, DATA)) for name in os.listdir(path))
 
 
 def read(path, vocab_file=None, num_heads=None):
-    """All variables of a snapshot, its sizes, vocabulary and task.
+    """Reads the variables, sizes, vocabulary and task of a snapshot.
 
     Args:
         path: snapshot folder.
-        vocab_file: a vocabulary to take instead of the snapshot's.
+        vocab_file: a vocabulary that replaces the one of the snapshot.
         num_heads: for a snapshot without bert_config.json; None for heads of 64.
     Returns:
         `Checkpoint`.
     Raises:
-        UserError: no snapshot, a damaged one, missing or unknown variables (all listed).
+        UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
-    from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # late: OneFlow comes with it
+    from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)
@@ -40,7 +40,7 @@ def read(path, vocab_file=None, num_heads=None):
     pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
     shapes = encoder_shapes(config)
     shapes.update(classifier_shapes(config, sizes.get(checkpoint_names.CLASSIFIER[1].snapshot, 0)))
-    for name in DOMAIN_HEAD:  # a student of Meta-KD has the first of the three only
+    for name in DOMAIN_HEAD:  # a student of Meta-KD has only the first of the three
         size = sizes.get(name, 0)
         shapes[name] = (size,) if name.endswith("bias") else (size // config.hidden_size, config.hidden_size)
     names = [pair.snapshot for pair in pairs] + [name for name in DOMAIN_HEAD if name in sizes]
@@ -57,12 +57,12 @@ def read(path, vocab_file=None, num_heads=None):
 
 
 def write(folder, checkpoint):
-    """Writes a snapshot folder, whole or not at all.
+    """Writes a snapshot folder. If writing fails, no folder is left.
 
     Returns:
-        (names of the variables written, list of lines: what the phases will make of it).
+        (names of the variables written, list of notes for the user).
     Raises:
-        UserError: a disk error.
+        UserError: if the folder cannot be written.
     """
     files = {CONFIG_FILE: checkpoint.config.to_json(), VOCAB_FILE: checkpoint.vocab}
     if checkpoint.task is not None:
@@ -70,9 +70,9 @@ def write(folder, checkpoint):
     write_variables(folder, checkpoint.variables, files)
     notes = []
     if not checkpoint.has_pooler:
-        notes.append("no pooler in the checkpoint: the phases initialise it")
+        notes.append("no pooler in the checkpoint, so the scripts initialise it")
     if checkpoint.num_labels:
-        notes.append(f"classifier of {checkpoint.num_labels} labels kept; a phase with other labels starts its own")
+        notes.append(f"classifier of {checkpoint.num_labels} labels kept; a script with other labels initialises its own")
     if checkpoint.do_lower_case is False:
-        notes.append("the model is cased: give --do_lower_case false to every phase")
+        notes.append("the model is cased; set --do_lower_case false in every script")
     return set(checkpoint.variables), notes

@@ -1,6 +1,6 @@
-"""Google's TensorFlow checkpoints of BERT, in: bert_model.ckpt.*, bert_config.json and vocab.txt in a folder.
+"""Reads Google's TensorFlow checkpoints of BERT: a folder with bert_model.ckpt.*, bert_config.json and vocab.txt.
 
-Needs TensorFlow, which this project does not install. Dense weights are [in, out], as in a snapshot.
+This format needs TensorFlow, which the project does not install. Dense weights are [in, out], as in a snapshot.
 """
 
 import os
@@ -10,35 +10,36 @@ import numpy as np
 from modeling.bert.config import BertConfig
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE
 from modeling.cli.errors import UserError
-from tools.checkpoint_files import read_json, read_vocabulary
+from ofrecord_util.files import read_json
+from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_names, read_variables
 
 PREFIX = "bert_model.ckpt"
 INDEX = PREFIX + ".index"
 
-# What Google's training script keeps beside the weights; the heads of pre-training and of question answering.
+# Variables that are not weights of the encoder: those of the optimizer, the step, and the heads of pre-training.
 _SLOTS, _STEP, _HEADS = ("adam_m", "adam_v"), "global_step", "cls/"
 
 
 def open_checkpoint(prefix):
-    """TensorFlow's reader of a checkpoint.
+    """Opens a checkpoint with TensorFlow.
 
     Returns:
         an object with `get_variable_to_shape_map()` and `get_tensor(name)`.
     Raises:
-        UserError: TensorFlow is not installed, or refuses the files.
+        UserError: if TensorFlow is not installed or refuses the files.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes about this processor
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides its messages about this processor
     try:
         import tensorflow
     except ImportError as error:
         raise UserError(
-            f"{prefix} can be read with TensorFlow only, which is not installed here: pip install tensorflow-cpu "
-            "(an environment of its own will do), or convert a Hugging Face folder of the same model"
+            f"{prefix} needs TensorFlow, which is not installed: run pip install tensorflow-cpu "
+            "(a separate environment is enough), or convert a Hugging Face folder of the same model"
         ) from error
     try:
         return tensorflow.train.load_checkpoint(prefix)
-    except Exception as error:  # TensorFlow's own errors have no common class outside it
+    except Exception as error:  # TensorFlow's errors have no public base class
         raise UserError(f"{prefix} cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -50,21 +51,21 @@ def _tensor(reader, name, prefix):
 
 
 def read(path, vocab_file=None, num_heads=None):
-    """The BERT of a folder as Google publishes it.
+    """Reads the BERT of a folder that Google published.
 
     Args:
         path: the folder.
-        vocab_file: a vocabulary to take instead of the folder's.
-        num_heads: not needed, bert_config.json says it.
+        vocab_file: a vocabulary that replaces the one of the folder.
+        num_heads: not used, because bert_config.json has the number.
     Returns:
         `Checkpoint`.
     Raises:
-        UserError: no TensorFlow, no bert_config.json, or variables that are not BERT's.
+        UserError: if TensorFlow or bert_config.json is missing, or the variables are not those of a BERT.
     """
     prefix, config_file = os.path.join(path, PREFIX), os.path.join(path, CONFIG_FILE)
     if not os.path.isfile(config_file):
-        raise UserError(f"{config_file}: no such file, but Google's checkpoints need it beside {INDEX}")
-    config = BertConfig.from_dict(read_json(config_file), config_file)
+        raise UserError(f"{config_file}: no such file; a checkpoint of Google needs it in the same folder as {INDEX}")
+    config = BertConfig.from_dict(read_json(config_file, "download the checkpoint again, or check --model_dir"), config_file)
     vocab = read_vocabulary(vocab_file or os.path.join(path, VOCAB_FILE), config)
     reader = open_checkpoint(prefix)
     stored, slots, heads = {}, [], []
@@ -80,8 +81,8 @@ def read(path, vocab_file=None, num_heads=None):
     notes = []
     if slots:
         kinds = ", ".join(sorted({name.split("/")[-1] for name in slots}))
-        notes.append(f"left behind: {len(slots)} variables of the optimizer ({kinds})")
+        notes.append(f"left out: {len(slots)} variables of the optimizer ({kinds})")
     if heads:
-        notes.append("left behind: " + ", ".join(sorted(heads)))
+        notes.append("left out: " + ", ".join(sorted(heads)))
     variables = read_variables(tensors, stored, "google", config, CONFIG_FILE)
     return Checkpoint(variables, config, vocab, notes=tuple(notes))

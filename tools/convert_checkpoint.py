@@ -1,4 +1,4 @@
-r"""Converts a BERT between the snapshot format that the phase scripts load and the formats of others.
+r"""Converts a BERT between the snapshots of this project and other formats.
 
     python3 tools/convert_checkpoint.py --model_dir bert-base-uncased \
         --output_dir uncased_L-12_H-768_A-12_oneflow
@@ -8,9 +8,10 @@ r"""Converts a BERT between the snapshot format that the phase scripts load and 
     python3 tools/convert_checkpoint.py --model_dir encoder.npz --output_dir back \
         --vocab_file vocab.txt
 
-In, recognised by what lies in --model_dir: a Hugging Face folder (config.json), a snapshot, Google's TensorFlow
-checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in MEAD's layout.
-Out, by --to: a snapshot, a Hugging Face folder or an .npz file. What a format has no place for is left out and named.
+The tool recognises the input format from the content of --model_dir: a Hugging Face folder (config.json), a snapshot,
+Google's TensorFlow checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in
+MEAD's layout. --to selects the output format: a snapshot, a Hugging Face folder or an .npz file. The tool lists the
+variables that the output format cannot store.
 """
 
 if not __package__:
@@ -29,28 +30,28 @@ _WRITERS = {SNAPSHOT: checkpoint_snapshot, HUGGING_FACE: checkpoint_hugging_face
 
 
 def recognise(model_dir):
-    """The module that reads what lies at `model_dir`.
+    """Returns the module that reads the format of `model_dir`.
 
     Raises:
-        UserError: nothing there, or a file that is no .npz.
+        UserError: if the path does not exist, or is a file of another type than .npz.
     """
     if os.path.isfile(model_dir):
         if not model_dir.endswith(".npz"):
-            raise UserError(f"--model_dir {model_dir}: of single files only .npz is read; give the folder otherwise")
+            raise UserError(f"--model_dir {model_dir}: of single files, only .npz is supported; give the folder for other formats")
         return checkpoint_npz
     if not os.path.isdir(model_dir):
-        raise UserError(f"--model_dir {model_dir}: no such folder (download a model of the Hugging Face hub first)")
+        raise UserError(f"--model_dir {model_dir}: no such folder; download a model from the Hugging Face hub first")
     if os.path.isfile(os.path.join(model_dir, "config.json")):
         return checkpoint_hugging_face
     if checkpoint_snapshot.is_snapshot(model_dir):
         return checkpoint_snapshot
     if os.path.isfile(os.path.join(model_dir, checkpoint_tensorflow.INDEX)):
         return checkpoint_tensorflow
-    return checkpoint_hugging_face  # says what is missing
+    return checkpoint_hugging_face  # its error says what is missing
 
 
 def _is_own(path, to):
-    """Whether `path` is what this tool writes: a mistyped path must not cost anybody a folder."""
+    """Whether this tool wrote `path`. A mistyped path must not delete a folder of the user."""
     if to == NPZ:
         return os.path.isfile(path) and checkpoint_npz.is_npz_of_mead(path)
     if not os.path.isdir(path):
@@ -63,9 +64,9 @@ def _is_own(path, to):
 def _check_output(model_dir, output_dir, overwrite, to):
     source, target = os.path.realpath(model_dir), os.path.realpath(output_dir)
     if source == target or source.startswith(target + os.sep):
-        raise UserError(f"--output_dir {output_dir} holds --model_dir {model_dir}, and would replace it")
+        raise UserError(f"--output_dir {output_dir} holds --model_dir {model_dir}, and would replace it; choose another folder")
     if to == NPZ and not output_dir.endswith(".npz"):
-        raise UserError(f"--output_dir {output_dir}: --to npz writes one file, give a path that ends in .npz")
+        raise UserError(f"--output_dir {output_dir}: --to npz writes one file; give a path that ends in .npz")
     if not os.path.lexists(output_dir):
         return
     if to != NPZ and os.path.isdir(output_dir) and not os.listdir(output_dir):
@@ -74,17 +75,17 @@ def _check_output(model_dir, output_dir, overwrite, to):
         raise UserError(f"--output_dir {output_dir} exists; --overwrite replaces it")
     if not _is_own(output_dir, to):
         what = {
-            SNAPSHOT: f"is no snapshot (no {DONE} in it)",
-            HUGGING_FACE: f"holds something else than {', '.join(checkpoint_hugging_face.FILES)}",
-            NPZ: "is no NPZ file of an encoder",
+            SNAPSHOT: f"is not a snapshot, because it has no {DONE}",
+            HUGGING_FACE: f"does not hold exactly {', '.join(checkpoint_hugging_face.FILES)}",
+            NPZ: "is not an NPZ file of an encoder",
         }[to]
         raise UserError(f"--output_dir {output_dir} {what}, so --overwrite leaves it alone")
 
 
 def _agreed(flag, given, found, model_dir):
-    """What a flag or the checkpoint says; a UserError where both do, differently."""
+    """Returns the value of a flag or of the checkpoint. Raises a UserError if they differ."""
     if given is not None and found is not None and given != found:
-        raise UserError(f"{flag} {str(given).lower()}: {model_dir} itself says {str(found).lower()}")
+        raise UserError(f"{flag} {str(given).lower()}: {model_dir} says {str(found).lower()}; leave the flag out")
     return given if found is None else found
 
 
@@ -94,27 +95,27 @@ def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, laye
 
     Args:
         model_dir: Hugging Face folder, snapshot, folder of Google's TensorFlow checkpoint, or .npz file.
-        output_dir: folder to write (`to` npz: file); whole or not there.
-        overwrite: replace what an earlier call wrote there.
-        log: called with one line for each thing a user should know.
+        output_dir: folder for the output, or the file if `to` is npz.
+        overwrite: whether to replace the output of an earlier call.
+        log: called with each line for the user.
         to: snapshot, hugging_face or npz.
         layers: encoder layers to keep, from 0, in their new order; None for all.
-        vocab_file: vocabulary, None for the one beside the weights.
-        num_attention_heads: for weights without a configuration; None for heads of 64.
-        do_lower_case: casing, where a Hugging Face tokenizer is written and the checkpoint does not say it.
+        vocab_file: vocabulary; None for the one in `model_dir`.
+        num_attention_heads: number of heads, for weights without a configuration; None for heads of size 64.
+        do_lower_case: casing of a Hugging Face tokenizer, if the checkpoint does not say it.
     Raises:
-        UserError: no BERT, a damaged one, flags that contradict it, or the output cannot be written.
+        UserError: if the input is not a BERT or is damaged, a flag contradicts it, or the output cannot be written.
     """
     reader = recognise(model_dir)
     _check_output(model_dir, output_dir, overwrite, to)
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
-        raise UserError(f"--model_dir {model_dir}: NPZ holds no vocabulary: give --vocab_file")
+        raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)
     _agreed("--num_attention_heads", num_attention_heads, checkpoint.config.num_attention_heads, model_dir)
     lower = _agreed("--do_lower_case", do_lower_case, checkpoint.do_lower_case, model_dir)
     checkpoint = checkpoint._replace(do_lower_case=lower)
     if checkpoint.vocab is None and to != NPZ:
-        raise UserError(f"--model_dir {model_dir}: no vocabulary beside the weights: give --vocab_file")
+        raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")
     if layers is not None:
         checkpoint = select_layers(checkpoint, layers)
     written, notes = _WRITERS[to].write(output_dir, checkpoint)
@@ -136,22 +137,24 @@ def _layer_list(text):
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"--layers {text!r}: encoder layers from 0, separated by commas, such as 1,3,5") from error
+        raise UserError(f"--layers {text!r}: must be encoder layers from 0, separated by commas, such as 1,3,5") from error
 
 
 def main(argv=None):
     """Parses the command line and converts."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--model_dir", required=True, help="what to convert: Hugging Face folder, snapshot, Google's checkpoint folder, .npz file"
+        "--model_dir", required=True, help="model to convert: Hugging Face folder, snapshot, Google's checkpoint folder or .npz file"
     )
-    parser.add_argument("--output_dir", required=True, help="folder to write (--to npz: file)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier conversion wrote there")
-    parser.add_argument("--to", choices=sorted(_WRITERS), default=SNAPSHOT, help="format to write")
-    parser.add_argument("--layers", metavar="I,J,…", help="keep these encoder layers, from 0, in this order (default: all)")
-    parser.add_argument("--vocab_file", help="vocabulary (default: the one beside the weights)")
-    parser.add_argument("--num_attention_heads", type=int, help="for weights without a configuration (default: heads of 64)")
-    parser.add_argument("--do_lower_case", choices=("true", "false"), help="casing (default: what the checkpoint says)")
+    parser.add_argument("--output_dir", required=True, help="folder for the output (a file with --to npz)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output of an earlier conversion")
+    parser.add_argument("--to", choices=sorted(_WRITERS), default=SNAPSHOT, help="output format")
+    parser.add_argument("--layers", metavar="I,J,…", help="encoder layers to keep, counted from 0, in this order (default: all)")
+    parser.add_argument("--vocab_file", help="vocabulary (default: the one in --model_dir)")
+    parser.add_argument(
+        "--num_attention_heads", type=int, help="number of heads, for weights without a configuration (default: heads of size 64)"
+    )
+    parser.add_argument("--do_lower_case", choices=("true", "false"), help="whether the model is uncased (default: as in the checkpoint)")
     flags = parser.parse_args(argv)
     convert(
         flags.model_dir,

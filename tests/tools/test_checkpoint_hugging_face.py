@@ -214,11 +214,11 @@ def test_shards_are_put_together(tmp_path):
 
     (tmp_path / "out_whole").rename(tmp_path / "done")
     index.write_text(json.dumps({"weight_map": dict(where, extra="model-00001-of-00002.safetensors")}))
-    assert "do not hold: extra" in refused(folder, tmp_path)
+    assert "not in its files: extra" in refused(folder, tmp_path)
     index.write_text(json.dumps({"weight_map": dict(where, extra="model-00003-of-00003.safetensors")}))
     assert "model-00003-of-00003.safetensors: no such file" in refused(folder, tmp_path)
     index.write_text(json.dumps({"weight_map": dict(where, extra="../hf2/model.safetensors")}))
-    assert "no file of this folder" in refused(folder, tmp_path)
+    assert "not a file of this folder" in refused(folder, tmp_path)
     index.write_text(json.dumps({"weight_map": []}))
     assert "no weight_map" in refused(folder, tmp_path)
 
@@ -247,7 +247,7 @@ def test_other_heads_and_buffers_stay_behind(tmp_path):
     log = []
     convert(write_folder(tmp_path / "hf", tensors, config), str(tmp_path / "out"), log=log.append)
     assert len(load(tmp_path / "out")) == 55
-    left = "left behind: classifier.bias, classifier.weight, cls.predictions.bias, cls.seq_relationship.weight"
+    left = "left out: classifier.bias, classifier.weight, cls.predictions.bias, cls.seq_relationship.weight"
     assert left in log
 
 
@@ -365,7 +365,7 @@ def test_damaged_safetensors(tmp_path):
     whole = path.read_bytes()
     for data in (b"", b"\x01", whole[:100], whole[:-1], b"\xff" * 8 + whole[8:], whole[:8] + b"[" + whole[9:]):
         path.write_bytes(data)
-        assert "no whole safetensors file" in refused(folder, tmp_path)
+        assert "not a complete safetensors file" in refused(folder, tmp_path)
 
 
 def test_vocabulary_out_of_tokenizer_json(tmp_path):
@@ -449,7 +449,7 @@ def test_pytorch_file(tmp_path, monkeypatch):
     assert "holds more than plain tensors" in message
     assert "weights_only" not in message
     fake_torch(monkeypatch, {"step": 3})
-    assert "something else than named tensors" in refused(folder, tmp_path)
+    assert "not named tensors" in refused(folder, tmp_path)
     state = {name: FakeTensor(value) for name, value in tensors.items()}
     fake_torch(monkeypatch, dict(state, **{"bert.pooler.dense.bias": FakeTensor(np.zeros(H, np.int64))}))
     assert "of type int64" in refused(folder, tmp_path)
@@ -577,7 +577,7 @@ def test_there_and_back_is_bit_equal(tmp_path):
 
 def test_encoder_without_classifier_is_a_bert_model(tmp_path):
     write_snapshot(tmp_path / "snapshot", classifier=False, task=None)
-    with pytest.raises(UserError, match="--do_lower_case true"):
+    with pytest.raises(UserError, match="--do_lower_case to true"):
         export(tmp_path / "snapshot", tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
     tensors, config, tokenizer, _ = export(tmp_path / "snapshot", tmp_path / "hf", do_lower_case=True)

@@ -116,13 +116,13 @@ def test_heads_of_64_unless_said(tmp_path, vocab):
     convert(write_npz(tmp_path, mead_arrays(128)), str(tmp_path / "wide"), vocab_file=vocab)
     assert Snapshot(str(tmp_path / "wide")).config().num_attention_heads == 2
     path = write_npz(tmp_path, mead_arrays())
-    assert "give --num_attention_heads" in refused(path, tmp_path, vocab, num_attention_heads=None)
+    assert "set --num_attention_heads" in refused(path, tmp_path, vocab, num_attention_heads=None)
     assert "num_attention_heads 4" in refused(path, tmp_path, vocab, num_attention_heads=4)
 
 
 def test_vocabulary_is_wanted(tmp_path, vocab):
     path = write_npz(tmp_path, mead_arrays())
-    assert "give --vocab_file" in refused(path, tmp_path, None)
+    assert "set --vocab_file" in refused(path, tmp_path, None)
     with open(vocab, "a") as file:
         file.write("more\n")
     assert "14 tokens" in refused(path, tmp_path, vocab)
@@ -194,13 +194,13 @@ def test_damaged_files(tmp_path, vocab):
     for bad in (b"", b"PK", data[:200], data[:-30], b"\x93NUMPY" + b"\0" * 20):
         with open(whole, "wb") as file:
             file.write(bad)
-        assert "no whole NPZ file" in refused(whole, tmp_path, vocab)
+        assert "not a complete NPZ file" in refused(whole, tmp_path, vocab)
     with open(whole, "wb") as file:
         np.save(file, np.zeros(3))
-    assert "no whole NPZ file" in refused(whole, tmp_path, vocab)
+    assert "not a complete NPZ file" in refused(whole, tmp_path, vocab)
     with zipfile.ZipFile(whole, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "something else than arrays: readme.txt" in refused(whole, tmp_path, vocab)
+    assert "not arrays: readme.txt" in refused(whole, tmp_path, vocab)
 
 
 def test_output_is_one_file(tmp_path, vocab):

@@ -118,8 +118,8 @@ def test_optimizer_and_other_heads_stay_behind(tmp_path, folder, monkeypatch):
     reader, log = fake_tensorflow(monkeypatch, dict(theirs, **more)), []
     convert(str(folder), str(tmp_path / "out"), log=log.append)
     assert set(reader.read) == set(theirs)
-    assert f"left behind: {2 * len(theirs) + 1} variables of the optimizer (adam_m, adam_v, global_step)" in log
-    assert "left behind: cls/predictions/output_bias, cls/seq_relationship/output_weights" in log
+    assert f"left out: {2 * len(theirs) + 1} variables of the optimizer (adam_m, adam_v, global_step)" in log
+    assert "left out: cls/predictions/output_bias, cls/seq_relationship/output_weights" in log
 
 
 def test_classifier_of_googles_script_is_kept(tmp_path, folder, monkeypatch):

@@ -124,8 +124,8 @@ def test_absent_and_repeated_layers(tmp_path, layers):
 def test_snapshot_of_the_earlier_converter(tmp_path):
     older, out = tiny.write_encoder(str(tmp_path / "older"), older=True), str(tmp_path / "out")
     vocab = tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
-    assert "give --num_attention_heads" in refused(tmp_path, older, out, vocab_file=vocab)
-    assert "give --vocab_file" in refused(tmp_path, older, out, num_attention_heads=4)
+    assert "set --num_attention_heads" in refused(tmp_path, older, out, vocab_file=vocab)
+    assert "set --vocab_file" in refused(tmp_path, older, out, num_attention_heads=4)
     convert(older, out, vocab_file=vocab, num_attention_heads=4, log=quiet)
     assert Snapshot(out).config() == dataclasses.replace(tiny.CONFIG, initializer_range=0.02)
     assert Snapshot(out).digest() == Snapshot(older).digest()
