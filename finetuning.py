@@ -31,7 +31,7 @@ def main():
     phase = Phase(flags, flags.model_load_dir)
     if not do_train:
         phase.check_classifier()
-    task, config, kernels = phase.task, phase.config, phase.kernels
+    task, config, kernels = phase.task, phase.config, phase.engine.kernels
 
     train_records = phase.records("train") if do_train else None
     dev_records = phase.records("dev")
@@ -43,11 +43,11 @@ def main():
         """A function that measures the model on a split with a static graph of the split's own shape."""
         batches = phase.plan.evaluation(records, batch_size, train_records)
 
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=phase.engine)
         def predict_job(variables, word_rows, input_mask, segment_ids):
             return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
-        return lambda: evaluate(predict_job, records, batches, task, phase.device)
+        return lambda: evaluate(predict_job, records, batches, task)
 
     evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
     if do_train:

@@ -51,7 +51,7 @@ def main():
     phase = Phase(flags, flags.student_model)
     if not do_train:
         phase.check_classifier()
-    task, kernels, log = phase.task, phase.kernels, phase.log
+    task, kernels, log = phase.task, phase.engine.kernels, phase.log
 
     # The teacher, and the student as some of the layers of its snapshot
     teacher_snapshot = Snapshot(teacher_path)
@@ -102,11 +102,11 @@ def main():
         log(f"{DOMAIN_HEAD[0]} starts from the teacher's")
     student = phase.load_variables(shapes, LayerSelection(phase.snapshot, start), vocabulary, given=given)
 
-    @global_function(type="predict", variables=teacher)
+    @global_function(type="predict", variables=teacher, engine=phase.engine)
     def teacher_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, teacher_config, kernels, word_rows, input_mask, segment_ids)
 
-    @global_function(type="predict", variables=student)
+    @global_function(type="predict", variables=student, engine=phase.engine)
     def student_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
@@ -119,7 +119,7 @@ def main():
     }
 
     def measure(job, split):
-        return evaluate(job, splits[split], batches[split], task, phase.device)
+        return evaluate(job, splits[split], batches[split], task)
 
     def evaluate_dev():
         return measure(student_job, "dev")

@@ -29,7 +29,7 @@ def main():
     phase = Phase(flags, flags.model_load_dir)
     if not do_train:
         phase.check_classifier()
-    task, config, kernels = phase.task, phase.config, phase.kernels
+    task, config, kernels = phase.task, phase.config, phase.engine.kernels
     domain_layers = check_domain_layers(flags.domain_layers, config.num_hidden_layers)
     domain_loss_weight = phase.domain_loss_weight()
 
@@ -42,14 +42,14 @@ def main():
     }
     variables, train_records, dev_records = phase.variables(shapes, train_records, dev_records)
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=phase.engine)
     def predict_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     dev_batches = phase.plan.evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
 
     def evaluate_dev():
-        return evaluate(predict_job, dev_records, dev_batches, task, phase.device)
+        return evaluate(predict_job, dev_records, dev_batches, task)
 
     if not do_train:
         phase.write_flags()

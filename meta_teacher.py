@@ -31,7 +31,7 @@ def main():
     phase = Phase(flags, flags.model_load_dir)
     if not do_train:
         phase.check_classifier()
-    task, config, kernels = phase.task, phase.config, phase.kernels
+    task, config, kernels = phase.task, phase.config, phase.engine.kernels
     domain_layers = check_domain_layers(flags.domain_layers, config.num_hidden_layers)
     domain_loss_weight = phase.domain_loss_weight()
 
@@ -45,14 +45,14 @@ def main():
     }
     variables, train_records, dev_records, test_records = phase.variables(shapes, train_records, dev_records, test_records)
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=phase.engine)
     def predict_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     def split_evaluation(records, train_records=None):
         """A function that measures the teacher on a split."""
         batches = phase.plan.evaluation(records, flags.eval_batch_size_per_device, train_records)
-        return lambda: evaluate(predict_job, records, batches, task, phase.device)
+        return lambda: evaluate(predict_job, records, batches, task)
 
     evaluate_dev = split_evaluation(dev_records, train_records)
     if do_train:

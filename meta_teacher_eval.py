@@ -48,7 +48,7 @@ def choose_layers(flags, config, log):
 def main():
     flags = parse_flags(META_TEACHER_EVAL, __doc__)
     phase = Phase(flags, teacher_folder(flags.model_load_dir, "--model_load_dir"), trains=False)
-    task, config, kernels, log = phase.task, phase.config, phase.kernels, phase.log
+    task, config, kernels, log = phase.task, phase.config, phase.engine.kernels, phase.log
     weights = loss_weights(flags)
     check_teacher(phase, phase.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
     needs = knowledge_needed(weights, choose_layers(flags, config, log))
@@ -70,26 +70,26 @@ def main():
         }
         variables, records, dev_records, test_records = phase.variables(shapes, records, dev_records, test_records)
 
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=phase.engine)
         def teacher_job(variables, word_rows, input_mask, segment_ids, domain):
             return tuple(teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain).values())
 
         batch_size, names = flags.eval_batch_size_per_device, ("word_rows", "input_mask", "segment_ids", "domain")
         batches = phase.plan.evaluation(records, batch_size)
-        for rows, outputs in predict_batches(teacher_job, records, batches, phase.device, names):
+        for rows, outputs in predict_batches(teacher_job, records, batches, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
     log(f"train {measure(train_logits, records.label, records.domain, task.domains)}")
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=phase.engine)
     def predict_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
     for split, records in (("dev", dev_records), ("test", test_records)):
         if records is not None:
             batches = phase.plan.evaluation(records, batch_size)
-            log(f"{split} {evaluate(predict_job, records, batches, task, phase.device)}")
+            log(f"{split} {evaluate(predict_job, records, batches, task)}")
 
 
 if __name__ == "__main__":

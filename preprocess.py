@@ -42,13 +42,13 @@ def main():
     records = phase.records("train")
     variables = phase.variables(encoder_shapes(config))
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=phase.engine)
     def embed_job(variables, word_rows, input_mask, segment_ids):
-        bert = build_bert(variables, config, phase.kernels, word_rows, input_mask, segment_ids)
-        return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
+        bert = build_bert(variables, config, phase.engine.kernels, word_rows, input_mask, segment_ids)
+        return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.engine.device)  # e(x), [B, H]
 
     batches = phase.plan.evaluation(records, flags.preprocess_batch_size_per_device)
-    embeddings = predict(embed_job, records, batches, phase.device)
+    embeddings = predict(embed_job, records, batches)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():

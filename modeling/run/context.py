@@ -22,9 +22,9 @@ from modeling.cli.flags import (
 )
 from modeling.cli.flags_file import write_flags_file
 from modeling.engine import parallel
-from modeling.engine.kernels import select_kernels
-from modeling.engine.lanes import plan as lanes
-from modeling.engine.runtime import flow, loaded_blas, select_device
+from modeling.engine.engine import Engine, plan_engine
+from modeling.engine.launch import relaunch
+from modeling.engine.runtime import flow, select_device
 from modeling.objectives.prototypes import score_statistics
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
@@ -66,7 +66,7 @@ class Phase:
     """The surroundings of one script's run.
 
     Attributes:
-        flags, device ("cpu" or "cuda"), kernels, log, task, tokenizer, snapshot (or None), config, freezing, plan (the `GraphPlan`).
+        flags, engine (`Engine`), log, task, tokenizer, snapshot (or None), config, freezing, plan (the `GraphPlan`).
         folder, metrics: of a training script; None otherwise.
         state: the `State` that --resume continues from, or None.
 
@@ -78,12 +78,12 @@ class Phase:
 
     def __init__(self, flags, load_dir, trains=True):
         self.flags = flags
-        self.device = select_device(flags.device)
+        device = select_device(flags.device)
         if trains:
-            parallel.relaunch(flags, self.device)
-        if flags.use_fp16 and self.device == "cpu":
+            relaunch(flags, device)
+        if flags.use_fp16 and device == "cpu":
             raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
-        self.kernels = select_kernels(self.device)
+        self.engine = Engine(device)
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
@@ -123,21 +123,23 @@ class Phase:
         else:
             self.log = _step_log(flags)
         warn_without_effect(flags, self.log)
-        if flags.cpu_lanes > lanes.count() == 1:
+        if flags.cpu_lanes > self.engine.lanes.count == 1:
             self.log("--cpu_lanes has no effect here: a card, several processes, accumulated parts or one sample a step leave one lane")
         if numbers_for_words(self.task):
             self.log("the labels are numbers in the training text and keep them as names: --label_list NAME_OF_0,NAME_OF_1,... names them")
-        self.log(f"{flags.script} on {self.device}, OneFlow {flow.__version__}, {self._model_text()}")
+        self.log(f"{flags.script} on {device}, OneFlow {flow.__version__}, {self._model_text()}")
 
     def use_config(self, config):
         """Sets the size of the trained model, and what follows from it; before the first records and variables."""
-        self.config, self.freezing, self.plan = config, plan_freezing(self.flags, config), GraphPlan(self.flags, config, self.device)
+        self.config, self.freezing, device = config, plan_freezing(self.flags, config), self.engine.device
         flags = vars(self.flags)
         batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
         if "batch_size_per_device" not in flags:
-            batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.device)
+            batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, device)
         accumulates = flags.get("gradient_accumulation_steps", 1) > 1  # which cuts a batch into parts of its own
-        lanes.plan_lanes(config, batch_size, self.flags.seq_length, self.device, 1 if accumulates else self.flags.cpu_lanes)
+        wanted_lanes = 1 if accumulates else self.flags.cpu_lanes
+        self.engine = plan_engine(device, config.dense_weights, batch_size, self.flags.seq_length, wanted_lanes)
+        self.plan = GraphPlan(self.flags, config, self.engine)
 
     def _model_text(self):
         c = self.config
@@ -285,7 +287,7 @@ class Phase:
         values = load_values(wanted, snapshot, self.flags.seed, self.config.initializer_range, restart, self.log)
         frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and self.freezing.holds(name)]
         ids = vocabulary and vocabulary.ids
-        variables = Variables({**values, **given}, self.device, ids, frozen if trainable else tuple(shapes))
+        variables = Variables({**values, **given}, self.engine.device, ids, frozen if trainable else tuple(shapes))
         self.log(f"{variables.count() / 1e6:.1f} million parameters")
         return variables
 
@@ -395,9 +397,9 @@ class Phase:
             "free some, or give a --model_save_dir on another disk",
         )
         line = f"needs up to {size_text(disk)} of disk"
-        if self.device == "cpu":
+        if self.engine.device == "cpu":
             held = sum(parameter.numel() for parameter in variables.parameters())
-            memory = memory_estimate(self.config, held, trained, self.plan.graphs, self.freezing.layers)
+            memory = memory_estimate(self.config, held, trained, self.plan.graphs, self.freezing.layers, self.engine.lanes.count)
             available = available_memory()
             line += f" and about {size_text(memory)} of memory"
             if available is not None and memory > available:
@@ -442,7 +444,7 @@ class Phase:
             self.flags,
             dict(
                 facts,
-                device=self.device,
+                device=self.engine.device,
                 task=self.task.to_dict(),
                 config=dataclasses.asdict(self.config),
                 data=self._data,
@@ -451,7 +453,7 @@ class Phase:
                 versions={
                     "oneflow": flow.__version__,
                     "python": platform.python_version(),
-                    "blas": loaded_blas.name if loaded_blas else "OneFlow's own",
+                    "blas": self.engine.blas,
                 },
             ),
         )

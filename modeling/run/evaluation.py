@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from modeling.cli import interruption
 from modeling.engine import parallel
-from modeling.engine.lanes import plan as lanes
 from ofrecord_util.batches import iterate_evaluation
 
 
@@ -63,31 +62,23 @@ class Evaluation:
         )
 
 
-def to_tensors(batch, names, device):
-    """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`), where there are lanes in as many parts."""
-    if lanes.count() == 1:
-        return {name: parallel.shard(batch[name], device) for name in names}
-    parts = lanes.cut({name: batch[name] for name in names}, *batch["word_rows"].shape)
-    return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
-
-
-def predict(job, records, batches, device, names=("word_rows", "input_mask", "segment_ids")):
+def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
     """Output of a predict function for every sample of a split, once, in the split's order.
 
     Args:
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
-        records: `Records` of N samples; short texts are run together, so that little is padding.
+        samples: `Samples` of N samples; short texts are run together, so that little is padding.
         batches: `EvaluationBatches`, from `GraphPlan.evaluation`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].
     """
-    parts = list(predict_batches(job, records, batches, device, names))
+    parts = list(predict_batches(job, samples, batches, names))
     result = np.concatenate([parallel.to_numpy(output)[: len(rows)] for rows, output in parts])
     return result[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
-def predict_batches(job, records, batches, device, names):
+def predict_batches(job, samples, batches, names):
     """Runs a predict function over a split, short texts first; shows the progress.
 
     Arguments as in `predict`; the function may return several tensors.
@@ -96,14 +87,14 @@ def predict_batches(job, records, batches, device, names):
         (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
     """
     batch_size = batches.size * parallel.size()
-    order = np.argsort(records.lengths, kind="stable")
-    batches = iterate_evaluation(records.select(order), batch_size, batches.lengths)
-    total = -(-len(records) // batch_size)
+    order = np.argsort(samples.lengths, kind="stable")
+    batches = iterate_evaluation(samples.select(order), batch_size, batches.lengths)
+    total = -(-len(samples) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
-    for start, batch in zip(range(0, len(records), batch_size), shown):
+    for start, batch in zip(range(0, len(samples), batch_size), shown):
         if parallel.size() == 1:  # ranks must not leave each other alone in a graph
             interruption.check()
-        yield order[start : start + batch_size], job(**to_tensors(batch, names, device))
+        yield order[start : start + batch_size], job({name: batch[name] for name in names})
 
 
 def measure(logits, label, domain, domain_names):
@@ -125,8 +116,8 @@ def measure(logits, label, domain, domain_names):
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain)
 
 
-def evaluate(job, records, batches, task, device):
+def evaluate(job, samples, batches, task):
     """`Evaluation` of a predict function that returns label logits, with its predictions."""
-    logits = predict(job, records, batches, device)
-    predictions = Predictions(records.idxs, records.domain, records.label, logits, records.text_digest)
-    return replace(measure(logits, records.label, records.domain, task.domains), predictions=predictions)
+    logits = predict(job, samples, batches)
+    predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
+    return replace(measure(logits, samples.label, samples.domain, task.domains), predictions=predictions)

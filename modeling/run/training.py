@@ -13,7 +13,6 @@ from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
-from modeling.run.evaluation import to_tensors
 from modeling.run.metrics import draw_curves, mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resume import check_identity, records_digest, remove_states, run_identity, write_state
@@ -52,10 +51,11 @@ class Training:
             "variables": variables,
             "optimizer": optimizer,
             "schedule": rates,
+            "engine": phase.engine,
             "mixed_precision": flags.use_fp16,
             "accumulation": flags.gradient_accumulation_steps,
         }
-        self.dropout = DropoutPlan(phase.config, flags.seed, phase.device)
+        self.dropout = DropoutPlan(phase.config, flags.seed, phase.engine.device)
         self._identity = run_identity(
             flags,
             task=phase.task.to_dict(),
@@ -190,8 +190,7 @@ class _Loop:
         parallel.barrier()  # the best snapshot is there for all ranks
 
     def _step(self, step, batch):
-        names = tuple(name for name in batch if name != "idxs")
-        metrics = self._job(**to_tensors(batch, names, self._phase.device))[1]
+        metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
         self._window.append((step, batch["idxs"], metrics))
         self._samples += int((batch["loss_mask"] > 0).sum())
         # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the

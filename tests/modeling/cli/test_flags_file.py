@@ -1,7 +1,6 @@
 """modeling/cli/flags_file.py: what a run writes down of its flags is what it reads again; faults name file and line."""
 
 import pytest
-from tiny_model import ROOT
 
 from modeling.cli.errors import UserError
 from modeling.cli.flags import SCRIPTS, build_parser, parse_flags
