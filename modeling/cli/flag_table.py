@@ -36,7 +36,7 @@ from modeling.cli.scripts import (
 )
 
 DATA = Group("data")
-MODEL = Group("model", "With a snapshot, a size that is not set is that of the snapshot.")
+MODEL = Group("model", "A size that contradicts the snapshot is an error.")
 SCORES = Group("prototypical scores")
 DISTILL = Group("distillation", "meta_teacher_eval.py does not write outputs whose weight is 0; meta_distill.py does not need them.")
 OPTIMISATION = Group("optimisation")
@@ -179,7 +179,7 @@ FLAGS = (
     Flag("temperature", OPTIMISATION, (META_TEACHER,), positive_float, 1.0, "meta_distill.py applies it", has_effect=False),
     Flag("gradient_accumulation_steps", OPTIMISATION, TRAINING, positive_int, 1,
          "batches per step; the step uses their mean gradient, so memory is that of one batch"),
-    Flag("freeze_encoder", OPTIMISATION, TRAINING, boolean, False, "train the heads only; embeddings, encoder layers and pooler are frozen"),
+    Flag("freeze_encoder", OPTIMISATION, TRAINING, boolean, False, "train the heads only; freeze embeddings, encoder layers and pooler"),
     Flag("freeze_layers", OPTIMISATION, TRAINING, non_negative_int, None,
          "freeze the embeddings and the first N encoder layers; 0 = embeddings only", unset="nothing is frozen", metavar="N"),
     Flag("max_steps", OPTIMISATION, TRAINING, positive_int, None,

@@ -149,7 +149,7 @@ def check_modes(flags: argparse.Namespace) -> Tuple[bool, bool]:
     train = flags.do_train if flags.do_train is not None else not (flags.do_eval and "do_eval" in flags.given)
     evaluate = flags.do_eval if flags.do_eval is not None else True
     if not train and getattr(flags, "resume", None) is not None:
-        raise UserError("--resume continues a training, but --do_train is false: remove one of the two flags")
+        raise UserError("--resume continues a training: remove --do_train false, and add --do_train true if --do_eval is set")
     if not train and not evaluate:
         raise UserError("--do_train false and --do_eval false leave nothing to do: set one of them to true")
     return train, evaluate
