@@ -51,6 +51,11 @@ class Flag(NamedTuple):
         """Names of the flag on the command line, with dashes."""
         return ("--" + self.name, *self.aliases)
 
+    @property
+    def meaning(self) -> str:
+        """Help of the flag without its default."""
+        return self.help if self.has_effect else f"accepted, no effect: {self.help}"
+
 
 text = str
 

@@ -42,7 +42,7 @@ DISTILL = Group("distillation", "meta_teacher_eval.py does not write outputs who
 OPTIMISATION = Group("optimisation")
 OUTPUT = Group("output and machine")
 
-# The parsed flags stay None, so that a script can tell a size that is set from one that is not.
+# The rows' default is None, so that a script can tell whether a size was set.
 MODEL_SIZE_DEFAULTS = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,

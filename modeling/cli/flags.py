@@ -40,7 +40,6 @@ __all__ = [
     "check_modes",
     "evaluation_period",
     "flags_of",
-    "help_text",
     "parse_flags",
     "run_folder_name",
     "script_path",
@@ -53,15 +52,10 @@ def flags_of(script: str) -> List[Flag]:
     return [flag for flag in FLAGS if script in flag.scripts]
 
 
-def help_text(flag: Flag) -> str:
-    """Help of a flag, without the default that the parser appends to it."""
-    if not flag.has_effect:
-        return f"accepted, no effect: {flag.help}"
-    return f"{flag.help} (default: {flag.unset})" if flag.unset else flag.help
-
-
 def _add_flag(group: Any, flag: Flag) -> None:
-    options: Dict[str, Any] = {"type": flag.kind, "default": flag.default, "help": help_text(flag), "required": flag.required}
+    # The parser appends the other defaults
+    help_text = f"{flag.meaning} (default: {flag.unset})" if flag.unset else flag.meaning
+    options: Dict[str, Any] = {"type": flag.kind, "default": flag.default, "help": help_text, "required": flag.required}
     metavar, bare = ("BOOL", True) if flag.kind is boolean else (flag.metavar, flag.bare)
     if bare is not None:
         options.update(nargs="?", const=bare)

@@ -49,10 +49,6 @@ def _default_text(flag: Flag) -> str:
     return _code(str(flag.default).lower() if isinstance(flag.default, bool) else str(flag.default))
 
 
-def _meaning(flag: Flag) -> str:
-    return flag.help if flag.has_effect else f"accepted, no effect: {flag.help}"
-
-
 def _table(rows: List[List[str]]) -> List[str]:
     return ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
 
@@ -70,7 +66,7 @@ def flags_page() -> str:
         lines += _table([["flag", "default", "scripts", "meaning"], ["---"] * 4])
         lines += _table(
             [
-                [", ".join(map(_code, flag.option_strings)), _default_text(flag), _scripts_text(flag.scripts), _meaning(flag)]
+                [", ".join(map(_code, flag.option_strings)), _default_text(flag), _scripts_text(flag.scripts), flag.meaning]
                 for flag in FLAGS
                 if flag.group == group
             ]
