@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from modeling.cli.errors import run
-from modeling.run.metrics import CURVES_FILE, METRICS_FILE
+from modeling.report.curves_png import CURVES_FILE
+from modeling.run.metrics import METRICS_FILE
 from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
 
 STUDENT_LAYERS = "3"

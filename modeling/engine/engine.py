@@ -6,6 +6,7 @@ from modeling.engine import blas, parallel
 from modeling.engine.cpu_threads import gemm_threads, set_gemm_threads
 from modeling.engine.kernels import StockKernels, select_kernels
 from modeling.engine.lanes.plan import Lanes, plan_lanes
+from modeling.engine.runtime import flow
 
 _active = None  # the `Engine` whose number of GEMM threads the process has set
 
@@ -40,6 +41,16 @@ class Engine(NamedTuple):
     def blas(self) -> str:
         """Name of the BLAS that computes the GEMMs on a CPU."""
         return blas.loaded.name if blas.loaded else "OneFlow's own"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, the one that writes and prints."""
+        return parallel.is_main()
+
+    @property
+    def version(self) -> str:
+        """OneFlow's version."""
+        return flow.__version__
 
     def activate(self, finish) -> None:
         """Gives the process this engine's number of GEMM threads.

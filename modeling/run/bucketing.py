@@ -7,6 +7,7 @@ import numpy as np
 from modeling.bert.config import MAX
 from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
+from modeling.run.evaluation import evaluation_batch_size
 from modeling.engine import parallel
 from ofrecord_util.batches import (
     LENGTH_STEP,
@@ -26,7 +27,6 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
-_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
 
 
 class TrainingBatches(NamedTuple):
@@ -54,22 +54,7 @@ def train_batch_size(flags):
     return flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
 
 
-def evaluation_batch_size(wanted, length, device):
-    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
-
-    Args:
-        wanted: the flag's.
-        length: tokens of the longest text.
-        device: "cpu" or "cuda".
-    Returns:
-        int.
-    """
-    if device != "cpu" or parallel.size() > 1:
-        return wanted
-    return max(wanted, _EVALUATION_TOKENS // length)
-
-
-class GraphPlan:
+class Bucketing:
     """Chooses a run's batch lengths, each of which is a graph to compile, and keeps count of the graphs.
 
     Args:

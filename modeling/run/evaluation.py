@@ -1,5 +1,6 @@
 """Runs a predict function over a split, every sample once, and measures it."""
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional
 
@@ -9,6 +10,9 @@ from tqdm import tqdm
 from modeling.cli import interruption
 from modeling.engine import parallel
 from ofrecord_util.batches import iterate_evaluation
+
+
+_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
 
 
 class Predictions(NamedTuple):
@@ -60,6 +64,21 @@ class Evaluation:
             self.cross_entropy,
             ", " + ", ".join(parts) if len(parts) > 1 else "",
         )
+
+
+def evaluation_batch_size(wanted, length, device):
+    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
+
+    Args:
+        wanted: the flag's.
+        length: tokens of the longest text.
+        device: "cpu" or "cuda".
+    Returns:
+        int.
+    """
+    if device != "cpu" or parallel.size() > 1:
+        return wanted
+    return max(wanted, _EVALUATION_TOKENS // length)
 
 
 def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
@@ -121,3 +140,65 @@ def evaluate(job, samples, batches, task):
     logits = predict(job, samples, batches)
     predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
     return replace(measure(logits, samples.label, samples.domain, task.domains), predictions=predictions)
+
+
+class SplitEvaluator:
+    """Measures a model on the splits of a run.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns label logits [B, C].
+        splits: dict of split -> `Samples`, or None for a split that is left out.
+        batch_sizes: dict of split -> samples per batch as the flags say; or one int for all.
+        train_samples: `Samples` of a training run that evaluates dev now and then; None for splits that are measured once.
+    Attributes:
+        splits: dict of split -> `Samples`.
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, train_samples=None):
+        self._context, self._job = context, job
+        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
+        self._batches = {}
+        for split, samples in self.splits.items():
+            size = batch_sizes[split] if isinstance(batch_sizes, dict) else batch_sizes
+            self._batches[split] = context.bucketing.evaluation(samples, size, train_samples if split == "dev" else None)
+
+    def with_job(self, job):
+        """The evaluator of another model on the same batches."""
+        other = copy.copy(self)
+        other._job = job
+        return other
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split."""
+        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task)
+
+
+def evaluate_splits(context, evaluator, best=None, prefix=""):
+    """Measures and reports each split of an evaluator.
+
+    Args:
+        context: `RunContext`. Its run folder, where it has one, gets a line of metrics and the predictions of each split.
+        evaluator: `SplitEvaluator`.
+        best: `BestSnapshot` of a run that has trained. It is loaded first, so that all results are those of the best snapshot and not of the
+            last step; dev has been measured when it was saved.
+        prefix: of the names under which the results are reported ("teacher_").
+    Returns:
+        dict of split -> `Evaluation`.
+    """
+    folder, log, results = context.folder, context.log, {}
+    if best is not None:
+        best.load()
+        results["dev"] = best.evaluation
+        # the predictions are lost where the best evaluation was before the step that --resume continued from
+        folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
+        log(f"best dev {best.evaluation}")
+        log(f"snapshot {best.path}")
+    for split in evaluator.splits:
+        if split not in results:
+            results[split] = evaluation = evaluator(split)
+            log(f"{prefix}{split} {evaluation}")
+            if folder is not None:
+                folder.metrics.add(prefix + split, **evaluation.to_dict())
+                folder.write_predictions(prefix + split, evaluation.predictions)
+    return results
