@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util import scores as score_files
 from ofrecord_util.reader import Records, check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, split_flag

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util import files, text
 
 

@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 _HEADER = ("review", "domain", "sentiment")
 _LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column

@@ -7,13 +7,12 @@ import signal
 import sys
 
 from modeling.cli import interruption
+from ofrecord_util.errors import UserError
+
+__all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "run"]
 
 EXIT_BAD_INPUT = 2
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # may come at any write of any file
-
-
-class UserError(Exception):
-    """Bad input (a flag, a file, a value). The message is one line that names file, row and value, and the flag or step that mends it."""
 
 
 def _report(error):
