@@ -51,7 +51,7 @@ def main():
 
     evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
     if do_train:
-        training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
+        training = Training(phase, variables, train_records, may_share_rows=True)
 
         @global_function(**training.settings)
         def train_job(variables, domain, sample_weights, **batch):  # neither of which plain fine-tuning knows

@@ -129,7 +129,7 @@ def main():
         phase.report("teacher_" + split, evaluation)
 
     if do_train:
-        training = Training(phase, student, train_records, dev_records, **{"teacher's digest": teacher_digest})
+        training = Training(phase, student, train_records, **{"teacher's digest": teacher_digest})
         plan = Distillation(term_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 

@@ -57,7 +57,7 @@ def main():
         phase.write_report()
         return
 
-    training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
+    training = Training(phase, variables, train_records, may_share_rows=True)
 
     @global_function(**training.settings)
     def train_job(variables, **batch):

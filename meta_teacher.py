@@ -56,7 +56,7 @@ def main():
 
     evaluate_dev = split_evaluation(dev_records, train_records)
     if do_train:
-        training = Training(phase, variables, train_records, dev_records, may_share_rows=True)
+        training = Training(phase, variables, train_records, may_share_rows=True)
 
         @global_function(**training.settings)
         def train_job(variables, **batch):

@@ -23,7 +23,6 @@ from modeling.objectives.prototypes import compute_prototypes, prototypical_scor
 from modeling.report.projection import principal_plane
 from modeling.run.context import Phase
 from modeling.run.evaluation import predict
-from ofrecord_util.dataset import store_scores
 from ofrecord_util.scores import EmbeddingMap
 from ofrecord_util.text import find_text
 
@@ -35,7 +34,7 @@ def main():
     phase = Phase(flags, flags.model_load_dir, trains=False)
     task, config, log = phase.task, phase.config, phase.log
 
-    if flags.resave_ofrecord:  # before the training split: a fault in these leaves records and scores in agreement
+    if flags.resave_ofrecord:  # before the training split: a fault in these leaves training records and scores in agreement
         for split, name in (("dev", "dev"), ("test", "eval")):
             if find_text(flags.data_dir, split, required=False):
                 phase.records(split, name)
@@ -48,7 +47,7 @@ def main():
         return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
 
     batches = phase.plan.evaluation(records, flags.preprocess_batch_size_per_device)
-    embeddings = predict(embed_job, records, batches, phase.device)
+    embeddings = predict(embed_job, records.samples(), batches, phase.device)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():
@@ -61,7 +60,7 @@ def main():
     plane = principal_plane(embeddings)
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
     drawn = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
-    store_scores(flags.data_dir, records, scores, info, flags.train_data_prefix, flags.train_data_part_num, drawn)
+    phase.dataset.store_scores(records, scores, info, drawn)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
         log(

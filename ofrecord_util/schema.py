@@ -35,7 +35,13 @@ FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 LENGTH_BYTES = 8  # each record's length precedes it: signed, little-endian
 
 
-_LISTS = {"bytes_list": "BytesList", "float_list": "FloatList", "double_list": "DoubleList", "int32_list": "Int32List", "int64_list": "Int64List"}
+_LISTS = {
+    "bytes_list": "BytesList",
+    "float_list": "FloatList",
+    "double_list": "DoubleList",
+    "int32_list": "Int32List",
+    "int64_list": "Int64List",
+}
 _POOL = descriptor_pool.DescriptorPool()  # of its own: OneFlow registers messages of the same names in the default one
 
 

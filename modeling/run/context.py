@@ -34,12 +34,11 @@ from modeling.run.metrics import CURVES_FILE, LOG_FILE, Log, Metrics, write_flag
 from modeling.run.model_size import resolve_config
 from modeling.run.predictions import predictions_path, write_predictions
 from modeling.run.resources import available_memory, check_space, memory_estimate, size_text
-from modeling.run.resume import KEPT, find_run, newest_state
+from modeling.run.resume import KEPT, find_run, newest_state, records_digest
 from ofrecord_util.batches import train_order
-from ofrecord_util.dataset import prepare_split
-from ofrecord_util.scores import load_scores
+from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.tasks import Task, numbers_for_words, resolve_task
-from ofrecord_util.text import find_text, split_texts
+from ofrecord_util.text import TextFolder, find_text
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import part_paths
 
@@ -60,6 +59,8 @@ def _unique_folder(path):
 
 # What a script's step computes at once, by the first of these flags that it has
 _STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
+
+_USE_OF_SCORES = {PREPROCESS: SCORES_MADE, FINETUNING: SCORES_KEPT, META_TEACHER_EVAL: SCORES_KEPT}  # by script
 
 
 class Phase:
@@ -86,7 +87,8 @@ class Phase:
         self.kernels = select_kernels(self.device)
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
-        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list)
+        text = TextFolder(flags.data_dir)
+        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
             raise UserError(f"--task_name {flags.task_name}: becomes part of a folder's name, so it holds no / and begins with no dot")
         self.snapshot = Snapshot(load_dir) if load_dir else None
@@ -109,6 +111,7 @@ class Phase:
                 )
             )
         self._data = {}  # split -> what flags.json says of it
+        self.data_digests = {}  # for `run_identity`: name -> digest of a split's records
         self.folder = self.metrics = self.state = None
         if trains:
             resumed = flags.resume is not None
@@ -122,6 +125,9 @@ class Phase:
             self.state = newest_state(self.folder, self.log) if resumed else None
         else:
             self.log = _step_log(flags)
+        resave = flags.resave_ofrecord and parallel.is_main()
+        use_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
+        self.dataset = Dataset(flags.data_dir, self.task, self.tokenizer, flags.seq_length, resave, self.log, use_scores, text)
         warn_without_effect(flags, self.log)
         if flags.cpu_lanes > lanes.count() == 1:
             self.log("--cpu_lanes has no effect here: a card, several processes, accumulated parts or one sample a step leave one lane")
@@ -149,34 +155,28 @@ class Phase:
             " from " + self.snapshot.path if self.snapshot else ", initial values",
         )
 
-    def records(self, split, name=None, example_num=None):
-        """`Records` of a split, written again first with --resave_ofrecord.
+    def records(self, split, name=None):
+        """`Records` of a split, written first with --resave_ofrecord.
 
         Args:
             split: "train", "dev" or "test".
-            name: how the flags spell the split ("eval" for dev in Meta-KD and for test in finetuning.py); None:
-                like the split.
+            name: how the flags spell the split ("eval" for dev in Meta-KD and for test in finetuning.py); None means `split`.
         """
-        flags, name = self.flags, name or split
+        records = self._prepare(split, name or split)
+        self._note_digest(split, records)
+        return records
+
+    def _prepare(self, split, name):
+        prefix, part_num, example_num = (getattr(self.flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num", "example_num"))
         with parallel.main_first():
-            records = prepare_split(
-                flags.data_dir,
-                split,
-                self.task,
-                self.tokenizer,
-                flags.seq_length,
-                flags.resave_ofrecord and parallel.is_main(),
-                prefix=getattr(flags, name + "_data_prefix"),
-                part_num=getattr(flags, name + "_data_part_num"),
-                example_num=getattr(flags, name + "_example_num"),
-                log=self.log,
-                use_scores=flags.script != PREPROCESS,
-                need_scores=flags.script not in (FINETUNING, META_TEACHER_EVAL),
-            )
+            records = self.dataset.records(split, prefix, part_num, example_num)
         if split == "train":
             records = self._portion(records)
         self._data[split] = self._describe(records)
         return records
+
+    def _note_digest(self, split, records):
+        self.data_digests["{} data's digest".format("training" if split == "train" else split)] = records_digest(records)
 
     def _describe(self, records):
         """What flags.json, and with it the run's report, says of a split."""
@@ -219,15 +219,18 @@ class Phase:
         Raises:
             UserError: scores are asked for and preprocess.py has not made any.
         """
-        records = self.records("train")
+        records = self._weighted(self._prepare("train", "train"))
+        self._note_digest("train", records)
+        return records
+
+    def _weighted(self, records):
         if not self.flags.use_sample_weights:
             self.log("--use_sample_weights false: every sample weighs 1")
             return dataclasses.replace(records, sample_weights=np.ones(len(records), np.float32))
-        if load_scores(self.flags.data_dir, records.text_digest, len(records)) is None:
+        if not records.scored:
             raise UserError(
-                f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py "
-                "first, or give --use_sample_weights "
-                "false"
+                f"{self.flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, "
+                "or give --use_sample_weights false"
             )
         if self.flags.normalize_sample_weights:
             if records.sample_weights.mean() <= 0:
@@ -352,7 +355,7 @@ class Phase:
             return
         split = name.split("_")[-1]
         # a teacher is shown beside the student, whose file has the text
-        texts = split_texts(self.flags.data_dir, split, self.task, predictions.text_digest) if name == split else None
+        texts = self.dataset.text(split, predictions.text_digest) if name == split else None
         write_predictions(predictions_path(self.folder, name), self.task, predictions, texts)
 
     def start(self, variables, schedule, batch_size, **facts):
@@ -428,7 +431,7 @@ class Phase:
         """Writes report.html, and a model card into each best snapshot, from what the run's folder and the data hold."""
         if not parallel.is_main():
             return
-        run = read_run(self.folder)
+        run = read_run(self.folder, scores=self.dataset.scores)
         write_cards(run)
         self.log(f"report {write_page(run)}")
 

@@ -16,7 +16,7 @@ from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.evaluation import to_tensors
 from modeling.run.metrics import draw_curves, mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.resume import check_identity, records_digest, remove_states, run_identity, write_state
+from modeling.run.resume import check_identity, remove_states, run_identity, write_state
 from ofrecord_util.batches import iterate_training
 
 
@@ -26,7 +26,7 @@ class Training:
     Args:
         phase: `Phase`.
         variables: the trained `Variables`.
-        train_records, dev_records: `Records` as the graphs see them.
+        train_records: `Samples` of the training split.
         may_share_rows: whether the objective can do with several texts in a row.
         facts: what else must be the same for the run to be continued, by name (a teacher's digest).
     Attributes:
@@ -40,7 +40,7 @@ class Training:
         UserError: the run to be continued had other flags or data.
     """
 
-    def __init__(self, phase, variables, train_records, dev_records, may_share_rows=False, **facts):
+    def __init__(self, phase, variables, train_records, may_share_rows=False, **facts):
         flags = phase.flags
         self._phase, self._variables, self._records = phase, variables, train_records
         self.num_samples = len(train_records)
@@ -60,8 +60,7 @@ class Training:
             flags,
             task=phase.task.to_dict(),
             **{
-                "training data's digest": records_digest(train_records),
-                "dev data's digest": records_digest(dev_records),
+                **phase.data_digests,
                 "start snapshot's digest": phase.snapshot.digest() if phase.snapshot else None,
             },
             **facts,
