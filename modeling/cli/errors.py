@@ -8,16 +8,12 @@ import sys
 from typing import Callable, Optional
 
 from modeling.cli import interruption
+from ofrecord_util.errors import UserError
+
+__all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "run"]
 
 EXIT_BAD_INPUT = 2
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # any write to any file can raise these
-
-
-class UserError(Exception):
-    """Bad input: a flag, a file or a value.
-
-    The message is one line. It names the file, the row and the value, and the flag or script that solves the problem.
-    """
 
 
 def _report(error):

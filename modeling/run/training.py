@@ -15,7 +15,8 @@ from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.resume import check_identity, records_digest, remove_states, run_identity, write_state
+from modeling.run.start import start_run
+from modeling.run.resume import check_identity, remove_states, run_identity, write_state
 from ofrecord_util.batches import iterate_training
 
 
@@ -25,7 +26,7 @@ class Training:
     Args:
         context: `RunContext`.
         variables: the trained `Variables`.
-        train_records, dev_records: `Records` as the graphs see them.
+        samples: `Samples` of the training split.
         may_share_rows: whether the objective can do with several texts in a row.
         facts: what else must be the same for the run to be continued, by name (a teacher's digest).
     Attributes:
@@ -39,10 +40,10 @@ class Training:
         UserError: the run to be continued had other flags or data.
     """
 
-    def __init__(self, context, variables, train_records, dev_records, may_share_rows=False, **facts):
+    def __init__(self, context, variables, samples, may_share_rows=False, **facts):
         flags = context.flags
-        self._context, self._variables, self._records = context, variables, train_records
-        self.num_samples = len(train_records)
+        self._context, self._variables, self._samples = context, variables, samples
+        self.num_samples = len(samples)
         self.batch_size = train_batch_size(flags)
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
         optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
@@ -60,8 +61,7 @@ class Training:
             flags,
             task=context.task.to_dict(),
             **{
-                "training data's digest": records_digest(train_records),
-                "dev data's digest": records_digest(dev_records),
+                **context.splits.digests,
                 "start snapshot's digest": context.snapshot.digest() if context.snapshot else None,
             },
             **facts,
@@ -71,12 +71,12 @@ class Training:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        self.layout = context.bucketing.training(train_records, self.batch_size, may_share_rows, planned)
+        self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned)
 
     def batches(self):
         """The run's batches from `start_step` on, with their dropout masks."""
         flags = self._context.flags
-        run = self._records, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
+        run = self._samples, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
         batches = iterate_training(*run, self.start_step, self.layout.per_row)
         return with_dropout(batches, self.dropout, self.start_step)
 
@@ -135,7 +135,7 @@ class _Loop:
         self._training, self._context, self._job = training, context, job
         self._metric_names, self._evaluate, self._best = metric_names, evaluate, best
         self._window = []  # (step, sample numbers, metrics) of the steps since the last line of metrics
-        self._samples, self._since = 0, time.perf_counter()
+        self._sample_count, self._since = 0, time.perf_counter()
 
     def run(self, batches, state):
         training, context, flags = self._training, self._context, self._context.flags
@@ -191,7 +191,7 @@ class _Loop:
     def _step(self, step, batch):
         metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
         self._window.append((step, batch["idxs"], metrics))
-        self._samples += int((batch["loss_mask"] > 0).sum())
+        self._sample_count += int((batch["loss_mask"] > 0).sum())
         # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the
         # arrays of its dropout masks are used again
         self._fetch_window(len(self._window) - 1)
@@ -251,12 +251,12 @@ class _Loop:
         seconds = time.perf_counter() - self._since
         row = dict(zip(self._metric_names, map(float, mean_rows([metrics for _, _, metrics in self._window]))))
         epoch = min(step * training.batch_size / training.num_samples, context.flags.num_epochs)
-        speed = self._samples / seconds
+        speed = self._sample_count / seconds
         rate = training.schedule.rate(step - 1)
         context.folder.metrics.add("train", step=step, epoch=round(epoch, 4), learning_rate=rate, samples_per_second=round(speed, 2), **row)
         text = ", ".join("{} {:.4f}".format(name.replace("_", " "), value) for name, value in row.items())
         context.log(f"step {step}/{training.schedule.total_steps}: {text}, {speed:.1f} samples/s")
-        self._window, self._samples, self._since = [], 0, time.perf_counter()
+        self._window, self._sample_count, self._since = [], 0, time.perf_counter()
 
     def _run_evaluation(self, step):
         context, started = self._context, time.perf_counter()

@@ -69,7 +69,7 @@ class _Phase:
     def __init__(self, folder, flags, config):
         self.folder, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
         os.makedirs(self.folder, exist_ok=True)
-        self.snapshot = None
+        self.snapshot, self.data_digests = None, {"training data's digest": "1"}
         self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
@@ -111,7 +111,7 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
         return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK)
 
     try:
-        training = Training(phase, variables, records, DEV)
+        training = Training(phase, variables, records)
 
         @global_function(**training.settings)
         def train_job(variables, **features):
