@@ -67,7 +67,7 @@ class Predictor:
         self._batch_size = batch_size
         engine = plan_engine(select_device(device, log), config.dense_weights, batch_size, self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
-        variables = Variables(load_values(shapes, snapshot, 0, log=lambda line: None), engine.device)
+        variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), engine.device)
 
         @global_function(type="predict", variables=variables, engine=engine)
         def predict_job(variables, word_rows, input_mask, segment_ids):

@@ -61,7 +61,9 @@ def spared(project):
 
 def check_error(code, output, errors, *parts):
     assert code == 2, output + errors
-    assert errors.startswith("error: ") and errors.endswith("\n") and errors.count("\n") == 1, errors
+    assert errors.startswith("error: "), errors
+    assert errors.endswith("\n"), errors
+    assert errors.count("\n") == 1, errors
     assert "Traceback" not in output
     assert all(part in errors for part in parts), errors
     assert not re.search(r"\{\w*\}", errors), errors  # a field of the message that was not filled in

@@ -10,14 +10,12 @@ the files, counts by domain and label, lengths, prototypical scores. `--json` pr
 `--records N` the first N records follow as JSON lines, their real tokens only.
 """
 
-import os
-import sys
-
-if not __package__:  # before anything else: beside this file, `import inspect` of the standard library would find this one
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if not __package__:
+    import _root  # noqa: F401
 
 import dataclasses
 import json
+import os
 import re
 
 import numpy as np

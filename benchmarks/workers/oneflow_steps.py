@@ -5,12 +5,10 @@ turn), device, use_fp16. Dropout masks are drawn and handed over within the step
 says too how fast one GEMM of the job's sizes is on all cores, and how long the step's floating-point operations would take at that rate.
 """
 
-import os
-import sys
-import time
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    import _root  # noqa: F401
+
+import time
 
 import numpy as np
 

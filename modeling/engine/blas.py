@@ -16,7 +16,8 @@ import numpy as np
 
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
-# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each (modeling/engine/lanes/plan.py)
+# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each
+# (modeling/engine/lanes/plan.py)
 _MOST_OPENBLAS_THREADS = 4
 _ROW_MAJOR, _AS_IT_IS = 101, 111
 

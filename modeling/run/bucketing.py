@@ -7,8 +7,8 @@ import numpy as np
 from modeling.bert.config import MAX
 from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
-from modeling.run.evaluation import evaluation_batch_size
 from modeling.engine import parallel
+from modeling.run.evaluation import evaluation_batch_size
 from ofrecord_util.batches import (
     LENGTH_STEP,
     choose_lengths,

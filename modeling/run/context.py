@@ -104,9 +104,13 @@ class RunContext:
         flags, c = self.flags, self.config
         warn_without_effect(flags, self.log)
         if flags.cpu_lanes > self.engine.lanes.count == 1:
-            self.log("--cpu_lanes has no effect here: a GPU, several processes, accumulated gradients or one sample per step leave one lane")
+            self.log(
+                "--cpu_lanes has no effect here: a GPU, several processes, accumulated gradients or one sample per step leave one lane"
+            )
         if numbers_for_words(self.task):
-            self.log("the training text has numbers as labels, and they become the labels' names: --label_list NAME_OF_0,NAME_OF_1 names them")
+            self.log(
+                "the training text has numbers as labels, and they become the labels' names: --label_list NAME_OF_0,NAME_OF_1 names them"
+            )
         source = f" from {self.snapshot.path}" if self.snapshot else ", initial values"
         self.log(
             f"{flags.script} on {self.engine.device}, OneFlow {self.engine.version}, BERT of {c.num_hidden_layers} layers x {c.hidden_size}, "

@@ -11,7 +11,6 @@ from modeling.cli import interruption
 from modeling.engine import parallel
 from ofrecord_util.batches import iterate_evaluation
 
-
 _EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
 
 

@@ -10,9 +10,9 @@ from modeling.cli.flags import FINETUNING, META_TEACHER_EVAL, PREPROCESS
 from modeling.engine import parallel
 from modeling.objectives.prototypes import score_statistics
 from modeling.run.resume import records_digest
+from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
-from ofrecord_util.batches import train_order
 from ofrecord_util.text import find_text
 from ofrecord_util.writer import part_paths
 

@@ -15,8 +15,8 @@ from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.start import start_run
 from modeling.run.resume import check_identity, remove_states, run_identity, write_state
+from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
 
 
@@ -96,7 +96,9 @@ class Training:
         """
         context, variables = self._context, self._variables
         if self._state is None:
-            start_run(context, variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts)
+            start_run(
+                context, variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts
+            )
         else:
             self._restore(job, best)
         _Loop(self, context, job, metric_names, evaluate, best).run(batches, self._state)

@@ -1,4 +1,5 @@
-"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes side by side.
+"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes
+side by side.
 
 What a lane's operations are follows from the job: those that descend from the lane's inputs and from no other lane's. What joins the
 lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.

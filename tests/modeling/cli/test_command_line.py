@@ -45,7 +45,8 @@ def test_help(command, call, capsys, monkeypatch):
     captured = capsys.readouterr()
     text, (parser,) = captured.out, parsers
     widths = {line: len(line) for line in text.splitlines()}
-    assert captured.err == "" and max(widths.values()) <= HELP_COLUMNS, max(widths, key=widths.get)
+    assert captured.err == "", max(widths, key=widths.get)
+    assert max(widths.values()) <= HELP_COLUMNS, max(widths, key=widths.get)
     titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     if command[0] in DOCUMENTED_SCRIPTS:
         assert titles[:2] == ["options", "data"]

@@ -32,12 +32,16 @@ def test_every_flag_comes_back(script, tmp_path):
     write_flags_file(str(tmp_path), flags)
     assert parse_flags(script, argv=[f"@{tmp_path / RUN_FLAGS_FILE}"]) == flags
     lines = (tmp_path / RUN_FLAGS_FILE).read_text().splitlines()
-    assert lines[0].startswith(f"# flags of {script_path(script)}; ") and len(lines) == len(flags.given) + 1
-    assert lines[1] == "--task_name my task_name" and "--domains a b,c" in lines and "--do_train false" in lines
+    assert lines[0].startswith(f"# flags of {script_path(script)}; ")
+    assert len(lines) == len(flags.given) + 1
+    assert lines[1] == "--task_name my task_name"
+    assert "--domains a b,c" in lines
+    assert "--do_train false" in lines
 
 
 def test_only_what_was_given_and_not_resume(tmp_path):
-    flags = parse_flags("finetuning", argv="--data_dir d --task_name t --seed 1 --resave_ofrecord --resume old --seed 2".split())
+    words = "--data_dir d --task_name t --seed 1 --resave_ofrecord --resume old --seed 2"
+    flags = parse_flags("finetuning", argv=words.split())
     write_flags_file(str(tmp_path), flags)
     lines = (tmp_path / RUN_FLAGS_FILE).read_text().splitlines()[1:]
     assert lines == ["--task_name t", "--data_dir d", "--resave_ofrecord true", "--seed 2"]
@@ -60,7 +64,9 @@ def test_what_a_person_writes(tmp_path):
     )
     flags = parse(tmp_path, text)
     assert (flags.task_name, flags.data_dir, flags.learning_rate, flags.model_load_dir) == ("g1", "my data/g1", 5e-5, "a b")
-    assert flags.resave_ofrecord is True and flags.seq_length == 31 and flags.weight_decay_rate == 0
+    assert flags.resave_ofrecord is True
+    assert flags.seq_length == 31
+    assert flags.weight_decay_rate == 0
     assert set(flags.given) == {
         *("task_name", "data_dir", "learning_rate", "model_load_dir", "resave_ofrecord", "seq_length", "weight_decay_rate")
     }
@@ -75,7 +81,7 @@ def test_what_stands_behind_a_file_overrides_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    ("text", "said"),
     [
         ("--task_name g1\n\n--learning_rte 1\n", ": line 3: unknown flag --learning_rte, did you mean --learning_rate?"),
         ("--seq_length 2\n", ": line 1: argument --seq_length/--max_seq_length: 2 is not 3 or more"),
@@ -98,7 +104,8 @@ def test_what_stands_behind_a_file_overrides_it(tmp_path):
 def test_faults_name_the_line(text, said, tmp_path):
     with pytest.raises(UserError) as error:
         parse(tmp_path, text, "--task_name", "g1", "--data_dir", "d")
-    assert str(tmp_path / "some.flags") + said in str(error.value) and "\n" not in str(error.value)
+    assert str(tmp_path / "some.flags") + said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["@", "@missing.flags", "@."])

@@ -115,9 +115,9 @@ def test_what_is_no_global_function():
         return x.sum()
 
     for wrong in ({"type": "eval"}, {"type": "train"}, {"type": "predict", "optimizer": optimizer}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"type must be|needs an optimizer"):
             GlobalFunction(job, variables=variables, **wrong)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"type must be|needs an optimizer"):
             global_function(variables=variables, **wrong)(job)
 
 

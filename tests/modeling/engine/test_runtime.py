@@ -42,7 +42,7 @@ def test_a_card_that_cannot_be_used(monkeypatch):
     assert "an old card" in lines[0]
     assert runtime.select_device("cpu", lines.append) == "cpu"
     assert len(lines) == 1
-    with pytest.raises(UserError, match="--device cuda: an old card.*--device cpu"):
+    with pytest.raises(UserError, match=r"--device cuda: an old card.*--device cpu"):
         runtime.select_device("cuda")
 
 

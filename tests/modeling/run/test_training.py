@@ -389,7 +389,7 @@ def test_damaged_state(tmp_path, runs, how):
     assert losses == runs[0][1][2:]
     check_equal_runs(phase, runs[0][0])
     damage(os.path.join(copy, os.path.basename(before)), how)
-    with pytest.raises(UserError, match="no state is whole.*state_step_3.*state_step_2"):
+    with pytest.raises(UserError, match=r"no state is whole.*state_step_3.*state_step_2"):
         run(copy, resume=str(copy))
 
 
@@ -397,10 +397,10 @@ def test_resuming_something_else_is_refused(tmp_path):
     folder = tmp_path / "run"
     interrupted(folder, 2)
     before = snapshot_bytes(folder)
-    with pytest.raises(UserError, match="--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
+    with pytest.raises(UserError, match=r"--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
         run(folder, resume=str(folder), batch_size_per_device=2, learning_rate=0.02)
     changed = dataclasses.replace(RECORDS, label=(RECORDS.label + 1) % NUM_LABELS)
-    with pytest.raises(UserError, match="training data's digest was [0-9a-f]{12}, is [0-9a-f]{12}"):
+    with pytest.raises(UserError, match=r"training data's digest was [0-9a-f]{12}, is [0-9a-f]{12}"):
         run(folder, resume=str(folder), records=changed)
     holder = Log(os.path.join(folder, "run.log"), exclusive=True)
     with pytest.raises(UserError, match="another process"):

@@ -275,7 +275,8 @@ def test_lanes_and_layers_share_constants_and_vectors():
         for operation in operations
         if operation.user_conf.op_type_name == "constant" and "backward" not in operation.name.lower()
     )
-    assert made and max(made.values()) == 1, made
+    assert made, made
+    assert max(made.values()) == 1, made
     (cut,) = (o for o in operations if o.user_conf.op_type_name == "split_like" and VECTORS in o.user_conf.input["in"].s[0])
     parts = join(documented_shapes())[VECTORS]
     assert len(cut.user_conf.output["out"].s) == len(parts) == 3 + CONFIG.num_hidden_layers * 8 + 1
@@ -312,7 +313,9 @@ def test_gradients_go_to_their_updates_without_a_copy():
     operations = {operation.name: operation.user_conf for operation in graph._full_graph_proto.net.op}
     updates = [conf for conf in operations.values() if conf.op_type_name == "adam_update"]
     makers = {operations[conf.input["model_diff"].s[0].rsplit("/", 1)[0]].op_type_name for conf in updates}
-    assert len(updates) == len(join(documented_shapes())) and "matmul" in makers and not any("cast" in maker for maker in makers), makers
+    assert len(updates) == len(join(documented_shapes())), makers
+    assert "matmul" in makers, makers
+    assert not any("cast" in maker for maker in makers), makers
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
