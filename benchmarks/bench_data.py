@@ -28,7 +28,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import size_text
-from ofrecord_util.dataset import prepare_split
+from ofrecord_util.dataset import Dataset
 from ofrecord_util.reader import read_split
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import find_text
@@ -93,7 +93,7 @@ def main():
         def write():
             nonlocal count
             tokenizer = Tokenizer(args.vocab_file)
-            records = prepare_split(folder, "train", task, tokenizer, args.seq_length, True, log=lambda _line: None, use_scores=False)
+            records = Dataset(folder, task, tokenizer, args.seq_length, resave=True, log=lambda _line: None).records("train")
             count = len(records)
 
         write()

@@ -13,6 +13,7 @@ import numpy as np
 
 from ofrecord_util.packing import deal, describe, pack, row_tokens
 from ofrecord_util.records import SAMPLE_ARRAYS, TOKEN_ARRAYS
+from ofrecord_util.seeds import order_stream
 
 LENGTH_STEP = 8
 _MOST_LENGTHS = 3
@@ -81,7 +82,7 @@ def train_order(n, epoch, seed):
 
     Depends on nothing but the arguments: raw words of PCG64, sorted, so that NumPy's versions agree too.
     """
-    words = np.random.PCG64(np.random.SeedSequence([seed % 2**64, epoch])).random_raw(n)
+    words = np.random.PCG64(order_stream(seed, epoch)).random_raw(n)
     return np.argsort(words, kind="stable").astype(np.int64)
 
 

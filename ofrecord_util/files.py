@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 

@@ -13,9 +13,10 @@ import warnings
 
 import numpy as np
 import six
+from google.protobuf.message import DecodeError
 
-from modeling.cli.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
 from ofrecord_util.wire_format import PADDING, decode
@@ -202,8 +203,6 @@ def _digest_of(arrays):
 
 def _decode_records(path, data, starts, ends, seq_length):
     """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
-    from google.protobuf.message import DecodeError
-
     record_type = record_class()
     # lists grow with what is really there: a first record of a huge length must not size an allocation for all others
     columns = {feature.name: [] for feature in FEATURES}

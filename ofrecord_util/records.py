@@ -69,6 +69,7 @@ class Records:
             arrays.
         places: (file, int64 byte offsets of its records) for each part, while these are the records of the whole split; else
             empty.
+        scored: True where `sample_weights` are the prototypical scores of weight.npy.
         lengths: int64 [N], tokens of each record; counted when the records are made.
     """
 
@@ -83,6 +84,7 @@ class Records:
     path: str = ""
     text_digest: str = ""
     places: tuple = ()
+    scored: bool = False
     lengths: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self):

@@ -6,8 +6,12 @@ A file is a sequence of records, each an 8-byte little-endian length and a seria
 """
 
 import collections
+import functools
+from typing import Type
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
 
 Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key")
 Feature.__doc__ = """One feature of a record.
@@ -31,13 +35,41 @@ FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 LENGTH_BYTES = 8  # each record's length precedes it: signed, little-endian
 
 
-def record_class():
-    """The protobuf class `OFRecord`. Imports OneFlow, hence only where a record is really parsed or built."""
-    from modeling.engine.runtime import flow  # noqa: F401, I001  first: loads the libraries that OneFlow needs
+_LISTS = {
+    "bytes_list": "BytesList",
+    "float_list": "FloatList",
+    "double_list": "DoubleList",
+    "int32_list": "Int32List",
+    "int64_list": "Int64List",
+}
+_POOL = descriptor_pool.DescriptorPool()  # of its own: OneFlow registers messages of the same names in the default one
 
-    from oneflow.core.record import record_pb2
 
-    return record_pb2.OFRecord
+@functools.lru_cache(maxsize=None)
+def record_class() -> Type[Message]:
+    """The protobuf class `OFRecord`, built from the description in OneFlow's `oneflow/core/record/record.proto`, without OneFlow."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="oneflow/core/record/record.proto", package="oneflow")
+
+    def add(message, name, number, kind, type_name=None, repeated=False, **more):
+        label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+        message.field.add(name=name, number=number, type=kind, type_name=type_name, label=label, **more)
+
+    values = (field.TYPE_BYTES, field.TYPE_FLOAT, field.TYPE_DOUBLE, field.TYPE_INT32, field.TYPE_INT64)
+    for name, kind in zip(_LISTS.values(), values):
+        packed = None if kind == field.TYPE_BYTES else descriptor_pb2.FieldOptions(packed=True)
+        add(file.message_type.add(name=name), "value", 1, kind, repeated=True, options=packed)
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, (name, message) in enumerate(_LISTS.items(), 1):
+        add(feature, name, number, field.TYPE_MESSAGE, ".oneflow." + message, oneof_index=0)
+    record = file.message_type.add(name="OFRecord")
+    add(record, "feature", 1, field.TYPE_MESSAGE, ".oneflow.OFRecord.FeatureEntry", repeated=True)
+    entry = record.nested_type.add(name="FeatureEntry", options=descriptor_pb2.MessageOptions(map_entry=True))
+    add(entry, "key", 1, field.TYPE_STRING)
+    add(entry, "value", 2, field.TYPE_MESSAGE, ".oneflow.Feature")
+    _POOL.Add(file)
+    return message_factory.MessageFactory(_POOL).GetPrototype(_POOL.FindMessageTypeByName("oneflow.OFRecord"))
 
 
 def default_prefix(split):

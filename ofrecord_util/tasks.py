@@ -4,8 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from modeling.cli.errors import UserError
 from ofrecord_util import files, text
+from ofrecord_util.errors import UserError
 
 
 def _is_integer(word):
@@ -136,7 +136,7 @@ def _names(value):
     return tuple(part.strip() for part in parts)
 
 
-def resolve_task(name, data_dir, domains=None, label_list=None):
+def resolve_task(name, data_dir, domains=None, label_list=None, folder=None):
     """The task that `--task_name`, `--domains` and `--label_list` mean.
 
     A known name (any case) brings its domains and labels; the flags override either. Where the training text has numbers
@@ -150,6 +150,7 @@ def resolve_task(name, data_dir, domains=None, label_list=None):
         name: str.
         data_dir: folder of the data.
         domains, label_list: comma list (str), sequence of str, or None.
+        folder: `TextFolder` of `data_dir`, which keeps what is read of the training text here; None reads it for this call only.
 
     Raises:
         UserError: nothing tells the domains or labels of an unknown name, or the training text is at fault.
@@ -162,9 +163,9 @@ def resolve_task(name, data_dir, domains=None, label_list=None):
         known_domains, known_labels, pair = KNOWN_TASKS[key]
         return Task(key, domains or known_domains, labels or _numbers_in_use(data_dir, known_labels) or known_labels, pair)
 
-    path = text.find_text(data_dir, "train", required=False)
-    if path is not None:
-        found_domains, found_labels, pair = text.read_names(path)
+    found = (folder or text.TextFolder(data_dir)).names("train")
+    if found is not None:
+        found_domains, found_labels, pair = found
         return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
     manifest_path = _train_manifest(data_dir)
     if os.path.isfile(manifest_path):

@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 _HEADER = ("review", "domain", "sentiment")
 _LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column
@@ -70,7 +70,7 @@ def _places(split):
     return [(split + ".csv",), ("ofrecord", split + ".csv"), (split + ".tsv",), ("ofrecord", split + ".tsv")]
 
 
-def _read_rows(path):
+def read_rows(path):
     """Row numbers (from 1, the header counted) and columns of a file's rows. UserError for what is wrong with the
     bytes."""
     try:
@@ -117,8 +117,12 @@ def first_label(path):
     return ""
 
 
-def read_names(path):
-    """What a file's rows say about an unknown task.
+def read_names(path, rows=None):
+    """The names that a file's rows use, for an unknown task.
+
+    Args:
+        path: the file.
+        rows: its rows where `read_rows` has read them before.
 
     Returns:
         (set of domain names, set of label names, pair): pair is True where the rows have four columns.
@@ -126,7 +130,7 @@ def read_names(path):
     Raises:
         UserError: the rows do not all have three or all four columns, or a name is empty or too long.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path) if rows is None else rows
     width = len(rows[0][1])
     if width not in (3, 4):
         raise UserError(f"{path}: row {rows[0][0]}: {width} columns, a row has 3 (text, domain, label) or 4 (a pair)")
@@ -154,12 +158,13 @@ def _check_columns(path, number, cells, width):
         )
 
 
-def read_text(path, task):
+def read_text(path, task, rows=None):
     """Reads and checks the rows of a split.
 
     Args:
         path: the file.
         task: `Task`; its `pair` says how many columns a row has.
+        rows: the rows of the file where `read_rows` has read them before.
 
     Returns:
         `TextSplit` of N >= 1 rows.
@@ -174,7 +179,7 @@ def read_text(path, task):
     ids = {"domain": [], "label": []}
     known = {"domain": {}, "label": {}}
     digest = hashlib.sha256()
-    for number, cells in _read_rows(path):
+    for number, cells in read_rows(path) if rows is None else rows:
         _check_columns(path, number, cells, width)
         for column in range(width - 2):
             if not cells[column].strip():
@@ -206,11 +211,50 @@ def read_text(path, task):
 
 
 def split_texts(data_dir, split, task, digest):
-    """The texts of a split whose digest is known: a `TextSplit`, or None where there is no text any more, or another one."""
-    with contextlib.suppress(UserError):
-        path = find_text(data_dir, split, required=False)
-        rows = None if path is None else read_text(path, task)
-        return rows if rows is not None and rows.digest == digest else None
+    """The text of a split with a certain digest: a `TextSplit`, or None where there is no text or another one."""
+    return TextFolder(data_dir).matching(split, task, digest)
+
+
+class TextFolder:
+    """The text of a data folder. Each file is read at most once.
+
+    Args:
+        data_dir: folder of the data.
+    """
+
+    def __init__(self, data_dir):
+        self.data_dir = data_dir
+        self._rows = {}  # split -> rows of its file, until `read` has made a `TextSplit` of them
+        self._splits = {}  # split -> `TextSplit`
+
+    def names(self, split):
+        """Domains, labels and pair of a split as of `read_names`; None where there is no text."""
+        path = find_text(self.data_dir, split, required=False)
+        if path is None:
+            return None
+        self._rows[split] = read_rows(path)
+        return read_names(path, self._rows[split])
+
+    def read(self, split, task, required=True):
+        """The `TextSplit` of a split.
+
+        Args:
+            split: "train", "dev" or "test".
+            task: `Task`, the same in each call.
+            required: raise a UserError where there is no text, else return None.
+        """
+        if split not in self._splits:
+            path = find_text(self.data_dir, split, required)
+            if path is None:
+                return None
+            self._splits[split] = read_text(path, task, self._rows.pop(split, None))
+        return self._splits[split]
+
+    def matching(self, split, task, digest):
+        """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
+        with contextlib.suppress(UserError):
+            rows = self.read(split, task, required=False)
+            return rows if rows is not None and rows.digest == digest else None
 
 
 _ONE_ONLY = {  # (what there is one of only, whether the rows are learned from): what follows

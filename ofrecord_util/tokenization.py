@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as _LibraryTokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]

@@ -11,8 +11,8 @@ import os
 
 import numpy as np
 
-from modeling.cli.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.schema import FEATURES, default_prefix, split_flag
 from ofrecord_util.wire_format import encode
 
@@ -41,6 +41,21 @@ def part_paths(data_dir, split, prefix, part_num):
     if not prefix or os.path.basename(prefix) != prefix:
         raise UserError("{} {!r}: must be the beginning of a file name".format(split_flag(split, "data_prefix"), prefix))
     return [os.path.join(split_folder(data_dir, split), f"{prefix}{part}") for part in range(part_num)]
+
+
+def plan_parts(data_dir, split, prefix, part_num, count):
+    """Paths of the parts that `count` records will be written to; makes their folder.
+
+    Args as in `write_split`.
+
+    Raises:
+        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be made.
+    """
+    paths = part_paths(data_dir, split, prefix, part_num)
+    if count < part_num:
+        raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
+    files.make_folder(split_folder(data_dir, split))
+    return paths
 
 
 def write_split(data_dir, split, prefix, part_num, arrays, manifest):
@@ -72,11 +87,8 @@ def write_split(data_dir, split, prefix, part_num, arrays, manifest):
     """
     columns = _columns(arrays)
     count, seq_length = columns[0].shape
-    paths = part_paths(data_dir, split, prefix, part_num)
-    if count < part_num:
-        raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
+    paths = plan_parts(data_dir, split, prefix, part_num, count)
     folder = split_folder(data_dir, split)
-    files.make_folder(folder)
     previous = _previous_parts(folder)
     bounds = [count * part // part_num for part in range(part_num + 1)]
     parts = []

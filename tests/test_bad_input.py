@@ -462,7 +462,7 @@ def test_no_card(project, line):
         ("--batch_size_per_devise 2", ("unknown flag --batch_size_per_devise",)),
         ("--sede 1", ("unknown flag --sede", "did you mean --seed?")),
         ("--seq_length 2", ("--seq_length", "2 is not 3 or more")),
-        ("--seed x", ("--seed", "'x' is no whole number")),
+        ("--seed x", ("--seed", "'x' is not an integer")),
         ("--learning_rate -1", ("--learning_rate", "-1")),
         ("--warmup_proportion 1.5", ("--warmup_proportion", "1.5")),
         ("--num_epochs 0", ("--num_epochs", "0 is not 1 or more")),

@@ -12,7 +12,8 @@ import os
 import time
 
 from modeling.cli.errors import run
-from modeling.run.metrics import CURVES_FILE, METRICS_FILE
+from modeling.report.curves_png import CURVES_FILE
+from modeling.run.metrics import METRICS_FILE
 from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, print_table, rows_of, run_folders, step
 
 STUDENT_LAYERS = "3"

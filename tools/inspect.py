@@ -23,7 +23,8 @@ import numpy as np
 from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.metrics import METRICS_FILE
 from ofrecord_util.files import read_json
 from ofrecord_util.reader import read_split
 from ofrecord_util.tokenization import read_vocabulary

@@ -94,6 +94,7 @@ class Snapshot:
 
     def __init__(self, path):
         self.path = path.rstrip("/")
+        self._digest = None
         recover_folder(self.path)
         if not os.path.isdir(path):
             raise UserError(f"{path}: no such snapshot folder (--model_load_dir; run the step before, or tools/convert_checkpoint.py)")
@@ -211,11 +212,17 @@ class Snapshot:
         )
 
     def digest(self):
-        """sha256 (hex) over the names and bytes of all variables: what a later step names when it says which model it used."""
+        """sha256 (hex) over the names and bytes of all variables: what a later step names when it says which model it used.
+
+        Computed once per object.
+        """
+        if self._digest is not None:
+            return self._digest
         digest = hashlib.sha256()
         for name in sorted(self.sizes):
             digest.update(name.encode("utf-8") + b"\0")
             with open(os.path.join(self.path, name, DATA), "rb") as f:
                 for chunk in iter(lambda: f.read(1 << 20), b""):
                     digest.update(chunk)
-        return digest.hexdigest()
+        self._digest = digest.hexdigest()
+        return self._digest

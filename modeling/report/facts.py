@@ -10,7 +10,8 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.errors import UserError
 from modeling.cli.flags import FINETUNING
-from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.metrics import METRICS_FILE
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
 from ofrecord_util.files import read_json
@@ -91,12 +92,13 @@ class RunFacts:
         return self.best() if name == "dev" else rows[-1] if rows else None
 
 
-def read_run(folder, data_dir=None):
+def read_run(folder, data_dir=None, scores=None):
     """The `RunFacts` of a run's folder.
 
     Args:
         folder: of a training script, finished or cut off.
         data_dir: folder of the data where it is not the one that flags.json names.
+        scores: float32 [K], the run's prototypical scores where they are in memory; None reads them.
     Raises:
         UserError: no run folder, or a file in it that is damaged.
     """
@@ -127,7 +129,7 @@ def read_run(folder, data_dir=None):
         except UserError as error:
             snapshots[path] = None
             missing.append(f"the best snapshot cannot be read: {error}")
-    samples = _training_samples(record, data_dir, missing)
+    samples = _training_samples(record, data_dir, missing, scores)
     run = RunFacts(folder, record, rows, predictions, snapshots, len(list_states(folder)), samples, missing)
     for name in EVALUATED:
         if run.result(name) and name not in predictions:
@@ -225,7 +227,7 @@ def _checked_row(row):
     return row
 
 
-def _training_samples(record, data_dir, missing):
+def _training_samples(record, data_dir, missing, scores):
     """`TrainingSamples` of the run's own training text, or None; what is not there is added to the list `missing`."""
     flags = record.get("flags", {})
     data_dir = data_dir or flags.get("data_dir")
@@ -245,7 +247,8 @@ def _training_samples(record, data_dir, missing):
         elif own != digest:
             missing.append(f"{paths[0]}: the scores of another training text than the run's")
             return None
-        scores, drawn = load_scores(data_dir, digest, 1), load_map(data_dir, digest)
+        scores = load_scores(data_dir, digest, 1) if scores is None else scores
+        drawn = load_map(data_dir, digest)
         domain = None if drawn is None else drawn.domain
         if drawn is None:
             missing.append(f"{data_dir}/ofrecord/train/map.npz: no map of the training samples; preprocess.py of this version makes it")

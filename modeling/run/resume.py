@@ -17,9 +17,8 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.errors import UserError
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
-from modeling.run.metrics import FLAGS_FILE
+from modeling.run.flags_json import FLAGS_FILE
 from ofrecord_util.files import remove_folder
-from ofrecord_util.records import SAMPLE_ARRAYS
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
@@ -181,10 +180,13 @@ def newest_state(folder, log):
     raise UserError(f"--resume {folder}: no state is whole: " + "; ".join(problems))
 
 
+_DIGESTED = ("input_ids", "input_mask", "segment_ids", "domain", "label", "sample_weights")  # of `Records`
+
+
 def records_digest(records):
-    """sha256 (hex) over everything that training sees of `Records`: ids, masks, labels, domains, weights."""
+    """sha256 (hex) over what a run sees of a split's `Records`. It depends on no other split, unlike the `Samples` made of them."""
     digest = hashlib.sha256()
-    for name in SAMPLE_ARRAYS:
+    for name in _DIGESTED:
         value = np.ascontiguousarray(getattr(records, name))
         digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
         digest.update(value)

@@ -1,5 +1,6 @@
 """Where a step's samples come from: written again or used as they are, and never stale without a word."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,7 +8,8 @@ import ofrecord_samples as samples
 import pytest
 
 from modeling.cli.errors import UserError
-from ofrecord_util.dataset import prepare_split, store_scores
+from ofrecord_util.dataset import SCORES_MADE, Dataset
+from ofrecord_util.records import Records
 from ofrecord_util.scores import load_scores, save_scores, score_paths
 from ofrecord_util.tasks import Task
 
@@ -32,10 +34,21 @@ class Data:
             samples.text(folder, ROWS, split)
 
     def prepare(self, split="train", resave=False, **changes):
+        where = {name: changes.pop(name) for name in ("prefix", "part_num", "example_num") if name in changes}
+        return self.open(resave, **changes).records(split, **where)
+
+    def open(self, resave=False, **changes):
+        """The `Dataset` of a step; what it logs goes to `lines`."""
         arguments = {"task": samples.TASK, "tokenizer": self.tokenizer, "seq_length": 8, "log": self.lines.append}
         arguments.update(changes)
         self.lines.clear()
-        return prepare_split(self.folder, split, resave=resave, **arguments)
+        return Dataset(self.folder, resave=resave, **arguments)
+
+    def score(self, scores, resave=True, order=None, info=None, example_num=None, part_num=1):
+        """What preprocess.py does: records, and scores of them."""
+        step = self.open(resave, use_scores=SCORES_MADE)
+        records = step.records("train", part_num=part_num, example_num=example_num)
+        step.store_scores(records if order is None else records.select(order), scores if order is None else scores[order], info)
 
     def path(self, *names):
         return os.path.join(self.folder, "ofrecord", *names)
@@ -273,22 +286,20 @@ def test_flags_of_the_other_splits(data):
 
 def test_scores_reach_the_records_and_survive(data):
     """preprocess.py, then a step with and one without --resave_ofrecord."""
-    records = data.prepare(resave=True, use_scores=False)
+    data.score(SCORES, info={"alpha": 0.5})
     assert not any("weight.npy" in line for line in data.lines)
-    store_scores(data.folder, records, SCORES, {"alpha": 0.5})
     for resave in (False, True, False):
         assert np.array_equal(data.prepare(resave=resave).sample_weights, SCORES)
     assert np.array_equal(data.prepare(resave=True, part_num=2, seq_length=6).sample_weights, SCORES)
     assert data.prepare("dev", resave=True).sample_weights.tolist() == [1] * 5
-    assert data.prepare(resave=True, use_scores=False).sample_weights.tolist() == [1] * 5
-    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
-        data.prepare()
-    assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES)
+    records = data.prepare(resave=True, use_scores=SCORES_MADE)
+    assert records.sample_weights.tolist() == [1] * 5
+    assert not records.scored
+    assert np.array_equal(data.prepare(part_num=2, seq_length=6).sample_weights, SCORES), "nothing is written before there are scores"
 
 
 def test_scores_of_the_first_rows(data):
-    records = data.prepare(resave=True, use_scores=False, example_num=3)
-    store_scores(data.folder, records, SCORES[:3])
+    data.score(SCORES[:3], example_num=3)
     for resave in (False, True):
         assert np.array_equal(data.prepare(resave=resave, example_num=3).sample_weights, SCORES[:3])
         assert np.array_equal(data.prepare(resave=resave, example_num=2).sample_weights, SCORES[:2])
@@ -298,11 +309,12 @@ def test_scores_of_the_first_rows(data):
 
 
 def test_scores_of_other_samples(data):
-    store_scores(data.folder, data.prepare(resave=True, use_scores=False), SCORES)
+    data.score(SCORES)
     samples.text(data.folder, ROWS[1:] + ROWS[:1])
     with pytest.raises(UserError, match=r"5 scores of text .* needed are 5 of text .*preprocess.py again with --resave"):
         data.prepare(resave=True)
-    data.prepare(resave=True, use_scores=False)  # preprocess.py itself can go on
+    data.score(SCORES)  # preprocess.py itself can go on
+    data.prepare(resave=True)
 
 
 def test_scores_that_differ_from_the_records(data):
@@ -315,7 +327,7 @@ def test_scores_that_differ_from_the_records(data):
 
 
 def test_scores_that_were_removed(data):
-    store_scores(data.folder, data.prepare(resave=True, use_scores=False), SCORES)
+    data.score(SCORES)
     os.remove(score_paths(data.folder)[0])
     assert np.array_equal(data.prepare().sample_weights, SCORES)
     assert any("no weight.npy, the weights of the records" in line for line in data.lines)
@@ -327,8 +339,7 @@ def test_scores_without_text_or_manifest(data):
     data.prepare(resave=True)
     os.remove(data.path("train", "manifest.json"))
     os.remove(os.path.join(data.folder, "train.csv"))
-    records = data.prepare(use_scores=False)
-    store_scores(data.folder, records, SCORES)
+    data.score(SCORES, resave=False)
     records = data.prepare()
     assert np.array_equal(records.sample_weights, SCORES)
     assert records.manifest["vocab_digest"] is None
@@ -336,9 +347,59 @@ def test_scores_without_text_or_manifest(data):
 
 
 def test_scores_follow_row_numbers(data):
-    records = data.prepare(resave=True, use_scores=False)
     order = np.array([3, 0, 4, 1, 2])
-    store_scores(data.folder, records.select(order), SCORES[order])
+    data.score(SCORES, order=order)
     assert np.array_equal(data.prepare().sample_weights, SCORES)
     with pytest.raises(UserError, match="idxs of the 2 used records are not 0 to 1"):
-        store_scores(data.folder, records.select(order[:2]), SCORES[:2])
+        data.score(SCORES, order=order[:2])
+
+
+def test_scores_that_were_made_again(data):
+    """A preprocess.py that dies before the records have the new scores."""
+    data.score(SCORES)
+    save_scores(data.folder, SCORES[::-1], data.prepare().text_digest)
+    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+        data.prepare()
+    assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES[::-1])
+
+
+def test_which_records_are_scored(data):
+    for resave in (True, False):
+        assert not data.prepare(resave=resave).scored
+    data.score(SCORES)
+    for resave in (True, False):
+        assert data.prepare(resave=resave).scored
+        assert not data.prepare("dev", resave=True).scored
+
+
+# ---------------------------------------------------------------------------------------------------------- one truth
+
+
+@pytest.mark.parametrize("part_num", [1, 2])
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_what_is_written_is_what_is_read(data, split, part_num):
+    data.score(SCORES)
+    written = data.prepare(split, resave=True, part_num=part_num)
+    read = data.prepare(split, part_num=part_num)
+    for field in dataclasses.fields(Records):
+        one, other = getattr(written, field.name), getattr(read, field.name)
+        if isinstance(one, np.ndarray):
+            assert one.dtype == other.dtype, field.name
+            assert np.array_equal(one, other), field.name
+        else:
+            assert one == other, field.name
+
+
+def test_a_fault_of_the_parts_shows_before_there_are_scores(data):
+    with pytest.raises(UserError, match="--train_data_part_num 6: more parts than the 5 records"):
+        data.prepare(resave=True, use_scores=SCORES_MADE, part_num=6)
+    assert not os.path.exists(score_paths(data.folder)[0])
+
+
+def test_text_is_kept_for_those_whose_rows_it_has(data):
+    step = data.open(resave=True)
+    records = step.records("dev")
+    os.remove(os.path.join(data.folder, "dev.csv"))
+    assert step.text("dev", records.text_digest).text_a == [text for text, _, _ in ROWS]
+    assert step.text("dev", "other") is None
+    assert data.open().text("dev", records.text_digest) is None

@@ -7,13 +7,14 @@ import struct
 import numpy as np
 import ofrecord_samples as samples
 import pytest
+from google.protobuf import descriptor_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modeling.cli.errors import UserError
 from ofrecord_util import reader, wire_format
 from ofrecord_util.reader import check_ranges, read_split
-from ofrecord_util.schema import FEATURE_NAMES, FEATURES
+from ofrecord_util.schema import FEATURE_NAMES, FEATURES, record_class
 from ofrecord_util.writer import write_split
 
 FUZZ = settings(
@@ -602,3 +603,32 @@ def test_select(tmp_path):
     assert part.idxs.tolist() == [4, 0]
     assert part.input_ids.shape == (2, 7)
     assert part.manifest is records.manifest
+
+
+def test_the_message_is_oneflows_own(tmp_path):
+    """The class that is built here and the one of OneFlow, in one process: the same bytes, in both directions."""
+    from oneflow.core.record import record_pb2
+
+    from modeling.engine.runtime import flow  # noqa: F401, which loads what OneFlow needs
+
+    own, theirs = record_class(), record_pb2.OFRecord
+    assert own is not theirs
+    assert own.DESCRIPTOR.full_name == theirs.DESCRIPTOR.full_name == "oneflow.OFRecord"
+    copies = [descriptor_pb2.FileDescriptorProto() for _ in range(2)]
+    for copy, kind in zip(copies, (own, theirs)):
+        kind.DESCRIPTOR.file.CopyToProto(copy)
+    assert copies[0] == copies[1]
+    lists = {"int32_list": [-1, 0, 300], "float_list": [0.5, -0.0], "double_list": [1e300], "int64_list": [2**40], "bytes_list": [b"\xff"]}
+    data = []
+    for kind in (own, theirs):
+        record = kind()
+        for name, values in lists.items():
+            getattr(record.feature[name], name).value.extend(values)
+        data.append(record.SerializeToString(deterministic=True))
+    assert data[0] == data[1]
+    for row in range(3):
+        data = samples.record_bytes(samples.arrays(3, 5), row)
+        for kind in (own, theirs):
+            assert kind.FromString(data).SerializeToString(deterministic=True) == data
+    read = own.FromString(data)
+    assert {name: read.feature[name].WhichOneof("kind") for name in read.feature} == {f.key: f.kind for f in FEATURES}

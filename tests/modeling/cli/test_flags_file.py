@@ -3,7 +3,7 @@
 import pytest
 
 from modeling.cli.errors import UserError
-from modeling.cli.flags import SCRIPTS, build_parser, parse_flags
+from modeling.cli.flags import SCRIPTS, build_parser, parse_flags, script_path
 from modeling.cli.flags_file import RUN_FLAGS_FILE, write_flags_file
 
 NEEDED = {"--task_name": "g1", "--data_dir": "data"}
@@ -32,7 +32,7 @@ def test_every_flag_comes_back(script, tmp_path):
     write_flags_file(str(tmp_path), flags)
     assert parse_flags(script, argv=[f"@{tmp_path / RUN_FLAGS_FILE}"]) == flags
     lines = (tmp_path / RUN_FLAGS_FILE).read_text().splitlines()
-    assert lines[0].startswith(f"# flags of {script}.py; ")
+    assert lines[0].startswith(f"# flags of {script_path(script)}; ")
     assert len(lines) == len(flags.given) + 1
     assert lines[1] == "--task_name my task_name"
     assert "--domains a b,c" in lines
@@ -88,16 +88,16 @@ def test_what_stands_behind_a_file_overrides_it(tmp_path):
         ("--device tpu\n", ": line 1: argument --device: invalid choice: 'tpu'"),
         ("--task_name\n", ": line 1: --task_name needs a value"),
         ("--do_train perhaps\n", ": line 1: argument --do_train: 'perhaps' is neither true nor false"),
-        ("# notes\nlearning_rate 1\n", ": line 2: 'learning_rate' is no --flag"),
-        ('--data_dir "a\n', ': line 1: "a is no text in double quotes'),
-        ("--seed 1 --learning_rate 2\n", ": line 1: argument --seed: '1 --learning_rate 2' is no whole number"),
+        ("# notes\nlearning_rate 1\n", ": line 2: 'learning_rate' does not start with --"),
+        ('--data_dir "a\n', ': line 1: "a is not a valid string in double quotes'),
+        ("--seed 1 --learning_rate 2\n", ": line 1: argument --seed: '1 --learning_rate 2' is not an integer"),
         ("--help\n", ": line 1: unknown flag --help"),
-        ("@other.flags\n", ": line 1: '@other.flags' is no --flag"),
-        ('{\n  "command": []\n}\n', ": JSON, which a run writes for its reader: give the run.flags beside it"),
+        ("@other.flags\n", ": line 1: '@other.flags' does not start with --"),
+        ('{\n  "command": []\n}\n', ": this is JSON, not a flags file; use run.flags in the same folder"),
         ("# flags of finetuning.py\n--seed 1\n--eval_example_num 3\n",
          ": line 1: the flags of finetuning.py, this is meta_finetuning.py: which has no --eval_example_num"),
         ("# flags of finetuning.py\n--seed 1\n",
-         ": line 1: the flags of finetuning.py, this is meta_finetuning.py: take that line away where they are meant for both"),
+         ": line 1: the flags of finetuning.py, this is meta_finetuning.py: remove that line to use them for both scripts"),
         (b"\x00\xff", ": line 1: "),
     ],
 )  # fmt: skip
@@ -110,7 +110,7 @@ def test_faults_name_the_line(text, said, tmp_path):
 
 @pytest.mark.parametrize("name", ["@", "@missing.flags", "@."])
 def test_no_file(name):
-    with pytest.raises(UserError, match=f"^{name}: no file of flags can be read there"):
+    with pytest.raises(UserError, match=f"^{name}: flags file cannot be read"):
         parse_flags("preprocess", argv=[name])
 
 

@@ -82,19 +82,23 @@ _BUSY = """
 import os
 import sys
 import numpy as np
+from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
+from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import flow
 from modeling.bert.variables import Variables
 
-@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}))
+lanes = int(sys.argv[1])
+
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=Engine("cpu", Lanes(lanes)))
 def job(variables, x):
     for _ in range(60):
         x = flow.matmul(x, variables.get("w"))
     return x
 
-x = flow.tensor(np.ones((400, 400), np.float32))
+x = np.ones((400 * lanes, 400), np.float32)
 for _ in range(40):
-    job(x=(x,) * int(sys.argv[1])).numpy()
+    job({"x": x}).numpy()
 print(*sorted(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")))
 os._exit(0)
 """

@@ -23,6 +23,7 @@ from modeling.bert.variables import (
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli import interruption
 from modeling.cli.errors import UserError
+from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.run.best_snapshot import BestSnapshot
@@ -68,9 +69,9 @@ class _Phase:
     """What a training needs of a `Phase`."""
 
     def __init__(self, folder, flags, config):
-        self.folder, self.flags, self.device, self.task, self.config = str(folder), flags, "cpu", TASK, config
+        self.folder, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
         os.makedirs(self.folder, exist_ok=True)
-        self.snapshot = None
+        self.snapshot, self.data_digests = None, {"training data's digest": "1"}
         self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
@@ -109,18 +110,18 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
     def evaluate_dev():
         if on_evaluation:
             on_evaluation()
-        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK, "cpu")
+        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK)
 
     try:
-        training = Training(phase, variables, records, DEV)
+        training = Training(phase, variables, records)
 
         @global_function(**training.settings)
         def train_job(variables, **features):
             dropout = training.dropout.take(features)
             return meta_objective(variables, config, kernels, dropout, (0,), 0.1, **features)
 
-        def job(**features):
-            outputs = train_job(**features)
+        def job(batch):
+            outputs = train_job(batch)
             losses.append(outputs[0])
             return outputs
 

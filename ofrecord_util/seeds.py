@@ -1,0 +1,41 @@
+"""The random streams of a run. Every number that a run draws comes from one of these functions and the run's seed.
+
+    stream                          words of the SeedSequence
+    order of an epoch               seed, epoch
+    corrupted domains of a step     seed, 0xC0, step
+    dropout of a step               seed, 0xD0, step
+    initial value of a variable     seed, crc32(name)
+
+Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with two exceptions.
+`SeedSequence` reads a missing word as 0. Therefore the order of epoch 192 (0xC0) starts from the words of the corrupted domains of step
+0, and the order of epoch 208 (0xD0) from those of the dropout of step 0. The numbers stay as they are, so that earlier runs can be
+repeated: the orders are made by sorting, so no sample gets the same number for two purposes. The CRC-32 of a variable's name is far above
+any number of epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
+"""
+
+import zlib
+
+import numpy as np
+
+CORRUPTION_WORD = 0xC0
+DROPOUT_WORD = 0xD0
+
+
+def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
+    """Seed of the order of the samples in an epoch (from 0). The seed may be any integer, negative ones included."""
+    return np.random.SeedSequence([seed % 2**64, epoch])
+
+
+def corruption_stream(seed: int, step: int) -> np.random.Generator:
+    """Generator of the corrupted domains of a step (from 0)."""
+    return np.random.default_rng([seed, CORRUPTION_WORD, step])
+
+
+def dropout_stream(seed: int, step: int) -> np.random.SeedSequence:
+    """Seed of the dropout masks of a step (from 0)."""
+    return np.random.SeedSequence([seed, DROPOUT_WORD, step])
+
+
+def initial_value_stream(seed: int, name: str) -> np.random.Generator:
+    """Generator of the initial value of a variable. No other variable influences it."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])

@@ -1,0 +1,63 @@
+"""The random streams of a run: their numbers, and which of them share a seed."""
+
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+
+from modeling.bert.config import BertConfig
+from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
+from ofrecord_util.seeds import corruption_stream, dropout_stream, initial_value_stream, order_stream
+
+SEEDS = (0, 1, 42)
+NUMBERS = (0, 1, 2, 63, 0xBF, 0xC0, 0xC1, 0xD0, 1000, 999_999)
+_CONFIG = BertConfig()
+NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
+
+
+def first_words(stream):
+    """The first three raw words of PCG64: of a `SeedSequence`, or of a generator as it comes."""
+    generator = np.random.PCG64(stream) if isinstance(stream, np.random.SeedSequence) else stream.bit_generator
+    return tuple(generator.random_raw(3).tolist())
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, 2**32 + 7])
+def test_the_numbers_of_each_stream(seed):
+    for number in NUMBERS:
+        order = np.random.SeedSequence([seed % 2**64, number])
+        assert first_words(order_stream(seed, number)) == first_words(order)
+        corruption = np.random.default_rng([seed, 0xC0, number])
+        assert corruption_stream(seed, number).integers(1, 5, size=9).tolist() == corruption.integers(1, 5, size=9).tolist()
+        dropout = np.random.SeedSequence([seed, 0xD0, number])
+        assert dropout_stream(seed, number).generate_state(4, np.uint64).tolist() == dropout.generate_state(4, np.uint64).tolist()
+    for name in NAMES[:5]:
+        value = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
+        assert initial_value_stream(seed, name).standard_normal(7).tolist() == value.standard_normal(7).tolist()
+
+
+def test_the_numbers_are_the_same_everywhere():
+    assert first_words(order_stream(-1, 0)) == first_words(order_stream(2**64 - 1, 0))
+    assert first_words(order_stream(42, 0))[0] == 14276969152011380360
+    assert corruption_stream(42, 3).integers(1, 5, size=8).tolist() == [4, 3, 2, 1, 4, 4, 3, 1]
+    assert dropout_stream(42, 3).generate_state(2, np.uint64).tolist() == [18446460604912086811, 18229101892773799786]
+    assert initial_value_stream(42, "bert-embeddings-word_embeddings").integers(0, 100, size=4).tolist() == [6, 20, 62, 65]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_which_streams_of_a_seed_meet(seed):
+    """Two pairs do: `SeedSequence` reads a missing third word as the step 0."""
+    streams = {("order", number): order_stream(seed, number) for number in NUMBERS}
+    streams.update({("corruption", number): corruption_stream(seed, number) for number in NUMBERS})
+    streams.update({("dropout", number): dropout_stream(seed, number) for number in NUMBERS})
+    streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
+    words = {name: first_words(stream) for name, stream in streams.items()}
+    meeting = [(one, other) for one, other in itertools.combinations(words, 2) if words[one] == words[other]]
+    assert meeting == [(("order", 0xC0), ("corruption", 0)), (("order", 0xD0), ("dropout", 0))]
+
+
+def test_no_name_of_a_variable_is_the_number_of_an_epoch():
+    assert len(NAMES) > 190
+    numbers = [zlib.crc32(name.encode("utf-8")) for name in NAMES]
+    assert min(numbers) > 1_000_000
+    assert len(set(numbers)) == len(numbers)
