@@ -51,7 +51,7 @@ def main():
         training = Training(context, variables, train, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, sample_weights, **batch):  # plain fine-tuning uses neither domains nor weights
+        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning uses neither
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 

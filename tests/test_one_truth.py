@@ -111,7 +111,7 @@ def test_meta_finetuning(project, monkeypatch, resave):
     # the start's digest is asked for by the run's identity and by flags.json, the best snapshot's by the report
     assert collections.Counter(map(os.path.basename, digested)) == {ENCODER: 2, run.best(): 1}
     assert max(counts.variables(ENCODER)) <= 2  # the value and the digest
-    assert "Not on this page" not in open(run.path("report.html"), encoding="utf-8").read()
+    assert "Not on this page" not in open(run.path("report.html"), encoding="utf-8").read()  # noqa: SIM115
 
 
 def test_a_snapshot_is_digested_once(project, monkeypatch):

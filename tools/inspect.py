@@ -1,13 +1,13 @@
-"""Says what is in a snapshot, or in the OFRecord files of a split.
+"""Shows the content of a snapshot, or of the OFRecord files of a split.
 
     python3 tools/inspect.py output/…/snapshot_best_mft_model_g1_dev_0.78125
     python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train
     python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train --records 3 \\
         --vocab_file vocab.txt
 
-Of a snapshot: sizes, task, variables, parameters, digest and how it was trained. Of records: the manifest checked against
-the files, counts by domain and label, lengths, prototypical scores. `--json` prints the same as one JSON object; with
-`--records N` the first N records follow as JSON lines, their real tokens only.
+For a snapshot, the tool prints sizes, task, variables, parameters, digest and the flags and metrics of its training. For
+records, it checks the manifest against the files and prints counts by domain and label, lengths and prototypical scores.
+`--json` prints the same as one JSON object. `--records N` also prints the first N records as JSON lines, without padding.
 """
 
 if not __package__:
@@ -34,10 +34,10 @@ _PART = re.compile(r"(.*[^0-9])([0-9]+)\Z")
 
 
 def describe_snapshot(path):
-    """What is in a snapshot, as a dict that JSON can hold.
+    """Describes a snapshot as a dict that can be written as JSON.
 
     Raises:
-        UserError: no snapshot, or a damaged one.
+        UserError: if the folder is not a snapshot or is damaged.
     """
     snapshot = Snapshot(path)
     config = snapshot.config()
@@ -58,7 +58,7 @@ def describe_snapshot(path):
 
 
 def _training(folder, name):
-    """How the run in `folder` was started and what its metrics say of the snapshot `name`."""
+    """Returns the flags of the run in `folder` and its metrics for the snapshot `name`."""
     record = read_json(os.path.join(folder, FLAGS_FILE), "it is a run's own file")
     trained = {key: record.get(key) for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest") if record.get(key)}
     metrics = os.path.join(folder, METRICS_FILE)
@@ -74,16 +74,16 @@ def _training(folder, name):
 
 
 def find_parts(path):
-    """(data_dir, split, prefix, number of parts) of a split's folder, or of a part in it.
+    """Returns (data_dir, split, prefix, number of parts) for the folder of a split, or for a part in it.
 
     Raises:
-        UserError: no records there.
+        UserError: if there are no records.
     """
     folder = os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path))
     names = [os.path.basename(path)] if os.path.isfile(path) else sorted(os.listdir(folder))
     first = [match.group(1) for match in map(_PART.match, names) if match and os.path.isfile(os.path.join(folder, match.group(1) + "0"))]
     if not first or os.path.basename(os.path.dirname(folder)) != "ofrecord":
-        raise UserError(f"{path}: neither a snapshot nor records: give a snapshot's folder or DATA_DIR/ofrecord/SPLIT")
+        raise UserError(f"{path}: neither a snapshot nor records; give the folder of a snapshot or DATA_DIR/ofrecord/SPLIT")
     count = 0
     while os.path.isfile(os.path.join(folder, f"{first[0]}{count}")):
         count += 1
@@ -91,11 +91,11 @@ def find_parts(path):
 
 
 def describe_records(records, task):
-    """What is in the records of a split, as a dict that JSON can hold.
+    """Describes the records of a split as a dict that can be written as JSON.
 
     Args:
         records: `Records`.
-        task: dict with names of domains and labels, or None where nothing tells them.
+        task: dict with the names of domains and labels, or None if they are not known.
     """
     names = {feature: (task or {}).get(feature + "s") for feature in ("domain", "label")}
 
@@ -124,7 +124,7 @@ def describe_records(records, task):
 
 
 def record_lines(records, count, pieces=None):
-    """The first records as JSON lines: idxs, domain, label, weight, token ids without padding, or their pieces."""
+    """Yields the first records as JSON lines: idxs, domain, label, weight and token ids (or pieces) without padding."""
     lengths = records.lengths
     for row in range(min(count, len(records))):
         ids = records.input_ids[row, : lengths[row]].tolist()
@@ -137,7 +137,7 @@ def record_lines(records, count, pieces=None):
 
 
 def print_nested(value, indent=0):
-    """Prints a dict of `describe_…` as indented lines, lists and short dicts on one."""
+    """Prints a dict of `describe_…` as indented lines."""
     for key, item in value.items():
         if isinstance(item, dict) and item:
             print(f"{' ' * indent}{key}")
@@ -149,10 +149,10 @@ def print_nested(value, indent=0):
 
 def main():
     parser = Parser(description=__doc__)
-    parser.add_argument("path", help="a snapshot's folder, DATA_DIR/ofrecord/SPLIT, or a part in it")
-    parser.add_argument("--records", type=int, default=0, metavar="N", help="print the first N records too")
-    parser.add_argument("--vocab_file", help="show pieces instead of ids")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("path", help="folder of a snapshot, DATA_DIR/ofrecord/SPLIT, or one part of it")
+    parser.add_argument("--records", type=int, default=0, metavar="N", help="also print the first N records")
+    parser.add_argument("--vocab_file", help="vocabulary, to show pieces instead of ids")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     args = parser.parse_args()
     if not os.path.exists(args.path):
         raise UserError(f"{args.path}: no such file or folder")
@@ -162,7 +162,7 @@ def main():
         records = read_split(*find_parts(args.path))
         manifest = records.manifest or {}
         described = describe_records(records, manifest.get("task"))
-        checked = "fits the files" if records.manifest else f"no {MANIFEST}, records of an earlier program"
+        checked = "fits the files" if records.manifest else f"no {MANIFEST}, so the records are from an earlier version"
         described = {"folder": folder, "manifest_check": checked, **described}
     else:
         described = describe_snapshot(args.path)

@@ -1,4 +1,4 @@
-"""Raw corpora of `make_kshot.py`: how a source is named on the command line, its forms, its rows."""
+"""Reads the raw corpora of `make_kshot.py`: the sources on the command line, their forms and their rows."""
 
 import collections
 import hashlib
@@ -8,7 +8,7 @@ import unicodedata
 
 from modeling.cli.errors import UserError
 
-# name: (column names in order, or None for those of the first row; whether the first row is a header)
+# name: (column names in order, or None if the first row has them; whether the first row is a header)
 _TABLES = {
     "tsv": (("text", "label"), False),
     "fdu": (("label", "text"), False),
@@ -21,30 +21,32 @@ _TEXT_NAMES, _LABEL_NAMES = ("text", "sentence", "review"), ("label", "sentiment
 FORMS_HELP = """\
 sources: DOMAIN=FORM:FILE[,FILE...]
   tsv         rows text TAB label
-  tsv-header  the same under a header row, in either order: text, sentence or review; label or
-              sentiment
+  tsv-header  the same with a header row, columns in any order: text, sentence or review; label
+              or sentiment
   sst2        GLUE's SST-2: header sentence TAB label
   fdu         FDU-MTL: rows label TAB text
-  lines       one text a line, a class a file: lines:LABEL=FILE,LABEL=FILE
-  reviews     multi-domain Amazon pseudo-XML, a class a file: reviews:LABEL=FILE,LABEL=FILE,
+  lines       one text per line, one class per file: lines:LABEL=FILE,LABEL=FILE
+  reviews     multi-domain Amazon pseudo-XML, one class per file: reviews:LABEL=FILE,LABEL=FILE,
               or reviews:FOLDER for FOLDER/positive.review and FOLDER/negative.review
-Files are read as UTF-8, or else as Windows-1252 (said in the output). Names of domains, labels and files hold no comma.
-All domains must have the same labels.
+Files are read as UTF-8, or as Windows-1252 if they are not UTF-8 (the output says so). Names of domains, labels and files
+must not contain a comma. All domains must have the same labels.
 """
 
 Source = collections.namedtuple("Source", ("domain", "form", "files"))
-Source.__doc__ = """A corpus on the command line: `files` is a list of (path, label), the label None where the rows have it."""
+Source.__doc__ = """A corpus on the command line. `files` is a list of (path, label). The label is None if each row has its own."""
 
 Row = collections.namedtuple("Row", ("text", "label", "spaced", "letters"))
-Row.__doc__ = """A sample: its text as written out, label, and the two forms in which texts are compared (see `make_row`)."""
+Row.__doc__ = """A sample: its text for the output, its label, and the two forms for comparing texts (see `make_row`)."""
 
 Corpus = collections.namedtuple("Corpus", ("rows", "blank", "files"))
-Corpus.__doc__ = """A source's rows in the files' order, the number of rows without text, and what the manifest says of each file."""
+Corpus.__doc__ = (
+    """The rows of a source in the order of the files, the number of rows without text, and the manifest's entry for each file."""
+)
 
 
 class _LettersOnly(dict):
-    """Table for str.translate that keeps letters, marks, digits and emoji: what is left when two spellings of a sentence
-    (it's / it 's, "so" / `` so '') are one."""
+    """Table for str.translate that keeps letters, marks, digits and emoji. Two spellings of a sentence (it's / it 's,
+    "so" / `` so '') become equal."""
 
     def __missing__(self, code):
         category = unicodedata.category(chr(code))
@@ -57,28 +59,28 @@ _LETTERS_ONLY = _LettersOnly()
 
 
 def letters(text):
-    """The text without white space, punctuation and ASCII symbols."""
+    """Returns the text without white space, punctuation and ASCII symbols."""
     return text.translate(_LETTERS_ONLY)
 
 
-# Control characters, line and paragraph separators, and the byte-order mark, which a reader would take off the first row.
+# Control characters, line and paragraph separators, and the byte-order mark, which a reader would remove from the first row.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
 _HAS_CONTROL = re.compile(f"[{_CONTROL}]")
 _CONTROL_RUN = re.compile(f"[ {_CONTROL}]+")
 
 
 def clean(text):
-    """The text on one line: each run of control characters (tabs and line ends among them) and the spaces around it is one
-    space, none at the ends. Other runs of spaces stay."""
+    """Returns the text on one line. Each run of control characters (including tabs and line ends), with the spaces around
+    it, becomes one space. Spaces at the ends are removed. Other runs of spaces stay."""
     return _CONTROL_RUN.sub(lambda run: " " if _HAS_CONTROL.search(run.group()) else run.group(), text).strip()
 
 
 def make_row(text, label):
-    """A `Row` of a text as read.
+    """Makes the `Row` of a text.
 
-    `spaced` is the text in lower case, its words one space apart; `letters` is that without spaces, punctuation and ASCII
-    symbols. Corpora differ in their tokenisation: of SST-2's 872 dev sentences, 394 are sentences of MR by the first form
-    and 731 by the second.
+    `spaced` is the text in lower case with one space between words. `letters` is `spaced` without spaces, punctuation and
+    ASCII symbols. The second form is needed because corpora differ in their tokenisation: of the 872 dev sentences of
+    SST-2, 394 are in MR by the first form and 731 by the second.
     """
     text = clean(text)
     spaced = " ".join(text.lower().split())
@@ -86,24 +88,24 @@ def make_row(text, label):
 
 
 def key(row):
-    """What makes two rows the same text: the letters, or, where there are none, the characters."""
+    """Returns the key that is equal for rows with the same text: the letters or, without letters, all characters."""
     return row.letters or row.spaced
 
 
 def check_name(kind, name, forbidden):
-    """UserError where `name` (what `kind` says) is empty, holds control characters or one of `forbidden`, or has spaces at its ends."""
+    """Raises a UserError if `name` is empty, has control characters or one of `forbidden`, or has spaces at its ends."""
     if not name or name != name.strip() or _HAS_CONTROL.search(name) or any(sign in name for sign in forbidden):
         raise UserError(f"{kind} {name!r:.60}: must be a name without {' '.join(forbidden)}, control characters, and spaces at its ends")
 
 
 def parse_source(flag, value):
-    """A `Source` from DOMAIN=FORM:FILE[,FILE...].
+    """Parses DOMAIN=FORM:FILE[,FILE...] into a `Source`.
 
     Args:
-        flag: the flag's name, for messages.
+        flag: name of the flag, for messages.
         value: str.
     Raises:
-        UserError: another shape, an unknown form, or a name that cannot be a folder's.
+        UserError: if the syntax is wrong, the form is unknown, or a name cannot be the name of a folder.
     """
     domain, equals, rest = value.partition("=")
     form, colon, names = rest.partition(":")
@@ -111,10 +113,10 @@ def parse_source(flag, value):
         raise UserError(f"{flag} {value}: must be DOMAIN=FORM:FILE[,FILE...]; see --help")
     if form not in _TABLES and form not in _BY_CLASS:
         raise UserError(f"{flag} {value}: unknown form {form!r}; there are {', '.join(sorted([*_TABLES, *_BY_CLASS]))}")
-    # The name becomes a folder's, and stands in a comma list of --domains.
+    # The name becomes the name of a folder and an item in the comma-separated list of --domains.
     check_name(f"{flag} {value}: domain", domain, ("/", "\\", ",", "="))
     if domain.strip(".") == "":
-        raise UserError(f"{flag} {value}: domain {domain!r} cannot be a folder's name")
+        raise UserError(f"{flag} {value}: domain {domain!r} cannot be the name of a folder")
     found = []
     for name in names.split(","):
         label, path = None, name
@@ -124,7 +126,7 @@ def parse_source(flag, value):
                 found.extend((os.path.join(label, word + ".review"), word) for word in ("positive", "negative"))
                 continue
             if not equals:
-                raise UserError(f"{flag} {value}: form {form} wants LABEL=FILE, not {name!r}")
+                raise UserError(f"{flag} {value}: form {form} needs LABEL=FILE, not {name!r}")
             check_name(f"{flag} {value}: label", label, (",",))
         if not path:
             raise UserError(f"{flag} {value}: a file's name is empty")
@@ -133,29 +135,29 @@ def parse_source(flag, value):
 
 
 def parse_sources(flag, values):
-    """dict of domain -> `Source`, sorted by domain; UserError for a domain given twice (in any case)."""
+    """Returns a dict of domain -> `Source`, sorted by domain. Raises a UserError if a domain is repeated (in any case)."""
     sources = {}
     for value in values:
         source = parse_source(flag, value)
         if source.domain.lower() in sources:
-            raise UserError(f"{flag} {value}: domain {source.domain!r} is given twice; its files go into one source, commas between")
+            raise UserError(f"{flag} {value}: domain {source.domain!r} is repeated; list all its files in one source, separated by commas")
         sources[source.domain.lower()] = source
     return {source.domain: source for source in sorted(sources.values())}
 
 
 def _decode(path, data, encoding):
-    """(text, name of the encoding, what to tell the user) of a file's bytes."""
+    """Returns (text, name of the encoding, note for the user) for the bytes of a file."""
     note, tried = "", [encoding] if encoding else ["utf-8", "cp1252"]
     for name in tried:
         try:
             content = data.decode(name)
-            content.encode("utf-8")  # some encodings can spell half a character, which UTF-8 cannot
+            content.encode("utf-8")  # some encodings can encode half a character, but UTF-8 cannot
         except UnicodeError as error:
             problem = error
         else:
             if "\0" in content:
                 row = content.count("\n", 0, content.index("\0")) + 1
-                raise UserError(f"{path}: row {row}: NUL; the file is no text, or UTF-16 (--encoding utf-16)")
+                raise UserError(f"{path}: row {row}: NUL; the file is not text, or is UTF-16 (--encoding utf-16)")
             return content[1:] if content.startswith("\ufeff") else content, name, note
         where = "the text is"
         if isinstance(problem, UnicodeDecodeError) and problem.start < len(data):
@@ -166,7 +168,7 @@ def _decode(path, data, encoding):
 
 
 def _lines(content):
-    """Numbered lines, from 1. Rows end at LF only: reviews hold U+0085 and the like, at which str.splitlines would cut."""
+    """Returns the lines with their numbers, from 1. Rows end at LF only. str.splitlines would also split at U+0085."""
     lines = content.split("\n")
     if not lines[-1]:
         lines.pop()
@@ -174,7 +176,7 @@ def _lines(content):
 
 
 def _header(path, form, cells, columns):
-    """The column names that a header row gives. UserError where it is not the form's header."""
+    """Returns the column names of a header row. Raises a UserError if the header does not fit the form."""
     names = tuple(cell.strip().lower() for cell in cells)
     if columns is not None:
         good, wanted = names == columns, " TAB ".join(columns)
@@ -187,7 +189,7 @@ def _header(path, form, cells, columns):
 
 
 def _table_rows(path, content, form):
-    """(text, label) of each row of a tab-separated file, None for a row without text."""
+    """Yields (text, label) for each row of a tab-separated file, or None for a row without text."""
     columns, has_header = _TABLES[form]
     for number, line in _lines(content):
         cells = line.split("\t")
@@ -198,17 +200,17 @@ def _table_rows(path, content, form):
             yield None
             continue
         if len(cells) != 2:
-            raise UserError(f"{path}: row {number}: {len(cells)} columns, a row of form {form} has 2 ({' TAB '.join(columns)})")
+            raise UserError(f"{path}: row {number}: {len(cells)} columns, but a row of form {form} has 2 ({' TAB '.join(columns)})")
         label_column = 0 if columns[0] in _LABEL_NAMES else 1
         text, label = cells[1 - label_column], cells[label_column].strip()
         if number == 1 and label.lower() in _LABEL_NAMES:
-            raise UserError(f"{path}: row 1 is a header, form {form} has none; form tsv-header reads it")
+            raise UserError(f"{path}: row 1 is a header, but form {form} has none; use form tsv-header")
         check_name(f"{path}: row {number}: label", label, (",",))
         yield (text, label) if text.strip() else None
 
 
 def _review_rows(path, content):
-    """The text of each <review_text> of the pseudo-XML, which no XML parser takes: its & and < are bare."""
+    """Yields the text of each <review_text>. The files are not XML, because & and < are not escaped."""
     start, end, position, number = "<review_text>", "</review_text>", 0, 0
     while True:
         begin = content.find(start, position)
@@ -226,14 +228,14 @@ def read_source(source, flag, encoding=None, log=print):
 
     Args:
         source: `Source`.
-        flag: the flag that named it, for messages.
-        encoding: str, or None for UTF-8 and else cp1252.
-        log: called with one line a file.
+        flag: name of the flag, for messages.
+        encoding: str, or None for UTF-8 with cp1252 as the fallback.
+        log: called with one line per file.
     Returns:
         `Corpus` of at least two classes.
     Raises:
-        UserError: names file and row: a file that is missing, cannot be decoded or holds no text; a wrong number of columns;
-            fewer than two classes.
+        UserError: if a file is missing, cannot be decoded or has no text, a row has a wrong number of columns, or there are
+            fewer than two classes. The message names the file and the row.
     """
     rows, blank, described = [], 0, []
     for path, label in source.files:
@@ -248,33 +250,33 @@ def read_source(source, flag, encoding=None, log=print):
         else:
             texts = _review_rows(path, content) if source.form == "reviews" else (line for _, line in _lines(content))
             pairs = ((text, label) for text in texts)
-        # clean() may leave nothing of a text that is all control characters
+        # a text of control characters only is empty after clean()
         read = [make_row(*pair) if pair else None for pair in pairs]
         kept = [row for row in read if row and row.text]
         if not kept:
-            raise UserError(f"{path}: holds no text of form {source.form}; check {flag} {source.domain}")
+            raise UserError(f"{path}: has no text of form {source.form}; check {flag} {source.domain}")
         rows += kept
         blank += len(read) - len(kept)
         described.append({"path": path, "sha256": hashlib.sha256(data).hexdigest(), "encoding": name, "rows": len(kept)})
         log(f"{source.domain}: {path}: {len(kept)} rows" + (f"; {note}" if note else ""))
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
-        raise UserError(f"{flag} {source.domain}: all rows have the label {labels[0]!r}; a task has at least two")
+        raise UserError(f"{flag} {source.domain}: all rows have the label {labels[0]!r}, but a task needs at least two labels")
     if len(labels) * 2 > len(rows) > 4:
-        raise UserError(f"{flag} {source.domain}: {len(labels)} labels in {len(rows)} rows; are text and label the other way round?")
+        raise UserError(f"{flag} {source.domain}: {len(labels)} labels in {len(rows)} rows; check whether text and label are swapped")
     if len({label.lower() for label in labels}) < len(labels):
-        raise UserError(f"{flag} {source.domain}: labels that differ in case only: {', '.join(labels)}")
+        raise UserError(f"{flag} {source.domain}: these labels differ in case only: {', '.join(labels)}")
     return Corpus(rows, blank, described)
 
 
 def labels_of(corpora):
-    """The labels of all domains, sorted. UserError where two domains differ: no task could read the rows together."""
+    """Returns the sorted labels of all domains. Raises a UserError if two domains have different labels."""
     by_domain = {domain: sorted({row.label for row in corpus.rows}) for domain, corpus in corpora.items()}
     first = min(by_domain)
     for domain, labels in by_domain.items():
         if labels != by_domain[first]:
             raise UserError(
-                f"--source {domain} has the labels {', '.join(labels):.60}, {first} {', '.join(by_domain[first]):.60}; write them in "
-                "one way (class files take theirs from LABEL=FILE)"
+                f"--source {domain} has the labels {', '.join(labels):.60}, {first} has {', '.join(by_domain[first]):.60}; use "
+                "the same labels (the labels of class files come from LABEL=FILE)"
             )
     return by_domain[first]

@@ -1,4 +1,4 @@
-"""The draws of `make_kshot.py`: few-shot sets and Meta-KD's split. Rows are ranked by SHA-256, no random generator is asked."""
+"""Draws the few-shot sets and the Meta-KD split of `make_kshot.py`. SHA-256 ranks the rows; no random generator is used."""
 
 import collections
 import hashlib
@@ -11,12 +11,12 @@ SPLITS = ("train", "dev", "test")
 
 
 def rank(*parts):
-    """Bytes that order things at random, by their names alone: SHA-256 of the parts (str or int)."""
+    """Returns the SHA-256 of the parts (str or int), a pseudorandom sort key."""
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).digest()
 
 
 def balanced(sizes, total):
-    """As even a split of `total` over classes as their sizes (dict of label -> int) allow: dict of label -> int."""
+    """Splits `total` over classes as evenly as their sizes allow. Sizes and result are dicts of label -> int."""
     parts, left = {}, total
     for i, label in enumerate(sorted(sizes, key=lambda label: (sizes[label], label))):
         parts[label] = min(sizes[label], left // (len(sizes) - i))
@@ -25,12 +25,12 @@ def balanced(sizes, total):
 
 
 def draw_test(domain, rows, cap):
-    """`cap` rows, balanced over the classes, each text once; all rows as they are where they are no more than `cap`.
+    """Draws `cap` rows, balanced over the classes, each text once. If there are at most `cap` rows, all of them stay.
 
     Args:
         cap: int, or None for all.
     Returns:
-        list of `Row` in an order that depends on texts and domain only.
+        list of `Row`. The order depends on the texts and the domain only.
     """
     if cap is not None and cap < len(rows):
         by_label = collections.defaultdict(list)
@@ -42,7 +42,7 @@ def draw_test(domain, rows, cap):
 
 
 def _without(rows, taken):
-    """The rows less one copy of each of `taken`."""
+    """Returns the rows without one copy of each row in `taken`."""
     left = collections.Counter(map(key, taken))
     rest = []
     for row in rows:
@@ -54,19 +54,19 @@ def _without(rows, taken):
 
 
 def draw_kshot(candidates, labels, k, seed):
-    """K training and K dev rows of each class of each domain; no text twice in all of them.
+    """Draws K training and K dev rows for each class of each domain. No text is repeated in the result.
 
     Args:
         candidates: dict of domain -> list of `Row`.
         labels: list of str.
     Returns:
-        ({split: {domain: list of Row}}, dict of domain -> rows passed over because another domain has drawn their text), the
-        lists shuffled by the seed.
+        ({split: {domain: list of Row}}, dict of domain -> number of rows skipped because another domain has their text). The
+        seed shuffles the lists.
     Raises:
-        UserError: too few candidates.
+        UserError: if there are too few candidates.
     """
     drawn, passed, used = {"train": {}, "dev": {}}, collections.Counter(), set()
-    for domain in sorted(candidates):  # so that the order of the arguments has no say
+    for domain in sorted(candidates):  # so that the order of the arguments does not matter
         for split in drawn:
             drawn[split][domain] = []
         for label in labels:
@@ -82,8 +82,8 @@ def draw_kshot(candidates, labels, k, seed):
                 chosen.append(row)
             if len(chosen) < 2 * k:
                 raise UserError(
-                    f"{domain}: class {label!r} has {len(chosen)} candidates left, --k {k} needs {2 * k} (train and dev); lower "
-                    "--k or --test_cap, or give more text"
+                    f"{domain}: class {label!r} has {len(chosen)} candidates left, but --k {k} needs {2 * k} (train and dev); lower "
+                    "--k or --test_cap, or add text"
                 )
             drawn["train"][domain] += chosen[:k]
             drawn["dev"][domain] += chosen[k:]
@@ -93,20 +93,20 @@ def draw_kshot(candidates, labels, k, seed):
 
 
 def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=print):
-    """The files of the few-shot layout.
+    """Makes the files of the few-shot layout.
 
     Args:
         sources, test_sources: dict of domain -> `Source`.
         caps, encodings: dict of domain -> int / str, or None.
         group: name of the cross-domain set.
-        k: int, rows a class a split.
+        k: int, number of rows per class and split.
         seeds: list of int.
     Returns:
         (dict of path -> list of (text, domain, label), dict for the manifest).
     """
     for domain in sources:
         if domain not in test_sources and caps[domain] is None:
-            raise UserError(f"{domain}: where do test rows come from? --test_source {domain}=..., or --test_cap N to draw N of its own")
+            raise UserError(f"{domain}: has no test rows; set --test_source {domain}=..., or --test_cap N to draw N rows of its --source")
     corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
     test_corpora = {d: read_source(source, "--test_source", encodings[d], log) for d, source in test_sources.items()}
     labels = labels_of(corpora)
@@ -114,7 +114,8 @@ def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=prin
         strange = sorted({row.label for row in corpus.rows} - set(labels))
         if strange:
             raise UserError(
-                f"--test_source {domain} has labels that --source lacks: {', '.join(strange):.100}; there are {', '.join(labels):.100}"
+                f"--test_source {domain} has labels that --source does not have: {', '.join(strange):.100}; "
+                f"its labels are {', '.join(labels):.100}"
             )
 
     tests = {d: draw_test(d, test_corpora.get(d, corpora[d]).rows, caps[d]) for d in sources}
@@ -169,19 +170,19 @@ def _skipped(domain, count):
 
 
 def stratified(sizes, wanted):
-    """Whole numbers as near to proportional as sums allow.
+    """Splits strata into parts, as proportionally as whole numbers allow.
 
     Args:
         sizes: dict of stratum -> int.
-        wanted: list of int, sizes of the parts; their sum is that of `sizes`.
+        wanted: list of int, sizes of the parts. Their sum is the sum of `sizes`.
     Returns:
-        dict of stratum -> list of int: its share of each part. Every stratum and every part comes out exactly.
+        dict of stratum -> list of int: its share of each part. The sums over strata and over parts are exact.
     """
     total = sum(sizes.values())
     shares = {s: [n * part // total for part in wanted] for s, n in sizes.items()}
     open_strata = {s: n - sum(shares[s]) for s, n in sizes.items()}
     open_parts = [part - sum(shares[s][j] for s in sizes) for j, part in enumerate(wanted)]
-    # largest remainder first; a second round where both sums of the first choice were full
+    # the largest remainder is first; another round is needed if a stratum or part of an earlier choice was full
     cells = sorted((-(n * part % total), s, j) for s, n in sizes.items() for j, part in enumerate(wanted))
     while any(open_parts):
         for _, s, j in cells:
@@ -193,18 +194,18 @@ def stratified(sizes, wanted):
 
 
 def split_portions(rows, wanted, seed):
-    """Parts of a corpus, stratified by domain and class; all copies of a text lie in one part.
+    """Splits a corpus into parts, stratified by domain and class. All copies of a text are in one part.
 
     Args:
         rows: list of N (domain, `Row`).
-        wanted: list of int [3], rows of train, dev and test; what they leave of N is not used.
+        wanted: list of int [3], numbers of rows of train, dev and test. The remaining rows are not used.
     Returns:
-        list of 3 lists of (domain, `Row`), shuffled by the seed.
+        list of 3 lists of (domain, `Row`). The seed shuffles the lists.
     Raises:
-        UserError: too few rows, or copies that fit into no part.
+        UserError: if there are too few rows, or the copies of a text do not fit into any part.
     """
     if sum(wanted) > len(rows):
-        raise UserError("--train {} --dev {} --test {} ask for {} rows, the corpus has {}".format(*wanted, sum(wanted), len(rows)))
+        raise UserError("--train {} --dev {} --test {} need {} rows, but the corpus has {}".format(*wanted, sum(wanted), len(rows)))
     rows = sorted(rows, key=lambda pair: rank("portions", seed, pair[0], pair[1].label, pair[1].text))
     groups = collections.defaultdict(list)
     for pair in rows:
@@ -212,16 +213,14 @@ def split_portions(rows, wanted, seed):
     sizes = collections.Counter((domain, row.label) for domain, row in rows)
     room = stratified(sizes, [*wanted, len(rows) - sum(wanted)])
     parts = [[] for _ in range(4)]
-    # Copies first, while there is room: to the training rows (no test row should count twice), else to those not used.
-    # A single row always fits somewhere, and fills the parts exactly.
+    # Copies are placed first, while there is room. They go to the training rows, so that no test row counts twice, or
+    # to the rows that are not used. A single row always fits, so the parts have exactly their sizes.
     for group in sorted(groups.values(), key=len, reverse=True):
         need = collections.Counter((domain, row.label) for domain, row in group)
         order = (0, 3, 1, 2) if len(group) > 1 else (2, 1, 0, 3)
         part = next((j for j in order if all(room[stratum][j] >= n for stratum, n in need.items())), None)
         if part is None:
-            raise UserError(
-                f"{group[0][0]}: the {len(group)} copies of {group[0][1].text!r:.60} fit into no part whole; give --train more rows"
-            )
+            raise UserError(f"{group[0][0]}: the {len(group)} copies of {group[0][1].text!r:.60} do not fit into one part; raise --train")
         parts[part] += group
         for stratum, n in need.items():
             room[stratum][part] -= n
@@ -229,7 +228,7 @@ def split_portions(rows, wanted, seed):
 
 
 def make_portions(sources, encodings, wanted, seed, log=print):
-    """The files of Meta-KD's split. Arguments and results as in `make_kshot` and `split_portions`."""
+    """Makes the files of the Meta-KD split. Arguments and results are as in `make_kshot` and `split_portions`."""
     corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
     labels_of(corpora)
     rows = [(domain, row) for domain, corpus in corpora.items() for row in corpus.rows]

@@ -1,4 +1,4 @@
-"""The leak guard of `make_kshot.py`: rows that give a test row away, and rows whose text is there twice."""
+"""The leak guard of `make_kshot.py`. It finds rows that reveal a test row, and rows with the same text."""
 
 import collections
 
@@ -8,15 +8,15 @@ from tools.kshot_corpora import key, letters
 
 EQUAL, CONTAINS, CONTAINED = "equal", "contains", "contained"
 
-# A test row of fewer words is part of too many sentences to say anything; it counts for equality only.
+# A test row with fewer words is part of many sentences by chance, so it is compared for equality only.
 _LEAST_WORDS = 3
 
 
 class Substrings:
-    """Finds which of many strings occur in a text, in time that hardly depends on how many there are.
+    """Finds the strings of a large set that occur in a text. The time hardly depends on the number of strings.
 
-    Each string is kept under its first characters, as many as the largest of a few sizes that it has; a text is looked up
-    at every position, once for each size.
+    A dict maps the first characters of each string to the string. Their number is the largest of a few sizes that fits.
+    `inside` looks up each position of the text once for each size.
     """
 
     _SIZES = (24, 8, 3, 1)
@@ -25,11 +25,11 @@ class Substrings:
         self._starts = {}
         for string in dict.fromkeys(strings):
             size = next((size for size in self._SIZES if size <= len(string)), None)
-            if size is not None:  # the empty string is in every text, which nobody asks
+            if size is not None:  # the empty string is in every text
                 self._starts.setdefault(size, {}).setdefault(string[:size], []).append(string)
 
     def inside(self, text):
-        """Yields the strings that occur in `text`; one that occurs twice may come twice."""
+        """Yields the strings that occur in `text`. A string may be repeated."""
         for size, starts in self._starts.items():
             for position in range(len(text) - size + 1):
                 for string in starts.get(text[position : position + size], ()):
@@ -38,16 +38,16 @@ class Substrings:
 
 
 def find_leaks(rows, tests):
-    """How each row gives a test row away.
+    """Finds the rows that reveal a test row.
 
-    Two texts are compared in both of their forms (`make_row`); a leak in either counts. Test rows of fewer than 3 words (of
-    fewer than 3 words with a letter, for the second form) count for equality only. Words are what white space parts.
+    Two texts are compared in both forms of `make_row`. A leak in either form counts. Test rows with fewer than 3 words (for
+    the second form: words with a letter) are compared for equality only. White space separates words.
 
     Args:
         rows: list of N `Row`, candidates of training and dev.
         tests: list of M `Row`.
     Returns:
-        list of N: "equal" to a test row, "contained" in one, "contains" one (the first that holds), or None.
+        list of N: "equal" to a test row, "contained" in one, "contains" one (the first that applies), or None.
     """
     leaks = [None] * len(rows)
     for form in ("spaced", "letters"):
@@ -74,7 +74,7 @@ def _words(row, form):
 
 
 def unique(rows):
-    """(rows with each text once, how many repeats were left out, how many rows whose text has several labels)."""
+    """Returns (rows with each text once, number of repeats left out, number of rows whose text has several labels).."""
     labels = collections.defaultdict(set)
     for row in rows:
         labels[key(row)].add(row.label)
@@ -83,6 +83,6 @@ def unique(rows):
         if len(labels[key(row)]) > 1:
             conflicts += 1
         else:
-            # of several spellings the same one, wherever they stand
+            # of several spellings, always keep the same one
             kept[key(row)] = min(kept.get(key(row), row), row, key=lambda one: one.text)
     return list(kept.values()), len(rows) - conflicts - len(kept), conflicts

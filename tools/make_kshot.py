@@ -1,4 +1,4 @@
-"""Makes the few-shot layout (`kshot`) or the Meta-KD split (`portions`) from raw corpora, without leaks into the test rows.
+"""Makes the few-shot layout (`kshot`) or the Meta-KD split (`portions`) from raw corpora, without leaks of test rows.
 
     python3 tools/make_kshot.py kshot --group g1 --k 16 --seeds 42 13 --output_dir data/g1-raw \\
         --source SST-2=sst2:raw/SST-2/train.tsv CR=lines:1=raw/CR/custrev.pos,0=raw/CR/custrev.neg \\
@@ -9,14 +9,14 @@
         --output_dir data/SENTI-raw --source books=reviews:raw/books dvd=reviews:raw/dvd \\
         electronics=reviews:raw/electronics kitchen=reviews:raw/kitchen
 
-A source is DOMAIN=FORM:FILE[,FILE...]; `--help` lists the forms. Written are rows `text TAB domain TAB label`:
+A source is DOMAIN=FORM:FILE[,FILE...]; `--help` lists the forms. The output has rows `text TAB domain TAB label`:
 
     kshot     OUT/k-shot-cross/GROUP/K-SEED/{train,dev}.csv (all domains),
               OUT/k-shot-single/DOMAIN/K-SEED/{train,dev,test}.csv
     portions  OUT/{train,dev,test}.csv
 
-and OUT/make_kshot.json: the flags, the sources' digests and the counts. A draw depends on the seed, the domain's name and the
-rows, not on the order of rows or arguments, nor on a random generator: rows are ranked by SHA-256.
+OUT/make_kshot.json has the flags, the digests of the sources and the counts. A draw depends on the seed, the name of the
+domain and the rows. It does not depend on the order of rows or arguments, because SHA-256 ranks the rows.
 """
 
 if not __package__:
@@ -35,7 +35,7 @@ from tools.kshot_draws import SPLITS, make_kshot, make_portions
 
 MANIFEST = "make_kshot.json"
 
-# What --overwrite may replace: what this tool writes, and the records that the phases put beside it.
+# Files and folders that --overwrite may replace: those of this tool, and the records that the scripts write there.
 _OWN_ENTRIES = {
     "kshot": {MANIFEST, "k-shot-cross", "k-shot-single"},
     "portions": {MANIFEST, "ofrecord", *(split + ".csv" for split in SPLITS)},
@@ -43,12 +43,12 @@ _OWN_ENTRIES = {
 
 
 def parse_by_domain(flag, values, domains, convert):
-    """dict of domain -> value (None where none is given) from words VALUE and DOMAIN=VALUE.
+    """Parses words VALUE and DOMAIN=VALUE into a dict of domain -> value, or None without a value.
 
     Args:
-        convert: function of the word; ValueError or LookupError where it is no value.
+        convert: function of a word. It raises ValueError or LookupError for a bad value.
     Raises:
-        UserError: an unknown domain, a bad value, or two values for one domain.
+        UserError: if a domain is unknown, a value is bad, or a domain has two values.
     """
     found = {}
     for word in values or ():
@@ -67,7 +67,7 @@ def parse_by_domain(flag, values, domains, convert):
 
 def _positive(word):
     if not re.match(r"[0-9]+\Z", word) or int(word) < 1:
-        raise ValueError(f"{word!r} is no number above 0")
+        raise ValueError(f"{word!r} is not a number above 0")
     return int(word)
 
 
@@ -78,22 +78,22 @@ def _encoding(word):
 
 
 def check_output(output_dir, mode, overwrite, sources):
-    """UserError where the output folder holds something and may not be replaced."""
+    """Raises a UserError if the output folder is not empty and must not be replaced."""
     target = os.path.realpath(output_dir)
     for source in sources:
         for path, _ in source.files:
             if os.path.realpath(path).startswith(target + os.sep):
-                raise UserError(f"--output_dir {output_dir} holds the source {path}, and would replace it")
+                raise UserError(f"--output_dir {output_dir} holds the source {path} and would replace it; choose another folder")
     if not os.path.lexists(output_dir):
         return
     if not os.path.isdir(output_dir):
-        raise UserError(f"--output_dir {output_dir} is no folder")
+        raise UserError(f"--output_dir {output_dir} is not a folder")
     entries = set(os.listdir(output_dir))
     if not entries:
         return
     if not overwrite:
-        raise UserError(f"--output_dir {output_dir} is not empty; --overwrite replaces what this tool wrote there")
-    # a mistyped path must not cost anybody a folder
+        raise UserError(f"--output_dir {output_dir} is not empty; --overwrite replaces earlier output of this tool")
+    # a mistyped path must not delete a folder of the user
     foreign = sorted(entries - _OWN_ENTRIES[mode])
     if MANIFEST not in entries or foreign:
         reason = f"it holds {foreign[0]}" if foreign else f"no {MANIFEST} in it"
@@ -101,7 +101,7 @@ def check_output(output_dir, mode, overwrite, sources):
 
 
 def write_output(output_dir, contents, manifest):
-    """Writes all files into a folder beside `output_dir`, which then takes its place; whole or not at all.
+    """Writes all files into a temporary folder, which then replaces `output_dir`.
 
     Args:
         contents: dict of path inside the folder -> list of rows (tuples of str).
@@ -120,7 +120,7 @@ def write_output(output_dir, contents, manifest):
 
 
 def table(contents):
-    """Lines that say, for each file, how many rows each class has, by domain."""
+    """Returns the lines of a table: the number of rows per file, domain and class."""
     labels = sorted({row[2] for rows in contents.values() for row in rows})
     lines = [("file", "domain", *labels)]
     for path in sorted(contents):
@@ -135,40 +135,47 @@ def table(contents):
 
 def _parse(argv):
     parser = Parser(description=__doc__, epilog=FORMS_HELP)
-    modes = parser.add_subparsers(dest="mode", required=True, metavar="{kshot,portions}", help="what to make; its --help lists its flags")
+    modes = parser.add_subparsers(
+        dest="mode", required=True, metavar="{kshot,portions}", help="kind of output; kshot --help and portions --help list the flags"
+    )
 
     def add_mode(name, text):
         mode = modes.add_parser(name, help=text, description=text, epilog=FORMS_HELP)
         mode.add_argument(
-            "--source", nargs="+", action="append", required=True, metavar="DOMAIN=FORM:FILES", help="a domain's corpus; any number"
+            "--source", nargs="+", action="append", required=True, metavar="DOMAIN=FORM:FILES", help="corpus of a domain; may be repeated"
         )
         mode.add_argument(
-            "--encoding", nargs="+", metavar="[DOMAIN=]NAME", help="of all files, or of one domain's (without it UTF-8, else cp1252)"
+            "--encoding",
+            nargs="+",
+            metavar="[DOMAIN=]NAME",
+            help="encoding of all files, or of one domain (default: UTF-8, or cp1252 for other files)",
         )
-        mode.add_argument("--output_dir", required=True, help="folder to write; whole or not there")
+        mode.add_argument("--output_dir", required=True, help="folder for the output")
         mode.add_argument(
-            "--overwrite", action="store_true", help="replace what this tool wrote into --output_dir before, and the records made from it"
+            "--overwrite", action="store_true", help="replace earlier output of this tool in --output_dir, and the records made from it"
         )
         return mode
 
-    kshot = add_mode("kshot", "K rows of each class of each domain for train and for dev, and a test split")
-    kshot.add_argument("--group", required=True, help="name of the cross-domain set, g1 say")
-    kshot.add_argument("--k", type=int, default=16, help="rows of each class of each domain, in train and in dev")
-    kshot.add_argument("--seeds", type=int, nargs="+", default=[42], metavar="SEED", help="a draw each, into K-SEED")
+    kshot = add_mode("kshot", "K rows per class and domain for train and for dev, and a test split")
+    kshot.add_argument("--group", required=True, help="name of the cross-domain set, for example g1")
+    kshot.add_argument("--k", type=int, default=16, help="rows per class and domain, in train and in dev")
+    kshot.add_argument(
+        "--seeds", type=int, nargs="+", default=[42], metavar="SEED", help="seeds; each makes one draw, in the folder K-SEED"
+    )
     kshot.add_argument(
         "--test_source",
         nargs="+",
         action="append",
         metavar="DOMAIN=FORM:FILES",
-        help="a domain's test corpus, whole unless capped; without it the test rows are drawn from --source",
+        help="test corpus of a domain (default: the test rows are drawn from --source)",
     )
     kshot.add_argument(
-        "--test_cap", nargs="+", metavar="[DOMAIN=]N", help="at most N test rows a domain, balanced over the classes as far as they go"
+        "--test_cap", nargs="+", metavar="[DOMAIN=]N", help="at most N test rows per domain, balanced over the classes as far as possible"
     )
     portions = add_mode("portions", "train, dev and test of all domains, stratified by domain and class, for Meta-KD")
     for split, rows in zip(SPLITS, (6480, 720, 800)):
-        portions.add_argument("--" + split, type=int, default=rows, help=f"{split} rows")
-    portions.add_argument("--seed", type=int, default=42, help="of the draw")
+        portions.add_argument("--" + split, type=int, default=rows, help=f"number of {split} rows")
+    portions.add_argument("--seed", type=int, default=42, help="seed of the draw")
     return parser.parse_args(argv)
 
 
@@ -181,15 +188,15 @@ def main(argv=None):
         tests = parse_sources("--test_source", [value for values in flags.test_source or [] for value in values])
         for domain in tests:
             if domain not in sources:
-                raise UserError(f"--test_source {domain}: no --source is named so; there are {', '.join(sources)}")
+                raise UserError(f"--test_source {domain}: there is no such --source; the sources are {', '.join(sources)}")
         caps = parse_by_domain("--test_cap", flags.test_cap, sources, _positive)
         check_name("--group", flags.group, ("/", "\\"))
         if not flags.group.strip("."):
-            raise UserError(f"--group {flags.group!r} cannot be a folder's name")
+            raise UserError(f"--group {flags.group!r} cannot be the name of a folder")
         if flags.k < 1:
             raise UserError(f"--k {flags.k}: must be at least 1")
         if min(flags.seeds) < 0 or len(set(flags.seeds)) < len(flags.seeds):
-            raise UserError(f"--seeds {' '.join(map(str, flags.seeds))}: must be different numbers from 0 up")
+            raise UserError(f"--seeds {' '.join(map(str, flags.seeds))}: must be different numbers, 0 or above")
         check_output(flags.output_dir, flags.mode, flags.overwrite, [*sources.values(), *tests.values()])
         contents, manifest = make_kshot(sources, tests, caps, encodings, flags.group, flags.k, flags.seeds)
     else:

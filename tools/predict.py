@@ -7,10 +7,10 @@
         --format json
     cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
 
-One text a line; of a line with tabs only the first column is read (for a task of pairs: the first two), so files with
-domain and label columns work as they are. Writes a line for each text, in order: the label, its probability and the text,
-tab-separated, or a JSON object with all probabilities. Texts are read as they are needed: a file of any size takes little
-memory.
+The input has one text per line. If a line has tabs, only its first column is read (the first two for a task of text pairs),
+so files with domain and label columns can be used. The output has one line per text, in the same order: the label, its
+probability and the text, separated by tabs, or a JSON object with all probabilities. The tool reads texts as it needs them,
+so a large file needs little memory.
 """
 
 if not __package__:
@@ -30,10 +30,10 @@ from ofrecord_util.files import replacing
 
 
 def read_lines(stream, name):
-    """The lines of a binary stream as str without their ends.
+    """Yields the lines of a binary stream as str, without line ends.
 
     Raises:
-        UserError: a line that is not UTF-8; names line and byte.
+        UserError: if a line is not UTF-8. The message names the line and the byte.
     """
     for number, line in enumerate(stream, 1):
         try:
@@ -43,32 +43,34 @@ def read_lines(stream, name):
 
 
 def split_columns(lines, pair, name):
-    """The text of each line: its first column, or for pairs the first two.
+    """Yields the text of each line: the first column, or the first two for text pairs.
 
     Raises:
-        UserError: a line of a pair task with one column.
+        UserError: if a line of a task of text pairs has one column.
     """
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         if pair and len(cells) < 2:
-            raise UserError(f"{name}: line {number} has 1 column, a task of pairs needs two texts separated by a tab: {line[:40]!r}")
+            raise UserError(
+                f"{name}: line {number} has 1 column, but a task of text pairs needs two texts separated by a tab: {line[:40]!r}"
+            )
         yield (cells[0], cells[1]) if pair else cells[0]
 
 
 def as_text(text, prediction):
-    """label TAB probability TAB text."""
+    """Returns label TAB probability TAB text."""
     words = "\t".join(text) if isinstance(text, tuple) else text
     return f"{prediction.label}\t{prediction.probabilities[prediction.label]:.6f}\t{words}"
 
 
 def as_json(text, prediction):
-    """A JSON object: text (or a list of two), label, probabilities by label."""
+    """Returns a JSON object: text (or a list of two), label, probabilities by label."""
     values = {"text": text, "label": prediction.label, "probabilities": prediction.probabilities}
     return json.dumps(values, ensure_ascii=False)
 
 
 def write(predictor, texts, form, out):
-    """Writes a line for each of `texts` to the text stream `out`; returns how many."""
+    """Writes one line per text to the text stream `out` and returns the number of lines."""
     seen, count = collections.deque(), 0
 
     def remembered():
@@ -85,19 +87,19 @@ def write(predictor, texts, form, out):
 def main():
     parser = Parser(description=__doc__)
     parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
-    parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training step")
-    parser.add_argument("--input", metavar="FILE", help="file with one text a line")
-    parser.add_argument("--output", metavar="FILE", help="where the lines go (default: standard output)")
-    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="form of the lines")
-    parser.add_argument("--batch_size", type=int, default=32, help="texts at once")
-    parser.add_argument("--seq_length", type=int, help="most tokens of a text (default: as in training)")
-    parser.add_argument("--vocab_file", help="default: the snapshot's own")
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where the graphs run")
+    parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script")
+    parser.add_argument("--input", metavar="FILE", help="file with one text per line")
+    parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
+    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
+    parser.add_argument("--batch_size", type=int, default=32, help="number of texts per batch")
+    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     args = parser.parse_args()
     if args.text and args.input:
-        raise UserError("give texts or --input, not both")
+        raise UserError("set either texts or --input, not both")
     if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size}: at least 1")
+        raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
 
     def say(line):
         print(line, file=sys.stderr)
@@ -105,7 +107,7 @@ def main():
     stream, name = sys.stdin.buffer, "standard input"
     if args.input:
         try:
-            stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  the process's end closes it
+            stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)

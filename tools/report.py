@@ -1,11 +1,11 @@
-"""Writes the page of a run again, and the model cards that its best snapshots lack.
+"""Writes the report of a run again, and the missing model cards of its best snapshots.
 
     python3 tools/report.py output/model_save-2021-06-15-08:54:42
     python3 tools/report.py RUN --data_dir data/SENTI --output page.html
 
-A training script writes RUN/report.html itself when it ends; this tool writes it for a run that was cut off, was made by an earlier
-version, or whose data has moved. It reads files alone: flags.json, metrics.jsonl, predictions_*.tsv, the snapshots, and the prototypical
-scores and the map beside the training records. What is not there is named on the page.
+A training script writes RUN/report.html when it ends. Use this tool if a run was interrupted, was made by an earlier version, or its
+data has moved. The tool reads flags.json, metrics.jsonl, predictions_*.tsv, the snapshots, and the prototypical scores and the map in the
+folder of the training records. The report lists the files that are missing.
 """
 
 if not __package__:
@@ -22,9 +22,9 @@ from modeling.report.page import write_page
 
 def main():
     parser = Parser(description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="folder of a training script's run")
-    parser.add_argument("--data_dir", help="folder of the run's data, where it has moved (default: as the run was given it)")
-    parser.add_argument("--output", metavar="FILE", help="where the page goes (default: RUN/report.html)")
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--data_dir", help="folder of the data, if it has moved (default: --data_dir of the run)")
+    parser.add_argument("--output", metavar="FILE", help="file for the report (default: RUN/report.html)")
     args = parser.parse_args()
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)

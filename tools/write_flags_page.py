@@ -6,17 +6,17 @@
 Run it after each change of modeling/cli/flag_table.py.
 """
 
-import os
-import sys
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if not __package__:
-    sys.path[0] = ROOT
+    import _root  # noqa: F401
+
+import os
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags_page import PAGE, flags_page
 from ofrecord_util.files import replacing
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def main():

@@ -41,7 +41,7 @@ def machine_limit(job, config):
 def main():
     job = read_job()
     if job["implementation"] == "stock":  # what a user of OneFlow gets: its own BLAS
-        blas.load_blas = lambda threads: None
+        blas.load_blas = lambda _threads: None
     from modeling.bert.config import BertConfig
     from modeling.bert.dropout import DropoutPlan
     from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value

@@ -26,8 +26,8 @@ def gemm_threads(lanes: int = 1, short: bool = False) -> int:
 
     Args:
         lanes: parts of a batch that compute at the same time.
-        short: whether the graphs take a few milliseconds only. The threads of OpenBLAS wait for each other in a loop. On a busy machine this
-            costs a short graph more than it gains, and keeps OneFlow from marking the graph as running in time
+        short: whether the graphs take a few milliseconds only. The threads of OpenBLAS wait for each other in a loop. On a busy machine
+            this costs a short graph more than it gains, and keeps OneFlow from marking the graph as running in time
             (modeling/engine/workarounds.py). One thread then.
     """
     if short and blas.loaded is not None and blas.loaded.spins:

@@ -83,7 +83,7 @@ def _supervise(environments):
     try:
         for environment in environments:
             # What the ranks other than 0 say is said by rank 0 too, unless one of them fails alone
-            output = None if environment["RANK"] == "0" else tempfile.TemporaryFile()
+            output = None if environment["RANK"] == "0" else tempfile.TemporaryFile()  # noqa: SIM115  read after the processes end
             outputs.append(output)
             processes.append(
                 subprocess.Popen(

@@ -113,8 +113,8 @@ class RunContext:
             )
         source = f" from {self.snapshot.path}" if self.snapshot else ", initial values"
         self.log(
-            f"{flags.script} on {self.engine.device}, OneFlow {self.engine.version}, BERT of {c.num_hidden_layers} layers x {c.hidden_size}, "
-            f"{c.num_attention_heads} heads, {c.vocab_size} pieces{source}"
+            f"{flags.script} on {self.engine.device}, OneFlow {self.engine.version}, BERT of {c.num_hidden_layers} layers x "
+            f"{c.hidden_size}, {c.num_attention_heads} heads, {c.vocab_size} pieces{source}"
         )
 
 

@@ -179,8 +179,8 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     Args:
         context: `RunContext`. Its run folder, where it has one, gets a line of metrics and the predictions of each split.
         evaluator: `SplitEvaluator`.
-        best: `BestSnapshot` of a run that has trained. It is loaded first, so that all results are those of the best snapshot and not of the
-            last step; dev has been measured when it was saved.
+        best: `BestSnapshot` of a run that has trained. It is loaded first, so that all results are those of the best snapshot and not
+            of the last step; dev has been measured when it was saved.
         prefix: of the names under which the results are reported ("teacher_").
     Returns:
         dict of split -> `Evaluation`.

@@ -16,7 +16,7 @@ class Metrics:
     def __init__(self, folder, writes=True):
         self.folder, self.rows = folder, []
         self._path = os.path.join(folder, METRICS_FILE)
-        self._file = open(self._path, "a", encoding="utf-8", buffering=1) if writes else None
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1) if writes else None  # noqa: SIM115  open for the whole run
 
     def continue_from(self, step):
         """Keeps of an earlier part of the run the rows of the steps before `step`, which is reported anew; and this part's."""
@@ -28,7 +28,7 @@ class Metrics:
         with replacing(self._path) as file:
             file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode("utf-8"))
         self._file.close()
-        self._file = open(self._path, "a", encoding="utf-8", buffering=1)
+        self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def add(self, kind, **values):
         """Records one object; `kind` says what it is ("train", "dev", "test", …)."""

@@ -31,8 +31,8 @@ def start_run(context, variables, schedule, batch_size, **facts) -> None:
     rows = "texts" if facts["texts_per_row"] == 1 else f"rows of {facts['texts_per_row']} texts"
     lengths = "/".join(map(str, facts["lengths"]))
     log(
-        f"{schedule.total_steps} steps of {batch_size} samples, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} tokens; "
-        "compiling the graphs"
+        f"{schedule.total_steps} steps of {batch_size} samples, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} "
+        "tokens; compiling the graphs"
     )
 
 
@@ -59,7 +59,7 @@ def _check_resources(context, variables, schedule):
         line += f" and about {size_text(memory)} of memory"
         if available is not None and memory > available:
             line += (
-                f", more than the {size_text(available)} that are free: give smaller batches, or --gradient_accumulation_steps for those of "
-                "training"
+                f", more than the {size_text(available)} that are free: give smaller batches, or --gradient_accumulation_steps for those "
+                "of training"
             )
     context.log(line)

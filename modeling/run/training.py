@@ -184,10 +184,9 @@ class _Loop:
             context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
             context.log(f"stopped after step {step} of {total} (--max_steps): --resume {context.folder.path} goes on")
-        if parallel.is_main():
-            if step == total or stopped:
-                remove_states(context.folder.path)
-                self._best.prune()  # of what the states referred to
+        if parallel.is_main() and (step == total or stopped):
+            remove_states(context.folder.path)
+            self._best.prune()  # of what the states referred to
         parallel.barrier()  # the best snapshot is there for all ranks
 
     def _step(self, step, batch):

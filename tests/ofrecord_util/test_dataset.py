@@ -358,7 +358,7 @@ def test_scores_that_were_made_again(data):
     """A preprocess.py that dies before the records have the new scores."""
     data.score(SCORES)
     save_scores(data.folder, SCORES[::-1], data.prepare().text_digest)
-    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
         data.prepare()
     assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES[::-1])
 

@@ -198,5 +198,6 @@ def test_casing(tmp_path):
 def test_neither_oneflow_nor_the_model_is_imported():
     folder = os.path.join(ROOT, "ofrecord_util")
     modules = ", ".join(sorted(name[: -len(".py")] for name in os.listdir(folder) if name.endswith(".py") and name != "__init__.py"))
-    code = f"import sys; from ofrecord_util import {modules}; schema.record_class(); print([n for n in ('oneflow', 'modeling') if n in sys.modules])"
+    code = f"import sys; from ofrecord_util import {modules}; schema.record_class(); "
+    code += "print([n for n in ('oneflow', 'modeling') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout == b"[]\n"

@@ -18,7 +18,6 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, wr
 from modeling.cli.errors import UserError
 from modeling.engine.global_function import global_function
 from modeling.engine.kernels import select_kernels
-from modeling.engine.runtime import flow
 from modeling.objectives.mft import predict_logits
 from modeling.predictor import Predictor
 from ofrecord_util.tokenization import Tokenizer
@@ -66,7 +65,7 @@ def expected(snapshot):
 
     encoded = Tokenizer(os.path.join(snapshot, VOCAB_FILE), True).encode(TEXTS, None, 37)
     names = ("input_ids", "input_mask", "segment_ids")
-    logits = job(**{name: flow.tensor(getattr(encoded, name)) for name in names}).numpy().astype(np.float64)
+    logits = job({name: getattr(encoded, name) for name in names}).numpy().astype(np.float64)
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
@@ -106,7 +105,7 @@ def test_pairs(tmp_path, snapshot):
     found = probabilities(of_pairs, texts)
     assert found.shape == (3, 3)
     assert np.abs(found[0] - found[1]).max() > 1e-3
-    with pytest.raises(UserError, match="line 2 has 1 column, a task of pairs needs two"):
+    with pytest.raises(UserError, match="line 2 has 1 column, but a task of text pairs needs two"):
         list(split_columns(["a\tb", "only one"], True, "FILE"))
 
 

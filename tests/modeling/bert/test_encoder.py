@@ -61,7 +61,6 @@ def test_attention_scores_are_what_softmax_takes(output):
         assert np.abs(by_key[~padding]).max() < 100
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pooled_only", [False, True])
 @pytest.mark.parametrize("kernels", sorted(KERNELS))
 def test_golden_gradients(kernels, pooled_only):
