@@ -325,7 +325,7 @@ def write(folder, checkpoint):
     known.update(pair.snapshot for pair in (*checkpoint_names.POOLER, *checkpoint_names.CLASSIFIER))
     left = sorted(set(checkpoint.variables) - known)
     if left:
-        notes.append("left out, because the BERT of transformers does not have these heads: " + ", ".join(left))
+        notes.append("left out, transformers' BERT has no such head: " + ", ".join(left))
 
     tokens = checkpoint.vocab.split("\n")
     special = {key: token if token in tokens else None for key, token in _SPECIAL_TOKENS.items()}
