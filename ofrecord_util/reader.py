@@ -15,8 +15,8 @@ import numpy as np
 import six
 from google.protobuf.message import DecodeError
 
-from ofrecord_util.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
 from ofrecord_util.wire_format import PADDING, decode

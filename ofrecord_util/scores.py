@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ofrecord_util.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.writer import split_folder
 
 _REMEDY = "run preprocess.py again with --resave_ofrecord"

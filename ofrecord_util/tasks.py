@@ -4,8 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from ofrecord_util.errors import UserError
 from ofrecord_util import files, text
+from ofrecord_util.errors import UserError
 
 
 def _is_integer(word):

@@ -11,8 +11,8 @@ import os
 
 import numpy as np
 
-from ofrecord_util.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.schema import FEATURES, default_prefix, split_flag
 from ofrecord_util.wire_format import encode
 

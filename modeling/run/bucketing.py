@@ -11,11 +11,11 @@ from modeling.engine import parallel
 from modeling.engine.lanes import plan as lanes
 from ofrecord_util.batches import (
     LENGTH_STEP,
-    choose_lengths,
+    bucket_seconds,
+    choose_buckets,
     count_steps,
     evaluation_needs,
     padded_length,
-    padded_seconds,
     training_needs,
 )
 
@@ -111,7 +111,7 @@ class GraphPlan:
         rows = -(-batch_size // self._parts() // per_row // lanes.count()) * lanes.count()  # a lane with a row less waits for the others
         costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
         lengths = self._lengths(records, needed, longest, costs)
-        return padded_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
+        return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
 
     def _texts_per_row(self, records, may_share):
         """Numbers of texts that may share a row."""
@@ -162,7 +162,7 @@ class GraphPlan:
     def _lengths(self, records, needed, longest, costs):
         if self._pads_to_max_length():
             return (records.seq_length,)
-        return choose_lengths(needed, longest, *costs)
+        return choose_buckets(needed, longest, *costs)
 
     def _pads_to_max_length(self):
         return getattr(self._flags, "pad_to_max_length", False)

@@ -603,8 +603,9 @@ def test_select(tmp_path):
 
 def test_the_message_is_oneflows_own(tmp_path):
     """The class that is built here and the one of OneFlow, in one process: the same bytes, in both directions."""
-    from modeling.engine.runtime import flow  # noqa: F401, which loads what OneFlow needs
     from oneflow.core.record import record_pb2
+
+    from modeling.engine.runtime import flow  # noqa: F401, which loads what OneFlow needs
 
     own, theirs = record_class(), record_pb2.OFRecord
     assert own is not theirs
