@@ -24,7 +24,7 @@ from modeling.report.projection import principal_plane
 from modeling.run.context import Phase
 from modeling.run.evaluation import predict
 from ofrecord_util.scores import EmbeddingMap
-from ofrecord_util.text import find_text
+from ofrecord_util.text import text_path
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
 
     if flags.resave_ofrecord:  # before the training split: a fault in these leaves training records and scores in agreement
         for split, name in (("dev", "dev"), ("test", "eval")):
-            if find_text(flags.data_dir, split, required=False):
+            if text_path(flags.data_dir, split):
                 phase.records(split, name)
     records = phase.records("train")
     variables = phase.variables(encoder_shapes(config))

@@ -50,10 +50,10 @@ def choose_buckets(
     Returns:
         tuple of ints, ascending.
     """
-    needed = np.sort(np.asarray(needed))
+    ascending = np.sort(np.asarray(needed))
     shorter = range(LENGTH_STEP, longest, LENGTH_STEP)
     choices = [(*some, longest) for count in range(_MOST_BUCKETS) for some in itertools.combinations(shorter, count)]
-    return min(choices, key=lambda buckets: _bucket_seconds(buckets, needed, token_seconds, graph_seconds, pair_seconds))
+    return min(choices, key=lambda buckets: _bucket_seconds(buckets, ascending, token_seconds, graph_seconds, pair_seconds))
 
 
 def bucket_seconds(

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
+from typing import BinaryIO, Iterator
 
 from ofrecord_util.errors import UserError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
-def sync_folder(path):
+def sync_folder(path: str) -> None:
     """Makes the renames in a folder durable (and, of a file, its bytes)."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -22,7 +23,7 @@ def sync_folder(path):
         os.close(handle)
 
 
-def make_folder(folder):
+def make_folder(folder: str) -> None:
     """Creates a folder and its parents; a UserError where a file is in the way or rights are missing."""
     try:
         os.makedirs(folder, exist_ok=True)
@@ -31,7 +32,7 @@ def make_folder(folder):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str) -> Iterator[BinaryIO]:
     """Opens a temporary file in the folder of `path`; it takes the name `path` when the block ends, and is removed when
     the block raises.
 
@@ -53,7 +54,7 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def replacing_folder(path):
+def replacing_folder(path: str) -> Iterator[str]:
     """Makes a folder beside `path`; it takes the name `path` when the block ends, and is removed when the block raises.
 
     All that the block wrote is flushed to the disk before. A folder that is at `path` stays as it is until then, whenever
@@ -88,7 +89,7 @@ def replacing_folder(path):
         shutil.rmtree(new, ignore_errors=True)  # what failed, or the folder that was replaced
 
 
-def remove_folder(path):
+def remove_folder(path: str) -> None:
     """Removes a folder; a process that dies meanwhile leaves nothing of it under its name."""
     path = os.path.abspath(path)
     gone = f"{_beside(path)}{os.getpid()}"
@@ -96,7 +97,7 @@ def remove_folder(path):
     shutil.rmtree(gone)
 
 
-def recover_folder(path):
+def recover_folder(path: str) -> None:
     """Gives a folder its name back where a save was killed while it replaced it, on a file system without exchange."""
     path = os.path.abspath(path)
     if not os.path.lexists(path):
@@ -107,12 +108,12 @@ def recover_folder(path):
                 return
 
 
-def _beside(path):
+def _beside(path: str) -> str:
     """How the names of a folder's saves begin; the number of the process follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
 
 
-def _exchange(new, path):
+def _exchange(new: str, path: str) -> None:
     """Two folders take each other's name: in one step where C library, kernel and file system can."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
@@ -127,7 +128,7 @@ def _exchange(new, path):
     os.rename(old, new)
 
 
-def _leftovers(prefix):
+def _leftovers(prefix: str) -> Iterator[str]:
     """Paths of what begins so, whose process is gone (or is this one, which writes one thing at a time)."""
     folder, start = os.path.split(prefix)
     names = []
@@ -139,20 +140,20 @@ def _leftovers(prefix):
             yield os.path.join(folder, name)
 
 
-def _remove_leftovers(prefix):
+def _remove_leftovers(prefix: str) -> None:
     for path in _leftovers(prefix):
         with contextlib.suppress(OSError):  # what cannot be removed stays
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
-def write_json(path, value):
+def write_json(path: str, value: dict) -> None:
     """Writes a JSON file of UTF-8 text in one step (see `replacing`)."""
     with replacing(path) as file:
         file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8"))
     sync_folder(os.path.dirname(path) or ".")
 
 
-def read_json(path, remedy):
+def read_json(path: str, remedy: str) -> dict:
     """A JSON file that holds an object.
 
     Args:

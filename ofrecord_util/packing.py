@@ -6,10 +6,12 @@ the encoder, and where each begins, goes with the batch (modeling/bert/sequence_
 Letters: B texts of a batch, R rows, C texts of a row, B = R * C.
 """
 
+from typing import Dict, Tuple
+
 import numpy as np
 
 
-def deal(lengths, per_row):
+def deal(lengths: np.ndarray, per_row: int) -> np.ndarray:
     """Deals texts out to rows of equally many, so that the fullest row has few tokens: round by round the longest of those that
     are left, each to the row that has the fewest tokens.
 
@@ -30,7 +32,7 @@ def deal(lengths, per_row):
     return np.stack(columns, axis=-1)
 
 
-def row_tokens(lengths, per_row):
+def row_tokens(lengths: np.ndarray, per_row: int) -> np.ndarray:
     """Tokens of the fullest row of each batch: int [..., B] -> int64 [...]."""
     lengths = np.asarray(lengths, np.int64)
     rows = deal(lengths, per_row)
@@ -38,7 +40,7 @@ def row_tokens(lengths, per_row):
     return texts.reshape(rows.shape).sum(axis=-1).max(axis=-1)
 
 
-def pack(values, lengths, per_row, length):
+def pack(values: np.ndarray, lengths: np.ndarray, per_row: int, length: int) -> np.ndarray:
     """Puts texts into rows, each `per_row` of them behind each other.
 
     Args:
@@ -58,7 +60,7 @@ def pack(values, lengths, per_row, length):
     return packed
 
 
-def describe(lengths, per_row, length):
+def describe(lengths: np.ndarray, per_row: int, length: int) -> Dict[str, np.ndarray]:
     """What tells the texts of packed rows apart; arguments as in `pack`.
 
     Returns:
@@ -76,7 +78,7 @@ def describe(lengths, per_row, length):
     return {"input_mask": mask, "starts": starts, "positions": positions}
 
 
-def _places(lengths, per_row, length):
+def _places(lengths: np.ndarray, per_row: int, length: int) -> Tuple[np.ndarray, np.ndarray]:
     """Row of each text and its first token there: int64 [B] twice."""
     by_row = np.asarray(lengths, np.int64).reshape(-1, per_row)
     ends = np.cumsum(by_row, axis=1)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import zipfile
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -31,19 +31,19 @@ class EmbeddingMap(NamedTuple):
     explained: np.ndarray  # float64 [2], share of the variance along each axis
 
 
-def score_paths(data_dir):
+def score_paths(data_dir: str) -> Tuple[str, str]:
     """(path of weight.npy, path of weight.json)."""
     folder = split_folder(data_dir, "train")
     return os.path.join(folder, "weight.npy"), os.path.join(folder, "weight.json")
 
 
-def map_paths(data_dir):
+def map_paths(data_dir: str) -> Tuple[str, str]:
     """(path of map.npz, path of map.json)."""
     folder = split_folder(data_dir, "train")
     return os.path.join(folder, "map.npz"), os.path.join(folder, "map.json")
 
 
-def save_scores(data_dir, scores, text_digest, info=None):
+def save_scores(data_dir: str, scores: np.ndarray, text_digest: str, info: Optional[dict] = None) -> None:
     """Writes the scores of the first K training rows, in one step each for array and description.
 
     Args:
@@ -64,7 +64,7 @@ def save_scores(data_dir, scores, text_digest, info=None):
     _write(score_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(scores), "info": dict(info or {})})
 
 
-def _write(paths, data, told):
+def _write(paths: Tuple[str, str], data: bytes, told: dict) -> None:
     """Writes an array's file and the description beside it, which gets the file's digest."""
     array_path, json_path = paths
     files.make_folder(os.path.dirname(array_path))
@@ -76,7 +76,7 @@ def _write(paths, data, told):
         raise UserError(f"{array_path}: cannot be written ({error.strerror}); check --data_dir") from error
 
 
-def _read(paths):
+def _read(paths: Tuple[str, str]) -> Tuple[bytes, dict]:
     """(bytes, description) of an array's file, which have been found to belong together."""
     array_path, json_path = paths
     name = os.path.basename(json_path)
@@ -94,7 +94,7 @@ def _read(paths):
     return data, told
 
 
-def load_scores(data_dir, text_digest, num_examples):
+def load_scores(data_dir: str, text_digest: str, num_examples: int) -> Optional[np.ndarray]:
     """The scores of the training rows.
 
     Args:
@@ -132,7 +132,7 @@ def load_scores(data_dir, text_digest, num_examples):
     return scores
 
 
-def save_map(data_dir, drawn, text_digest):
+def save_map(data_dir: str, drawn: EmbeddingMap, text_digest: str) -> None:
     """Writes the `EmbeddingMap` of the rows that have a score.
 
     Raises:
@@ -143,7 +143,7 @@ def save_map(data_dir, drawn, text_digest):
     _write(map_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(drawn.coordinates)})
 
 
-def load_map(data_dir, text_digest):
+def load_map(data_dir: str, text_digest: str) -> Optional[EmbeddingMap]:
     """The `EmbeddingMap` of the training rows, or None where there is no map.npz.
 
     Args:

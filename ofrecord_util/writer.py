@@ -8,6 +8,7 @@
 import contextlib
 import hashlib
 import os
+from typing import Any, BinaryIO, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -21,12 +22,12 @@ MANIFEST_FORMAT = 1
 _CHUNK = 256  # records encoded at once: what is in hand stays in the processor's cache
 
 
-def split_folder(data_dir, split):
+def split_folder(data_dir: str, split: str) -> str:
     """`DATA_DIR/ofrecord/SPLIT`."""
     return os.path.join(data_dir, "ofrecord", split)
 
 
-def part_paths(data_dir, split, prefix, part_num):
+def part_paths(data_dir: str, split: str, prefix: Optional[str], part_num: int) -> List[str]:
     """Paths of a split's parts.
 
     Args:
@@ -43,7 +44,7 @@ def part_paths(data_dir, split, prefix, part_num):
     return [os.path.join(split_folder(data_dir, split), f"{prefix}{part}") for part in range(part_num)]
 
 
-def plan_parts(data_dir, split, prefix, part_num, count):
+def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, count: int) -> List[str]:
     """Paths of the parts that `count` records will be written to; makes their folder.
 
     Args as in `write_split`.
@@ -58,7 +59,7 @@ def plan_parts(data_dir, split, prefix, part_num, count):
     return paths
 
 
-def write_split(data_dir, split, prefix, part_num, arrays, manifest):
+def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int, arrays: Any, manifest: dict) -> dict:
     """Writes a split's records, then its manifest.
 
     Every part is written under a temporary name in its folder, flushed to the disk and renamed; the manifest comes last
@@ -107,9 +108,9 @@ def write_split(data_dir, split, prefix, part_num, arrays, manifest):
     return full
 
 
-def _columns(arrays):
+def _columns(arrays: Any) -> List[np.ndarray]:
     """The features' arrays in the order of the schema, each of its dtype."""
-    columns = []
+    columns: List[np.ndarray] = []
     for feature in FEATURES:
         array = np.asarray(arrays[feature.name] if isinstance(arrays, dict) else getattr(arrays, feature.name))
         if array.ndim != (2 if feature.per_token else 1) or 0 in array.shape[1:]:
@@ -120,18 +121,18 @@ def _columns(arrays):
     return columns
 
 
-def _write_part(file, columns, begin, end):
+def _write_part(file: BinaryIO, columns: Sequence[np.ndarray], begin: int, end: int) -> Tuple[str, int]:
     """Writes records begin to end - 1. Returns SHA-256 (hex) and number of bytes."""
     digest, size = hashlib.sha256(), 0
     for start in range(begin, end, _CHUNK):
         data = encode([column[start : min(start + _CHUNK, end)] for column in columns])
-        file.write(data)
-        digest.update(data)
+        file.write(data.data)
+        digest.update(data.data)
         size += len(data)
     return digest.hexdigest(), size
 
 
-def _previous_parts(folder):
+def _previous_parts(folder: str) -> Set[str]:
     """Names of the part files that the folder's manifest lists; empty where there is none or it cannot be read."""
     path = os.path.join(folder, MANIFEST)
     if not os.path.isfile(path):

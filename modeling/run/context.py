@@ -38,7 +38,7 @@ from modeling.run.resume import KEPT, find_run, newest_state, records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.tasks import Task, numbers_for_words, resolve_task
-from ofrecord_util.text import TextFolder, find_text
+from ofrecord_util.text import TextFolder, text_path
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import part_paths
 
@@ -207,7 +207,7 @@ class Phase:
         """`Records` of the test split in Meta-KD, where it is optional; None where there is neither text nor records."""
         flags = self.flags
         first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
-        has_text = find_text(flags.data_dir, "test", required=False) is not None
+        has_text = text_path(flags.data_dir, "test") is not None
         if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
             self.log("no test split: test.csv is not there")
             return None

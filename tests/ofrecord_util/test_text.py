@@ -5,7 +5,7 @@ import pytest
 
 from modeling.cli.errors import UserError
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import find_text, read_names, read_text, text_warnings
+from ofrecord_util.text import find_text, read_names, read_text, text_path, text_warnings
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
 PAIRS = Task("p", ("d",), ("0", "1"), pair=True)
@@ -192,7 +192,7 @@ def test_places(tmp_path):
     data_dir = str(tmp_path)
     with pytest.raises(UserError, match="dev.csv.*dev.tsv.*--data_dir"):
         find_text(data_dir, "dev")
-    assert find_text(data_dir, "dev", required=False) is None
+    assert text_path(data_dir, "dev") is None
     (tmp_path / "ofrecord").mkdir()
     for part in ("ofrecord/dev.tsv", "dev.tsv", "ofrecord/dev.csv", "dev.csv"):
         (tmp_path / part).write_bytes(b"a\tbooks\t0\n")
