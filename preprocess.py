@@ -59,8 +59,8 @@ def main():
     info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}
     plane = principal_plane(embeddings)
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
-    drawn = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
-    phase.dataset.store_scores(records, scores, info, drawn)
+    embedding_map = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
+    phase.dataset.store_scores(records, scores, info, embedding_map)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
         log(

@@ -1,8 +1,8 @@
-"""The one rule for where the samples of a step come from, and for what makes existing records stale.
+"""Where the samples of a step come from, and when existing records are stale.
 
 With `--resave_ofrecord` the OFRecord files are written from the text: the whole split, the training split with the scores of
 `weight.npy` where there are any. Without it the existing files are read, and must agree with text, vocabulary, length, casing, task and
-scores. Each text file, each file of records and weight.npy is read at most once, and what has just been written is not read back.
+scores. Each text file, each file of records and weight.npy is read at most once, and records are not read back after they are written.
 """
 
 import dataclasses
@@ -80,7 +80,7 @@ class Dataset:
             Without that file they are 1.0, and the log says so.
 
         Raises:
-            UserError: text or records missing, at fault or stale; a cased vocabulary; scores of other rows. Names the flag.
+            UserError: text or records that are missing, invalid or stale; a cased vocabulary; scores of other rows. Names the flag.
         """
         if example_num is not None and example_num < 1:
             raise UserError("{} {}: at least 1 is needed".format(split_flag(split, "example_num"), example_num))
@@ -123,7 +123,7 @@ class Dataset:
         return self._text.read_valid("train", self.task)
 
     def store_scores(
-        self, records: Records, scores: np.ndarray, info: Optional[dict] = None, drawn: Optional[score_files.EmbeddingMap] = None
+        self, records: Records, scores: np.ndarray, info: Optional[dict] = None, embedding_map: Optional[score_files.EmbeddingMap] = None
     ) -> None:
         """Saves the scores of the training samples, then writes the training records with them (preprocess.py).
 
@@ -133,7 +133,7 @@ class Dataset:
             records: `Records` of the K used samples that `records("train")` returned.
             scores: float32 [K], in the order of `records`.
             info: dict for weight.json.
-            drawn: `scores.EmbeddingMap` in the order of `records`, or None.
+            embedding_map: `scores.EmbeddingMap` in the order of `records`, or None.
 
         Raises:
             UserError: the row numbers of the used records are not 0 to K - 1 (records of another program).
@@ -149,10 +149,10 @@ class Dataset:
         by_row = np.empty(count, np.float32)
         by_row[records.idxs] = scores
         score_files.save_scores(self.data_dir, by_row, records.text_digest, info)
-        if drawn is not None:
+        if embedding_map is not None:
             order = np.argsort(records.idxs)
-            by_row_drawn = drawn._replace(**{name: getattr(drawn, name)[order] for name in ("coordinates", "domain", "label")})
-            score_files.save_map(self.data_dir, by_row_drawn, records.text_digest)
+            ordered = {name: getattr(embedding_map, name)[order] for name in ("coordinates", "domain", "label")}
+            score_files.save_map(self.data_dir, embedding_map._replace(**ordered), records.text_digest)
         self._write("train", dataclasses.replace(everything, sample_weights=_weights_of(everything, by_row)), prefix, part_num)
 
     def _encode(self, split: str, example_num: Optional[int]) -> Tuple[TextSplit, Records]:
@@ -251,7 +251,7 @@ class Dataset:
                 if manifest.get("vocab_digest") not in (None, tokenizer.digest):
                     differences.append(f"their vocabulary was not {tokenizer.vocab_file}")
                 if manifest.get("do_lower_case") not in (None, tokenizer.do_lower_case):
-                    differences.append("they were made with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
+                    differences.append("they were written with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
         if differences:
             raise UserError(
                 "{}: the records are stale: {}; write them again with --resave_ofrecord".format(records.path, "; ".join(differences))

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: write beside, flush to the disk, rename."""
+"""Files and folders that exist whole or not at all: they are written under a temporary name, flushed to the disk and renamed."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,7 @@ def make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made a folder ({error.strerror}); check --data_dir") from error
+        raise UserError(f"{folder}: the folder cannot be created ({error.strerror}); check --data_dir") from error
 
 
 @contextlib.contextmanager
@@ -55,20 +55,20 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str) -> Iterator[str]:
-    """Makes a folder beside `path`; it takes the name `path` when the block ends, and is removed when the block raises.
+    """Makes a temporary folder next to `path`. It gets the name `path` when the block ends, and is removed when the block raises.
 
-    All that the block wrote is flushed to the disk before. A folder that is at `path` stays as it is until then, whenever
-    the process dies. What an earlier save left behind because it was killed is cleared away.
+    All files of the block are flushed to the disk first. An existing folder at `path` is unchanged until then, whenever the process
+    dies. Temporary folders of killed processes are removed.
 
     Yields:
         Path of the new folder, empty.
 
     Raises:
-        OSError: nothing can be written there, or `path` is no folder (a symbolic link is not followed).
+        OSError: the disk cannot be written, or `path` is not a folder (a symbolic link is not followed).
     """
     path = os.path.abspath(path)
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
-        raise NotADirectoryError(errno.ENOTDIR, "something else than a folder is there")
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     recover_folder(path)
     _remove_leftovers(_beside(path))
@@ -86,11 +86,11 @@ def replacing_folder(path: str) -> Iterator[str]:
             os.rename(new, path)
         sync_folder(os.path.dirname(path))
     finally:
-        shutil.rmtree(new, ignore_errors=True)  # what failed, or the folder that was replaced
+        shutil.rmtree(new, ignore_errors=True)  # the failed save, or the replaced folder
 
 
 def remove_folder(path: str) -> None:
-    """Removes a folder; a process that dies meanwhile leaves nothing of it under its name."""
+    """Removes a folder. If the process dies meanwhile, nothing is left under the name of the folder."""
     path = os.path.abspath(path)
     gone = f"{_beside(path)}{os.getpid()}"
     os.rename(path, gone)
@@ -103,18 +103,18 @@ def recover_folder(path: str) -> None:
     if not os.path.lexists(path):
         for old in _leftovers(_beside(path)):
             if old.endswith(".old"):
-                with contextlib.suppress(OSError):  # who reads then says that nothing is there
+                with contextlib.suppress(OSError):  # the reader then reports that the folder is missing
                     os.rename(old, path)
                 return
 
 
 def _beside(path: str) -> str:
-    """How the names of a folder's saves begin; the number of the process follows."""
+    """Prefix of the temporary names of a folder; the process id follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
 
 
 def _exchange(new: str, path: str) -> None:
-    """Two folders take each other's name: in one step where C library, kernel and file system can."""
+    """Exchanges the names of two folders, atomically where C library, kernel and file system support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
         return
@@ -129,7 +129,7 @@ def _exchange(new: str, path: str) -> None:
 
 
 def _leftovers(prefix: str) -> Iterator[str]:
-    """Paths of what begins so, whose process is gone (or is this one, which writes one thing at a time)."""
+    """Paths with this prefix whose process has ended (or is this one, which writes one file or folder at a time)."""
     folder, start = os.path.split(prefix)
     names = []
     with contextlib.suppress(OSError):
@@ -142,7 +142,7 @@ def _leftovers(prefix: str) -> Iterator[str]:
 
 def _remove_leftovers(prefix: str) -> None:
     for path in _leftovers(prefix):
-        with contextlib.suppress(OSError):  # what cannot be removed stays
+        with contextlib.suppress(OSError):  # a path that cannot be removed stays
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
@@ -158,7 +158,7 @@ def read_json(path: str, remedy: str) -> dict:
 
     Args:
         path: the file.
-        remedy: what the user can do about a bad one; ends the message of the UserError.
+        remedy: what the user can do about a bad file; the end of the message of the UserError.
     """
     try:
         with open(path, "rb") as file:

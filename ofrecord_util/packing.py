@@ -1,9 +1,9 @@
-"""Several texts of a batch in one row, one behind the other, where one text a row would be padding for the most part.
+"""Rows of several texts: the arrays of a packed layout, for short texts that one text per row would mostly fill with padding.
 
-Which texts share a row follows from their lengths alone, so that a run can be continued at any step. What keeps them apart in
-the encoder, and where each begins, goes with the batch (modeling/bert/sequence_layout.py).
+Which texts share a row depends on their lengths only, so a run can continue at any step. The batch holds the masks that separate the
+texts in the encoder, and where each begins (modeling/bert/sequence_layout.py).
 
-Letters: B texts of a batch, R rows, C texts of a row, B = R * C.
+Letters: B texts per batch, R rows, C texts per row, B = R * C.
 """
 
 from typing import Dict, Tuple
@@ -12,8 +12,8 @@ import numpy as np
 
 
 def deal(lengths: np.ndarray, per_row: int) -> np.ndarray:
-    """Deals texts out to rows of equally many, so that the fullest row has few tokens: round by round the longest of those that
-    are left, each to the row that has the fewest tokens.
+    """Assigns texts to rows of equal numbers of texts, so that the fullest row has few tokens. Each round takes the longest remaining
+    texts and assigns the longest of them to the row with the fewest tokens, and so on.
 
     Args:
         lengths: int [..., B], tokens of each text.
@@ -41,7 +41,7 @@ def row_tokens(lengths: np.ndarray, per_row: int) -> np.ndarray:
 
 
 def pack(values: np.ndarray, lengths: np.ndarray, per_row: int, length: int) -> np.ndarray:
-    """Puts texts into rows, each `per_row` of them behind each other.
+    """Puts texts into rows, `per_row` consecutive ones per row.
 
     Args:
         values: int32 [B, S], a number for each token of each text.
@@ -49,7 +49,7 @@ def pack(values: np.ndarray, lengths: np.ndarray, per_row: int, length: int) -> 
         per_row: C.
         length: P, of a row.
     Returns:
-        int32 [R, P], 0 where a row has no text any more.
+        int32 [R, P], 0 after the last text of a row.
     Raises:
         ValueError: a row's texts have more than P tokens.
     """
@@ -61,7 +61,7 @@ def pack(values: np.ndarray, lengths: np.ndarray, per_row: int, length: int) -> 
 
 
 def describe(lengths: np.ndarray, per_row: int, length: int) -> Dict[str, np.ndarray]:
-    """What tells the texts of packed rows apart; arguments as in `pack`.
+    """Masks, starts and positions of the texts of packed rows; arguments as in `pack`.
 
     Returns:
         dict: input_mask float32 [R, C, P], 1 at the tokens of each text; starts float32 [R, C, P], 1 at its first token;

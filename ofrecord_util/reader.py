@@ -91,7 +91,7 @@ def read_split(
 
 
 def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: int, task: Task) -> None:
-    """Raises a UserError where a value would pass silently through OneFlow's kernels and mean nothing.
+    """Raises a UserError for values that OneFlow's kernels would accept although they are invalid.
 
     Args:
         records: `Records`.
@@ -133,7 +133,7 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
 
 
 def _read_manifest(path: str) -> dict:
-    """The manifest, with the types of all that is used of it checked."""
+    """The manifest; the types of all values that are used are checked."""
     manifest = files.read_json(path, _REMEDY)
     if manifest.get("format") != MANIFEST_FORMAT:
         raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, _REMEDY))
@@ -145,7 +145,7 @@ def _read_manifest(path: str) -> dict:
             isinstance(part.get(key), kind) for key, kind in (("name", str), ("records", int), ("bytes", int), ("sha256", str))
         )
     if not fits:
-        raise UserError(f"{path}: does not say parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
+        raise UserError(f"{path}: does not hold parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
     return manifest
 
 
@@ -159,7 +159,7 @@ def _read_bytes(path: str) -> Tuple[np.ndarray, int]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
     if read != size:
-        raise UserError(f"{path}: {read} of {size} bytes could be read; is it being written?")
+        raise UserError(f"{path}: {read} of {size} bytes could be read; another process may be writing it: run the step again")
     return data, size
 
 
@@ -178,8 +178,8 @@ def _scan(path: str, data: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarra
         (length,) = unpack(data.data, position)
         if length <= 0 or length > left:
             raise UserError(
-                f"{path}: record {len(starts) + 1} at byte {position}: says {length} bytes, "
-                f"allowed are 1 to {left} (what is left of the file); {_REMEDY}"
+                f"{path}: record {len(starts) + 1} at byte {position}: its length is {length} bytes, "
+                f"allowed are 1 to {left} (the rest of the file); {_REMEDY}"
             )
         starts.append(position + LENGTH_BYTES)
         position += LENGTH_BYTES + length
@@ -208,14 +208,14 @@ def _digest_of(arrays: Dict[str, np.ndarray]) -> str:
 def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Dict[str, np.ndarray]:
     """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
     record_type = record_class()
-    # lists grow with what is really there: a first record of a huge length must not size an allocation for all others
+    # lists grow record by record: a first record of a huge length must not set the size of an allocation for all others
     columns: Dict[str, list] = {feature.name: [] for feature in FEATURES}
     for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
         at = f"{path}: record {row + 1} at byte {start - LENGTH_BYTES}: "
         try:
             record = record_type()
             with warnings.catch_warnings():
-                # protobuf 3 only warns where it stops at a stray end-group tag; what it returns tells that it did
+                # protobuf 3 only warns where it stops at a stray end-group tag; the number of parsed bytes shows it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 parsed = record.MergeFromString(data[start:end].tobytes())
         except (DecodeError, UnicodeDecodeError) as error:

@@ -67,7 +67,7 @@ class Records:
         domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
         sample_weights: float32 [N].
         manifest: dict of the manifest, or None for records of the earlier implementation.
-        path: the folder that they were read from.
+        path: the folder of the files.
         text_digest: names the samples of the whole split: the manifest's, or without one "records:" and a digest of the
             arrays.
         places: (file, int64 byte offsets of its records) for each part, while these are the records of the whole split; else

@@ -1,4 +1,4 @@
-"""The features of a record: their names, kinds and shapes, in the one place that knows them.
+"""The features of a record: names, kinds and shapes. No other module repeats them.
 
 A file is a sequence of records, each an 8-byte little-endian length and a serialised
 `oneflow.core.record.record_pb2.OFRecord` (a map from feature name to a typed list). OneFlow's `nn.OFRecordReader` and
@@ -42,7 +42,7 @@ _LISTS = {
     "int32_list": "Int32List",
     "int64_list": "Int64List",
 }
-_POOL = descriptor_pool.DescriptorPool()  # of its own: OneFlow registers messages of the same names in the default one
+_POOL = descriptor_pool.DescriptorPool()  # a private one: OneFlow registers messages of the same names in the default pool
 
 
 @functools.lru_cache(maxsize=None)
@@ -78,7 +78,7 @@ def default_prefix(split: str) -> str:
 
 
 def split_flag(split: str, suffix: str) -> str:
-    """The flag that speaks of a split, for messages: `--train_data_prefix`, `--dev_data_prefix (or
+    """The flag of a split, for messages: `--train_data_prefix`, `--dev_data_prefix (or
     --eval_data_prefix)`, …"""
     if split == "dev":
         return f"--dev_{suffix} (or --eval_{suffix})"

@@ -1,4 +1,4 @@
-"""Tasks: which domains and labels there are, in which order, and whether a sample is one text or a pair."""
+"""Tasks: domains, labels and their order, and whether a sample is one text or a pair."""
 
 import os
 import re
@@ -20,7 +20,7 @@ class Task:
     """Domains and labels of a task. An id is the position in its tuple.
 
     Attributes:
-        name: the name given by `--task_name`, lower-cased.
+        name: the value of `--task_name`, lower-cased.
         domains: tuple of str.
         labels: tuple of str.
         pair: True where a sample is a pair of texts (four columns).
@@ -48,7 +48,7 @@ class Task:
                 )
             for value in folded:
                 if not value.strip() or folded.count(value) > 1:
-                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "given twice" if value.strip() else "empty"))
+                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
 
     @property
     def num_domains(self) -> int:
@@ -65,14 +65,14 @@ class Task:
         return not any(_is_integer(label) for label in self.labels)
 
     def domain_id(self, name: str) -> int:
-        """Id of a domain, matched in any case. UserError names the domains that there are."""
+        """Id of a domain, matched in any case. UserError lists the domains."""
         return self._position(name, self.domains, "domain", "--domains")
 
     def label_id(self, name: str) -> int:
         """Id of a label, matched in any case.
 
-        Where all labels are words, a number below `num_labels` is taken as the id itself. UserError names the labels
-        that there are.
+        Where all labels are words, a number below `num_labels` is taken as the id itself. UserError lists the
+        labels.
         """
         word = name.strip()
         if self.numbers_are_ids and _is_integer(word) and 0 <= int(word) < self.num_labels:
@@ -85,13 +85,13 @@ class Task:
             if value.lower() == folded:
                 return position
         raise UserError(
-            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name names others".format(
+            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name selects others".format(
                 kind, name, self.name, ", ".join(values), flag
             )
         )
 
     def to_dict(self) -> dict:
-        """The task as what JSON can hold; `from_dict` reads it back."""
+        """The task as a dict for JSON; `from_dict` reads it."""
         return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair}
 
     @classmethod
@@ -100,7 +100,7 @@ class Task:
         values = values if isinstance(values, dict) else {}
         for key, kind in (("name", str), ("domains", (list, tuple)), ("labels", (list, tuple)), ("pair", bool)):
             if not isinstance(values.get(key), kind):
-                raise UserError(f"task description: {key!r} is {values.get(key)!r}, not what a task has")
+                raise UserError(f"task description: {key!r} is {values.get(key)!r}, which a task cannot have")
             if key in ("domains", "labels") and not all(isinstance(value, str) for value in values[key]):
                 raise UserError(f"task description: {key!r} holds {values[key]!r}, not names")
         return cls(values["name"], tuple(values["domains"]), tuple(values["labels"]), values["pair"])
@@ -144,21 +144,20 @@ def resolve_task(
 ) -> Task:
     """The task that `--task_name`, `--domains` and `--label_list` mean.
 
-    A known name (any case) brings its domains and labels; the flags override either. Where the training text has numbers
-    for labels that the task knows as words, the numbers are the names too (`0`, `1`): which of the words each of them is
-    meant to be, only the user knows, who can say it with `--label_list`. For another name, what the flags
-    leave open is read from the training text (domains and labels sorted, numbers as numbers, so that the order does not
-    depend on that of the rows; a pair task where the rows have four columns), or, without text, from the manifest of
-    existing training records.
+    A known name (any case) has known domains and labels; the flags override either. Where the labels of a known task are words and the
+    training text has numbers, the numbers become the names (`0`, `1`): only the user knows which word each number means, and can name
+    them with `--label_list`. For any other name, domains and labels that the flags do not name are read from the training text, or,
+    without text, from the manifest of existing training records. They are sorted, numbers by value, so that their order does not depend
+    on that of the rows. Rows of four columns make a pair task.
 
     Args:
         name: str.
         data_dir: folder of the data.
         domains, label_list: comma list (str), sequence of str, or None.
-        folder: `TextFolder` of `data_dir`, which keeps what is read of the training text here; None reads it for this call only.
+        folder: `TextFolder` of `data_dir`, which keeps the rows that are read here; None uses a new one.
 
     Raises:
-        UserError: nothing tells the domains or labels of an unknown name, or the training text is at fault.
+        UserError: the domains or labels of an unknown name are found nowhere, or the training text is invalid.
     """
     domains, labels = _names(domains), _names(label_list)
     key = name.strip().lower()
@@ -186,7 +185,7 @@ def resolve_task(
 
 def _numbers_in_use(data_dir: str, labels: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
     """Numbers as names, `0` to one less than there are labels, where these are words and the training text has numbers; else None.
-    Without text, existing training records say which it was."""
+    Without text, the manifest of the training records decides."""
     numbers = tuple(map(str, range(len(labels))))
     if any(map(_is_integer, labels)) or not os.path.isdir(data_dir):
         return None

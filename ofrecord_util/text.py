@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Rows = List[Tuple[int, List[str]]]  # row numbers (from 1, the header counted) and columns
 
 _HEADER = ("review", "domain", "sentiment")
-_LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column
+_LONGEST_NAME = 200  # characters of a domain's or label's name; a longer cell is text in the wrong column
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TextSplit:
     """The rows of one split.
 
     Attributes:
-        path: the file they were read from.
+        path: the file.
         text_a: list of N str.
         text_b: list of N str for pair tasks, else None.
         domain, label: int32 [N] ids.
@@ -46,7 +46,7 @@ class TextSplit:
         return len(self.text_a)
 
     def texts(self) -> List[Tuple[str, Optional[str]]]:
-        """What was said in each row: list of N (a, b), b None for single texts."""
+        """The texts of each row: list of N (a, b), b None for single texts."""
         return list(zip(self.text_a, self.text_b or [None] * len(self)))
 
 
@@ -60,7 +60,7 @@ def text_path(data_dir: str, split: str) -> Optional[str]:
 
 
 def find_text(data_dir: str, split: str) -> str:
-    """`text_path` of a text that must be there: a UserError names the places where it may be."""
+    """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places."""
     path = text_path(data_dir, split)
     if path is None:
         raise UserError("{} text not found, looked for {}; check --data_dir".format(split, ", ".join(_places(data_dir, split))))
@@ -73,8 +73,7 @@ def _places(data_dir: str, split: str) -> List[str]:
 
 
 def read_rows(path: str) -> Rows:
-    """Row numbers (from 1, the header counted) and columns of a file's rows. UserError for what is wrong with the
-    bytes."""
+    """Row numbers (from 1, the header counted) and columns of a file's rows. UserError where the bytes are invalid."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -86,7 +85,7 @@ def read_rows(path: str) -> Rows:
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # with a byte-order mark the decoder counts from behind it
+        # the decoder counts from the end of a byte-order mark
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         raise UserError(
             f"{path}: row {_row_of(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
@@ -110,7 +109,7 @@ def _row_of(data: bytes, position: int) -> int:
 
 
 def first_label(path: str) -> str:
-    """The label of a file's first row, "" where it has none: a glance, which checks nothing."""
+    """The label of a file's first row, "" where there is none. Nothing is checked."""
     with open(path, "rb") as file:
         for line in file:
             cells = [cell.strip() for cell in line.decode("utf-8", "replace").split("\t")]
@@ -263,25 +262,25 @@ class TextFolder:
         return rows if rows is not None and rows.digest == digest else None
 
 
-_ONE_ONLY = {  # (what there is one of only, whether the rows are learned from): what follows
-    ("label", True): "there is nothing to tell apart, so the classifier learns nothing",
-    ("label", False): "the same answer every time would be right",
-    ("domain", True): "a score compares with the prototypes of this domain alone, and the domain loss has nothing to tell apart "
-    "(--use_domain_loss false leaves it out)",
-    ("domain", False): "the accuracy speaks of this domain alone",
+_ONE_ONLY = {  # (label or domain, whether the rows are for training): consequence of a single one
+    ("label", True): "the classifier cannot learn to separate labels",
+    ("label", False): "a constant prediction would have an accuracy of 1",
+    ("domain", True): "a score compares with the prototypes of this domain only, and the domain loss has no effect "
+    "(--use_domain_loss false turns it off)",
+    ("domain", False): "the accuracy is that of this domain only",
 }
 
 
 def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = None) -> List[str]:
-    """What makes the text of a split say less than it seems to: lines to warn with.
+    """Warnings about the text of a split, one line each.
 
     Args:
         rows: `TextSplit`.
         task: its `Task`.
-        train: `TextSplit` of the training split, where `rows` are those of another one.
+        train: `TextSplit` of the training split where `rows` belong to another split, else None.
 
     Returns:
-        list of str: labels and domains without a row, texts that are there twice, texts of the training split.
+        list of str: labels and domains without a row, repeated texts, texts of the training split.
     """
     lines: List[str] = []
     learns = train is None
@@ -292,7 +291,7 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
             all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
             lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns]}")
         elif missing:
-            lines.append(f"{rows.path}: no row has the {kind} {missing}: nothing is {'learned' if learns else 'measured'} of it")
+            lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
     first: Dict[Tuple[str, Optional[str]], int] = {}
     repeats = contradictions = 0
     for text, label in zip(rows.texts(), rows.label.tolist()):
@@ -306,6 +305,6 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
         shared = sum(text in learned for text in rows.texts())
         if shared:
             lines.append(
-                f"{rows.path}: {shared} of {len(rows)} rows have a text that is in {train.path} too: they say nothing about new texts"
+                f"{rows.path}: {shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure generalisation"
             )
     return lines

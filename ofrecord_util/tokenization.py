@@ -1,4 +1,4 @@
-"""WordPiece as Google's BERT has it, on the `tokenizers` library.
+"""WordPiece of Google's BERT, with the `tokenizers` library.
 
 The library's own `BertNormalizer` differs from Google's in a few characters (private-use characters are dropped, the
 final sigma is not known, its Unicode tables are of another version), and it would treat a `[SEP]` in a review as the
@@ -101,11 +101,11 @@ class Tokenizer:
     """WordPiece over a vocabulary file.
 
     Args:
-        vocab_file: one token a line, UTF-8.
+        vocab_file: one token per line, UTF-8.
         do_lower_case: lower-case and strip accents, as uncased models need.
 
     Attributes:
-        vocab_file, do_lower_case: as given.
+        vocab_file, do_lower_case: the arguments.
         vocab_size: int, ids are below it.
         digest: SHA-256 (hex) of the tokens in order.
 
@@ -182,14 +182,14 @@ class Tokenizer:
         return text
 
     def _first_words(self, text: str, limit: int) -> str:
-        """A normalised text, cut where `limit` tokens are sure: a word is at least one."""
+        """A normalised text, cut after `limit` words: each of them has at least one token."""
         if text.isascii() and text.isprintable():
-            # no word is lost to cleaning, so the cut comes before the work
+            # cleaning removes no word, so the text is cut first
             return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
         return " ".join(self._normalize(text).split(None, limit)[:limit])
 
     def _token_ids(self, texts: List[str], limit: int) -> List[List[int]]:
-        """Ids of each text; of a long one not all, but at least `limit`."""
+        """Ids of each text; of a long text not all, but at least `limit`."""
         prepared = [self._first_words(text, limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
 

@@ -1,11 +1,11 @@
-"""A file's records to bytes and back, many at once with NumPy, in the one layout that this project writes.
+"""Records to bytes and back, many at once with NumPy, in the one layout that this project writes.
 
 It is protobuf's deterministic serialisation of an `OFRecord`: features in the order of their keys, each
 
     0a ENTRY_SIZE  0a KEY_SIZE key  12 FEATURE_SIZE  (22 int32_list | 12 float_list) LIST_SIZE  0a VALUES_SIZE  values
 
-Sizes and int32 values are varints (7 bits a byte, the lowest first, the high bit says that more follow; a negative value
-is that of its 64 bits, so 10 bytes long), floats little-endian. An 8-byte length precedes each record. Protobuf itself
+Sizes and int32 values are varints (7 bits per byte, the lowest first, the high bit is set where more follow; a negative value
+is encoded as 64 bits, in 10 bytes), floats little-endian. An 8-byte length precedes each record. Protobuf itself
 goes value by value and takes five times as long or more.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature
 
-PADDING = 64  # bytes behind a file's data, so that `decode` may look past the end
+PADDING = 64  # bytes after the data of a file, so that `decode` may read past its end
 _CHUNK = 4096  # records decoded at once
 
 _KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
@@ -23,7 +23,7 @@ _BY_KEY = sorted(FEATURES, key=lambda feature: feature.key)
 
 
 def _tags(feature: Feature) -> Tuple[bytes, bytes, bytes, bytes]:
-    """What stands before the sizes of a feature's entry, of its `Feature`, of the list and of the values."""
+    """The bytes before the sizes of the entry of a feature, of its `Feature`, of the list and of the values."""
     key = feature.key.encode("ascii")
     return b"\x0a", b"\x0a" + bytes([len(key)]) + key + b"\x12", _KIND_TAG[feature.kind], b"\x0a"
 
@@ -140,7 +140,7 @@ def _decode_chunk(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_le
 
 
 def _enter(data: np.ndarray, at: np.ndarray, tag: bytes, ends: np.ndarray, limit: Optional[np.ndarray]) -> Tuple[Any, Any]:
-    """Steps into a field: checks the bytes `tag` at each position, reads the size behind them.
+    """Steps into a field: checks the bytes `tag` at each position, reads the size after them.
 
     Returns (begin, end) of the field's content; (None, None) where the tag is another, or the content does not end at
     `limit` (where that is None: goes beyond the record's end).
@@ -158,7 +158,7 @@ def _enter(data: np.ndarray, at: np.ndarray, tag: bytes, ends: np.ndarray, limit
 
 
 def _varint(data: np.ndarray, at: np.ndarray) -> Tuple[Any, Any]:
-    """Varints of up to 4 bytes at each position. Returns (values, positions behind them), (None, None) for a longer
+    """Varints of up to 4 bytes at each position. Returns (values, positions after them), (None, None) for a longer
     one."""
     byte = data[at].astype(np.int64)
     value, at = byte & 0x7F, at + 1
@@ -174,7 +174,7 @@ def _varint(data: np.ndarray, at: np.ndarray) -> Tuple[Any, Any]:
 
 
 def _floats(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Optional[np.ndarray]:
-    """One float32 a record: [N, 1], or None where a list has another size."""
+    """One float32 per record: [N, 1], or None where a list has another size."""
     if not (end - begin == 4).all():
         return None
     return data[begin[:, None] + np.arange(4)].view("<f4").astype(np.float32)
@@ -190,7 +190,7 @@ def _integers(data: np.ndarray, begin: np.ndarray, end: np.ndarray, count: int) 
     if (sizes < count).any() or (sizes > 4 * count).any():
         return None
     total = np.cumsum(sizes)
-    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, one behind the other
+    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, concatenated
     last = np.flatnonzero(flat < 0x80)  # where each varint ends
     if last.size != len(begin) * count or not np.array_equal(last[count - 1 :: count], total - 1):
         return None

@@ -1,4 +1,4 @@
-"""Writes the OFRecord files of a split and the manifest beside them.
+"""Writes the OFRecord files of a split and their manifest.
 
 `DATA_DIR/ofrecord/SPLIT/PREFIX0`, `PREFIX1`, …: the default prefix is `SPLIT.of_record-`, and the flags
 (`--train_data_prefix train.of_record-`) hold the prefix with its dash. The number is not padded, as
@@ -19,7 +19,7 @@ from ofrecord_util.wire_format import encode
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
-_CHUNK = 256  # records encoded at once: what is in hand stays in the processor's cache
+_CHUNK = 256  # records encoded at once: few enough to stay in the processor's cache
 
 
 def split_folder(data_dir: str, split: str) -> str:
@@ -47,7 +47,7 @@ def part_paths(data_dir: str, split: str, prefix: Optional[str], part_num: int) 
 def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, count: int) -> List[str]:
     """Paths of the parts that `count` records will be written to; makes their folder.
 
-    Args as in `write_split`.
+    Arguments as in `write_split`.
 
     Raises:
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be made.
@@ -63,9 +63,8 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     """Writes a split's records, then its manifest.
 
     Every part is written under a temporary name in its folder, flushed to the disk and renamed; the manifest comes last
-    and holds the digest of each part, so that a write that was interrupted is noticed by the reader. Parts of the
-    previous manifest that are not written again (of a larger `part_num`, or of another prefix) are removed: they would
-    be stale.
+    and holds the digest of each part, so that the reader detects an interrupted write. Parts of the previous manifest that
+    are not written again (of a larger `part_num`, or of another prefix) are removed: they would be stale.
 
     Args:
         data_dir: folder of the data.
@@ -78,9 +77,7 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
             truncated, …).
 
     Returns:
-        The manifest as written: the given one with `format`, `split`, `num_records`, `seq_length` and `parts` (name,
-            records, bytes,
-        sha256).
+        The written manifest: `manifest` with `format`, `split`, `num_records`, `seq_length` and `parts` (name, records, bytes, sha256).
 
     Raises:
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.

@@ -323,7 +323,7 @@ def test_bad_length(tmp_path, length, which):
     struct.pack_into("<q", data, offset, length)
     path = samples.put(tmp_path, data)
     message = both(tmp_path)
-    assert f"{path}: record {which + 1} at byte {offset}: says {length} bytes" in message
+    assert f"{path}: record {which + 1} at byte {offset}: its length is {length} bytes" in message
 
 
 def test_every_flipped_byte_is_found(tmp_path):
@@ -441,7 +441,7 @@ def test_fuzzed_bytes_within_the_framing(tmp_path, seed, position, value):
 def test_junk(tmp_path):
     for data, message in (
         (b"", "is empty"),
-        (b"\x00" * 8, "record 1 at byte 0: says 0 bytes"),
+        (b"\x00" * 8, "record 1 at byte 0: its length is 0 bytes"),
         (samples.framed([b"\xff\xff\xff"]), "record 1 at byte 0: is not an OFRecord"),
         (samples.framed([b"\x0a\x00"]), "record 1 at byte 0: has no input_ids"),
     ):

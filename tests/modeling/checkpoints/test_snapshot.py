@@ -82,7 +82,7 @@ def test_a_failed_save_keeps_the_old_one(tmp_path, monkeypatch):
 def test_a_link_is_not_replaced(tmp_path):
     kept = written(tmp_path, name="kept")
     os.symlink(kept, str(tmp_path / "snapshot"))
-    with pytest.raises(UserError, match="snapshot cannot be written: something else than a folder is there"):
+    with pytest.raises(UserError, match="snapshot cannot be written: not a folder"):
         written(tmp_path)
     np.testing.assert_array_equal(Snapshot(kept).read("b", (3,)), SMALL["b"])
     np.testing.assert_array_equal(Snapshot(str(tmp_path / "snapshot")).read("b", (3,)), SMALL["b"])  # the user's own link
