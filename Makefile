@@ -1,5 +1,6 @@
-# make demo | demo-kd | test | lint | bench | clean    each sets up what it needs on its first run
+# make demo | demo-kd | test | test-fast | lint | bench | clean    each sets up what it needs on its first run
 #   make test PYTEST_ARGS="tests/tools -k python"    one part of the tests
+#   make test-fast                                   the tests without the slow ones, in less than two minutes
 #   make test ONEFLOW=0.8.0                          the same tests on OneFlow 0.8.0, in an environment of its own
 #   make demo PYTHON=/path/to/python3.10             with this Python rather than the one that is found
 
@@ -18,7 +19,7 @@ endif
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kd test lint bench clean
+.PHONY: help setup demo demo-kd test test-fast lint bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -38,8 +39,13 @@ demo-kd: setup
 test: setup
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
+test-fast: setup
+	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+
 lint: setup
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 # Set BENCH_TORCH_PYTHON to a Python with torch and transformers to have PyTorch measured beside.
 bench: setup
@@ -48,5 +54,5 @@ bench: setup
 
 # Leaves models/ and output/ alone: they hold the user's downloads and results.
 clean:
-	rm -rf .venv .venv.lock .venv-* .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv.lock .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,60 +14,53 @@ report.html.
 """
 
 from modeling.bert.variables import classifier_shapes, encoder_shapes
-from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.errors import run
 from modeling.cli.flags import FINETUNING, check_modes, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, predict_logits
+from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
-from modeling.run.context import Phase
-from modeling.run.evaluation import evaluate
+from modeling.run.context import RunContext
+from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.flags_json import write_flags
+from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.training import Training
 
 
 def main():
     flags = parse_flags(FINETUNING, __doc__)
     do_train, do_eval = check_modes(flags)
-    phase = Phase(flags, flags.model_load_dir)
+    context = RunContext(flags, flags.model_load_dir)
     if not do_train:
-        phase.check_classifier()
-    task, config, kernels = phase.task, phase.config, phase.kernels
+        check_classifier(context)
+    task, config, kernels = context.task, context.config, context.engine.kernels
 
-    train_records = phase.records("train") if do_train else None
-    dev_records = phase.records("dev")
-    test_records = phase.records("test", name="eval") if do_eval else None
+    train = context.splits.records("train") if do_train else None
+    dev = context.splits.records("dev")
+    test = context.splits.records("test", name="eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}
-    variables, train_records, dev_records, test_records = phase.variables(shapes, train_records, dev_records, test_records)
+    variables, train, dev, test = load_model(context, shapes, train, dev, test)
 
-    def split_evaluation(records, batch_size, train_records=None):
-        """A function that measures the model on a split with a static graph of the split's own shape."""
-        batches = phase.plan.evaluation(records, batch_size, train_records)
+    @global_function(type="predict", variables=variables, engine=context.engine)
+    def predict_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
-        @global_function(type="predict", variables=variables)
-        def predict_job(variables, word_rows, input_mask, segment_ids):
-            return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
-
-        return lambda: evaluate(predict_job, records, batches, task, phase.device)
-
-    evaluate_dev = split_evaluation(dev_records, flags.dev_batch_size_per_device, train_records)
+    batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
+    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if do_train:
-        training = Training(phase, variables, train_records, may_share_rows=True)
+        training = Training(context, variables, train, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, sample_weights, **batch):  # neither of which plain fine-tuning knows
+        def train_job(variables, domain, sample_weights, **batch):  # plain fine-tuning uses neither domains nor weights
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 
-        best = BestSnapshot(phase, "ft", variables)
-        training.run(train_job, training.batches(), FINETUNING_METRICS, evaluate_dev, best)
-        variables.load(Snapshot(best.path))  # the test counts for the best snapshot, not for the last step
-        phase.finish(best, evaluate_dev)
+        best = BestSnapshot(context, "ft", variables)
+        training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)
     else:
-        phase.write_flags()
-        phase.report("dev", evaluate_dev())
-    if do_eval:
-        phase.report("test", split_evaluation(test_records, flags.eval_batch_size_per_device)())
-    phase.write_report()
+        write_flags(context)
+    evaluate_splits(context, evaluator, best)
+    write_report(context)
 
 
 if __name__ == "__main__":

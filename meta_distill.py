@@ -37,9 +37,12 @@ from modeling.objectives.distillation import (
     without_constant_terms,
 )
 from modeling.objectives.mft import Distillation, distillation_metrics, distillation_objective, predict_logits
+from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
-from modeling.run.context import Phase
-from modeling.run.evaluation import evaluate
+from modeling.run.context import RunContext
+from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.flags_json import write_flags
+from modeling.run.model_loading import check_classifier, load_variables
 from modeling.run.training import Training
 
 
@@ -48,21 +51,21 @@ def main():
     do_train, do_eval = check_modes(flags)
     term_weights = loss_weights(flags)
     teacher_path = teacher_folder(flags.teacher_model, "--teacher_model")
-    phase = Phase(flags, flags.student_model)
+    context = RunContext(flags, flags.student_model)
     if not do_train:
-        phase.check_classifier()
-    task, kernels, log = phase.task, phase.kernels, phase.log
+        check_classifier(context)
+    task, kernels, log = context.task, context.engine.kernels, context.log
 
     # The teacher, and the student as some of the layers of its snapshot
     teacher_snapshot = Snapshot(teacher_path)
     teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
-    check_teacher(phase, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=term_weights.knowledge > 0)
-    own, depth = phase.config.num_hidden_layers, flags.student_num_hidden_layers
+    check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=term_weights.knowledge > 0)
+    own, depth = context.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
-    config = dataclasses.replace(phase.config, num_hidden_layers=depth)
-    phase.use_config(config)
-    frozen = phase.freezing.layers
+    config = dataclasses.replace(context.config, num_hidden_layers=depth)
+    context.use_config(config)
+    frozen = context.freezing.layers
     term_weights = without_constant_terms(term_weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
@@ -71,24 +74,24 @@ def main():
         log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
 
     # The training samples carry their prototypical scores; dev and test are the teacher's and the student's
-    train_records = phase.weighted_records() if do_train else None
-    dev_records = phase.records("dev", name="eval")
-    test_records = phase.test_records() if do_eval else None
+    train_records = context.splits.weighted_records() if do_train else None
+    dev_records = context.splits.records("dev", name="eval")
+    test_records = context.splits.test_records() if do_eval else None
     needs = knowledge_needed(term_weights, mapping[frozen:])
     online, outputs = flags.teacher_outputs == "online", None
     if do_train and not online:
         outputs = TeacherOutputs(output_folder(flags))
-        identity = sample_identity(train_records, task, phase.tokenizer)
+        identity = sample_identity(train_records, task, context.tokenizer)
         outputs.check(teacher_path, teacher_digest, train_records, identity, needs)
 
     vocabulary = ActiveVocabulary((train_records, dev_records, test_records))
-    train_records, dev_records, test_records = map(vocabulary.samples, (train_records, dev_records, test_records))
+    train_samples, dev_samples, test_samples = map(vocabulary.samples, (train_records, dev_records, test_records))
     teacher_shapes = {
         **encoder_shapes(teacher_config),
         **classifier_shapes(teacher_config, task.num_labels),
         **representation_shapes(teacher_config, task.num_domains, needs.representation),
     }
-    teacher = phase.load_variables(teacher_shapes, teacher_snapshot, vocabulary, trainable=False)
+    teacher = load_variables(context, teacher_shapes, teacher_snapshot, vocabulary, trainable=False)
     same_width = config.hidden_size == teacher_config.hidden_size
     shapes = {
         **encoder_shapes(config),
@@ -100,36 +103,22 @@ def main():
     if do_train and needs.representation and same_width:
         given = {DOMAIN_HEAD[0]: teacher_snapshot.read(DOMAIN_HEAD[0], shapes[DOMAIN_HEAD[0]])}
         log(f"{DOMAIN_HEAD[0]} starts from the teacher's")
-    student = phase.load_variables(shapes, LayerSelection(phase.snapshot, start), vocabulary, given=given)
+    student = load_variables(context, shapes, LayerSelection(context.snapshot, start), vocabulary, given=given)
 
-    @global_function(type="predict", variables=teacher)
+    @global_function(type="predict", variables=teacher, engine=context.engine)
     def teacher_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, teacher_config, kernels, word_rows, input_mask, segment_ids)
 
-    @global_function(type="predict", variables=student)
+    @global_function(type="predict", variables=student, engine=context.engine)
     def student_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
-    batch_size = flags.eval_batch_size_per_device
-    splits = {"dev": dev_records, "test": test_records}
-    batches = {
-        split: phase.plan.evaluation(records, batch_size, train_records if split == "dev" else None)
-        for split, records in splits.items()
-        if records is not None
-    }
-
-    def measure(job, split):
-        return evaluate(job, splits[split], batches[split], task, phase.device)
-
-    def evaluate_dev():
-        return measure(student_job, "dev")
-
-    reference = {split: measure(teacher_job, split) for split in batches}
-    for split, evaluation in reference.items():
-        phase.report("teacher_" + split, evaluation)
+    splits = {"dev": dev_samples, "test": test_samples}
+    evaluator, best = SplitEvaluator(context, student_job, splits, flags.eval_batch_size_per_device, train_samples), None
+    reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
 
     if do_train:
-        training = Training(phase, student, train_records, **{"teacher's digest": teacher_digest})
+        training = Training(context, student, train_samples, **{"teacher's digest": teacher_digest})
         plan = Distillation(term_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 
@@ -146,28 +135,21 @@ def main():
             knowledge = teacher_knowledge(teacher, teacher_config, kernels, needs, *text)
             return distillation_objective(variables, config, kernels, dropout, plan, knowledge, **batch)
 
-        best = BestSnapshot(phase, "distill", student)
+        best = BestSnapshot(context, "distill", student)
         training.run(
             train_job_online if online else train_job_disk,
             training.batches() if online else with_teacher_outputs(training.batches(), outputs, needs, average_heads),
             distillation_metrics(plan),
-            evaluate_dev,
+            evaluator,
             best,
             start_layers=start,
             teacher_layers=mapping,
             teacher_digest=teacher_digest,
             teacher_config=dataclasses.asdict(teacher_config),
         )
-        student.load(Snapshot(best.path))  # what is reported counts for the best snapshot, not for the last step
-        phase.finish(best, evaluate_dev)
-        results = {"dev": best.evaluation}
     else:
-        phase.write_flags()
-        results = {"dev": evaluate_dev()}
-        phase.report("dev", results["dev"])
-    if test_records is not None:
-        results["test"] = measure(student_job, "test")
-        phase.report("test", results["test"])
+        write_flags(context)
+    results = evaluate_splits(context, evaluator, best)
     for split, evaluation in results.items():
         own_accuracy, accuracy = evaluation.accuracy, reference[split].accuracy
         kept = f"{100 * own_accuracy / accuracy:.1f} %" if accuracy else "no share"
@@ -176,7 +158,7 @@ def main():
         f"parameters: student {student.count():,} ({depth} layers x {config.hidden_size}), "
         f"teacher {teacher.count():,} ({teacher_config.num_hidden_layers} layers x {teacher_config.hidden_size})"
     )
-    phase.write_report()
+    write_report(context)
 
 
 if __name__ == "__main__":

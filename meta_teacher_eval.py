@@ -27,8 +27,9 @@ from modeling.objectives.distillation import (
     teacher_knowledge,
 )
 from modeling.objectives.mft import predict_logits
-from modeling.run.context import Phase
-from modeling.run.evaluation import evaluate, measure, predict_batches
+from modeling.run.context import RunContext
+from modeling.run.evaluation import SplitEvaluator, evaluate_splits, measure, predict_batches
+from modeling.run.model_loading import load_model
 from modeling.run.resources import size_text
 
 
@@ -47,49 +48,46 @@ def choose_layers(flags, config, log):
 
 def main():
     flags = parse_flags(META_TEACHER_EVAL, __doc__)
-    phase = Phase(flags, teacher_folder(flags.model_load_dir, "--model_load_dir"), trains=False)
-    task, config, kernels, log = phase.task, phase.config, phase.kernels, phase.log
+    context = RunContext(flags, teacher_folder(flags.model_load_dir, "--model_load_dir"), trains=False)
+    task, config, kernels, log = context.task, context.config, context.engine.kernels, context.log
     weights = loss_weights(flags)
-    check_teacher(phase, phase.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
+    check_teacher(context, context.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
     needs = knowledge_needed(weights, choose_layers(flags, config, log))
     layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
 
-    records = phase.records("train")
-    dev_records = phase.records("dev", name="eval") if flags.do_eval else None
-    test_records = phase.test_records() if flags.do_eval else None
-    lengths, identity = records.lengths, sample_identity(records, task, phase.tokenizer)
+    records = context.splits.records("train")
+    dev_records = context.splits.records("dev", name="eval") if flags.do_eval else None
+    test_records = context.splits.test_records() if flags.do_eval else None
+    lengths, identity = records.lengths, sample_identity(records, task, context.tokenizer)
     folder = output_folder(flags)
     log(f"{len(records)} samples, {lengths.sum()} tokens: {folder} will take {size_text(estimate(layout.arrays(lengths)))}")
 
-    facts = dict(identity, teacher=phase.snapshot.path, teacher_digest=phase.snapshot.digest(), config=vars(config))
+    facts = dict(identity, teacher=context.snapshot.path, teacher_digest=context.snapshot.digest(), config=vars(config))
     with TeacherOutputWriter(folder, layout, records.idxs, lengths, facts) as writer:
         shapes = {
             **encoder_shapes(config),
             **classifier_shapes(config, task.num_labels),
             **representation_shapes(config, task.num_domains, needs.representation),
         }
-        variables, records, dev_records, test_records = phase.variables(shapes, records, dev_records, test_records)
+        variables, train, dev, test = load_model(context, shapes, records, dev_records, test_records)
 
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=context.engine)
         def teacher_job(variables, word_rows, input_mask, segment_ids, domain):
             return tuple(teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain).values())
 
         batch_size, names = flags.eval_batch_size_per_device, ("word_rows", "input_mask", "segment_ids", "domain")
-        batches = phase.plan.evaluation(records, batch_size)
-        for rows, outputs in predict_batches(teacher_job, records, batches, phase.device, names):
+        batches = context.bucketing.evaluation(train, batch_size)
+        for rows, outputs in predict_batches(teacher_job, train, batches, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
     log(f"train {measure(train_logits, records.label, records.domain, task.domains)}")
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=context.engine)
     def predict_job(variables, word_rows, input_mask, segment_ids):
         return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
-    for split, records in (("dev", dev_records), ("test", test_records)):
-        if records is not None:
-            batches = phase.plan.evaluation(records, batch_size)
-            log(f"{split} {evaluate(predict_job, records, batches, task, phase.device)}")
+    evaluate_splits(context, SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_size))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from modeling.cli.flags import PREPROCESS, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.objectives.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
 from modeling.report.projection import principal_plane
-from modeling.run.context import Phase
+from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
+from modeling.run.model_loading import load_variables
 from ofrecord_util.scores import EmbeddingMap
 from ofrecord_util.text import text_path
 
@@ -31,36 +32,36 @@ def main():
     flags = parse_flags(PREPROCESS, __doc__)
     if not flags.model_load_dir:
         raise UserError("--model_load_dir is needed: prototypes are means of a pretrained encoder's representations")
-    phase = Phase(flags, flags.model_load_dir, trains=False)
-    task, config, log = phase.task, phase.config, phase.log
+    context = RunContext(flags, flags.model_load_dir, trains=False)
+    task, config, log = context.task, context.config, context.log
 
     if flags.resave_ofrecord:  # before the training split: a fault in these leaves training records and scores in agreement
         for split, name in (("dev", "dev"), ("test", "eval")):
             if text_path(flags.data_dir, split):
-                phase.records(split, name)
-    records = phase.records("train")
-    variables = phase.variables(encoder_shapes(config))
+                context.splits.records(split, name)
+    records = context.splits.records("train")
+    variables = load_variables(context, encoder_shapes(config), context.snapshot)
 
-    @global_function(type="predict", variables=variables)
+    @global_function(type="predict", variables=variables, engine=context.engine)
     def embed_job(variables, word_rows, input_mask, segment_ids):
-        bert = build_bert(variables, config, phase.kernels, word_rows, input_mask, segment_ids)
-        return pool(bert.hidden_states[-1], input_mask, flags.pooling, phase.device)  # e(x), [B, H]
+        bert = build_bert(variables, config, context.engine.kernels, word_rows, input_mask, segment_ids)
+        return pool(bert.hidden_states[-1], input_mask, flags.pooling, context.engine.device)  # e(x), [B, H]
 
-    batches = phase.plan.evaluation(records, flags.preprocess_batch_size_per_device)
-    embeddings = predict(embed_job, records.samples(), batches, phase.device)
+    samples = records.samples()
+    embeddings = predict(embed_job, samples, context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device))
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():
-        raise UserError(f"{phase.snapshot.path}: its representations are not finite numbers, so there are no scores")
+        raise UserError(f"{context.snapshot.path}: its representations are not finite numbers, so there are no scores")
     if np.count_nonzero(prototypes.counts.any(axis=1)) == 1:
         log("one domain only: a score is the cosine to the prototype of the sample's own label in it")
     statistics = score_statistics(scores, records.domain, task.domains)
 
-    info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": phase.snapshot.digest(), "by_domain": statistics}
+    info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": context.snapshot.digest(), "by_domain": statistics}
     plane = principal_plane(embeddings)
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
     embedding_map = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
-    phase.dataset.store_scores(records, scores, info, embedding_map)
+    context.splits.dataset.store_scores(records, scores, info, embedding_map)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
         log(

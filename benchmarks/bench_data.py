@@ -7,16 +7,15 @@ sizes with random values; the teacher is of 6 layers x 384, of which three are w
 Written files are synced, as always; what is read was written just before and comes from memory.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import math
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import numpy as np
 
@@ -94,7 +93,7 @@ def main():
         def write():
             nonlocal count
             tokenizer = Tokenizer(args.vocab_file)
-            records = Dataset(folder, task, tokenizer, args.seq_length, resave=True, log=lambda line: None).records("train")
+            records = Dataset(folder, task, tokenizer, args.seq_length, resave=True, log=lambda _line: None).records("train")
             count = len(records)
 
         write()

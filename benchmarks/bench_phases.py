@@ -7,14 +7,14 @@ Prints one JSON line a phase, medians over the runs. The flags are the documente
 its schedule; a step's line is printed at once, so that "first_step" is what a user waits, imports, records and compiling included.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import glob
 import os
 import statistics
 import sys
 import tempfile
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.side_by_side import machine, show
 from benchmarks.whole_process import time_command

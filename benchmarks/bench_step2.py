@@ -9,13 +9,13 @@ processes, imports, records and compiling of the graphs included. The runs of th
 Without BENCH_TORCH_PYTHON ours is timed alone.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import os
 import statistics
 import sys
 import tempfile
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.side_by_side import DEVICE_HELP, WORKERS, devices, machine, show, torch_python
 from benchmarks.whole_process import time_command

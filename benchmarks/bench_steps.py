@@ -7,11 +7,11 @@ transformers) PyTorch is left out. The processes take turns; in base-24x128 one 
 the word embeddings in use (2,000 pieces), as the scripts do; PyTorch holds all 30,522.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import os
 import sys
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.side_by_side import DEVICE_HELP, Worker, compare, devices, machine, show, torch_python
 from modeling.cli.command_line import Parser

@@ -4,23 +4,23 @@
     git worktree add ../before COMMIT
     python3 benchmarks/compare_checkouts.py --before ../before
 
-Runs each of the six scripts for a few steps in both checkouts, with this Python, on data/k-shot-cross/g1/16-42 and the demo's encoder: with
-lanes and shared rows as the scripts choose them, in one lane, and continued after an interruption. Compares the variables, task.json,
-bert_config.json and vocab.txt of every snapshot, predictions_*.tsv, prototypical scores and teacher outputs byte for byte, and metrics.jsonl
+Runs each of the six scripts for a few steps in both checkouts, with this Python, on data/k-shot-cross/g1/16-42 and the demo's encoder:
+with lanes and shared rows as the scripts choose them, in one lane, and continued after an interruption. Compares the variables, task.json,
+bert_config.json and vocab.txt of every snapshot, predictions_*.tsv, prototypical scores and teacher outputs byte for byte, and
+metrics.jsonl
 but for times. Takes about ten minutes. Exit code 1 where anything differs. A checkout's results are kept in --work_dir; a second call takes
 them from there.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run

@@ -9,14 +9,13 @@ log-probability (a difference of logits less their common part), and the tokens 
 log-probability differs by more than `--tolerance`.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import json
 import os
 import subprocess
-import sys
 import tempfile
-
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import numpy as np
 

@@ -8,16 +8,14 @@ Each job is one of the documented commands in a process of its own; jobs whose r
 again. Prints the tables in Markdown at the end.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+import os
 
 import numpy as np
 
-from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script, seconds_of
-from modeling.cli.command_line import Parser
+from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script, seconds_of
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
@@ -87,11 +85,7 @@ def accuracies(rows, prefix=""):
 
 
 def main():
-    parser = Parser(description=__doc__)
-    parser.add_argument("--model_dir", required=True)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser = results_parser(__doc__)
     parser.add_argument("--rows", nargs="+", default=list(STUDENTS)[:3], choices=STUDENTS)
     parser.add_argument("--teacher_epochs", type=int, default=2)
     parser.add_argument("--teacher_learning_rate", type=float, default=1e-4)
@@ -99,7 +93,6 @@ def main():
     parser.add_argument("--student_epochs", type=int, default=2)
     parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a job")
     weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
     parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, behind -- (default: %(default)s)")

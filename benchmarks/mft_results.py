@@ -9,16 +9,14 @@ in a process of its own with one thread; jobs whose result is there already are 
 Markdown at the end.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+import os
 
 import numpy as np
 
-from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, run_jobs, run_script
-from modeling.cli.command_line import Parser
+from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script
 
 DOMAINS = {"sst-2": "SST-2", "mr": "MR", "cr": "CR"}
 META = {  # name of the row -> flags of step 2
@@ -105,11 +103,7 @@ def prepare(args):
 
 
 def main():
-    parser = Parser(description=__doc__)
-    parser.add_argument("--model_dir", required=True)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser = results_parser(__doc__)
     parser.add_argument("--rows", nargs="+", default=["single", "mixing", "mft", "mft, normalized, all"], choices=["single", *META])
     parser.add_argument("--finetuned", nargs="*", default=["mft", "mft, normalized, all"], help="rows that step 3 follows")
     parser.add_argument("--meta_epochs", type=int, default=20)
@@ -120,7 +114,6 @@ def main():
     parser.add_argument("--meta_learning_rate", type=float, default=3e-5)
     parser.add_argument("--ft_learning_rate", type=float, default=1e-5)
     parser.add_argument("--single_learning_rate", type=float, default=5e-5)
-    parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
 
     prepare(args)

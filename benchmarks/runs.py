@@ -11,8 +11,21 @@ import time
 
 import numpy as np
 
+from modeling.cli.command_line import Parser
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DONE = "seconds.json"  # written last into a run's folder
+
+
+def results_parser(description):
+    """A parser with the flags of every benchmark that trains."""
+    parser = Parser(description=description)
+    parser.add_argument("--model_dir", required=True, help="pretrained encoder, a snapshot")
+    parser.add_argument("--data_dir", required=True, help="folder of the data")
+    parser.add_argument("--output_dir", required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="each row is trained once per seed")
+    parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
+    return parser
 
 
 def run_script(flags, folder, threads=1, flag="--model_save_dir"):

@@ -36,7 +36,7 @@ def devices(wanted):
     """
     from modeling.engine.runtime import select_device  # imports OneFlow
 
-    cuda = wanted != "cpu" and select_device("auto" if wanted == "all" else wanted, warn=lambda line: None) == "cuda"
+    cuda = wanted != "cpu" and select_device("auto" if wanted == "all" else wanted, warn=lambda _line: None) == "cuda"
     return [("cpu", False)] * (wanted != "cuda") + [("cuda", False), ("cuda", True)] * cuda
 
 
@@ -54,7 +54,7 @@ class Worker:
 
     def __init__(self, name, python, script, job, **environment):
         self.name, self.turns, self.peak_bytes, self.problem = name, [], None, None
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         self._process = subprocess.Popen(
             [python, os.path.join(WORKERS, script)],
             stdin=subprocess.PIPE,

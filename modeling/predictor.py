@@ -12,12 +12,10 @@ import numpy as np
 from modeling.bert.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
 from modeling.cli.errors import UserError
+from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
-from modeling.engine.kernels import select_kernels
-from modeling.engine.lanes.plan import plan_lanes
 from modeling.engine.runtime import select_device
 from modeling.objectives.mft import predict_logits
-from modeling.run.evaluation import to_tensors
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 
@@ -66,15 +64,14 @@ class Predictor:
         self._tokenizer = Tokenizer(vocab_file, stored.get("do_lower_case", True))
         if self._tokenizer.vocab_size != config.vocab_size:
             raise UserError(f"{vocab_file} holds {self._tokenizer.vocab_size} pieces, the model's word embeddings {config.vocab_size}")
-        self._device, self._batch_size = select_device(device, log), batch_size
+        self._batch_size = batch_size
+        engine = plan_engine(select_device(device, log), config.dense_weights, batch_size, self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
-        variables = Variables(load_values(shapes, snapshot, 0, log=lambda line: None), self._device)
-        kernels = select_kernels(self._device)
-        plan_lanes(config, batch_size, self.seq_length, self._device)
+        variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), engine.device)
 
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=engine)
         def predict_job(variables, word_rows, input_mask, segment_ids):
-            return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+            return predict_logits(variables, config, engine.kernels, word_rows, input_mask, segment_ids)
 
         self._job = predict_job
 
@@ -116,6 +113,6 @@ class Predictor:
                 "input_mask": encoded.input_mask[filled, :length],
                 "segment_ids": encoded.segment_ids[filled, :length],
             }
-            logits[rows] = self._job(**to_tensors(batch, tuple(batch), self._device)).numpy()[: len(rows)]
+            logits[rows] = self._job(batch).numpy()[: len(rows)]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)

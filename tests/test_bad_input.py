@@ -61,7 +61,9 @@ def spared(project):
 
 def check_error(code, output, errors, *parts):
     assert code == 2, output + errors
-    assert errors.startswith("error: ") and errors.endswith("\n") and errors.count("\n") == 1, errors
+    assert errors.startswith("error: "), errors
+    assert errors.endswith("\n"), errors
+    assert errors.count("\n") == 1, errors
     assert "Traceback" not in output
     assert all(part in errors for part in parts), errors
     assert not re.search(r"\{\w*\}", errors), errors  # a field of the message that was not filled in
@@ -458,7 +460,7 @@ def test_no_card(project, line):
         ("--batch_size_per_devise 2", ("unknown flag --batch_size_per_devise",)),
         ("--sede 1", ("unknown flag --sede", "did you mean --seed?")),
         ("--seq_length 2", ("--seq_length", "2 is not 3 or more")),
-        ("--seed x", ("--seed", "'x' is no whole number")),
+        ("--seed x", ("--seed", "'x' is not an integer")),
         ("--learning_rate -1", ("--learning_rate", "-1")),
         ("--warmup_proportion 1.5", ("--warmup_proportion", "1.5")),
         ("--num_epochs 0", ("--num_epochs", "0 is not 1 or more")),

@@ -199,7 +199,8 @@ def tutorial(tmp_path_factory):
         if mark != "sh":
             continue
         lines = text.replace("\\\n", " ").splitlines()
-        assert len(lines) == 1 and lines[0].startswith("python3 "), f"{TUTORIAL}:{line}: one command of python3 is expected"
+        assert len(lines) == 1, f"{TUTORIAL}:{line}: one command of python3 is expected"
+        assert lines[0].startswith("python3 "), f"{TUTORIAL}:{line}: one command of python3 is expected"
         command = lines[0]
         for pattern, replacement in SMALLER:
             command, count = re.subn(pattern, replacement, command)

@@ -413,7 +413,9 @@ def test_own_domains_in_tsv_with_digits(project):
 
 def fails(project, line):
     code, _, errors = project.call(line)
-    assert code == 2 and errors.count("\n") == 1 and errors.startswith("error: "), errors
+    assert code == 2, errors
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("error: "), errors
     return errors
 
 

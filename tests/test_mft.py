@@ -465,7 +465,7 @@ def test_frozen_encoder(project, step_2):
     ],
 )
 def test_what_cannot_be_frozen(project, step_1, more, said):
-    code, output, errors = project.call(f"{STEP_2} {more} --vocab_size {len(tiny.TOKENS)}")
+    code, _output, errors = project.call(f"{STEP_2} {more} --vocab_size {len(tiny.TOKENS)}")
     assert code == 2
     assert said in errors
     assert errors.count("\n") == 1

@@ -70,11 +70,11 @@ def test_a_rank_that_dies_ends_the_others(project, two):
 
 def test_bad_input_is_said_once(project, two):
     process = project.start(TWO + "bad --domain_layers 7")
-    output, errors = process.communicate(timeout=300)
+    _output, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert [line for line in errors.splitlines() if "error" in line or "rank" in line] == [errors.strip().splitlines()[-1]]
     assert "--domain_layers" in errors
     process = project.start(STEP + " --gpu_num_per_node 2 --num_nodes 2 --model_save_dir output/bad")
-    output, errors = process.communicate(timeout=300)
+    _output, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "--num_nodes 2: --node_ips names 0 machines" in errors

@@ -13,11 +13,10 @@ checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow
 Out, by --to: a snapshot, a Hugging Face folder or an .npz file. What a format has no place for is left out and named.
 """
 
-import os
-import sys
+if not __package__:
+    import _root  # noqa: F401
 
-if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+import os
 
 from modeling.checkpoints.snapshot import DONE
 from modeling.cli.command_line import Parser

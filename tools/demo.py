@@ -1,22 +1,19 @@
-"""Runs Meta Fine-tuning, steps 1 to 3, on the bundled three-domain text and ends with a table of what came out (`make demo`).
+"""Runs steps 1 to 3 of Meta Fine-tuning on the bundled text of three domains and prints a table of the results (`make demo`).
 
 python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import json
 import os
-import sys
 import time
 
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-from rich.console import Console
-from rich.table import Table
-
 from modeling.cli.errors import run
-from modeling.run.metrics import CURVES_FILE, METRICS_FILE
-from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
+from modeling.report.curves_png import CURVES_FILE
+from modeling.run.metrics import METRICS_FILE
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, print_table, rows_of, run_folders, step
 
 
 def main():
@@ -25,8 +22,7 @@ def main():
     parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3")
     args = parser.parse_args()
     started = time.time()
-    output = os.path.join(args.output_dir, time.strftime("demo-%Y-%m-%d-%H:%M:%S"))
-    cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
+    output, cross = run_folders(args, "demo")
     common = ["--seed", "42", "--seq_length=128", "--resave_ofrecord"]
 
     preprocess(args.model_dir, cross, output, "--train_example_num", "96", "--dev_example_num", "96", *common)
@@ -89,28 +85,21 @@ def main():
     with open(os.path.join(ROOT, cross, "ofrecord", "train", "weight.json"), encoding="utf-8") as f:
         scores = json.load(f)["info"]["by_domain"]
     dev = [row for row in rows_of(meta, "dev") if row["best"]][-1]
-    table = Table(title=f"Meta Fine-tuning on {cross}, {time.time() - started:.0f} seconds", title_justify="left")
-    for column in ("domain", "score mean", "min", "max", "meta learner, dev", "fine-tuned, test", "rows"):
-        table.add_column(column, justify="left" if column == "domain" else "right")
+    rows = []
     for domain, folder in DOMAINS.items():
         test = rows_of(os.path.join(output, "finetuned-" + folder), "test")[0]
-        table.add_row(
-            domain,
-            *(f"{scores[domain][column]:.3f}" for column in ("mean", "min", "max")),
-            percent(dev["by_domain"][domain]["accuracy"]),
-            percent(test["accuracy"]),
-            str(test["total"]),
-        )
-    table.add_row("all", "", "", "", percent(dev["accuracy"]), "", "")
-    console = Console()
-    console.print()
-    console.print(table)
-    print("score: prototypical score of the training samples; rows: test rows, each counted once")
+        spread = [f"{scores[domain][column]:.3f}" for column in ("mean", "min", "max")]
+        dev_accuracy = percent(dev["by_domain"][domain]["accuracy"])
+        rows.append((domain, *spread, dev_accuracy, percent(test["accuracy"]), str(test["total"])))
+    rows.append(("all", "", "", "", percent(dev["accuracy"]), "", ""))
+    title = f"Meta Fine-tuning on {cross}, {time.time() - started:.0f} seconds"
+    print_table(title, ("domain", "score mean", "min", "max", "meta learner, dev", "fine-tuned, test", "rows"), rows)
+    print("score: prototypical score of the training samples; rows: number of test rows")
     print(f"meta learner  {learner}")
     for folder in DOMAINS.values():
         print("{:13} {}".format(folder, best_snapshot(os.path.join(output, "finetuned-" + folder))))
     print("curves        " + os.path.join(meta, CURVES_FILE))
-    print(f"metrics       {os.path.join(meta, METRICS_FILE)} (one JSON object a line); every folder above has its own")
+    print(f"metrics       {os.path.join(meta, METRICS_FILE)} (one JSON object per line); each folder above has its own file")
 
 
 if __name__ == "__main__":

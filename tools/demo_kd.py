@@ -1,22 +1,20 @@
-"""Runs Meta-KD on the bundled three-domain text: a teacher, what it knows on disk, a student of half its layers that learns
-from it, and a table of both (`make demo-kd`).
+"""Runs Meta-KD on the bundled text of three domains and prints a table of the results (`make demo-kd`).
+
+The demo trains a teacher, writes the teacher's outputs to disk, and trains a student with half of the teacher's layers.
 
     python3 tools/demo_kd.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import os
-import sys
 import time
 
-if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-from rich.console import Console
-from rich.table import Table
-
 from modeling.cli.errors import run
-from modeling.run.metrics import CURVES_FILE, METRICS_FILE
-from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, rows_of, step
+from modeling.report.curves_png import CURVES_FILE
+from modeling.run.metrics import METRICS_FILE
+from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, print_table, rows_of, run_folders, step
 
 STUDENT_LAYERS = "3"
 
@@ -57,8 +55,7 @@ def main():
     parser.add_argument("--student_epochs", default="20", help="epochs of the student")
     args = parser.parse_args()
     started = time.time()
-    output = os.path.join(args.output_dir, time.strftime("demo-kd-%Y-%m-%d-%H:%M:%S"))
-    cross = os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
+    output, cross = run_folders(args, "demo-kd")
     common = ["--task_name", "g1", "--data_dir", cross, "--seed", "42", "--seq_length=128"]
     training = ["--batch_size_per_device", "4", "--eval_batch_size_per_device", "16", "--eval_every_step_num", "40",
                 "--loss_print_every_n_iter", "40"]  # fmt: skip
@@ -81,7 +78,7 @@ def main():
     )
     knowledge = os.path.join(output, "teacher_outputs")
     step(
-        "Step 3a: what the teacher knows of each training sample",
+        "Step 3a: the teacher's outputs for each training sample",
         "meta_teacher_eval.py",
         "--model_load_dir",
         best_snapshot(teacher),
@@ -117,24 +114,20 @@ def main():
     )
 
     models = {"teacher": best_snapshot(teacher), f"student, {STUDENT_LAYERS} layers": best_snapshot(student)}
-    table = Table(title=f"Meta-KD on {cross}, %d seconds", title_justify="left")
-    for column in ("", "parameters", "dev", *(f"test {domain}" for domain in DOMAINS)):
-        table.add_column(column, justify="left" if column == "" else "right")
+    rows = []
     for (name, snapshot), folder in zip(models.items(), (teacher, student)):
         tests = [test_accuracy(snapshot, domain, args, f"{folder}-test-{DOMAINS[domain]}") for domain in DOMAINS]
         dev = max(row["accuracy"] for row in rows_of(folder, "dev"))
         variables = [os.path.join(ROOT, snapshot, variable, "out") for variable in os.listdir(os.path.join(ROOT, snapshot))]
         parameters = sum(os.path.getsize(path) for path in variables if os.path.exists(path)) / 4e6
-        table.add_row(name, f"{parameters:.1f} M", percent(dev), *map(percent, tests))
-    table.title = table.title % (time.time() - started)
-    console = Console()
-    console.print()
-    console.print(table)
+        rows.append((name, f"{parameters:.1f} M", percent(dev), *map(percent, tests)))
+    title = f"Meta-KD on {cross}, {time.time() - started:.0f} seconds"
+    print_table(title, ("", "parameters", "dev", *(f"test {domain}" for domain in DOMAINS)), rows)
     for name, snapshot in models.items():
         print(f"{name:18} {snapshot}")
     print(f"{'teacher outputs':18} {knowledge}, {megabytes(os.path.join(ROOT, knowledge)):.1f} MB")
     print(f"{'curves':18} {os.path.join(student, CURVES_FILE)}")
-    print(f"{'metrics':18} {os.path.join(student, METRICS_FILE)} (each loss term by itself)")
+    print(f"{'metrics':18} {os.path.join(student, METRICS_FILE)} (each loss term separately)")
 
 
 if __name__ == "__main__":

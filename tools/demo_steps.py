@@ -1,10 +1,14 @@
-"""What the demos share: they run the project's documented commands and read what the runs wrote."""
+"""Functions that the demos share. They run the documented commands of the project and read the files that the runs write."""
 
 import json
 import os
 import shlex
 import subprocess
 import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError
@@ -15,17 +19,35 @@ DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> fo
 
 
 def demo_parser(description):
-    """A parser with the flags of every demo: where model and data are, where the runs go."""
+    """A parser with the flags of every demo: the folders of the model, the data and the runs."""
     parser = Parser(description=description)
     model = "models/uncased_L-6_H-384_A-12_oneflow"
     parser.add_argument("--model_dir", default=model, help="pretrained encoder")
     parser.add_argument("--data_dir", default="data", help="folder of k-shot-cross and k-shot-single")
-    parser.add_argument("--output_dir", default="output", help="where the runs go")
+    parser.add_argument("--output_dir", default="output", help="folder for the runs")
     return parser
 
 
+def run_folders(args, name):
+    """(folder of this run, folder of the three domains' text)"""
+    output = os.path.join(args.output_dir, time.strftime(f"{name}-%Y-%m-%d-%H:%M:%S"))
+    return output, os.path.join(args.data_dir, "k-shot-cross/g1/16-42")
+
+
+def print_table(title, columns, rows):
+    """Prints a table. The first column is aligned to the left and the others to the right."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print()
+    console.print(table)
+
+
 def step(title, *command):
-    """Shows and runs one of the project's commands from its root; its output and progress go straight to the terminal."""
+    """Prints a command of the project and runs it from the project's root. Its output goes to the terminal."""
     print(f"\n== {title}\n$ python3 {' '.join(map(shlex.quote, command))}\n", flush=True)
     code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if code:

@@ -7,6 +7,9 @@ are checked against their known digest, and tools/convert_checkpoint.py makes th
 there.
 """
 
+if not __package__:
+    import _root  # noqa: F401
+
 import hashlib
 import os
 import shutil
@@ -15,9 +18,6 @@ import sys
 import tempfile
 import zipfile
 import zlib
-
-if not __package__:  # run as a file: Python put tools/ on the path, where the project's root belongs
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
 from modeling.cli.command_line import Parser

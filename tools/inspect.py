@@ -10,14 +10,12 @@ the files, counts by domain and label, lengths, prototypical scores. `--json` pr
 `--records N` the first N records follow as JSON lines, their real tokens only.
 """
 
-import os
-import sys
-
-if not __package__:  # before anything else: beside this file, `import inspect` of the standard library would find this one
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if not __package__:
+    import _root  # noqa: F401
 
 import dataclasses
 import json
+import os
 import re
 
 import numpy as np
@@ -25,7 +23,8 @@ import numpy as np
 from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.metrics import METRICS_FILE
 from ofrecord_util.files import read_json
 from ofrecord_util.reader import read_split
 from ofrecord_util.tokenization import read_vocabulary

@@ -19,13 +19,12 @@ and OUT/make_kshot.json: the flags, the sources' digests and the counts. A draw 
 rows, not on the order of rows or arguments, nor on a random generator: rows are ranked by SHA-256.
 """
 
-import os
-import sys
-
-if not __package__:  # before anything else, see tools/inspect.py
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if not __package__:
+    import _root  # noqa: F401
 
 import collections
+import contextlib
+import os
 import re
 
 from modeling.cli.command_line import Parser
@@ -73,10 +72,8 @@ def _positive(word):
 
 
 def _encoding(word):
-    try:
+    with contextlib.suppress(UnicodeError):  # UTF-16, for example, cannot decode one byte, but the name is known
         b"a".decode(word)
-    except UnicodeError:
-        pass  # UTF-16, say: one byte is no text, but the name is known
     return word
 
 
@@ -129,7 +126,7 @@ def table(contents):
     for path in sorted(contents):
         counted = collections.Counter((row[1], row[2]) for row in contents[path])
         for domain in sorted({domain for domain, _ in counted}):
-            lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))
+            lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))  # noqa: PERF401
     widths = [max(map(len, column)) for column in zip(*lines)]
     return [
         "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))) for line in lines

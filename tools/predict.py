@@ -13,14 +13,12 @@ tab-separated, or a JSON object with all probabilities. Texts are read as they a
 memory.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
 
 import collections
 import json
+import sys
 
 import six
 from tqdm import tqdm
@@ -107,7 +105,7 @@ def main():
     stream, name = sys.stdin.buffer, "standard input"
     if args.input:
         try:
-            stream, name = open(args.input, "rb"), args.input
+            stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  the process's end closes it
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)

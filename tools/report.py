@@ -8,11 +8,10 @@ version, or whose data has moved. It reads files alone: flags.json, metrics.json
 scores and the map beside the training records. What is not there is named on the page.
 """
 
-import os
-import sys
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    import _root  # noqa: F401
+
+import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run

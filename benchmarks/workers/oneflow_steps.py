@@ -5,12 +5,10 @@ turn), device, use_fp16. Dropout masks are drawn and handed over within the step
 says too how fast one GEMM of the job's sizes is on all cores, and how long the step's floating-point operations would take at that rate.
 """
 
-import os
-import sys
-import time
-
 if not __package__:
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    import _root  # noqa: F401
+
+import time
 
 import numpy as np
 
@@ -21,10 +19,11 @@ from modeling.engine import blas
 def machine_limit(job, config):
     """dict: "gemm_gflops", the rate of the feed-forward layer's GEMM for the whole batch in one call on all cores, and "limit", the seconds
     that the step's floating-point operations take at that rate, the backward pass being twice the forward pass."""
-    from modeling.engine.runtime import flow, set_blas_threads
+    from modeling.engine.cpu_threads import cpu_threads, set_gemm_threads
+    from modeling.engine.runtime import flow
 
     tokens, hidden = job["batch"] * job["length"], job["hidden"]
-    set_blas_threads(blas.cpu_threads())
+    set_gemm_threads(cpu_threads())
     x, weight = flow.ones(tokens, hidden), flow.ones(hidden, 4 * hidden)
     seconds = []
     for _ in range(10):
@@ -42,15 +41,15 @@ def machine_limit(job, config):
 def main():
     job = read_job()
     if job["implementation"] == "stock":  # what a user of OneFlow gets: its own BLAS
-        blas.load_blas = lambda: None
+        blas.load_blas = lambda threads: None
     from modeling.bert.config import BertConfig
     from modeling.bert.dropout import DropoutPlan
     from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
+    from modeling.engine.engine import Engine, plan_engine
     from modeling.engine.global_function import global_function
     from modeling.engine.kernels import StockKernels, select_kernels
-    from modeling.engine.lanes.plan import plan_lanes
+    from modeling.engine.lanes.plan import Lanes
     from modeling.objectives.mft import finetuning_objective, predict_logits
-    from modeling.run.evaluation import to_tensors
     from modeling.run.optimizer import Schedule, create_optimizer
 
     batch, length, device = job["batch"], job["length"], job["device"]
@@ -62,8 +61,8 @@ def main():
         intermediate_size=4 * job["hidden"],
     )
     facts = machine_limit(job, config) if device == "cpu" else {}
-    if job["implementation"] == "ours":
-        plan_lanes(config, batch, length, device)
+    ours = job["implementation"] == "ours"
+    engine = plan_engine(device, config.dense_weights, batch, length) if ours else Engine(device, Lanes())
     shapes = {**encoder_shapes(config), **classifier_shapes(config, 2)}
     variables = Variables({name: initial_value(name, shape, 1) for name, shape in shapes.items()}, device)
     kernels = StockKernels(device) if job["implementation"] == "stock" else select_kernels(device)
@@ -80,14 +79,16 @@ def main():
         optimizer, rates = create_optimizer(variables, Schedule(1e-5, 100000, 100))
         plan = DropoutPlan(config, 42, device)
 
-        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, mixed_precision=job["use_fp16"])
+        settings = {"optimizer": optimizer, "schedule": rates, "mixed_precision": job["use_fp16"], "engine": engine}
+
+        @global_function(type="train", variables=variables, **settings)
         def job_function(variables, word_rows, input_mask, segment_ids, label, loss_mask, **masks):
             dropout = plan.take(masks)
             return finetuning_objective(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, label, loss_mask)
 
     else:
 
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=engine)
         def job_function(variables, word_rows, input_mask, segment_ids):
             return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
 
@@ -96,7 +97,7 @@ def main():
         outputs = None
         for _ in range(count):
             inputs = dict(arrays, **plan.masks(steps, batch, length)) if job["mode"] == "train" else arrays
-            outputs, before = job_function(**to_tensors(inputs, tuple(inputs), device)), outputs
+            outputs, before = job_function(inputs), outputs
             if before is not None and job["mode"] == "train":
                 before[0].numpy()  # as the training loop does: not more than two steps ahead
             steps += 1

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 
+from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
 from modeling.cli.errors import UserError
 
-POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
+__all__ = ["CLS", "MAX", "MEAN", "POOLINGS", "BertConfig"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,8 +68,8 @@ def build_bert(
         dropout: the `Dropout` of a training step, None for prediction.
         pooled_only: whether only `pooled` is asked for. Where that is made of [CLS], the last layer computes nothing else then, and
             what is returned has neither its hidden states nor its attention.
-        starts, positions: given where several texts share a row, see `modeling.bert.sequence_layout.SharedRows`; input_mask is [R, C, S] then, and
-            where `BertOutput` says B all but `pooled` have the R rows.
+        starts, positions: given where several texts share a row, see `modeling.bert.sequence_layout.SharedRows`; input_mask is [R, C, S]
+            then, and where `BertOutput` says B all but `pooled` have the R rows.
     Returns:
         `BertOutput`.
     """

@@ -1,1 +1,1 @@
-"""The command line of scripts and tools: flags, files of flags, signals, exit codes. Knows nothing of the model."""
+"""Command line of scripts and tools: flags, flags files, signals, exit codes. It does not import the model."""

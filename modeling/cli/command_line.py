@@ -1,5 +1,8 @@
-"""The parser of every command line of this project: a fault is one line and exit code 2, a typo is answered with the flag that it may
-have meant, nothing is abbreviated, and --help shows every default in at most 100 columns."""
+"""Argument parser of all scripts and tools.
+
+An error is one line and exit code 2. An unknown flag is reported with the most similar known flag. Flags cannot be abbreviated.
+--help shows every default and is at most 100 columns wide.
+"""
 
 import argparse
 import difflib
@@ -7,25 +10,26 @@ import itertools
 import shutil
 import sys
 import textwrap
+from typing import Optional
 
 from modeling.cli.errors import EXIT_BAD_INPUT
 
 HELP_COLUMNS = 100
 
 
-def default_text(action):
-    """The default of an argparse action as --help shows it; None where there is none to show."""
+def default_text(action: argparse.Action) -> Optional[str]:
+    """Default of an argparse action as --help shows it; None if --help does not show one."""
     default = action.default
     if action.required or action.nargs == 0 or default in (None, argparse.SUPPRESS, ""):
         return None
     if isinstance(default, (list, tuple)):
-        separator = " " if action.nargs in ("+", "*") else ","  # as it would be given
+        separator = " " if action.nargs in ("+", "*") else ","  # so that the text can be copied to a command line
         return separator.join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Shows defaults, and fills the prose of descriptions; their indented lines (commands, tables) stay as they are."""
+    """Shows defaults and wraps the paragraphs of descriptions; indented lines (commands, tables) are not changed."""
 
     def __init__(self, prog):
         super().__init__(prog, width=min(shutil.get_terminal_size().columns - 2, HELP_COLUMNS))
@@ -33,22 +37,22 @@ class HelpFormatter(argparse.HelpFormatter):
     def _get_help_string(self, action):
         default = default_text(action)
         note = " (required)" if action.required and action.option_strings else ""
-        return (action.help or "") + (note if default is None else " (default {})".format(default.replace("%", "%%")))
+        return (action.help or "") + (note if default is None else " (default: {})".format(default.replace("%", "%%")))
 
     def _fill_text(self, text, width, indent):
         lines = []
-        for as_it_is, part in itertools.groupby(text.strip("\n").splitlines(), lambda line: line[:1] in ("", " ")):
+        for verbatim, part in itertools.groupby(text.strip("\n").splitlines(), lambda line: line[:1] in ("", " ")):
             part = list(part)
-            lines += part if as_it_is else textwrap.wrap(" ".join(part), width, break_on_hyphens=False)
+            lines += part if verbatim else textwrap.wrap(" ".join(part), width, break_on_hyphens=False)
         return "\n".join(indent + line for line in lines)
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` with the rules above, for scripts and tools; modes of its `add_subparsers` follow them too."""
+    """`argparse.ArgumentParser` with the rules above; they also hold for the modes that `add_subparsers` adds."""
 
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **settings)
-        self._optionals.title = "options"  # as Python 3.10 has it
+        self._optionals.title = "options"  # older Pythons call it "optional arguments"
 
     def error(self, message):
         print(f"error: {message} ({self.prog} --help lists the flags)", file=sys.stderr)
@@ -56,8 +60,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
-        if not self._subparsers:  # a mode's own parser knows its flags
-            # before argparse misses the required flag that a typo was meant for
+        if not self._subparsers:  # otherwise the mode's parser checks its flags
+            # argparse would report a missing required flag before the typo that caused it
             for argument in itertools.takewhile(lambda argument: argument != "--", args):
                 name = argument.split("=")[0]
                 if name.startswith("--") and " " not in name and name not in self._option_string_actions:
@@ -71,22 +75,22 @@ class Parser(argparse.ArgumentParser):
         return flags
 
     def _unknown(self, name):
-        near = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
-        return "unknown flag {}{}".format(name, f", did you mean {near[0]}?" if near else "")
+        similar = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
+        return "unknown flag {}{}".format(name, f", did you mean {similar[0]}?" if similar else "")
 
-    def has_flag(self, name):
-        """Whether `name` (with its dashes) is a flag; --help is none."""
+    def has_flag(self, name: str) -> bool:
+        """Whether `name` (with dashes) is a flag of this parser other than --help."""
         action = self._option_string_actions.get(name)
         return action is not None and action.nargs != 0
 
-    def check_flag(self, name, value):
-        """Checks one flag by itself.
+    def check_flag(self, name: str, value: Optional[str]) -> None:
+        """Checks one flag and its value, independent of other flags.
 
         Args:
-            name: with its dashes.
-            value: text, or None where none is given.
+            name: with dashes.
+            value: text, or None if the flag has no value.
         Raises:
-            ValueError: no such flag, or no value of it; the message says what is wrong.
+            ValueError: the flag is unknown, or the value is not allowed; the message says which.
         """
         if not self.has_flag(name):
             raise ValueError(self._unknown(name))

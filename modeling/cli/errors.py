@@ -1,10 +1,11 @@
-"""How a command of this project ends: bad input is one line on standard error and exit code 2, a signal 130 or 143."""
+"""Exit codes and error lines: bad input prints one line on standard error and exits with 2; a signal exits with 130 or 143."""
 
 import atexit
 import errno
 import os
 import signal
 import sys
+from typing import Callable, Optional
 
 from modeling.cli import interruption
 from ofrecord_util.errors import UserError
@@ -12,11 +13,11 @@ from ofrecord_util.errors import UserError
 __all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "run"]
 
 EXIT_BAD_INPUT = 2
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # may come at any write of any file
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # any write to any file can raise these
 
 
 def _report(error):
-    """Prints a `UserError`'s one line; returns its exit code."""
+    """Prints the line of a `UserError` and returns its exit code."""
     _say("error: " + " ".join(str(error).split()))
     return EXIT_BAD_INPUT
 
@@ -26,17 +27,21 @@ def _say(line):
     print(line, file=sys.stderr)
 
 
-def fail(error):
-    """Prints a `UserError`'s one line and ends the process with exit code 2."""
+def fail(error: UserError) -> None:
+    """Prints the line of a `UserError` and ends the process with exit code 2."""
     sys.exit(_report(error))
 
 
-def run(main):
-    """Calls `main()` as a script's entry; turns a `UserError` into its one line and exit code 2, SIGINT and SIGTERM into 130 and 143,
-    a reader of its output that has gone (`| head`) into a silent 141, as a shell knows it.
+def run(main: Callable[[], Optional[int]]) -> None:
+    """Runs `main()` as the entry point of a script and ends the process.
+
+    A `UserError`, or an `OSError` of a full or broken disk, prints one line and exits with 2. SIGINT exits with 130 and
+    SIGTERM with 143. A closed standard output (`| head`) exits with 141 and prints nothing, as shell commands do.
 
     Args:
-        main: function without arguments; what it returns (None or an int) is the exit code.
+        main: function without arguments that returns the exit code, None for 0.
+    Raises:
+        SystemExit: always, unless OneFlow was imported; then the process ends without an exception.
     """
     try:
         with interruption.noted():
@@ -45,7 +50,7 @@ def run(main):
     except UserError as error:
         code = _report(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest at exit
         code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
@@ -62,10 +67,10 @@ def run(main):
 
 
 def _leave(code):
-    """Ends the process with `code` and without OneFlow's C++ destructors.
+    """Ends the process with `code`; runs the functions registered with atexit, but not OneFlow's C++ destructors.
 
-    They race with its threads: 0.8.0 now and then aborts there ("terminate called without an active exception") when all
-    work is done, and the exit code is lost. What Python has registered for its end still runs.
+    The destructors race with OneFlow's threads. OneFlow 0.8.0 sometimes aborts there ("terminate called without an active
+    exception"), and the exit code is lost.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,39 +1,49 @@
-"""Files of flags: what a run was given stands in its folder as run.flags, and `SCRIPT @FILE` takes flags from such a file.
+"""Flags files: a run writes its flags to run.flags in its folder, and `SCRIPT @FILE` reads flags from such a file.
 
     # flags of meta_finetuning.py
     --task_name g1
     --data_dir my data/k-shot-cross/g1/16-42
     --resave_ofrecord true
 
-A flag a line; its value stands behind a space (or =) and reaches to the end of the line. A value that is empty, or begins or ends
-with a space or a quote, stands in double quotes, as in JSON. Blank lines and lines that begin with # say nothing, but for a first
-line as above, which tells whose flags they are.
+A file has one flag per line. The value follows a blank or = and ends with the line. A value in double quotes is read as a JSON string;
+quotes are needed if the value is empty, starts or ends with a blank, or starts with a quote. Blank lines and lines that start with #
+are ignored, except for a first line as above: it names the script that the flags belong to.
 """
 
 import json
 import os
 import re
+from typing import Any, List
 
 from modeling.cli.errors import UserError
+from modeling.cli.scripts import script_path
 from ofrecord_util.files import replacing
 
 RUN_FLAGS_FILE = "run.flags"
-_NOT_REPLAYED = ("resume",)  # belongs to one start of a run, not to the run
-_OWNER = re.compile(r"#\s*flags of (\w+)\.py\b")
+_NOT_WRITTEN = ("resume",)  # belongs to one start of a run, not to the run
+_OWNER = re.compile(r"#\s*flags of ((?:\w+/)*(\w+)\.py)\b")
 
 
 def _value_text(value):
-    """A flag's value as the command line has it."""
+    """Value of a flag in the syntax of the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def write_flags_file(folder, flags):
-    """Writes FOLDER/run.flags: what was given of `parse_flags`' flags, in the order of --help."""
-    lines = [f"# flags of {flags.script}.py; to run it again: python3 {flags.script}.py @{RUN_FLAGS_FILE}"]
+def write_flags_file(folder: str, flags: Any) -> None:
+    """Writes FOLDER/run.flags with the flags that the command line set, in the order of --help.
+
+    Args:
+        folder: run folder.
+        flags: from `parse_flags`.
+    Raises:
+        UserError: the file cannot be written.
+    """
+    script = script_path(flags.script)
+    lines = [f"# flags of {script}; to run it again: python3 {script} @{RUN_FLAGS_FILE}"]
     for name, value in vars(flags).items():
-        if name in flags.given and name not in _NOT_REPLAYED:
+        if name in flags.given and name not in _NOT_WRITTEN:
             text = _value_text(value)
             plain = text and text == text.strip() and not text.startswith('"') and text.isprintable()
             lines.append(f"--{name} {text if plain else json.dumps(text)}")
@@ -45,15 +55,18 @@ def write_flags_file(folder, flags):
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def expand(argv, script, parser):
-    """A command line with each @FILE replaced by the flags in that file.
+def expand(argv: List[str], script: str, parser: Any) -> List[str]:
+    """Replaces each @FILE of a command line by the flags in that file.
 
     Args:
-        argv: list of arguments; one that begins with @ names a file.
-        script: whose flags they must be ("meta_finetuning").
-        parser: the script's `Parser`.
+        argv: arguments; an argument that starts with @ names a file.
+        script: script that the flags must belong to ("meta_finetuning").
+        parser: `Parser` of the script.
+    Returns:
+        arguments without @FILE.
     Raises:
-        UserError: a file that cannot be read, flags.json, another script's flags, or a line at fault, which is named.
+        UserError: the file cannot be read, is flags.json, or belongs to another script; or a line has an error, and the
+            message names the line.
     """
     expanded = []
     for argument in argv:
@@ -62,29 +75,29 @@ def expand(argv, script, parser):
 
 
 def _read(path, script, parser):
-    """The flags in a file as arguments --name=value."""
+    """Reads a flags file; returns its flags as arguments --name=value."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
         raise UserError(
-            f"@{path}: no file of flags can be read there ({error.strerror}); a value that begins with @ is given as --flag=@value"
+            f"@{path}: flags file cannot be read ({error.strerror}); write --flag=@value for a value that starts with @"
         ) from error
     if next(filter(None, lines), "").startswith("{"):
-        raise UserError(f"@{path}: JSON, which a run writes for its reader: give the {RUN_FLAGS_FILE} beside it")
+        raise UserError(f"@{path}: this is JSON, not a flags file; use {RUN_FLAGS_FILE} in the same folder")
     flags = [(number, *_split(line)) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
     owner = _OWNER.match(lines[0]) if lines else None
-    if owner and owner.group(1) != script:
+    if owner and owner.group(2) != script:
         foreign = [name for _, name, _ in flags if not parser.has_flag(name)]
-        why = f"which has no {foreign[0]}" if foreign else "take that line away where they are meant for both"
-        raise UserError(f"{path}: line 1: the flags of {owner.group(1)}.py, this is {script}.py: {why}")
+        hint = f"which has no {foreign[0]}" if foreign else "remove that line to use them for both scripts"
+        raise UserError(f"{path}: line 1: the flags of {owner.group(1)}, this is {script_path(script)}: {hint}")
     arguments = []
     for number, name, value in flags:
         try:
             if not name.startswith("--"):
-                raise ValueError(f"{name!r} is no --flag, of which a line holds one with its value")
+                raise ValueError(f"{name!r} does not start with --; a line has one --flag and its value")
             if value is not None and value.startswith('"'):
-                value = _unquoted(value)
+                value = _unquote(value)
             parser.check_flag(name, value)
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from error
@@ -93,16 +106,16 @@ def _read(path, script, parser):
 
 
 def _split(line):
-    """(flag, value or None) of a line."""
+    """Splits a line into the flag and its value, None if the line has no value."""
     name, *rest = re.split(r"\s*=\s*|\s+", line, maxsplit=1)
     return name, rest[0] if rest else None
 
 
-def _unquoted(text):
+def _unquote(text):
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, str):
-        raise ValueError(f"{text} is no text in double quotes")
+        raise ValueError(f"{text} is not a valid string in double quotes")
     return value

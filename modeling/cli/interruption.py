@@ -1,35 +1,37 @@
-"""SIGINT and SIGTERM as a flag that is read between steps: OneFlow dies of an exception raised inside one of its calls.
+"""Deferred SIGINT and SIGTERM.
 
-The first signal lets the step in hand end; a second one ends the process at once.
+A Python exception inside a OneFlow call crashes the process. The first signal is therefore only recorded, and the training loop
+checks for it between steps. A second signal ends the process at once.
 """
 
 import contextlib
 import os
 import signal
+from typing import Iterator, Optional
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received = []
 
 
 class Interrupted(Exception):
-    """A signal asked the run to end; `exit_code` is 130 for SIGINT and 143 for SIGTERM."""
+    """A signal was received; `exit_code` is 130 for SIGINT and 143 for SIGTERM."""
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         super().__init__("interrupted by " + signal.Signals(number).name)
         self.exit_code = 128 + number
 
 
-def _note(number, _):
+def _record(number, _):
     if _received:
         os._exit(128 + number)
     _received.append(number)
-    os.write(2, b"\nstopping after this step; once more to stop at once\n")
+    os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
 
 
 @contextlib.contextmanager
-def noted():
-    """Notes both signals instead of dying of them, while the block runs."""
-    before = {number: signal.signal(number, _note) for number in _SIGNALS}
+def noted() -> Iterator[None]:
+    """Context manager that records both signals while the block runs, so that they do not end the process."""
+    before = {number: signal.signal(number, _record) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -38,12 +40,16 @@ def noted():
         _received.clear()
 
 
-def received():
-    """The number of the signal that has come, or None."""
+def received() -> Optional[int]:
+    """Number of the recorded signal, or None."""
     return _received[0] if _received else None
 
 
-def check():
-    """Raises `Interrupted` where a signal has come; between two calls of OneFlow."""
+def check() -> None:
+    """Call this between two OneFlow calls.
+
+    Raises:
+        Interrupted: a signal was recorded.
+    """
     if _received:
         raise Interrupted(_received[0])

@@ -10,13 +10,14 @@ import ctypes
 import glob
 import os
 import sys
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
-# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each (modeling/engine/lanes/plan.py)
+# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each
+# (modeling/engine/lanes/plan.py)
 _MOST_OPENBLAS_THREADS = 4
 _ROW_MAJOR, _AS_IT_IS = 101, 111
 
@@ -29,10 +30,7 @@ class Blas(NamedTuple):
     spins: bool  # its threads wait for each other without giving way
 
 
-def cpu_threads():
-    """Number of CPU threads that one process uses: OMP_NUM_THREADS where the user set it, else the cores this process may run on."""
-    value = os.environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
+loaded: Optional[Blas] = None  # by `load_blas`
 
 
 def load(path):
@@ -48,19 +46,20 @@ def site_folders():
     return [path for path in sys.path if path.endswith("-packages")]
 
 
-def load_blas():
-    """Loads the BLAS for this machine; before OneFlow is loaded.
+def load_blas(threads):
+    """Loads the BLAS for this machine into `loaded`. Call it before OneFlow is loaded.
 
+    Args:
+        threads: CPU threads of the process.
     Returns:
-        `Blas`, or None where there is none: OneFlow's own is used then.
+        `Blas`, or None where there is none. OneFlow uses its own BLAS then.
     """
-    blas = None
-    if wants_openblas(_processor(), cpu_threads()):
-        blas = _load_openblas()
-    blas = blas or _load_mkl()
-    if blas:
-        blas.set_threads(1 if blas.spins else cpu_threads())
-    return blas
+    global loaded
+    loaded = _load_openblas() if wants_openblas(_processor(), threads) else None
+    loaded = loaded or _load_mkl(threads)
+    if loaded:
+        loaded.set_threads(1 if loaded.spins else threads)
+    return loaded
 
 
 def _processor():
@@ -114,7 +113,7 @@ def multiplies(library):
     return np.array_equal(product, left.astype(np.int64) @ right.astype(np.int64))
 
 
-def _load_mkl():
+def _load_mkl(threads):
     for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(path, "..", "..") for path in site_folders()]:
         for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
             os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
@@ -123,7 +122,7 @@ def _load_mkl():
                 load(os.path.join(folder, companion))
             library = load(path)
             if library is not None:
-                library.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if cpu_threads() > 1 else _MKL_THREADING_SEQUENTIAL)
+                library.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if threads > 1 else _MKL_THREADING_SEQUENTIAL)
                 library.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
                 return Blas("MKL", library.MKL_Set_Num_Threads, spins=False)
     return None

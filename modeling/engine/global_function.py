@@ -1,212 +1,204 @@
 """`@global_function`: turns a plain Python function of tensors into a compiled static graph.
 
-The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This
-gives the shape back,
+The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This restores the form,
 as a thin layer on `oneflow.nn.Graph`:
 
-    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=schedule)
+    @global_function(type="train", variables=variables, engine=engine, optimizer=optimizer, schedule=schedule)
     def train_job(variables, word_rows, label):
         ...
-        return loss, metrics          # the first value is what is minimised
+        return loss, metrics          # the first value is minimised
 
-    loss, metrics = train_job(word_rows=…, label=…)
+    loss, metrics = train_job({"word_rows": ..., "label": ...})
 
-An input may be a tuple of tensors instead, the parts of a batch for the CPU's lanes (see modeling/engine/lanes/plan.py): the function is applied to
-each part; a train function's outputs are means over a batch then, and a predict function's begin with the batch's dimension.
+A call takes a batch as NumPy arrays by name. How the arrays become tensors, and how the batch is cut for ranks and for the lanes of a CPU
+(modeling/engine/lanes), is decided here. The function sees one lane's part of a batch: the outputs of a train function must be means over
+the batch, and those of a predict function must begin with the batch's dimension.
 
-The function runs once for each shape of its inputs, to build that shape's graph; from then on a call runs the compiled
-plan and nothing runs eagerly. The graphs of one train function share weights, optimizer moments and the step counter,
-so a run may change between a few shapes freely.
+The function runs once per shape of its inputs, to build the graph of that shape. Later calls with the shape run the compiled plan, and
+nothing runs eagerly. The graphs of one train function have variables, optimizer moments and the step counter in common, so a run may
+alternate between a few shapes.
 """
 
-import gc
-
 from modeling.engine import parallel
-from modeling.engine.lanes.job import CompiledJob
-from modeling.engine.lanes.replicate import repeat_lane
-from modeling.engine.lanes.streams import deal_out
+from modeling.engine.cpu_threads import calm_scheduler
+from modeling.engine.engine import Engine
+from modeling.engine.lanes import build as lanes_build
+from modeling.engine.lanes.plan import by_lane, interleave
 from modeling.engine.memo import within_graph
-from modeling.engine.runtime import calm_scheduler, flow
+from modeling.engine.runtime import flow
+from modeling.engine.workarounds import clear_symbolic_gradients, device_of, is_short, keep_alive, pad_short_graph
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
+_last_output = None  # the smallest output of the latest call: reading it waits for the graph
 
 
-# Graphs live until `forget_graphs`: OneFlow breaks where train graphs that share their state are freed and others are
-# built after them ("must be a variable created in nn.Graph", or a crash)
-_ALIVE = []
-
-
-def forget_graphs():
-    """Lets go of the graphs that nobody holds any more, each of which costs three threads and 30 MB or more.
-
-    For programs that build many one after the other. Never while a graph is being built or run, and not where a train function
-    that has compiled several shapes is gone and another one over the same variables is to come.
-    """
-    _ALIVE.clear()
-    gc.collect()
-
-
-# OneFlow hands a graph's inputs over before it notes that the graph is running, and a graph that is done by then ends the process: on a
-# busy machine once in some thousand steps, where they take less than a turn of the system's scheduler. So graphs of small models compute
-# products of 512 x 512 beside their outputs, 4 to 7 ms at the rate of a core with and without AVX-512. With two of them none of 7,600
-# steps failed in six processes on two cores, without any every process ended
-_SMALL_MODEL, _PRODUCTS, _PRODUCT_SIZE = 2_000_000, 3, 512
-
-
-def _is_soon_done(variables):
-    return _device_of(variables) == "cpu" and sum(parameter.numel() for parameter in variables.parameters()) < _SMALL_MODEL
-
-
-def _take_time():
-    """Inside a graph, a tensor that takes a few milliseconds."""
-    product = parallel.constant((_PRODUCT_SIZE, _PRODUCT_SIZE), 1.0 / _PRODUCT_SIZE, "cpu")
-    for _ in range(_PRODUCTS):
-        product = flow.matmul(product, product)
-    return product.sum()
-
-
-def _device_of(variables):
-    parameter = next(variables.parameters())
-    return parameter.placement.type if parameter.is_global else parameter.device.type
+def _finish_last_call():
+    global _last_output
+    if _last_output is not None:
+        parallel.to_numpy(_last_output)
+        _last_output = None
 
 
 class GlobalFunction:
-    """A static graph built from a function at its first call.
+    """A static graph that is built from a function at its first call.
 
     Args:
         function: takes the graph's view of the variables first, then tensors by name.
         type: "train" (the first returned tensor is minimised) or "predict".
         variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
         optimizer, schedule: for "train", an OneFlow optimizer and its learning-rate schedule (or None).
+        engine: the `Engine` that computes; None for one lane on the device of the variables.
         mixed_precision: float16 where it is safe, with a loss scaler; CUDA only.
-        accumulation: parts that a batch is cut into along the first dimension of its inputs; the function sees a part, the
-            step takes the mean of the parts' gradients, and each output comes as the parts' outputs one after the other.
-        frozen: modules whose parameters the graph reads and no optimizer holds (a teacher); the function gets their views
-            behind that of `variables`.
+        accumulation: parts that a batch is cut into along the first dimension of its inputs. The function sees one part, the step uses the
+            mean of the parts' gradients, and each output is the concatenation of the parts' outputs.
+        frozen: modules whose parameters the graph reads and no optimizer holds (a teacher). The function gets their views after
+            that of `variables`.
     """
 
-    def __init__(self, function, type, variables, optimizer=None, schedule=None, mixed_precision=False, accumulation=1, frozen=()):
+    def __init__(
+        self,
+        function,
+        type,
+        variables,
+        optimizer=None,
+        schedule=None,
+        engine=None,
+        mixed_precision=False,
+        accumulation=1,
+        frozen=(),
+    ):
         if type not in ("train", "predict"):
             raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
         if (type == "train") != (optimizer is not None):
             raise ValueError("a train function needs an optimizer, a predict function none")
         self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self._names = None
+        self.engine = engine or Engine(device_of(variables))
+        self._function, self._variables, self._frozen, self._trains = function, variables, frozen, type == "train"
+        self._optimizer, self._schedule = optimizer, schedule
+        self._mixed_precision, self._accumulation = mixed_precision, accumulation
+        self._names, self._graphs, self._restored = None, {}, None
+        self._pads = is_short(variables)
+        keep_alive(self)
 
-        def build(graph, *tensors):
-            views = [getattr(graph, f"frozen_{position}") for position in range(len(frozen))]
-            count = len(tensors) // len(self._names)
-            parts = [tensors[lane::count] for lane in range(count)]
-            rows = [part[0].shape[0] for part in parts]
-            if self._repeats_lanes(parts):
-                parts = parts[:1]
-            with within_graph():
-                outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
-            outputs = outputs[0] if count == 1 else self._join(outputs, rows)
-            if type == "train":
-                (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
-            return (outputs, _take_time()) if self._soon_done else outputs
+    def __call__(self, batch):
+        """Runs the graph on a batch.
 
-        def build_graph(graph, *tensors):
-            built = flow.nn.Graph.build_graph(graph, *tensors)
-            count = len(tensors) // len(self._names)
-            if count > 1:
-                job = CompiledJob(graph._full_graph_proto)
-                if self._repeats_lanes([tensors[lane::count] for lane in range(count)]):
-                    repeat_lane(job, count, self._trains)
-                deal_out(job, count)
-                graph._full_graph_proto = job.proto
-            return built
-
-        def init(graph):
-            flow.nn.Graph.__init__(graph)
-            graph.variables = variables
-            for position, module in enumerate(frozen):
-                setattr(graph, f"frozen_{position}", module)
-            if optimizer is not None:
-                graph.add_optimizer(optimizer, lr_sch=schedule)
-            if _device_of(variables) == "cpu":  # a bias, and another lane's gradient, are added by the GEMM that makes the product
-                graph.config.allow_fuse_add_to_output(True)
-                graph.config.allow_fuse_model_update_ops(True)
-            if accumulation > 1:
-                graph.config.set_gradient_accumulation_steps(accumulation)
-            if mixed_precision:
-                graph.config.enable_amp(True)
-                if type == "train":
-                    graph.set_grad_scaler(
-                        flow.amp.GradScaler(init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)
-                    )
-
-        # one class a function: OneFlow names plan and graph after the class
-        self._graph_class = _class_of(function.__name__, (flow.nn.Graph,), {"__init__": init, "build": build, "build_graph": build_graph})
-        _ALIVE.append(self)
-        self._graphs, self._variables, self._trains = {}, variables, type == "train"
-        self._soon_done = _is_soon_done(variables)
-        self._restored = None
-
-    def __call__(self, **tensors):
+        Args:
+            batch: dict of name -> NumPy array [B, ...] that every rank holds, or tensor of this rank's part of it. Where the engine has
+                several lanes, the first one is [R, S, ...], and each other one has a multiple of R rows.
+        Returns:
+            what the function returns, as tensors. The graph may still be running; reading a value waits for it.
+        Raises:
+            KeyError: an input of the first call is missing.
+        """
+        global _last_output
+        self.engine.activate(_finish_last_call)
         if self._names is None:
-            self._names = tuple(tensors)
-        inputs = [tensors[name] for name in self._names]
-        arguments = [part for value in inputs for part in (value if isinstance(value, tuple) else (value,))]
-        if len(arguments) % len(inputs):
-            raise ValueError("inputs of different numbers of parts")
-        shapes = tuple(tuple(argument.shape) for argument in arguments)
+            self._names = tuple(batch)
+        parts = self.engine.lanes.cut({name: batch[name] for name in self._names})
+        count = len(next(iter(parts.values())))
+        inputs = [parallel.shard(part, self.engine.device) for part in interleave(parts)]
+        shapes = tuple(tuple(value.shape) for value in inputs)
         if shapes not in self._graphs:
-            self._graphs[shapes] = self._new_graph()
-        outputs = self._graphs[shapes](*arguments)
-        if self._soon_done:
+            self._graphs[shapes] = self._new_graph(count)
+        outputs = self._graphs[shapes](*inputs)
+        if self._pads:
             outputs = outputs[0]
-        if len(arguments) > len(inputs):
+        if count > 1:
             calm_scheduler()
+        _last_output = min(outputs, key=lambda output: output.numel()) if isinstance(outputs, tuple) else outputs
         return outputs
 
-    def _repeats_lanes(self, parts):
-        """Whether the first of a batch's parts stands for all of them in tracing."""
-        shapes = {tuple(tuple(tensor.shape) for tensor in part) for part in parts}
-        return len(parts) > 1 and len(shapes) == 1
+    # ------------------------------------------------------------------------------------------------------- building
 
-    def _join(self, outputs, rows):
-        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or the rows one behind the other. Of one lane
-        that is traced for all: its share of the means, or its rows in place of those of every lane."""
+    def _new_graph(self, lanes):
+        """A graph for one more shape, that continues from the graphs there are."""
+        graph = self._graph_class(lanes)()
+        if self._restored and not self._graphs:
+            state = {name: parallel.replicate(value, self.engine.device) for name, value in self._restored.items()}
+            graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
+        if self._trains and self._graphs:
+            # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
+            # (tests/modeling/engine/test_global_function.py fails if OneFlow changes this)
+            graph.load_state_dict(next(iter(self._graphs.values())).state_dict())
+            clear_symbolic_gradients(self._variables)
+        return graph
+
+    def _graph_class(self, lanes):
+        """A class of its own per function, since OneFlow names plan and graph after the class."""
+        methods = {
+            "__init__": lambda graph: self._configure(graph),
+            "build": lambda graph, *inputs: self._build(graph, by_lane(inputs, lanes)),
+        }
+        if lanes > 1:
+            methods["build_graph"] = lambda graph, *inputs: lanes_build.build_graph(graph, inputs, lanes, self._trains)
+        return _class_of(self.__name__, (flow.nn.Graph,), methods)
+
+    def _configure(self, graph):
+        flow.nn.Graph.__init__(graph)
+        graph.variables = self._variables
+        for position, module in enumerate(self._frozen):
+            setattr(graph, f"frozen_{position}", module)
+        if self._optimizer is not None:
+            graph.add_optimizer(self._optimizer, lr_sch=self._schedule)
+        if self.engine.device == "cpu":  # the GEMM that makes a product also adds a bias, or another lane's gradient, to it
+            graph.config.allow_fuse_add_to_output(True)
+            graph.config.allow_fuse_model_update_ops(True)
+        if self._accumulation > 1:
+            graph.config.set_gradient_accumulation_steps(self._accumulation)
+        if self._mixed_precision:
+            graph.config.enable_amp(True)
+            if self._trains:
+                scaler = flow.amp.GradScaler(init_scale=2.0**14, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)
+                graph.set_grad_scaler(scaler)
+
+    def _build(self, graph, parts):
+        """The graph's outputs; `parts` is the list per lane of its inputs."""
+        views = [getattr(graph, f"frozen_{position}") for position in range(len(self._frozen))]
+        rows = [part[0].shape[0] for part in parts]
+        # lanes of one shape are replicated in the job, so that the first one alone is traced
+        traced = parts[:1] if lanes_build.have_one_shape(parts) else parts
+        with within_graph():
+            outputs = [self._function(graph.variables, *views, **dict(zip(self._names, part))) for part in traced]
+        outputs = outputs[0] if len(parts) == 1 else self._merge(outputs, rows)
+        if self._trains:
+            (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
+        return (outputs, pad_short_graph()) if self._pads else outputs
+
+    def _merge(self, outputs, rows):
+        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or concatenated rows. Where one lane has been
+        traced for all: its term of the means, or its rows in place of those of every lane."""
         if not isinstance(outputs[0], tuple):
-            return self._join([(output,) for output in outputs], rows)[0]
+            return self._merge([(output,) for output in outputs], rows)[0]
         if not self._trains:
             outputs = outputs if len(outputs) > 1 else outputs * len(rows)
             return tuple(flow.cat(parts, dim=0) for parts in zip(*outputs))
-        joined = []
+        merged = []
         for parts in zip(*outputs):
             weighted = [part * (count / sum(rows)) for part, count in zip(parts, rows)]
-            joined.append(sum(weighted[1:], weighted[0]))
-        return tuple(joined)
+            merged.append(sum(weighted[1:], weighted[0]))
+        return tuple(merged)
+
+    # ---------------------------------------------------------------------------------------------------------- state
 
     def optimizer_state(self):
-        """What a train function has gathered beside the variables: dict name -> array of the optimizer's moments (named like their
-        variable with -m and -v behind), the step counter and, with mixed precision, the loss scaler's; empty before the first call."""
+        """What a train function holds besides the variables: dict of name -> array of the optimizer's moments (named like their
+        variable, with the ending -m or -v), the step counter and, with mixed precision, that of the loss scaler. Empty before the first
+        call."""
         for graph in self._graphs.values():
             state = graph.state_dict().items()
             return {name: parallel.to_numpy(value).copy() for name, value in state if not isinstance(value, dict)}
         return {}
 
     def restore(self, state):
-        """Continues from an `optimizer_state`; before the first call."""
+        """Continues from an `optimizer_state`. Call it before the first call of the function.
+
+        Raises:
+            ValueError: a graph has been compiled already.
+        """
         if self._graphs:
             raise ValueError("a graph is compiled already")
         self._restored = state
-
-    def _new_graph(self):
-        graph = self._graph_class()
-        if self._restored and not self._graphs:
-            device = _device_of(self._variables)
-            state = {name: parallel.replicate(value, device) for name, value in self._restored.items()}
-            graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
-        if self._trains and self._graphs:
-            # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
-            # (tests/modeling/engine/test_global_function.py holds OneFlow to this)
-            graph.load_state_dict(next(iter(self._graphs.values())).state_dict())
-            for parameter in self._variables.parameters():
-                parameter.grad = None  # the first graph's symbolic gradient, which 0.9.0 would add to
-        return graph
 
 
 def global_function(type="predict", **settings):

@@ -1,6 +1,7 @@
 """What several places of a static graph use and the graph makes once: constants, and variables in another shape.
 
-Each operation of a graph costs compiling time and memory, and layers and lanes (modeling/engine/lanes/plan.py) ask for the same ones again and again.
+Each operation of a graph costs compiling time and memory, and layers and lanes (modeling/engine/lanes/plan.py) ask for the same ones again
+and again.
 """
 
 import contextlib

@@ -7,7 +7,6 @@ GPU or not: they are loaded from their wheels. No user sets an environment varia
 """
 
 import atexit
-import contextlib
 import ctypes
 import os
 import shutil
@@ -15,10 +14,7 @@ import sys
 import tempfile
 
 from modeling.cli.errors import UserError, fail
-from modeling.engine import blas
-
-# Further down it would be without a core for longer than a graph in lanes lasts (see modeling/engine/lanes/plan.py)
-_SCHEDULER_NICENESS = 10
+from modeling.engine import blas, cpu_threads
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
@@ -81,54 +77,13 @@ def _import_oneflow():
     return oneflow
 
 
-def set_blas_threads(count, short=False):
-    """Sets how many threads a GEMM uses; no graph may be running.
-
-    Args:
-        count: threads.
-        short: whether the process's graphs are soon done. Threads that spin cost such a graph more than they gain where the machine is
-            busy, and keep OneFlow's own from noting in time that it runs (modeling/engine/lanes/plan.py): one thread then.
-    """
-    if loaded_blas is not None:
-        loaded_blas.set_threads(1 if short and loaded_blas.spins else count)
-
-
-def calm_scheduler():
-    """Lowers the priority of OneFlow's scheduler thread, once it shows itself; called behind the call of a graph in lanes, and of no
-    shorter one.
-
-    While a graph runs, that thread polls without a pause; at equal priority it takes a core's share from the threads that compute. It
-    is the one of the threads which the import has started that has used most time: the others, the threads of sums among them, sleep
-    where nothing is asked of them, and must not wait when something is.
-    """
-    global _engine_threads
-    if not _engine_threads:
-        return
-    used = {thread: _processor_seconds(thread) for thread in _engine_threads}
-    scheduler, others = max(used, key=used.get), sorted(used.values())[:-1]
-    if used[scheduler] < 0.05 + 2 * max(others, default=0):
-        return
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, int(scheduler), max(_SCHEDULER_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    _engine_threads = frozenset()
-
-
-def _processor_seconds(thread):
-    try:
-        with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[0]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
-
-
-loaded_blas = blas.load_blas()
+blas.load_blas(cpu_threads.cpu_threads())
 _preload_cuda()
-_threads_before = set(os.listdir("/proc/self/task"))
 try:
-    flow = _import_oneflow()
+    with cpu_threads.starting_engine_threads():
+        flow = _import_oneflow()
 except UserError as error:  # no script has begun yet that could say it
     fail(error)
-_engine_threads = frozenset(os.listdir("/proc/self/task")) - _threads_before
 
 
 def oneflow_version():

@@ -5,7 +5,7 @@ from modeling.engine.runtime import flow
 
 def cross_entropy(logits, label):
     """CE of each sample: -log softmax(logits)[label], logits [B, C], label int32 [B] -> [B]."""
-    batch, classes = logits.shape
+    classes = logits.shape[1]
     log_probs = flow.log_softmax(logits, dim=-1)
     chosen = flow.nn.functional.one_hot(label.to(flow.int64), classes).to(flow.float32)
     return -(log_probs * chosen).sum(dim=1)

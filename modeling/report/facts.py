@@ -10,7 +10,8 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.errors import UserError
 from modeling.cli.flags import FINETUNING
-from modeling.run.metrics import FLAGS_FILE, METRICS_FILE
+from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.metrics import METRICS_FILE
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
 from ofrecord_util.files import read_json

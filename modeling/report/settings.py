@@ -1,6 +1,6 @@
 """What was run: flags and which of them differ from their defaults, versions, data, snapshots."""
 
-from modeling.cli.flags import SCRIPTS, build_parser
+from modeling.cli.flags import SCRIPTS, build_parser, script_path
 from modeling.report.markup import element, table, words
 from modeling.run.resume import FREE_FLAGS
 
@@ -72,7 +72,8 @@ def settings_section(run):
     """The section as markup."""
     record, flags = run.record, run.flags
     versions = record.get("versions", {})
-    facts = [("script", f"{run.script}.py" if run.script else _NOTHING), ("OneFlow", versions.get("oneflow", _NOTHING))]
+    script = script_path(run.script) if run.script in SCRIPTS else f"{run.script}.py" if run.script else _NOTHING
+    facts = [("script", script), ("OneFlow", versions.get("oneflow", _NOTHING))]
     facts += [("Python", versions.get("python", _NOTHING)), ("device", record.get("device", _NOTHING))]
     facts.append(("model", model_text(record.get("config", {})) or _NOTHING))
     if flags.get("data_dir"):

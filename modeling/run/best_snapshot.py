@@ -2,6 +2,7 @@
 
 import os
 
+from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine import parallel
 from modeling.run.evaluation import Evaluation
 from modeling.run.resume import best_names
@@ -12,18 +13,18 @@ class BestSnapshot:
     """Keeps the best snapshot of a run: `snapshot_best_{kind}_model_{task}_dev_{accuracy}`.
 
     Args:
-        phase: the `Phase`.
+        context: `RunContext`.
         kind: "mft", "ft" or "distill".
         variables: what is saved.
-        config: of the saved model where it is not the phase's (a student's).
+        config: of the saved model where it is not the run's (a student's).
     Attributes:
         path, evaluation: of the best so far; None before the first.
         stale: evaluations since then.
     """
 
-    def __init__(self, phase, kind, variables, config=None):
-        self._phase, self.variables, self.config = phase, variables, config
-        self._prefix = f"snapshot_best_{kind}_model_{phase.task.name}_dev_"
+    def __init__(self, context, kind, variables, config=None):
+        self._context, self.variables, self.config = context, variables, config
+        self._prefix = f"snapshot_best_{kind}_model_{context.task.name}_dev_"
         self.path = self.evaluation = None
         self.stale = 0
 
@@ -36,7 +37,7 @@ class BestSnapshot:
         """Continues from what `to_dict` gave."""
         self.stale = stale
         if best is not None:
-            self.path = os.path.join(self._phase.folder, best["name"])
+            self.path = os.path.join(self._context.folder.path, best["name"])
             self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):
@@ -50,15 +51,19 @@ class BestSnapshot:
             return False
         name = f"{self._prefix}{evaluation.accuracy!r}"
         self.evaluation, self.stale = evaluation, 0
-        self.path = self._phase.write_snapshot(name, self.variables, self.config, decay)
+        self.path = self._context.folder.write_snapshot(name, self.variables, self.config, decay)
         self.prune()
         return True
 
+    def load(self):
+        """Gives the variables the values of the best snapshot."""
+        self.variables.load(Snapshot(self.path))
+
     def prune(self):
         """Removes the best snapshots before the best one, but for those that a state of the run still refers to."""
-        if self._phase.flags.keep_all_best or self.path is None or not parallel.is_main():
+        if self._context.flags.keep_all_best or self.path is None or not parallel.is_main():
             return
-        folder = self._phase.folder
+        folder = self._context.folder.path
         needed = {os.path.basename(self.path), *best_names(folder)}
         for name in os.listdir(folder):
             if name.startswith(self._prefix) and name not in needed:

@@ -8,7 +8,7 @@ from modeling.bert.config import MAX
 from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
-from modeling.engine.lanes import plan as lanes
+from modeling.run.evaluation import evaluation_batch_size
 from ofrecord_util.batches import (
     LENGTH_STEP,
     bucket_seconds,
@@ -27,7 +27,6 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
-_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
 
 
 class TrainingBatches(NamedTuple):
@@ -55,34 +54,19 @@ def train_batch_size(flags):
     return flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
 
 
-def evaluation_batch_size(wanted, length, device):
-    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
-
-    Args:
-        wanted: the flag's.
-        length: tokens of the longest text.
-        device: "cpu" or "cuda".
-    Returns:
-        int.
-    """
-    if device != "cpu" or parallel.size() > 1:
-        return wanted
-    return max(wanted, _EVALUATION_TOKENS // length)
-
-
-class GraphPlan:
+class Bucketing:
     """Chooses a run's batch lengths, each of which is a graph to compile, and keeps count of the graphs.
 
     Args:
         flags: of the script.
         config: `BertConfig`.
-        device: "cpu" or "cuda".
+        engine: `Engine`.
     Attributes:
         graphs: list of (trains, batch size of this process, length).
     """
 
-    def __init__(self, flags, config, device):
-        self._flags, self._config, self._device = flags, config, device
+    def __init__(self, flags, config, engine):
+        self._flags, self._config, self._engine = flags, config, engine
         self.graphs = []
 
     def training(self, records, batch_size, may_share=False, planned=None):
@@ -108,7 +92,9 @@ class GraphPlan:
         """(seconds of a run, `TrainingBatches`) with that many texts in a row."""
         needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
         longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
-        rows = -(-batch_size // self._parts() // per_row // lanes.count()) * lanes.count()  # a lane with a row less waits for the others
+        rows = (
+            -(-batch_size // self._parts() // per_row // self._engine.lanes.count) * self._engine.lanes.count
+        )  # a lane with a row less waits for the others
         costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
         lengths = self._lengths(records, needed, longest, costs)
         return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
@@ -127,9 +113,9 @@ class GraphPlan:
                     "leave it out"
                 )
             return [wanted]
-        if wanted == 1 or not may_share or self._device != "cpu":
+        if wanted == 1 or not may_share or self._engine.device != "cpu":
             return [1]
-        most = min(_MOST_TEXTS_PER_ROW, max(1, batch_size // lanes.count()))
+        most = min(_MOST_TEXTS_PER_ROW, max(1, batch_size // self._engine.lanes.count))
         return [number for number in range(1, most + 1) if batch_size % number == 0]
 
     def evaluation(self, records, batch_size, train_records=None):
@@ -145,7 +131,7 @@ class GraphPlan:
             steps = count_steps(len(train_records), self._flags.num_epochs, train_batch_size(self._flags))
             passes += -(-steps // evaluation_period(self._flags))
         longest = padded_length(records, self._pads_to_max_length())
-        size = min(evaluation_batch_size(batch_size, longest, self._device), max(batch_size, len(records)))
+        size = min(evaluation_batch_size(batch_size, longest, self._engine.device), max(batch_size, len(records)))
         needed = np.tile(evaluation_needs(records, size * parallel.size()), passes)
         lengths = self._lengths(records, needed, padded_length(records), self._costs(size, _PREDICT_PASSES, _PREDICT_GRAPH_SECONDS))
         self.graphs += [(False, size, length) for length in lengths]
@@ -157,7 +143,7 @@ class GraphPlan:
         token = 2 * config.dense_weights
         pair = config.num_hidden_layers * (4 * config.hidden_size + _SCORE_FLOPS * config.num_attention_heads)
         factor = rows * passes / _FLOPS_PER_SECOND
-        return factor * token, graph_seconds * config.num_hidden_layers * lanes.count(), factor * pair
+        return factor * token, graph_seconds * config.num_hidden_layers * self._engine.lanes.count, factor * pair
 
     def _lengths(self, records, needed, longest, costs):
         if self._pads_to_max_length():

@@ -1,5 +1,6 @@
 """Runs a predict function over a split, every sample once, and measures it."""
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional
 
@@ -8,8 +9,9 @@ from tqdm import tqdm
 
 from modeling.cli import interruption
 from modeling.engine import parallel
-from modeling.engine.lanes import plan as lanes
 from ofrecord_util.batches import iterate_evaluation
+
+_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
 
 
 class Predictions(NamedTuple):
@@ -63,31 +65,38 @@ class Evaluation:
         )
 
 
-def to_tensors(batch, names, device):
-    """The named arrays of a batch as OneFlow tensors on the device (see `parallel.shard`), where there are lanes in as many parts."""
-    if lanes.count() == 1:
-        return {name: parallel.shard(batch[name], device) for name in names}
-    parts = lanes.cut({name: batch[name] for name in names}, *batch["word_rows"].shape)
-    return {name: tuple(parallel.shard(part, device) for part in values) for name, values in parts.items()}
+def evaluation_batch_size(wanted, length, device):
+    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
+
+    Args:
+        wanted: the flag's.
+        length: tokens of the longest text.
+        device: "cpu" or "cuda".
+    Returns:
+        int.
+    """
+    if device != "cpu" or parallel.size() > 1:
+        return wanted
+    return max(wanted, _EVALUATION_TOKENS // length)
 
 
-def predict(job, records, batches, device, names=("word_rows", "input_mask", "segment_ids")):
+def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
     """Output of a predict function for every sample of a split, once, in the split's order.
 
     Args:
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
-        records: `Records` of N samples; short texts are run together, so that little is padding.
+        samples: `Samples` of N samples; short texts are run together, so that little is padding.
         batches: `EvaluationBatches`, from `GraphPlan.evaluation`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].
     """
-    parts = list(predict_batches(job, records, batches, device, names))
+    parts = list(predict_batches(job, samples, batches, names))
     result = np.concatenate([parallel.to_numpy(output)[: len(rows)] for rows, output in parts])
     return result[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
-def predict_batches(job, records, batches, device, names):
+def predict_batches(job, samples, batches, names):
     """Runs a predict function over a split, short texts first; shows the progress.
 
     Arguments as in `predict`; the function may return several tensors.
@@ -96,14 +105,14 @@ def predict_batches(job, records, batches, device, names):
         (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
     """
     batch_size = batches.size * parallel.size()
-    order = np.argsort(records.lengths, kind="stable")
-    batches = iterate_evaluation(records.select(order), batch_size, batches.lengths)
-    total = -(-len(records) // batch_size)
+    order = np.argsort(samples.lengths, kind="stable")
+    batches = iterate_evaluation(samples.select(order), batch_size, batches.lengths)
+    total = -(-len(samples) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
-    for start, batch in zip(range(0, len(records), batch_size), shown):
+    for start, batch in zip(range(0, len(samples), batch_size), shown):
         if parallel.size() == 1:  # ranks must not leave each other alone in a graph
             interruption.check()
-        yield order[start : start + batch_size], job(**to_tensors(batch, names, device))
+        yield order[start : start + batch_size], job({name: batch[name] for name in names})
 
 
 def measure(logits, label, domain, domain_names):
@@ -125,8 +134,70 @@ def measure(logits, label, domain, domain_names):
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain)
 
 
-def evaluate(job, records, batches, task, device):
+def evaluate(job, samples, batches, task):
     """`Evaluation` of a predict function that returns label logits, with its predictions."""
-    logits = predict(job, records, batches, device)
-    predictions = Predictions(records.idxs, records.domain, records.label, logits, records.text_digest)
-    return replace(measure(logits, records.label, records.domain, task.domains), predictions=predictions)
+    logits = predict(job, samples, batches)
+    predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
+    return replace(measure(logits, samples.label, samples.domain, task.domains), predictions=predictions)
+
+
+class SplitEvaluator:
+    """Measures a model on the splits of a run.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns label logits [B, C].
+        splits: dict of split -> `Samples`, or None for a split that is left out.
+        batch_sizes: dict of split -> samples per batch as the flags say; or one int for all.
+        train_samples: `Samples` of a training run that evaluates dev now and then; None for splits that are measured once.
+    Attributes:
+        splits: dict of split -> `Samples`.
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, train_samples=None):
+        self._context, self._job = context, job
+        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
+        self._batches = {}
+        for split, samples in self.splits.items():
+            size = batch_sizes[split] if isinstance(batch_sizes, dict) else batch_sizes
+            self._batches[split] = context.bucketing.evaluation(samples, size, train_samples if split == "dev" else None)
+
+    def with_job(self, job):
+        """The evaluator of another model on the same batches."""
+        other = copy.copy(self)
+        other._job = job
+        return other
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split."""
+        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task)
+
+
+def evaluate_splits(context, evaluator, best=None, prefix=""):
+    """Measures and reports each split of an evaluator.
+
+    Args:
+        context: `RunContext`. Its run folder, where it has one, gets a line of metrics and the predictions of each split.
+        evaluator: `SplitEvaluator`.
+        best: `BestSnapshot` of a run that has trained. It is loaded first, so that all results are those of the best snapshot and not of the
+            last step; dev has been measured when it was saved.
+        prefix: of the names under which the results are reported ("teacher_").
+    Returns:
+        dict of split -> `Evaluation`.
+    """
+    folder, log, results = context.folder, context.log, {}
+    if best is not None:
+        best.load()
+        results["dev"] = best.evaluation
+        # the predictions are lost where the best evaluation was before the step that --resume continued from
+        folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
+        log(f"best dev {best.evaluation}")
+        log(f"snapshot {best.path}")
+    for split in evaluator.splits:
+        if split not in results:
+            results[split] = evaluation = evaluator(split)
+            log(f"{prefix}{split} {evaluation}")
+            if folder is not None:
+                folder.metrics.add(prefix + split, **evaluation.to_dict())
+                folder.write_predictions(prefix + split, evaluation.predictions)
+    return results

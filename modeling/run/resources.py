@@ -5,7 +5,6 @@ import shutil
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.cli.errors import UserError
-from modeling.engine.lanes import plan as lanes
 
 _PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
 # OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as
@@ -49,7 +48,7 @@ def _forward_floats(config, batch, length):
     return config.num_hidden_layers * (31 * hidden + 5 * inner + 4 * scores)
 
 
-def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
+def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0, lanes=1):
     """Bytes of memory that a process with these graphs takes, roughly.
 
     Args:
@@ -58,6 +57,7 @@ def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
         trained: how many of them the optimizer holds moments and gradients of.
         graphs: list of (trains, batch size, length).
         frozen_layers: encoder layers without a backward pass.
+        lanes: of the `Engine`.
     """
     frozen = frozen_layers / config.num_hidden_layers
     floats = num_parameters + 2 * trained
@@ -67,8 +67,8 @@ def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0):
         floats += (_PREDICT_FACTOR + backward * (_TRAIN_FACTOR - _PREDICT_FACTOR)) * _forward_floats(config, batch, length)
         layers += _PREDICT_LAYER_BYTES + backward * (_TRAIN_LAYER_BYTES - _PREDICT_LAYER_BYTES)
         if trains:  # each lane has gradients of its own
-            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + lanes.count() * trained
-    return _PROCESS_BYTES + 4 * floats + layers * config.num_hidden_layers * lanes.count()
+            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + lanes * trained
+    return _PROCESS_BYTES + 4 * floats + layers * config.num_hidden_layers * lanes
 
 
 def available_memory():

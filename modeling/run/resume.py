@@ -17,7 +17,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.errors import UserError
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
-from modeling.run.metrics import FLAGS_FILE
+from modeling.run.flags_json import FLAGS_FILE
 from ofrecord_util.files import remove_folder
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"

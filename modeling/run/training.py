@@ -13,10 +13,10 @@ from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
-from modeling.run.evaluation import to_tensors
-from modeling.run.metrics import draw_curves, mean_rows
+from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resume import check_identity, remove_states, run_identity, write_state
+from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
 
 
@@ -24,9 +24,9 @@ class Training:
     """One training run.
 
     Args:
-        phase: `Phase`.
+        context: `RunContext`.
         variables: the trained `Variables`.
-        train_records: `Samples` of the training split.
+        samples: `Samples` of the training split.
         may_share_rows: whether the objective can do with several texts in a row.
         facts: what else must be the same for the run to be continued, by name (a teacher's digest).
     Attributes:
@@ -40,10 +40,10 @@ class Training:
         UserError: the run to be continued had other flags or data.
     """
 
-    def __init__(self, phase, variables, train_records, may_share_rows=False, **facts):
-        flags = phase.flags
-        self._phase, self._variables, self._records = phase, variables, train_records
-        self.num_samples = len(train_records)
+    def __init__(self, context, variables, samples, may_share_rows=False, **facts):
+        flags = context.flags
+        self._context, self._variables, self._samples = context, variables, samples
+        self.num_samples = len(samples)
         self.batch_size = train_batch_size(flags)
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
         optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
@@ -52,30 +52,31 @@ class Training:
             "variables": variables,
             "optimizer": optimizer,
             "schedule": rates,
+            "engine": context.engine,
             "mixed_precision": flags.use_fp16,
             "accumulation": flags.gradient_accumulation_steps,
         }
-        self.dropout = DropoutPlan(phase.config, flags.seed, phase.device)
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
         self._identity = run_identity(
             flags,
-            task=phase.task.to_dict(),
+            task=context.task.to_dict(),
             **{
-                **phase.data_digests,
-                "start snapshot's digest": phase.snapshot.digest() if phase.snapshot else None,
+                **context.splits.digests,
+                "start snapshot's digest": context.snapshot.digest() if context.snapshot else None,
             },
             **facts,
         )
-        self._state = phase.state
+        self._state = context.folder.state
         if self._state is not None:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        self.layout = phase.plan.training(train_records, self.batch_size, may_share_rows, planned)
+        self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned)
 
     def batches(self):
         """The run's batches from `start_step` on, with their dropout masks."""
-        flags = self._phase.flags
-        run = self._records, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
+        flags = self._context.flags
+        run = self._samples, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
         batches = iterate_training(*run, self.start_step, self.layout.per_row)
         return with_dropout(batches, self.dropout, self.start_step)
 
@@ -93,15 +94,17 @@ class Training:
             Interrupted: a signal came; the state of the last step has been written.
             UserError: the loss or the dev cross-entropy is not finite; the step or its samples are named.
         """
-        phase, variables = self._phase, self._variables
+        context, variables = self._context, self._variables
         if self._state is None:
-            phase.start(variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts)
+            start_run(
+                context, variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts
+            )
         else:
             self._restore(job, best)
-        _Loop(self, phase, job, metric_names, evaluate, best).run(batches, self._state)
+        _Loop(self, context, job, metric_names, evaluate, best).run(batches, self._state)
 
     def _restore(self, job, best):
-        state, phase = self._state, self._phase
+        state, context = self._state, self._context
         names = self._variables.trained()
         for name, parameter in names.items():
             if name not in state.arrays or state.arrays[name].shape != tuple(parameter.shape):
@@ -111,8 +114,8 @@ class Training:
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
         job.restore({**moments, **counters})
         best.restore(state.values["best"], state.values["stale"])
-        phase.metrics.continue_from(state.step)
-        phase.log(f"continuing {phase.folder} behind step {state.step} of {self.schedule.total_steps}; compiling the graphs")
+        context.folder.metrics.continue_from(state.step)
+        context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; compiling the graphs")
 
     def save_state(self, job, step, window, best):
         """Writes the state of a step that is trained and not reported yet; returns its path."""
@@ -124,26 +127,26 @@ class Training:
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
         values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best.to_dict())
-        return write_state(self._phase.folder, arrays, values) if parallel.is_main() else None
+        return write_state(self._context.folder.path, arrays, values) if parallel.is_main() else None
 
 
 class _Loop:
     """The loop over the steps of a `Training`."""
 
-    def __init__(self, training, phase, job, metric_names, evaluate, best):
-        self._training, self._phase, self._job = training, phase, job
+    def __init__(self, training, context, job, metric_names, evaluate, best):
+        self._training, self._context, self._job = training, context, job
         self._metric_names, self._evaluate, self._best = metric_names, evaluate, best
         self._window = []  # (step, sample numbers, metrics) of the steps since the last line of metrics
-        self._samples, self._since = 0, time.perf_counter()
+        self._sample_count, self._since = 0, time.perf_counter()
 
     def run(self, batches, state):
-        training, phase, flags = self._training, self._phase, self._phase.flags
+        training, context, flags = self._training, self._context, self._context.flags
         total = training.schedule.total_steps
         last = min(total, flags.max_steps or total)
         step = training.start_step
         shown = None if parallel.is_main() else True  # None: on a terminal
         bar = tqdm(total=last, initial=step, desc=flags.script, unit="step", disable=shown, dynamic_ncols=True)
-        phase.log.progress = None if bar.disable else bar
+        context.log.progress = None if bar.disable else bar
         if state is not None:
             self._window = [(number, rows, np.array(values, np.float32)) for number, rows, values in state.values["window"]]
         saved, stopped, window = step, False, list(self._window)
@@ -168,31 +171,29 @@ class _Loop:
             if step > saved:
                 self._window = window  # an evaluation that was cut off comes after the line of metrics
                 self._save_state(step)
-            phase.log(
-                f"interrupted behind step {step} of {total}: --resume {phase.folder} goes on"
+            context.log(
+                f"interrupted after step {step} of {total}: --resume {context.folder.path} goes on"
                 if step
                 else "interrupted before the first step: there is nothing to resume"
             )
             raise
         finally:
             bar.close()
-            phase.log.progress = None
+            context.log.progress = None
         if flags.save_last_snapshot:
-            phase.log("saved " + self._snapshot("snapshot_last", step))
+            context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
-            phase.log(f"stopped behind step {step} of {total} (--max_steps): --resume {phase.folder} goes on")
+            context.log(f"stopped after step {step} of {total} (--max_steps): --resume {context.folder.path} goes on")
         if parallel.is_main():
-            draw_curves(phase.metrics, f"{flags.script} {phase.task.name}", phase.task.num_domains)
             if step == total or stopped:
-                remove_states(phase.folder)
+                remove_states(context.folder.path)
                 self._best.prune()  # of what the states referred to
         parallel.barrier()  # the best snapshot is there for all ranks
 
     def _step(self, step, batch):
-        names = tuple(name for name in batch if name != "idxs")
-        metrics = self._job(**to_tensors(batch, names, self._phase.device))[1]
+        metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
         self._window.append((step, batch["idxs"], metrics))
-        self._samples += int((batch["loss_mask"] > 0).sum())
+        self._sample_count += int((batch["loss_mask"] > 0).sum())
         # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the
         # arrays of its dropout masks are used again
         self._fetch_window(len(self._window) - 1)
@@ -218,17 +219,17 @@ class _Loop:
         self._fetch_window()
         window = [[number, np.asarray(rows).tolist(), metrics.tolist()] for number, rows, metrics in self._window]
         path = self._training.save_state(self._job, step, window, self._best)
-        self._phase.log(f"saved {path}")
+        self._context.log(f"saved {path}")
 
     def _decay(self, step):
-        return self._training.schedule.decay_factor(step, self._phase.flags.weight_decay_rate)
+        return self._training.schedule.decay_factor(step, self._context.flags.weight_decay_rate)
 
     def _snapshot(self, name, step):
-        return self._phase.write_snapshot(name, self._best.variables, self._best.config, self._decay(step))
+        return self._context.folder.write_snapshot(name, self._best.variables, self._best.config, self._decay(step))
 
     def _after(self, step, last):
         """What follows a step: its line of metrics, evaluation, snapshot; returns whether the run is to stop early."""
-        flags, log = self._phase.flags, self._phase.log
+        flags, log = self._context.flags, self._context.log
         if step % flags.loss_print_every_n_iter == 0 or step == last:
             self._report(step)
         stop = False
@@ -237,7 +238,7 @@ class _Loop:
             self._run_evaluation(step)
             stop = flags.early_stop_patience is not None and self._best.stale >= flags.early_stop_patience
             if stop and step < last:
-                log(f"stopped behind step {step}: {self._best.stale} evaluations without a better one (--early_stop_patience)")
+                log(f"stopped after step {step}: {self._best.stale} evaluations without a better one (--early_stop_patience)")
         if step % flags.model_save_every_n_iter == 0 and step < last:
             self._fetch_window()
             log("saved " + self._snapshot(f"snapshot_step_{step}", step))
@@ -248,19 +249,19 @@ class _Loop:
         self._fetch_window()
         if not self._window:
             return
-        training, phase = self._training, self._phase
+        training, context = self._training, self._context
         seconds = time.perf_counter() - self._since
         row = dict(zip(self._metric_names, map(float, mean_rows([metrics for _, _, metrics in self._window]))))
-        epoch = min(step * training.batch_size / training.num_samples, phase.flags.num_epochs)
-        speed = self._samples / seconds
+        epoch = min(step * training.batch_size / training.num_samples, context.flags.num_epochs)
+        speed = self._sample_count / seconds
         rate = training.schedule.rate(step - 1)
-        phase.metrics.add("train", step=step, epoch=round(epoch, 4), learning_rate=rate, samples_per_second=round(speed, 2), **row)
+        context.folder.metrics.add("train", step=step, epoch=round(epoch, 4), learning_rate=rate, samples_per_second=round(speed, 2), **row)
         text = ", ".join("{} {:.4f}".format(name.replace("_", " "), value) for name, value in row.items())
-        phase.log(f"step {step}/{training.schedule.total_steps}: {text}, {speed:.1f} samples/s")
-        self._window, self._samples, self._since = [], 0, time.perf_counter()
+        context.log(f"step {step}/{training.schedule.total_steps}: {text}, {speed:.1f} samples/s")
+        self._window, self._sample_count, self._since = [], 0, time.perf_counter()
 
     def _run_evaluation(self, step):
-        phase, started = self._phase, time.perf_counter()
+        context, started = self._context, time.perf_counter()
         evaluation = self._evaluate()
         if not math.isfinite(evaluation.cross_entropy):
             raise UserError(
@@ -269,6 +270,6 @@ class _Loop:
             )
         improved = self._best.offer(evaluation, self._decay(step))
         seconds = time.perf_counter() - started
-        phase.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
-        phase.log("step {}: dev {}{}".format(step, evaluation, ", saved" if improved else ""))
+        context.folder.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
+        context.log("step {}: dev {}{}".format(step, evaluation, ", saved" if improved else ""))
         self._since += seconds  # samples per second speak of training alone

@@ -56,10 +56,6 @@ def golden_batch():
     }
 
 
-def tensors(arrays):
-    return {name: flow.tensor(array) for name, array in arrays.items()}
-
-
 def numpy_of(outputs):
     """What a graph returned as NumPy arrays, in the same nesting of tuples."""
     return tuple(numpy_of(part) for part in outputs) if isinstance(outputs, (tuple, list)) else outputs.numpy()
@@ -72,7 +68,7 @@ def run_graph(function, arrays, variables=None):
         variables: dict of name -> float32 array.
     """
     variables = Variables(variables or {"unused": np.zeros(1, np.float32)})
-    return numpy_of(GlobalFunction(function, "predict", variables)(**tensors(arrays)))
+    return numpy_of(GlobalFunction(function, "predict", variables)(arrays))
 
 
 def gradients(function, values, arrays, frozen=()):
@@ -88,7 +84,7 @@ def gradients(function, values, arrays, frozen=()):
     variables = Variables(values, frozen=frozen)
     optimizer = flow.optim.SGD(list(variables.trained().values()), lr=1.0)
 
-    outputs = numpy_of(GlobalFunction(function, "train", variables, optimizer)(**tensors(arrays)))
+    outputs = numpy_of(GlobalFunction(function, "train", variables, optimizer)(arrays))
     return outputs, {name: values[name] - variables.get(name).numpy() for name in values}
 
 

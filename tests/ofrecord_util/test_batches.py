@@ -154,9 +154,9 @@ def test_lengths_that_do_not_hold_the_records():
     assert next(iterate_training(data, 2, (8,), 1, 0))["word_rows"].shape == (2, 8)
     assert next(iterate_evaluation(data, 2, (4, 8)))["word_rows"].shape == (2, 8)
     for wrong in ((4,), (7,), (17,), (8, 17), (0,), (0, 8)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="buckets "):
             next(iterate_training(data, 2, wrong, 1, 0))
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="buckets "):
             next(iterate_evaluation(data, 2, wrong))
 
 
@@ -224,5 +224,5 @@ def test_chosen_lengths_by_hand():
 
 def test_no_samples_or_no_batch():
     for n, epochs, batch in ((0, 1, 1), (1, 1, 0), (1, -1, 1)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=f"{n} samples"):
             count_steps(n, epochs, batch)

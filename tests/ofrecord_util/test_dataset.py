@@ -197,7 +197,7 @@ def test_the_name_of_a_task_and_its_case_do_not_matter(data):
 def test_all_differences_are_named(data, tmp_path):
     data.prepare(resave=True)
     other = samples.tokenizer(tmp_path, [*samples.VOCABULARY, "more"], do_lower_case=False)
-    with pytest.raises(UserError, match="their length.*their vocabulary.*--do_lower_case"):
+    with pytest.raises(UserError, match=r"their length.*their vocabulary.*--do_lower_case"):
         data.prepare(seq_length=9, tokenizer=other)
 
 
@@ -207,7 +207,7 @@ def test_records_without_manifest(data):
     assert len(data.prepare()) == 5
     assert "no manifest" in data.lines[0]
     samples.text(data.folder, ROWS[:-1])
-    with pytest.raises(UserError, match="stale: they are 5 and .*train.csv has 4 rows"):
+    with pytest.raises(UserError, match=r"stale: they are 5 and .*train.csv has 4 rows"):
         data.prepare()
 
 
@@ -215,10 +215,10 @@ def test_ranges_are_checked(data, tmp_path):
     data.prepare(resave=True)
     os.remove(data.path("train", "manifest.json"))
     small = samples.tokenizer(tmp_path, samples.VOCABULARY[:11])
-    with pytest.raises(UserError, match="train.of_record-0: record 2 at byte [0-9]+: input_ids is 11, allowed are 0 to 10"):
+    with pytest.raises(UserError, match=r"train.of_record-0: record 2 at byte [0-9]+: input_ids is 11, allowed are 0 to 10"):
         data.prepare(tokenizer=small)
-    with pytest.raises(UserError, match="record 3 at byte [0-9]+: domain is 2"):
-        os.remove(os.path.join(data.folder, "train.csv"))
+    os.remove(os.path.join(data.folder, "train.csv"))
+    with pytest.raises(UserError, match=r"record 3 at byte [0-9]+: domain is 2"):
         data.prepare(task=Task("t", ("books", "dvd"), ("0", "1")))
 
 
@@ -304,14 +304,14 @@ def test_scores_of_the_first_rows(data):
         assert np.array_equal(data.prepare(resave=resave, example_num=3).sample_weights, SCORES[:3])
         assert np.array_equal(data.prepare(resave=resave, example_num=2).sample_weights, SCORES[:2])
         for more in (4, 9, None):
-            with pytest.raises(UserError, match="3 scores of text .* needed are [45] of text .*preprocess.py"):
+            with pytest.raises(UserError, match=r"3 scores of text .* needed are [45] of text .*preprocess.py"):
                 data.prepare(resave=resave, example_num=more)
 
 
 def test_scores_of_other_samples(data):
     data.score(SCORES)
     samples.text(data.folder, ROWS[1:] + ROWS[:1])
-    with pytest.raises(UserError, match="5 scores of text .* needed are 5 of text .*preprocess.py again with --resave"):
+    with pytest.raises(UserError, match=r"5 scores of text .* needed are 5 of text .*preprocess.py again with --resave"):
         data.prepare(resave=True)
     data.score(SCORES)  # preprocess.py itself can go on
     data.prepare(resave=True)
@@ -320,7 +320,7 @@ def test_scores_of_other_samples(data):
 def test_scores_that_differ_from_the_records(data):
     records = data.prepare(resave=True)
     save_scores(data.folder, SCORES, records.text_digest)
-    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
         data.prepare()
     data.prepare(resave=True)
     data.prepare()
@@ -358,7 +358,7 @@ def test_scores_that_were_made_again(data):
     """A preprocess.py that dies before the records have the new scores."""
     data.score(SCORES)
     save_scores(data.folder, SCORES[::-1], data.prepare().text_digest)
-    with pytest.raises(UserError, match="not the scores of weight.npy.*--resave_ofrecord"):
+    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
         data.prepare()
     assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES[::-1])
 

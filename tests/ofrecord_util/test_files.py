@@ -40,7 +40,9 @@ def test_a_snapshot_at_every_point_of_a_save(tmp_path, words):
     assert sum(row["kind"] == "fsync" for row in killed) >= 10
     assert words == () or sum(row["kind"] == "rename" for row in killed) == 3
     for row in killed + full:
-        assert row["version"] in (1, 2) and row["next"] == 3 and row["left_after"] == [], row
+        assert row["version"] in (1, 2), row
+        assert row["next"] == 3, row
+        assert row["left_after"] == [], row
     versions = [row["version"] for row in killed]
     assert versions == sorted(versions)
     assert set(versions) == {1, 2}
@@ -57,7 +59,9 @@ def test_records_at_every_point_of_a_save(tmp_path):
     killed, full = points(tmp_path, "records")
     assert {row["kind"] for row in killed} >= {"write", "fsync", "replace"}
     for row in killed + full:
-        assert row["version"] in (1, "refused", 2) and row["next"] == 3 and row["left_after"] == [], row
+        assert row["version"] in (1, "refused", 2), row
+        assert row["next"] == 3, row
+        assert row["left_after"] == [], row
     order = [(1, "refused", 2).index(row["version"]) for row in killed]
     assert order == sorted(order)
     assert set(order) == {0, 1, 2}
@@ -67,7 +71,7 @@ def test_records_at_every_point_of_a_save(tmp_path):
 def test_a_block_that_raises_leaves_the_old_folder(tmp_path):
     write(tmp_path / "f", "old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), files.replacing_folder(str(tmp_path / "f")) as new:
+        with pytest.raises(error), files.replacing_folder(str(tmp_path / "f")) as new:  # noqa: PT012  the block is what raises
             assert os.path.dirname(new) == str(tmp_path)
             assert os.listdir(new) == []
             raise error

@@ -71,7 +71,7 @@ def npy(array, **arguments):
 def test_bad_array(data_dir, content):
     with open(score_paths(data_dir)[0], "wb") as file:
         file.write(content)
-    with pytest.raises(UserError, match="weight.npy.*run preprocess.py again with --resave_ofrecord"):
+    with pytest.raises(UserError, match=r"weight.npy.*run preprocess.py again with --resave_ofrecord"):
         load_scores(data_dir, "abc", 3)
 
 
@@ -82,7 +82,7 @@ def test_every_flipped_byte_is_found(data_dir):
         changed[position] ^= 1 << position % 8
         with open(score_paths(data_dir)[0], "wb") as file:
             file.write(changed)
-        with pytest.raises(UserError, match="weight.npy"):
+        with pytest.raises(UserError, match=r"weight.npy"):
             load_scores(data_dir, "abc", 3)
 
 
@@ -108,14 +108,14 @@ def test_files_that_only_look_right(data_dir, content):
         json.dump(told, file)
     with open(array_path, "wb") as file:
         file.write(content)
-    with pytest.raises(UserError, match="weight.npy.*preprocess.py again"):
+    with pytest.raises(UserError, match=r"weight.npy.*preprocess.py again"):
         load_scores(data_dir, "abc", 3)
 
 
 def test_a_zip_of_arrays_is_no_array(data_dir):
     with open(score_paths(data_dir)[0], "wb") as file:
         np.savez(file, SCORES)
-    with pytest.raises(UserError, match="weight.npy"):
+    with pytest.raises(UserError, match=r"weight.npy"):
         load_scores(data_dir, "abc", 3)
 
 
@@ -124,16 +124,16 @@ def test_bad_description(data_dir):
     for content in (b"", b"[]", b"{}"):
         with open(json_path, "wb") as file:
             file.write(content)
-        with pytest.raises(UserError, match="run preprocess.py again"):
+        with pytest.raises(UserError, match=r"run preprocess.py again"):
             load_scores(data_dir, "abc", 3)
     os.remove(json_path)
-    with pytest.raises(UserError, match="weight.json is missing in the same folder"):
+    with pytest.raises(UserError, match=r"weight.json is missing in the same folder"):
         load_scores(data_dir, "abc", 3)
 
 
 @pytest.mark.parametrize("scores", [[], [[1.0]], [np.nan], [1.0, np.inf]])
 def test_bad_scores_are_not_saved(tmp_path, scores):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="one finite number"):
         save_scores(str(tmp_path), np.array(scores, np.float32), "abc")
     assert not os.path.exists(score_paths(str(tmp_path))[0])
 
@@ -159,7 +159,7 @@ def test_map_round_trip(tmp_path):
     before = [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")]
     save_map(str(tmp_path), MAP, "abc")
     assert [(tmp_path / "ofrecord" / "train" / name).read_bytes() for name in ("map.json", "map.npz")] == before
-    with pytest.raises(UserError, match="a map of text abc, not of other; run preprocess.py again"):
+    with pytest.raises(UserError, match=r"a map of text abc, not of other; run preprocess.py again"):
         load_map(str(tmp_path), "other")
 
 
@@ -179,7 +179,7 @@ def test_map_round_trip(tmp_path):
 )
 def test_maps_that_do_not_fit(tmp_path, changes):
     save_map(str(tmp_path), MAP._replace(**changes), "abc")
-    with pytest.raises(UserError, match="map.npz: its arrays.*do not form a map"):
+    with pytest.raises(UserError, match=r"map.npz: its arrays.*do not form a map"):
         load_map(str(tmp_path), "abc")
 
 
@@ -191,14 +191,14 @@ def test_damaged_map(tmp_path):
     for damaged in (b"", content[:-1], b"junk", npy(SCORES), content.replace(b"domain.npy", b"domino.npy")):
         with open(array_path, "wb") as file:
             file.write(damaged)
-        with pytest.raises(UserError, match="map.npz: is not the file that map.json was written for"):
+        with pytest.raises(UserError, match=r"map.npz: is not the file that map.json was written for"):
             load_map(str(tmp_path), "abc")
         with open(json_path, encoding="utf-8") as file:
             told = json.load(file)
         with open(json_path, "w", encoding="utf-8") as file:  # made to fit
             json.dump(dict(told, sha256=hashlib.sha256(damaged).hexdigest()), file)
-        with pytest.raises(UserError, match="map.npz: is not a map"):
+        with pytest.raises(UserError, match=r"map.npz: is not a map"):
             load_map(str(tmp_path), "abc")
     os.remove(json_path)
-    with pytest.raises(UserError, match="map.json is missing in the same folder"):
+    with pytest.raises(UserError, match=r"map.json is missing in the same folder"):
         load_map(str(tmp_path), "abc")

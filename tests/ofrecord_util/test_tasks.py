@@ -144,7 +144,7 @@ def test_unknown_name_with_bad_text(tmp_path, rows, message):
     [((), ("0", "1")), (("a",), ("0",)), (("a", "A"), ("0", "1")), (("a",), ("x", "X")), (("a", ""), ("0", "1"))],
 )
 def test_bad_names(domains, labels):
-    with pytest.raises(UserError, match="--domains|--label_list"):
+    with pytest.raises(UserError, match=r"--domains|--label_list"):
         Task("t", domains, labels)
 
 

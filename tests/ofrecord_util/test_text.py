@@ -190,7 +190,7 @@ def test_number_labels_may_be_mixed_with_words_where_they_are_labels(tmp_path):
 
 def test_places(tmp_path):
     data_dir = str(tmp_path)
-    with pytest.raises(UserError, match="dev.csv.*dev.tsv.*--data_dir"):
+    with pytest.raises(UserError, match=r"dev.csv.*dev.tsv.*--data_dir"):
         find_text(data_dir, "dev")
     assert text_path(data_dir, "dev") is None
     (tmp_path / "ofrecord").mkdir()

@@ -177,11 +177,11 @@ def test_vocabulary_faults(tmp_path):
 
 def test_casing(tmp_path):
     cased = write_vocabulary(tmp_path / "cased.txt", [*WORDS, "Good", "Bad", "Paris"])
-    with pytest.raises(UserError, match="Good.*--do_lower_case false"):
+    with pytest.raises(UserError, match=r"Good.*--do_lower_case false"):
         Tokenizer(cased, True).check_casing()
     assert Tokenizer(cased, False).check_casing() is None
     rarely = write_vocabulary(tmp_path / "rarely.txt", WORDS + [f"word{number}" for number in range(1000)] + ["##sT"])
-    with pytest.raises(UserError, match="rarely.txt: 1 of its words have upper-case letters .##sT, .*--do_lower_case false"):
+    with pytest.raises(UserError, match=r"rarely.txt: 1 of its words have upper-case letters .##sT, .*--do_lower_case false"):
         Tokenizer(rarely, True).check_casing()
     greek = write_vocabulary(tmp_path / "greek.txt", [*WORDS, "Αθήνα", "Σπάρτη"])
     with pytest.raises(UserError, match="2 of its words have upper-case letters"):

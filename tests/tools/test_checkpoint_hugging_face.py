@@ -604,7 +604,7 @@ def test_labels_of_the_export(tmp_path):
     assert config["id2label"] == {str(i): f"LABEL_{i}" for i in range(LABELS)}
     assert any("LABEL_0 to LABEL_4" in line for line in log)
     write_snapshot(tmp_path / "four", labels=4)
-    with pytest.raises(UserError, match="names 5 labels .* classifier has 4"):
+    with pytest.raises(UserError, match=r"names 5 labels .* classifier has 4"):
         export(tmp_path / "four", tmp_path / "hf_four")
 
 
@@ -667,7 +667,8 @@ def test_golden_model_of_transformers_comes_back_whole(tmp_path):
 
     assert set(tensors) == set(weights)
     for name, value in weights.items():
-        assert tensors[name].shape == value.shape and tensors[name].tobytes() == value.tobytes(), name
+        assert tensors[name].shape == value.shape, name
+        assert tensors[name].tobytes() == value.tobytes(), name
     assert {key: exported[key] for key in config} == config
     inputs = (golden["input/" + name] for name in ("input_ids", "attention_mask", "token_type_ids"))
     np.testing.assert_allclose(bert_logits(tensors, exported, *inputs), golden["output/logits"], rtol=0, atol=1e-5)

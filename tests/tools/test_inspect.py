@@ -1,6 +1,5 @@
-"""tools/inspect.py: what it says of snapshots and records, and that no tool's name hides a module of Python's own."""
+"""tools/inspect.py: what it says of snapshots and records."""
 
-import glob
 import json
 import os
 import subprocess
@@ -127,18 +126,3 @@ def test_refusals(tmp_path):
     os.makedirs(str(tmp_path / "ofrecord" / "dev"))
     with pytest.raises(UserError, match="neither a snapshot nor records"):
         find_parts(str(tmp_path / "ofrecord" / "dev"))
-
-
-def commands():
-    """The files of tools/ that are run; the others are imported only."""
-    for path in sorted(glob.glob(os.path.join(tiny.ROOT, "tools", "*.py"))):
-        with open(path, encoding="utf-8") as file:
-            if '__name__ == "__main__"' in file.read():
-                yield path
-
-
-@pytest.mark.parametrize("path", list(commands()), ids=os.path.basename)
-def test_every_tool_starts_beside_inspect(path):
-    """tools/inspect.py has the name of a module of the standard library; run as a file, a tool must not find it there."""
-    result = subprocess.run([sys.executable, path, "--help"], cwd=tiny.ROOT, capture_output=True, encoding="utf-8", timeout=300)
-    assert result.returncode == 0 and "usage:" in result.stdout, result.stderr

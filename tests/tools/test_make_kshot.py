@@ -516,12 +516,12 @@ def test_overwrite(tmp_path, three):
     assert (out / "k-shot-cross" / "g" / "1-13" / "train.csv").exists()
 
     write(out / "notes.txt", "mine")
-    with pytest.raises(UserError, match="it holds notes.txt"):
+    with pytest.raises(UserError, match=r"it holds notes.txt"):
         kshot(out, *words, "--overwrite")
     assert (out / "notes.txt").exists()
     (out / "notes.txt").unlink()
     (out / "make_kshot.json").unlink()
-    with pytest.raises(UserError, match="no make_kshot.json in it"):
+    with pytest.raises(UserError, match=r"no make_kshot.json in it"):
         kshot(out, *words, "--overwrite")
     with pytest.raises(UserError, match="and would replace it"):
         kshot(tmp_path / "raw", *words, "--overwrite")

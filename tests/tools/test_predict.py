@@ -132,10 +132,10 @@ def test_other_refusals(tmp_path, snapshot):
     with pytest.raises(UserError, match="--seq_length 41: the model has 40 positions"):
         Predictor(snapshot, "cpu", seq_length=41)
     encoder = tiny.write_encoder(str(tmp_path / "encoder"))
-    with pytest.raises(UserError, match="no task.json"):
+    with pytest.raises(UserError, match=r"no task.json"):
         Predictor(encoder, "cpu")
     vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tiny.TOKENS[:-1])
-    with pytest.raises(UserError, match="holds .* pieces"):
+    with pytest.raises(UserError, match=r"holds .* pieces"):
         Predictor(snapshot, "cpu", vocab_file=vocabulary)
 
 

@@ -64,7 +64,7 @@ def test_changed_requirements_make_a_new_environment(project, name):
 
 
 def test_failed_installation_is_never_taken_for_an_environment(project):
-    code, errors, calls = set_up(project, PIP_RESULT="1")
+    code, errors, _calls = set_up(project, PIP_RESULT="1")
     assert code == 1
     assert "error: pip could not install requirements.txt requirements-dev.txt into .venv" in errors
     assert set_up(project)[0] == 0

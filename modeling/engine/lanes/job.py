@@ -1,7 +1,7 @@
 """OneFlow's own description of a graph, its job, and how operations of it are added and replaced before it becomes a plan.
 
-That a job may be changed at all is private to OneFlow; tests/modeling/engine/lanes/test_lanes.py holds it to that. An operation stands in five
-places of a job, which are known here and nowhere else. Jobs of one process only: every blob is whole on the one device.
+That a job may be changed at all is private to OneFlow; tests/modeling/engine/lanes/test_lanes.py holds it to that. An operation stands in
+five places of a job, which are known here and nowhere else. Jobs of one process only: every blob is whole on the one device.
 """
 
 import math

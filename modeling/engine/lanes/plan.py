@@ -1,93 +1,93 @@
-"""A batch in parts that the CPU's cores compute beside each other, inside one static graph.
+"""Lanes: the parts of a batch that the cores of a CPU compute at the same time, inside one static graph.
 
-OneFlow's CPU operations use one thread each; only a GEMM uses several, those of its BLAS. So a graph whose operations follow one
-another leaves most cores idle outside of its GEMMs. Here the graph's function is applied to each part of the batch, a lane, and
-the operations of a lane go to a stream of the engine of their own (modeling/engine/lanes/streams.py): the lanes run side by side, each with its
-share of the BLAS's threads.
+OneFlow's CPU operations use one thread each; only a GEMM uses several. A graph whose operations follow one another therefore leaves most
+cores idle outside of its GEMMs. In lanes, each part of the batch goes through the graph's function on its own, and its operations go
+to a stream of their own (modeling/engine/lanes/streams.py): the lanes run at the same time, and each GEMM uses its share of the threads.
 
-The number of lanes is one for a process, as the BLAS's threads are: `plan_lanes`. A card needs none, and several processes share the
-cores among them already. Short graphs stay in one lane. Besides gaining little,
-they must not keep all cores busy: OneFlow notes that a graph is running only when its inputs have been handed over, and a graph that is
-done by then ends the process. It takes a scheduler thread without a core for as long as the graph lasts.
+A GPU needs no lanes, and several processes already divide the cores among themselves. Short graphs stay in one lane: they gain little, and
+OneFlow aborts when a graph finishes before it is marked as running (modeling/engine/workarounds.py), which is likelier while all
+cores are busy.
 """
 
+from typing import NamedTuple
+
 from modeling.engine import parallel
-from modeling.engine.blas import cpu_threads
-from modeling.engine.runtime import flow, set_blas_threads
+from modeling.engine.cpu_threads import cpu_threads
 
-_MOST = 4  # a lane repeats the graph's operations, and compiling takes that much longer
-_WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, by two cores
-
-_count, _least_tokens = 1, 0
+_MOST = 4  # each lane repeats the graph's operations, and so the time to compile them
+_WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, on two cores
 
 
-def plan_lanes(config, batch_size, length, device, wanted=0):
-    """Sets the lanes of this process for a model and its batches: one a core, four at most, one where a batch is soon done; one on a card
-    and in each of several processes.
+class Lanes(NamedTuple):
+    """How batches are cut.
+
+    Attributes:
+        count: lanes.
+        least_tokens: batches with fewer tokens stay in one lane.
+        short: whether the graphs take a few milliseconds only.
+    """
+
+    count: int = 1
+    least_tokens: int = 0
+    short: bool = False
+
+    def cut(self, arrays):
+        """Cuts the arrays of a batch into the parts of the lanes, along the first dimension.
+
+        Args:
+            arrays: dict of name -> array. The first one, [R, S, ...], says how many rows the batch has and how many tokens a row has;
+                each other one has a multiple of R rows.
+        Returns:
+            dict of name -> tuple of arrays, views of the arrays; a batch of fewer rows than lanes has fewer parts.
+        """
+        rows, length = (*next(iter(arrays.values())).shape, 1)[:2]
+        count = min(self.count, rows) if rows * length >= self.least_tokens else 1
+        if count == 1:
+            return {name: (array,) for name, array in arrays.items()}
+        bounds = [rows * lane // count for lane in range(count + 1)]
+        parts = {}
+        for name, array in arrays.items():
+            multiple = len(array) // rows
+            parts[name] = tuple(array[start * multiple : stop * multiple] for start, stop in zip(bounds, bounds[1:]))
+        return parts
+
+
+def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wanted: int = 0) -> Lanes:
+    """The `Lanes` for a model and its batches: one per core, at most four, one where a batch is too short to gain.
 
     Args:
-        config: `BertConfig`.
+        dense_weights: weights of the model's GEMMs (`BertConfig.dense_weights`).
         batch_size, length: samples that a step computes at once in this process, and their greatest length.
-        device: "cpu" or "cuda".
-        wanted: a number of lanes instead, whatever a batch takes.
-    Returns:
-        int.
+        device: "cpu" or "cuda"; a GPU has one lane, and so has each of several processes.
+        wanted: a number of lanes that overrides the choice; 0 to choose.
     """
-    least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * config.dense_weights))
+    least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * dense_weights))
     short = batch_size * length < least
     if device != "cpu" or parallel.size() > 1:
-        return use_lanes(1, short=short)
+        return Lanes(short=short)
     if wanted:
-        return use_lanes(min(wanted, batch_size), short=short)
-    return use_lanes(1 if short else min(cpu_threads(), _MOST, batch_size), least, short)
+        return Lanes(min(wanted, batch_size), short=short)
+    return Lanes(1 if short else min(cpu_threads(), _MOST, batch_size), least, short)
 
 
-def use_lanes(count, least_tokens=0, short=False):
-    """Sets the lanes of this process and gives each its share of the BLAS's threads.
-
-    Args:
-        count: lanes.
-        least_tokens: batches of fewer stay in one lane.
-        short: whether the process's graphs are soon done.
-    """
-    global _count, _least_tokens
-    _count, _least_tokens = count, least_tokens
-    set_blas_threads(max(1, cpu_threads() // count), short)
-    if count > 1:
-        _use_once()
-    return count
+# --------------------------------------------------------------------------------- order of the inputs of a graph in lanes
 
 
-def count():
-    """Lanes of this process."""
-    return _count
+def interleave(parts):
+    """dict of name -> tuple of parts, one per lane -> list of a graph's inputs: input by input, and the lanes of each in order."""
+    return [part for lanes in parts.values() for part in lanes]
 
 
-def cut(arrays, batch_size, length):
-    """Cuts the arrays of a batch into the lanes' parts along the first dimension.
-
-    Args:
-        arrays: dict name -> array [B * r, ...], r rows a sample.
-        batch_size, length: B, S; a batch smaller than the number of lanes has fewer.
-    Returns:
-        dict name -> tuple of arrays, views of the given ones.
-    """
-    number = min(_count, batch_size) if batch_size * length >= _least_tokens else 1
-    bounds = [batch_size * lane // number for lane in range(number + 1)]
-    parts = {}
-    for name, array in arrays.items():
-        rows = len(array) // batch_size
-        parts[name] = tuple(array[start * rows : stop * rows] for start, stop in zip(bounds, bounds[1:]))
-    return parts
+def of_lane(inputs, lane: int, count: int):
+    """The inputs of one lane, in the order of the names."""
+    return inputs[lane::count]
 
 
-def _use_once():
-    """Uses each kind of oneDNN's primitives once, on one thread.
+def by_lane(inputs, count: int):
+    """list per lane of its inputs."""
+    return [of_lane(inputs, lane, count) for lane in range(count)]
 
-    Lanes come to their first permutation at the same moment. One process was seen to end there, of oneDNN's "could not create a primitive
-    descriptor for a reorder primitive" (OneFlow 0.9.0). It did not come back, with or without this, so that this is a precaution.
-    """
-    x = flow.ones(2, 3, 4, 5).requires_grad_()
-    y = flow.softmax(x.permute(0, 2, 1, 3) * 2.0 + flow.ones(5), dim=-1)
-    (y + flow.tanh(y) * y).sum().backward()
-    x.grad.numpy()
+
+def lane_of(position: int, count: int) -> int:
+    """The lane of the input at a position."""
+    return position % count

@@ -7,12 +7,13 @@ outputs are put behind each other.
 """
 
 from modeling.engine.lanes.job import in_order, producer
+from modeling.engine.lanes.plan import by_lane
 
 NORM = "multi_reduce_sum_pow_abs"  # of all gradients, for their clipping
 _UPDATE = "_update"  # how the names of OneFlow's update operations end
 
 
-def repeat_lane(job, count, trains):
+def replicate_lane(job, count, trains):
     """Adds the other lanes to a job.
 
     Args:
@@ -25,12 +26,13 @@ def repeat_lane(job, count, trains):
     inputs = job.inputs()
     entrances = [name for name in job.operations if job.operations[name].WhichOneof("op_type") == "input_conf"]
     shares = _sums(job) if trains else _rows(job, inputs)
-    own, joint = _parts(in_order(inputs), inputs, entrances[::count], shares)
+    first_lane, *other_lanes = by_lane(entrances, count)
+    own, joint = _parts(in_order(inputs), inputs, first_lane, shares)
     if any(job.operations[name].WhichOneof("op_type") == "output_conf" for name in own):
         raise RuntimeError("an output of the first lane alone: OneFlow has changed how it joins the lanes")
     copies = []
-    for lane in range(1, count):
-        renamed = {f"{first}/out": f"{other}/out" for first, other in zip(entrances[::count], entrances[lane::count])}
+    for lane, its_entrances in enumerate(other_lanes, start=1):
+        renamed = {f"{first}/out": f"{other}/out" for first, other in zip(first_lane, its_entrances)}
         for name in own:
             renamed.update(job.repeat(job.operations[name], f"{name}-lane-{lane}", renamed))
         copies.append(renamed)

@@ -1,4 +1,5 @@
-"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes side by side.
+"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes
+side by side.
 
 What a lane's operations are follows from the job: those that descend from the lane's inputs and from no other lane's. What joins the
 lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.
@@ -9,10 +10,11 @@ import collections
 from oneflow.core.framework.user_op_attr_pb2 import AttrValue
 
 from modeling.engine.lanes.job import in_order, producer
+from modeling.engine.lanes.plan import lane_of
 from modeling.engine.lanes.replicate import NORM
 
 
-def deal_out(job, count):
+def assign_streams(job, count):
     """Names the stream of each operation of a job.
 
     Args:
@@ -51,7 +53,7 @@ def _lanes_of(operations, inputs, count):
     producers = {name: [producer(blob) for blob in blobs] for name, blobs in inputs.items()}
     order = in_order(inputs)
     entrances = [name for name in operations if operations[name].WhichOneof("op_type") == "input_conf"]
-    lanes = {name: position % count for position, name in enumerate(entrances)}
+    lanes = {name: lane_of(position, count) for position, name in enumerate(entrances)}
     joint = set()  # whose output is of several lanes, though a lane may compute it: its product on top of another lane's
     for name in order:
         if name in lanes:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_batch, gradients, tensors
+from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_batch, gradients
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.freezing import Freezing, plan_freezing
@@ -117,7 +117,7 @@ def test_a_training_graph(freezing, trained_layers):
 
     job = GlobalFunction(function, "train", variables, optimizer, rates)
     for _ in range(2):
-        job(**tensors(batch))[0].numpy()
+        job(batch)[0].numpy()
     after = variables.arrays(schedule.decay_factor(2, 0.5))
     for name, value in values.items():
         assert np.array_equal(after[name], value) == freezing.holds(name), name

@@ -1,5 +1,5 @@
-"""modeling/bert/fused_parameters.py: which variables share a parameter, and that a graph sees them, a snapshot gets them and a step changes them as
-if each were alone."""
+"""modeling/bert/fused_parameters.py: which variables share a parameter, and that a graph sees them, a snapshot gets them and a step
+changes them as if each were alone."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,8 @@ def test_a_snapshot_holds_the_documented_variables(tmp_path):
     found = variables.arrays()
     assert list(found) == list(values)
     for name, value in values.items():
-        assert found[name].shape == value.shape and np.array_equal(found[name], value), name
+        assert found[name].shape == value.shape, name
+        assert np.array_equal(found[name], value), name
     write_variables(str(tmp_path / "s"), {name: value * np.float32(-2) for name, value in values.items()})
     variables.load(Snapshot(str(tmp_path / "s")))
     for name, value in variables.arrays().items():

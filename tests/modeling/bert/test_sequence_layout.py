@@ -12,11 +12,11 @@ from modeling.bert.heads import domain_representation
 from modeling.bert.pooling import masked_mean
 from modeling.bert.variables import Variables
 from modeling.engine import parallel
+from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
-from modeling.engine.lanes import plan as lanes
+from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import flow, oneflow_version
 from modeling.objectives.mft import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
-from modeling.run.evaluation import to_tensors
 from modeling.run.optimizer import Schedule, create_optimizer
 from ofrecord_util.batches import iterate_training
 
@@ -25,12 +25,6 @@ RECORDS = random_samples(LENGTHS)
 VALUES = {**documented("weight"), **domain_head()}
 both = pytest.mark.parametrize("kernels", sorted(KERNELS))
 shared = pytest.mark.parametrize("per_row", [2, 3, 6])
-
-
-@pytest.fixture(autouse=True)
-def one_lane_afterwards():
-    yield
-    lanes.use_lanes(1)
 
 
 def batch_of(per_row, length=None):
@@ -117,11 +111,10 @@ def test_training_with_dropout_is_the_same_in_any_number_of_lanes():
     """Six texts in three rows, lanes of one and of two; dropout's masks are those of rows and texts."""
 
     def trained(number):
-        lanes.use_lanes(number)
         plan, variables = DropoutPlan(CONFIG, 7, "cpu"), Variables(VALUES)
         optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
 
-        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, engine=Engine("cpu", Lanes(number)))
         def job(variables, **batch):
             return meta_objective(variables, CONFIG, KERNELS["cpu"], plan.take(batch), (0, 2), 0.7, **batch)
 
@@ -129,7 +122,7 @@ def test_training_with_dropout_is_the_same_in_any_number_of_lanes():
         metrics = []
         for batch in batches:
             batch.pop("idxs")
-            metrics.append(job(**to_tensors(batch, tuple(batch), "cpu"))[1].numpy())
+            metrics.append(job(batch)[1].numpy())
         return np.array(metrics)
 
     found, expected = trained(2), trained(1)

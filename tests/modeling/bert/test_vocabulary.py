@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch, tensors
+from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
 
 from modeling.bert.variables import WORD_EMBEDDINGS, Variables
 from modeling.bert.vocabulary import ActiveVocabulary
@@ -49,7 +49,7 @@ def trained(active):
         return finetuning_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, word_rows, input_mask, segment_ids, label, loss_mask)
 
     for _ in range(5):
-        job(**tensors(batch))[0].numpy()
+        job(batch)[0].numpy()
     return variables, schedule.decay_factor(5, decay)
 
 

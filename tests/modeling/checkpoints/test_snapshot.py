@@ -90,7 +90,7 @@ def test_a_link_is_not_replaced(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="snapshot .*file/s cannot be written: File exists"):
+    with pytest.raises(UserError, match=r"snapshot .*file/s cannot be written: File exists"):
         write_variables(str(tmp_path / "file" / "s"), SMALL)
     assert os.listdir(str(tmp_path)) == ["file"]
 
@@ -108,7 +108,7 @@ def test_other_types_are_refused(tmp_path):
     folder = written(tmp_path)
     with open(os.path.join(folder, "b", "meta"), "w") as f:
         f.write("shape {\n  dim: 3\n}\ndata_type: kDouble\n")
-    with pytest.raises(UserError, match="b.*kFloat"):
+    with pytest.raises(UserError, match=r"b.*kFloat"):
         Snapshot(folder)
 
 
@@ -116,7 +116,7 @@ def test_a_meta_that_is_no_text(tmp_path):
     folder = written(tmp_path)
     with open(os.path.join(folder, "b", "meta"), "wb") as f:
         f.write(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="b.meta: only data_type kFloat"):
+    with pytest.raises(UserError, match=r"b.meta: only data_type kFloat"):
         Snapshot(folder)
 
 
@@ -140,7 +140,7 @@ def test_all_damage_is_listed(tmp_path):
     folder = written(tmp_path)
     os.remove(os.path.join(folder, "b", "out"))
     os.truncate(os.path.join(folder, "a-w", "out"), 20)
-    with pytest.raises(UserError, match="a-w has 20 bytes.*b has no file 'out'"):
+    with pytest.raises(UserError, match=r"a-w has 20 bytes.*b has no file 'out'"):
         Snapshot(folder)
 
 
@@ -177,7 +177,7 @@ def test_a_planted_pickle_is_refused_and_never_runs(tmp_path):
     trace = str(tmp_path / "ran")
     with open(os.path.join(folder, "pickled_data"), "wb") as f:
         pickle.dump(_Payload(trace), f)
-    with pytest.raises(UserError, match="pickled_data.*remove it"):
+    with pytest.raises(UserError, match=r"pickled_data.*remove it"):
         Snapshot(folder)
     assert not os.path.exists(trace)
 
@@ -260,7 +260,7 @@ def test_folder_of_the_earlier_converter(tmp_path):
     values = load_values(encoder_shapes(config), snapshot, seed=1, log=lambda line: None)
     for name, value in arrays.items():
         np.testing.assert_array_equal(values[name], value)
-    with pytest.raises(UserError, match="hidden size 20 is no multiple of 64.*--hidden_size_per_head"):
+    with pytest.raises(UserError, match=r"hidden size 20 is no multiple of 64.*--hidden_size_per_head"):
         snapshot.config()
     assert snapshot.config(num_heads=10).num_attention_heads == 10  # no file of the folder says otherwise
     for flag, value in (("--num_attention_heads", "4"), ("--hidden_size_per_head", "5")):

@@ -9,11 +9,11 @@ import pytest
 from tiny_model import ROOT
 
 from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text
-from modeling.cli.flags import SCRIPTS
+from modeling.cli.flags import DOCUMENTED_SCRIPTS
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(pathlib.Path(ROOT, "tools").glob("*.py"))}
 TOOLS = [name for name, text in SOURCES.items() if "def main(" in text]
-COMMANDS = [(name,) for name in SCRIPTS] + [("tools." + name,) for name in TOOLS]
+COMMANDS = [(name,) for name in DOCUMENTED_SCRIPTS] + [("tools." + name,) for name in TOOLS]
 COMMANDS += [("tools.make_kshot", "kshot"), ("tools.make_kshot", "portions")]
 
 
@@ -45,9 +45,10 @@ def test_help(command, call, capsys, monkeypatch):
     captured = capsys.readouterr()
     text, (parser,) = captured.out, parsers
     widths = {line: len(line) for line in text.splitlines()}
-    assert captured.err == "" and max(widths.values()) <= HELP_COLUMNS, max(widths, key=widths.get)
+    assert captured.err == "", max(widths, key=widths.get)
+    assert max(widths.values()) <= HELP_COLUMNS, max(widths, key=widths.get)
     titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
-    if command[0] in SCRIPTS:
+    if command[0] in DOCUMENTED_SCRIPTS:
         assert titles[:2] == ["options", "data"]
         assert {"optimisation", "output and machine"} <= set(titles)
         assert "@FILE" in text
@@ -59,7 +60,7 @@ def test_help(command, call, capsys, monkeypatch):
         assert action.help, action.option_strings
         default, shown = default_text(action), " ".join((action.help % {**vars(action), "prog": parser.prog}).split())
         if default is not None:
-            shown += f" (default {default})"
+            shown += f" (default: {default})"
         elif action.required and action.option_strings:
             shown += " (required)"
         assert shown in flat, action.option_strings
@@ -125,8 +126,8 @@ def test_faults_are_one_line(line, said, capsys):
 def test_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = parser().format_help()
-    assert "numbers (default 3 5)" in text
-    assert "of all (default 50%)" in text
+    assert "numbers (default: 3 5)" in text
+    assert "of all (default: 50%)" in text
     assert text.count("(default") == 2
 
 

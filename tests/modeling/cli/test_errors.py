@@ -26,7 +26,7 @@ def test_a_disk_that_fails_is_one_line(number, capsys):
 
 
 def test_other_faults_keep_their_traceback():
-    with pytest.raises(OSError, match="metrics.jsonl"):
+    with pytest.raises(OSError, match=r"metrics.jsonl"):
         run(failing(errno.EBADF))
 
 

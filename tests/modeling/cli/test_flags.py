@@ -1,9 +1,12 @@
 """modeling/cli/flags.py and what follows from flags alone: documented command lines, sizes against a snapshot, one-line errors."""
 
+import ast
 import dataclasses
 import os
 import re
 import shlex
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -13,7 +16,19 @@ from tiny_model import CONFIG, ROOT
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import CLASSIFIER
 from modeling.cli.errors import UserError
-from modeling.cli.flags import SCRIPTS, build_parser, check_modes, parse_flags, run_folder_name
+from modeling.cli.flag_table import FLAGS
+from modeling.cli.flags import (
+    DOCUMENTED_SCRIPTS,
+    DOMAIN_MIXING,
+    META_FINETUNING,
+    SCRIPTS,
+    build_parser,
+    check_modes,
+    flags_of,
+    parse_flags,
+    run_folder_name,
+    warn_without_effect,
+)
 from modeling.run.model_size import resolve_config
 
 MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"
@@ -66,7 +81,7 @@ DOCUMENTED = {  # script -> (command line, some of the values)
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", DOCUMENTED_SCRIPTS)
 def test_documented_command_lines(script):
     line, values = DOCUMENTED[script]
     flags = parse_flags(script, argv=line.split())
@@ -121,12 +136,12 @@ def test_one_length_by_two_names():
         (["--learning_rte", "1"], "did you mean --learning_rate?"),
         (["--seq_length", "2"], "--seq_length"),
         (["--batch_size_per_device", "0"], "0 is not 1 or more"),
-        (["--learning_rate", "fast"], "'fast' is no number"),
+        (["--learning_rate", "fast"], "'fast' is not a number"),
         (["--learning_rate", "nan"], "nan is not"),
         (["--warmup_proportion", "1.5"], "between 0 and 1"),
         (["--do_train", "perhaps"], "neither true nor false"),
         (["--device", "tpu"], "--device"),
-        (["--domain_layers", "1,x"], "whole numbers"),
+        (["--domain_layers", "1,x"], "'1,x' is not a comma-separated list of integers"),
     ],
 )
 def test_bad_flags(more, said, capsys):
@@ -144,12 +159,58 @@ def test_bad_flags(more, said, capsys):
 def test_help(script):
     parser = build_parser(script)
     text = " ".join(parser.format_help().split())
-    for title in ("data:", "model (", "optimisation:", "output and machine:"):
+    for title in ("data:", "model:", "optimisation:", "output and machine:"):
         assert title in text
-    assert "(default 0.01)" in text
-    assert "(default ./output/model_save-%Y-%m-%d-%H:%M:%S)" in text
+    assert "(default: 0.01)" in text
+    assert "(default: ./output/model_save-%Y-%m-%d-%H:%M:%S)" in text
     for action in parser._actions:
         assert action.help, action.option_strings
+
+
+def test_rows_of_one_flag_share_no_script():
+    for script in SCRIPTS:
+        names = [option for flag in flags_of(script) for option in flag.option_strings]
+        assert len(names) == len(set(names)), script
+    for flag in FLAGS:
+        assert set(flag.scripts) <= set(SCRIPTS), flag.name
+
+
+def test_flags_of_domain_mixing():
+    def names(script):
+        return [flag.name for flag in flags_of(script)]
+
+    absent = {
+        *("use_domain_loss", "use_sample_weights", "normalize_sample_weights", "domain_loss_weight"),
+        *("corruption", "domain_layers"),
+    }
+    assert names(DOMAIN_MIXING) == [name for name in names(META_FINETUNING) if name not in absent]
+    assert absent <= set(names(META_FINETUNING))
+    assert build_parser(DOMAIN_MIXING).prog == "recipes/domain_mixing.py"
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "said"),
+    [
+        ("preprocess", "--num_epochs 4 --gpu_num_per_node 2", ["num_epochs", "gpu_num_per_node"]),
+        ("finetuning", "--num_epochs 4 --gpu_num_per_node 2 --data_url d --model m --max_predictions_per_seq 20",
+         ["data_url", "max_predictions_per_seq", "model"]),
+        ("finetuning", "--max_predictions_per_seq 80 --use_xla", ["use_xla"]),
+        ("meta_teacher", "--pred_distill --temperature 2", ["pred_distill", "temperature"]),
+        ("meta_teacher_eval", "--pred_distill --temperature 2 --use_sample_weights false --num_nodes 1",
+         ["temperature", "use_sample_weights"]),
+        ("meta_distill", "--pred_distill --temperature 2 --model_load_dir d --student_model s --teacher_model t", ["model_load_dir"]),
+    ],
+)  # fmt: skip
+def test_flags_without_effect_are_logged(script, more, said):
+    lines = []
+    warn_without_effect(parse_flags(script, argv=[*REQUIRED, *more.split()]), lines.append)
+    assert [line.split(" has no effect: ")[0] for line in lines] == ["--" + name for name in said]
+
+
+def test_the_command_line_does_not_import_the_model():
+    code = "import sys, modeling.cli.flags_page, modeling.cli.flags; print([name for name in sys.modules if name.startswith('modeling.')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert all(name.startswith("modeling.cli") for name in ast.literal_eval(done.stdout)), done.stdout
 
 
 def test_run_folder():

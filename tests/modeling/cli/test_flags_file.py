@@ -1,10 +1,9 @@
 """modeling/cli/flags_file.py: what a run writes down of its flags is what it reads again; faults name file and line."""
 
 import pytest
-from tiny_model import ROOT
 
 from modeling.cli.errors import UserError
-from modeling.cli.flags import SCRIPTS, build_parser, parse_flags
+from modeling.cli.flags import SCRIPTS, build_parser, parse_flags, script_path
 from modeling.cli.flags_file import RUN_FLAGS_FILE, write_flags_file
 
 NEEDED = {"--task_name": "g1", "--data_dir": "data"}
@@ -33,12 +32,16 @@ def test_every_flag_comes_back(script, tmp_path):
     write_flags_file(str(tmp_path), flags)
     assert parse_flags(script, argv=[f"@{tmp_path / RUN_FLAGS_FILE}"]) == flags
     lines = (tmp_path / RUN_FLAGS_FILE).read_text().splitlines()
-    assert lines[0].startswith(f"# flags of {script}.py; ") and len(lines) == len(flags.given) + 1
-    assert lines[1] == "--task_name my task_name" and "--domains a b,c" in lines and "--do_train false" in lines
+    assert lines[0].startswith(f"# flags of {script_path(script)}; ")
+    assert len(lines) == len(flags.given) + 1
+    assert lines[1] == "--task_name my task_name"
+    assert "--domains a b,c" in lines
+    assert "--do_train false" in lines
 
 
 def test_only_what_was_given_and_not_resume(tmp_path):
-    flags = parse_flags("finetuning", argv="--data_dir d --task_name t --seed 1 --resave_ofrecord --resume old --seed 2".split())
+    words = "--data_dir d --task_name t --seed 1 --resave_ofrecord --resume old --seed 2"
+    flags = parse_flags("finetuning", argv=words.split())
     write_flags_file(str(tmp_path), flags)
     lines = (tmp_path / RUN_FLAGS_FILE).read_text().splitlines()[1:]
     assert lines == ["--task_name t", "--data_dir d", "--resave_ofrecord true", "--seed 2"]
@@ -61,7 +64,9 @@ def test_what_a_person_writes(tmp_path):
     )
     flags = parse(tmp_path, text)
     assert (flags.task_name, flags.data_dir, flags.learning_rate, flags.model_load_dir) == ("g1", "my data/g1", 5e-5, "a b")
-    assert flags.resave_ofrecord is True and flags.seq_length == 31 and flags.weight_decay_rate == 0
+    assert flags.resave_ofrecord is True
+    assert flags.seq_length == 31
+    assert flags.weight_decay_rate == 0
     assert set(flags.given) == {
         *("task_name", "data_dir", "learning_rate", "model_load_dir", "resave_ofrecord", "seq_length", "weight_decay_rate")
     }
@@ -76,35 +81,36 @@ def test_what_stands_behind_a_file_overrides_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    ("text", "said"),
     [
         ("--task_name g1\n\n--learning_rte 1\n", ": line 3: unknown flag --learning_rte, did you mean --learning_rate?"),
         ("--seq_length 2\n", ": line 1: argument --seq_length/--max_seq_length: 2 is not 3 or more"),
         ("--device tpu\n", ": line 1: argument --device: invalid choice: 'tpu'"),
         ("--task_name\n", ": line 1: --task_name needs a value"),
         ("--do_train perhaps\n", ": line 1: argument --do_train: 'perhaps' is neither true nor false"),
-        ("# notes\nlearning_rate 1\n", ": line 2: 'learning_rate' is no --flag"),
-        ('--data_dir "a\n', ': line 1: "a is no text in double quotes'),
-        ("--seed 1 --learning_rate 2\n", ": line 1: argument --seed: '1 --learning_rate 2' is no whole number"),
+        ("# notes\nlearning_rate 1\n", ": line 2: 'learning_rate' does not start with --"),
+        ('--data_dir "a\n', ': line 1: "a is not a valid string in double quotes'),
+        ("--seed 1 --learning_rate 2\n", ": line 1: argument --seed: '1 --learning_rate 2' is not an integer"),
         ("--help\n", ": line 1: unknown flag --help"),
-        ("@other.flags\n", ": line 1: '@other.flags' is no --flag"),
-        ('{\n  "command": []\n}\n', ": JSON, which a run writes for its reader: give the run.flags beside it"),
+        ("@other.flags\n", ": line 1: '@other.flags' does not start with --"),
+        ('{\n  "command": []\n}\n', ": this is JSON, not a flags file; use run.flags in the same folder"),
         ("# flags of finetuning.py\n--seed 1\n--eval_example_num 3\n",
          ": line 1: the flags of finetuning.py, this is meta_finetuning.py: which has no --eval_example_num"),
         ("# flags of finetuning.py\n--seed 1\n",
-         ": line 1: the flags of finetuning.py, this is meta_finetuning.py: take that line away where they are meant for both"),
+         ": line 1: the flags of finetuning.py, this is meta_finetuning.py: remove that line to use them for both scripts"),
         (b"\x00\xff", ": line 1: "),
     ],
 )  # fmt: skip
 def test_faults_name_the_line(text, said, tmp_path):
     with pytest.raises(UserError) as error:
         parse(tmp_path, text, "--task_name", "g1", "--data_dir", "d")
-    assert str(tmp_path / "some.flags") + said in str(error.value) and "\n" not in str(error.value)
+    assert str(tmp_path / "some.flags") + said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["@", "@missing.flags", "@."])
 def test_no_file(name):
-    with pytest.raises(UserError, match=f"^{name}: no file of flags can be read there"):
+    with pytest.raises(UserError, match=f"^{name}: flags file cannot be read"):
         parse_flags("preprocess", argv=[name])
 
 

@@ -40,4 +40,4 @@ def test_second_signal_ends_at_once(signals, code):
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == code
     assert done.stdout == f"alive after {signals[0]}\n"
-    assert "once more to stop at once" in done.stderr
+    assert "send the signal again to stop at once" in done.stderr

@@ -42,7 +42,7 @@ def test_a_card_that_cannot_be_used(monkeypatch):
     assert "an old card" in lines[0]
     assert runtime.select_device("cpu", lines.append) == "cpu"
     assert len(lines) == 1
-    with pytest.raises(UserError, match="--device cuda: an old card.*--device cpu"):
+    with pytest.raises(UserError, match=r"--device cuda: an old card.*--device cpu"):
         runtime.select_device("cuda")
 
 
@@ -82,19 +82,23 @@ _BUSY = """
 import os
 import sys
 import numpy as np
+from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
+from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import flow
 from modeling.bert.variables import Variables
 
-@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}))
+lanes = int(sys.argv[1])
+
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=Engine("cpu", Lanes(lanes)))
 def job(variables, x):
     for _ in range(60):
         x = flow.matmul(x, variables.get("w"))
     return x
 
-x = flow.tensor(np.ones((400, 400), np.float32))
+x = np.ones((400 * lanes, 400), np.float32)
 for _ in range(40):
-    job(x=(x,) * int(sys.argv[1])).numpy()
+    job({"x": x}).numpy()
 print(*sorted(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")))
 os._exit(0)
 """

@@ -16,7 +16,6 @@ from tiny_model import (
     log_softmax,
     numpy_of,
     run_graph,
-    tensors,
 )
 
 from modeling.bert.variables import DOMAIN_HEAD, Variables, encoder_shapes, load_values
@@ -406,14 +405,14 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
                 found = teacher_knowledge(teacher, NO_DROPOUT, KERNEL, NEEDS, *text)
                 return distillation_objective(variables, ONE_LAYER, KERNEL, None, plan(), found, **batch)
 
-            outputs = [job(**tensors(SAMPLES)), job(**tensors(values))]
+            outputs = [job(SAMPLES), job(values)]
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
             for name, value in teacher_values().items():
                 assert np.array_equal(teacher.get(name).numpy(), value), name
             assert all(parameter.grad is None for parameter in teacher.parameters())
         else:
             job = global_function("train", variables=student, optimizer=optimizer)(objective(plan()))
-            outputs = [job(**tensors({**first, **second})) for first, second in ((SAMPLES, knowledge), shorter)]
+            outputs = [job({**first, **second}) for first, second in ((SAMPLES, knowledge), shorter)]
         metrics = np.concatenate([metrics for _, metrics in numpy_of(outputs)])
         results.append((metrics, {name: student.get(name).numpy() for name in student.names}))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
@@ -437,7 +436,7 @@ def test_projections_serve_training_only(knowledge):
     assert set(student.arrays()) == set(kept)
     optimizer = flow.optim.SGD(student.parameters(), lr=0.1)
     job = global_function("train", variables=student, optimizer=optimizer)(objective(plan(), config))
-    losses = [float(job(**tensors({**SAMPLES, **knowledge}))[0].numpy()) for _ in range(5)]
+    losses = [float(job({**SAMPLES, **knowledge})[0].numpy()) for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     for name in (HIDDEN_PROJECTION.format(0), REPRESENTATION_PROJECTION):
         assert not np.array_equal(student.get(name).numpy(), values[name])

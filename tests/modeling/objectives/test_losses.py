@@ -20,7 +20,6 @@ from tiny_model import (
     log_softmax,
     numpy_of,
     run_graph,
-    tensors,
 )
 
 from modeling.bert.variables import DOMAIN_HEAD, Variables
@@ -250,7 +249,7 @@ def test_without_domain_loss_the_head_rests():
     def job(variables, **features):
         return meta_objective(variables, NO_DROPOUT, KERNELS["cpu"], None, (0, 2), 0.0, **features)
 
-    loss, metrics = numpy_of(job(**tensors(batch)))
+    loss, metrics = numpy_of(job(batch))
     found = dict(zip(META_METRICS, metrics))
     expected = np.sum(GOLDEN["train/weights"] * GOLDEN["output/cross_entropy"] * (batch["loss_mask"] > 0)) / 2
     np.testing.assert_allclose([loss, found["loss"], found["classification_loss"]], [expected] * 3, rtol=0, atol=1e-5)

@@ -83,9 +83,11 @@ def test_flags_that_differ_come_first(written):
     text = page(read_run(written))
     changed, others = text[text.index("Flags that differ") :].split("at their defaults", 1)
     for flag in ("task_name", "data_dir", "num_epochs", "teacher_model", "keep_all_best"):
-        assert f"--{flag}<" in changed and f"--{flag}<" not in others.split("<h3")[0], flag
+        assert f"--{flag}<" in changed, flag
+        assert f"--{flag}<" not in others.split("<h3")[0], flag
     for flag in ("seed", "learning_rate", "domains"):
-        assert f"--{flag}<" in others and f"--{flag}<" not in changed, flag
+        assert f"--{flag}<" in others, flag
+        assert f"--{flag}<" not in changed, flag
 
 
 def test_the_page_is_written_whole(written):
@@ -223,8 +225,8 @@ def test_flags_of_other_types(folder, odd):
             page(run)
         except UserError as error:
             refused += 1
-            assert "\n" not in str(error)
-            assert "flags.json" in str(error)
+            assert "\n" not in str(error)  # noqa: PT017  some of the files are accepted
+            assert "flags.json" in str(error)  # noqa: PT017
     assert refused >= (0 if odd is None else 5)
 
 
@@ -244,7 +246,7 @@ def test_metrics_of_other_types(folder, odd):
                 page(read_run(folder))
             except UserError as error:
                 refused += 1
-                assert re.search(r"metrics.jsonl: line \d+: ", str(error))
+                assert re.search(r"metrics.jsonl: line \d+: ", str(error))  # noqa: PT017  some of the rows are accepted
     assert refused >= (4 if odd == -1 else 15)
 
 

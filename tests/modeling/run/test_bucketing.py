@@ -9,7 +9,8 @@ import pytest
 from modeling.bert.config import BertConfig
 from modeling.cli.errors import UserError
 from modeling.engine import parallel
-from modeling.engine.lanes import plan as lanes
+from modeling.engine.engine import Engine
+from modeling.engine.lanes.plan import Lanes
 from modeling.run import bucketing as graph_plan
 from modeling.run.bucketing import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
 from ofrecord_util.batches import training_needs
@@ -32,8 +33,8 @@ def records(lengths, seq_length=128):
     return Records(mask, mask, 0 * mask, column, column, np.arange(len(lengths), dtype=np.int32), column.astype(np.float32)).samples()
 
 
-def plan(device="cpu", **flags):
-    return GraphPlan(SimpleNamespace(**dict(FLAGS, **flags)), MINILM, device)
+def plan(device="cpu", lanes=1, **flags):
+    return GraphPlan(SimpleNamespace(**dict(FLAGS, **flags)), MINILM, Engine(device, Lanes(lanes)))
 
 
 @pytest.mark.parametrize(
@@ -63,11 +64,10 @@ def test_a_split_that_is_evaluated_often_is_worth_another_graph():
     assert plan(dev_every_step_num=10**6).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
 
 
-def test_more_lanes_make_graphs_dearer(monkeypatch):
+def test_more_lanes_make_graphs_dearer():
     often = [plan().evaluation(SPLIT, 2, records([9] * number)).lengths for number in (4, 960)]
-    monkeypatch.setattr(lanes, "count", lambda: 400)
     assert often == [(64,), (16, 64)]
-    assert plan().evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
+    assert plan(lanes=400).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
 
 
 def test_no_batch_is_larger_than_its_split():
@@ -85,7 +85,7 @@ def test_one_length_where_it_is_asked_for():
 UNLIKE = records([8] * 48 + [24] * 24 + [72] * 24)  # whose rows of their own are padding for the most part
 
 
-def test_short_texts_share_rows_where_it_pays(monkeypatch):
+def test_short_texts_share_rows_where_it_pays():
     shared = plan()
     chosen = shared.training(UNLIKE, 4, may_share=True)
     assert chosen.per_row == 4
@@ -94,18 +94,16 @@ def test_short_texts_share_rows_where_it_pays(monkeypatch):
     assert plan().training(UNLIKE, 4).per_row == 1  # where the objective looks at single tokens
     for unable in (plan(device="cuda"), plan(texts_per_row=1), plan(pad_to_max_length=True)):
         assert unable.training(UNLIKE, 4, may_share=True).per_row == 1
-    monkeypatch.setattr(lanes, "count", lambda: 2)
-    two = plan()
+    two = plan(lanes=2)
     chosen = two.training(UNLIKE, 4, may_share=True)  # a row for each lane at least
     assert chosen.per_row == 2
     assert two.graphs == [(True, 2, length) for length in chosen.lengths]
     assert max(chosen.lengths) >= 80
     assert all(length % 8 == 0 for length in chosen.lengths)
-    accumulated = plan(gradient_accumulation_steps=3)
+    accumulated = plan(lanes=2, gradient_accumulation_steps=3)
     assert accumulated.training(UNLIKE, 12, may_share=True).per_row == 2
     assert {rows for _, rows, _ in accumulated.graphs} == {2}
-    monkeypatch.setattr(lanes, "count", lambda: 4)
-    assert plan().training(UNLIKE, 4, may_share=True).per_row == 1
+    assert plan(lanes=4).training(UNLIKE, 4, may_share=True).per_row == 1
 
 
 def test_the_choice_takes_fewest_seconds_by_estimate():
@@ -125,7 +123,7 @@ def test_texts_per_row_as_asked_for():
         plan(texts_per_row=3).training(UNLIKE, 4, may_share=True)
     holes = dataclasses.replace(UNLIKE, input_mask=UNLIKE.input_mask * (np.arange(128) != 3))
     assert plan().training(holes, 4, may_share=True).per_row == 1
-    maximum = GraphPlan(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), "cpu")
+    maximum = GraphPlan(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), Engine())
     for unable, split in ((plan(texts_per_row=2), holes), (plan(texts_per_row=2, pad_to_max_length=True), UNLIKE), (maximum, UNLIKE)):
         with pytest.raises(UserError, match="--texts_per_row 2: not with"):
             unable.training(split, 4, may_share=True)

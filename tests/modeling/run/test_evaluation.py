@@ -58,7 +58,7 @@ def test_every_sample_once_and_in_order(batch_size, lengths):
         seen.append(tuple(word_rows.shape))
         return word_rows.to(flow.float32).sum(dim=1, keepdim=True)
 
-    result = predict(job, records, EvaluationBatches(batch_size, lengths), "cpu")
+    result = predict(job, records, EvaluationBatches(batch_size, lengths))
     np.testing.assert_array_equal(result[:, 0], ids.sum(axis=1))
     assert {shape[0] for shape in seen} == {batch_size}
     assert {shape[1] for shape in seen} <= set(lengths)

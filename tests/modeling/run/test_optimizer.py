@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from tiny_model import GOLDEN, tensors
+from tiny_model import GOLDEN
 
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
@@ -74,7 +74,7 @@ def train_steps(values, gradients, schedule, **options):
 
     after = {name: [] for name in values}
     for step in range(len(next(iter(gradients.values())))):
-        job(**tensors({names[name]: gradients[name][step] for name in values})).numpy()
+        job({names[name]: gradients[name][step] for name in values}).numpy()
         for name in values:
             after[name].append(variables.get(name).numpy().copy())
     return {name: np.stack(arrays) for name, arrays in after.items()}

@@ -23,6 +23,7 @@ from modeling.bert.variables import (
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli import interruption
 from modeling.cli.errors import UserError
+from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
 from modeling.run.best_snapshot import BestSnapshot
@@ -66,7 +67,7 @@ class _Phase:
     """What a training needs of a `Phase`."""
 
     def __init__(self, folder, flags, config):
-        self.folder, self.flags, self.device, self.task, self.config = str(folder), flags, "cpu", TASK, config
+        self.folder, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
         os.makedirs(self.folder, exist_ok=True)
         self.snapshot, self.data_digests = None, {"training data's digest": "1"}
         self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
@@ -107,7 +108,7 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
     def evaluate_dev():
         if on_evaluation:
             on_evaluation()
-        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK, "cpu")
+        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK)
 
     try:
         training = Training(phase, variables, records)
@@ -117,8 +118,8 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
             dropout = training.dropout.take(features)
             return meta_objective(variables, config, kernels, dropout, (0,), 0.1, **features)
 
-        def job(**features):
-            outputs = train_job(**features)
+        def job(batch):
+            outputs = train_job(batch)
             losses.append(outputs[0])
             return outputs
 
@@ -388,7 +389,7 @@ def test_damaged_state(tmp_path, runs, how):
     assert losses == runs[0][1][2:]
     check_equal_runs(phase, runs[0][0])
     damage(os.path.join(copy, os.path.basename(before)), how)
-    with pytest.raises(UserError, match="no state is whole.*state_step_3.*state_step_2"):
+    with pytest.raises(UserError, match=r"no state is whole.*state_step_3.*state_step_2"):
         run(copy, resume=str(copy))
 
 
@@ -396,10 +397,10 @@ def test_resuming_something_else_is_refused(tmp_path):
     folder = tmp_path / "run"
     interrupted(folder, 2)
     before = snapshot_bytes(folder)
-    with pytest.raises(UserError, match="--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
+    with pytest.raises(UserError, match=r"--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
         run(folder, resume=str(folder), batch_size_per_device=2, learning_rate=0.02)
     changed = dataclasses.replace(RECORDS, label=(RECORDS.label + 1) % NUM_LABELS)
-    with pytest.raises(UserError, match="training data's digest was [0-9a-f]{12}, is [0-9a-f]{12}"):
+    with pytest.raises(UserError, match=r"training data's digest was [0-9a-f]{12}, is [0-9a-f]{12}"):
         run(folder, resume=str(folder), records=changed)
     holder = Log(os.path.join(folder, "run.log"), exclusive=True)
     with pytest.raises(UserError, match="another process"):

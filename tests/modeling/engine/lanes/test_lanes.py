@@ -11,21 +11,23 @@ from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.fused_parameters import VECTORS, join
 from modeling.bert.variables import Variables
-from modeling.engine import parallel
+from modeling.engine import blas, parallel
+from modeling.engine import engine as engine_module
+from modeling.engine import global_function as global_function_module
+from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.global_function import global_function
-from modeling.engine.lanes import plan as lanes
+from modeling.engine.lanes import build
+from modeling.engine.lanes.plan import Lanes, plan_lanes
 from modeling.engine.runtime import flow
 from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, predict_logits
-from modeling.run.evaluation import to_tensors
 from modeling.run.optimizer import Schedule, create_optimizer
 
 LABELS = {"label": np.array([2, 0, 1], np.int32), "loss_mask": np.array([1.5, 0.0, 1.5], np.float32)}
 
 
-@pytest.fixture(autouse=True)
-def one_lane_afterwards():
-    yield
-    lanes.use_lanes(1)
+def engine(count):
+    """An engine of that many lanes."""
+    return Engine("cpu", Lanes(count, short=True))
 
 
 BASE, MINILM = BertConfig(), BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
@@ -50,49 +52,45 @@ BASE, MINILM = BertConfig(), BertConfig(hidden_size=384, num_hidden_layers=6, in
     ],
 )
 def test_the_lanes_share_the_cores(monkeypatch, config, cores, batch_size, length, wanted, count, threads):
-    given = []
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
-    monkeypatch.setattr(lanes, "set_blas_threads", lambda *threads: given.append(threads))
-    assert lanes.plan_lanes(config, batch_size, length, "cpu", wanted) == lanes.count() == count
-    assert given == [threads]
+    monkeypatch.setattr(blas, "loaded", None)
+    planned = plan_engine("cpu", config.dense_weights, batch_size, length, wanted)
+    assert (planned.lanes.count, (planned.gemm_threads, planned.lanes.short)) == (count, threads)
 
 
 def test_cards_and_several_processes_need_no_lanes(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert lanes.plan_lanes(BASE, 32, 128, "cpu") == 4
-    assert lanes.plan_lanes(BASE, 32, 128, "cuda", 4) == lanes.count() == 1
+    assert plan_lanes(BASE.dense_weights, 32, 128, "cpu").count == 4
+    assert plan_lanes(BASE.dense_weights, 32, 128, "cuda", 4).count == 1
     monkeypatch.setattr(parallel, "size", lambda: 2)
-    assert lanes.plan_lanes(BASE, 32, 128, "cpu", 4) == lanes.count() == 1
+    assert plan_lanes(BASE.dense_weights, 32, 128, "cpu", 4).count == 1
 
 
 def test_a_short_batch_stays_in_one_piece(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    lanes.plan_lanes(MINILM, 4, 128, "cpu")
+    planned = plan_lanes(MINILM.dense_weights, 4, 128, "cpu")
     for batch_size, length, parts in ((4, 128, 2), (4, 32, 2), (2, 32, 1), (1, 128, 1)):
         batch = {"word_rows": np.zeros((batch_size, length), np.int32)}
-        assert len(lanes.cut(batch, batch_size, length)["word_rows"]) == parts, (batch_size, length)
-        assert isinstance(to_tensors(batch, ["word_rows"], "cpu")["word_rows"], tuple)
+        assert len(planned.cut(batch)["word_rows"]) == parts, (batch_size, length)
 
 
 def test_a_batch_is_cut_by_samples_and_not_copied():
-    lanes.use_lanes(3)
     ids, masks = np.arange(10).reshape(5, 2), np.arange(60).reshape(20, 3)
-    parts = lanes.cut({"ids": ids, "masks": masks}, 5, 2)
+    parts = Lanes(3).cut({"ids": ids, "masks": masks})
     assert [part.tolist() for part in parts["ids"]] == [ids[:1].tolist(), ids[1:3].tolist(), ids[3:].tolist()]
     assert [len(part) for part in parts["masks"]] == [4, 8, 8]
     for name, whole in (("ids", ids), ("masks", masks)):
         assert np.array_equal(np.concatenate(parts[name]), whole)
         assert all(np.shares_memory(part, whole) for part in parts[name])
-    assert [len(part) for part in lanes.cut({"ids": ids[:2]}, 2, 2)["ids"]] == [1, 1]  # fewer samples than lanes
+    assert [len(part) for part in Lanes(3).cut({"ids": ids[:2]})["ids"]] == [1, 1]  # fewer samples than lanes
 
 
 def training(count, config, peak=1e-3):
     """(variables, train function, its dropout) of a tiny BERT in that many lanes."""
-    assert lanes.use_lanes(count) == count
     variables, plan = Variables(documented("weight")), DropoutPlan(config, 7, "cpu")
     optimizer, rates = create_optimizer(variables, Schedule(peak, 20, 2))
 
-    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+    @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, engine=engine(count))
     def job(variables, **features):
         return finetuning_objective(variables, config, KERNELS["cpu"], plan.take(features), **features)
 
@@ -106,7 +104,7 @@ def trained(count, config, steps=5):
     batch, metrics = dict(golden_batch(), **LABELS), []
     for step in range(steps):
         inputs = dict(batch, **plan.masks(step, *batch["word_rows"].shape))
-        loss, values = job(**to_tensors(inputs, tuple(inputs), "cpu"))
+        loss, values = job(inputs)
         metrics.append(values.numpy())
         assert values.shape == (len(FINETUNING_METRICS),)
         assert float(loss.numpy()) == metrics[-1][0]
@@ -137,24 +135,24 @@ def test_lanes_of_one_shape_are_traced_once(rows, calls):
     of GEMMs, those of `b` do not, and that of `alone` not from the batch."""
     x = np.random.default_rng(3).standard_normal((sum(rows), 4)).astype(np.float32)
 
-    def step(parts):
+    def step(lanes):
         traced = []
         start = {"w": np.full((4, 2), 0.5, np.float32), "b": np.full((1, 2), 0.25, np.float32), "alone": np.full((3, 1), 2.0, np.float32)}
         variables = Variables(start)
         optimizer, rates = create_optimizer(variables, Schedule(1e-2, 20, 2))
 
-        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates)
+        @global_function(type="train", variables=variables, optimizer=optimizer, schedule=rates, engine=Engine("cpu", lanes))
         def job(variables, x):
             traced.append(x.shape)
             error = ((flow.matmul(x, variables.get("w")) + variables.get("b")) ** 2).mean()
             return error + (variables.get("alone") ** 2).sum(), error, parallel.constant((2,), 1.0, "cpu")
 
-        outputs = [output.numpy() for output in job(x=parts)]
+        outputs = [output.numpy() for output in job({"x": x})]
         return outputs, job.optimizer_state(), len(traced)
 
-    whole, state, _ = step((flow.tensor(x),))
-    bounds = np.cumsum(rows)[:-1]
-    outputs, moments, traced = step(tuple(flow.tensor(np.ascontiguousarray(part)) for part in np.split(x, bounds)))
+    whole, state, _ = step(Lanes())
+    assert [len(part) for part in Lanes(len(rows)).cut({"x": x})["x"]] == rows
+    outputs, moments, traced = step(Lanes(len(rows)))
     assert traced == calls
     for output, expected in zip(outputs, whole):
         np.testing.assert_allclose(output, expected, rtol=1e-6)
@@ -171,16 +169,14 @@ def test_predicting_in_lanes_is_predicting_in_one_piece():
     traced = []
 
     def predicted(count):
-        lanes.use_lanes(count)
-
-        @global_function(type="predict", variables=variables)
+        @global_function(type="predict", variables=variables, engine=engine(count))
         def job(variables, word_rows, input_mask, segment_ids):
             traced.append(count)
             logits = predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], word_rows, input_mask, segment_ids)
             return logits, word_rows.to(flow.float32) * 2.0, parallel.constant((1, 2), 3.0, "cpu")
 
         batch = golden_batch()
-        return [output.numpy() for output in job(**to_tensors(batch, tuple(batch), "cpu"))]
+        return [output.numpy() for output in job(batch)]
 
     variables = Variables(documented("weight"))
     logits, doubled, _ = predicted(1)
@@ -212,21 +208,48 @@ def test_each_lane_computes_its_part_of_everything():
     assert "" not in set().union(*streams.values())
 
 
-def test_parts_must_fit_each_other():
-    @global_function(type="predict", variables=Variables({"w": np.ones(3, np.float32)}))
-    def job(variables, x, y):
-        return x + y + variables.get("w")
+def test_one_lane_uses_no_private_interface(monkeypatch):
+    """--cpu_lanes 1 bypasses the completion of the job, its streams and the scheduler's priority."""
+    monkeypatch.setattr(build, "CompiledJob", None)
+    monkeypatch.setattr(global_function_module, "calm_scheduler", None)
+    _, job, _ = training(1, NO_DROPOUT)
+    job(dict(golden_batch(), **LABELS))[0].numpy()
+    (graph,) = job._graphs.values()
+    assert "build_graph" not in type(graph).__dict__
+    assert type(graph).build_graph is flow.nn.Graph.build_graph
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):  # in two lanes it is used
+        training(2, NO_DROPOUT)[1](dict(golden_batch(), **LABELS))
 
-    one = flow.tensor(np.ones((1, 3), np.float32))
-    with pytest.raises(ValueError, match="different numbers of parts"):
-        job(x=(one, one), y=one)
+
+def test_engines_of_one_process_do_not_change_each_other(monkeypatch):
+    """A function goes on in its own lanes and threads after another engine's function was built and has run."""
+    threads = []
+    monkeypatch.setattr(engine_module, "set_gemm_threads", threads.append)
+    monkeypatch.setattr(engine_module, "_active", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    traced, batch = [], golden_batch()
+
+    def predicting(count):
+        @global_function(type="predict", variables=Variables(documented("weight")), engine=Engine("cpu", Lanes(count)))
+        def job(variables, word_rows, input_mask, segment_ids):
+            traced.append(count)
+            return predict_logits(variables, NO_DROPOUT, KERNELS["cpu"], word_rows, input_mask, segment_ids)
+
+        return job
+
+    two, three = predicting(2), predicting(3)
+    first = two(batch).numpy()
+    np.testing.assert_allclose(three(batch).numpy(), first, rtol=0, atol=1e-6)
+    assert np.array_equal(two(batch).numpy(), first)
+    assert threads == [3, 2, 3]
+    assert traced == [2, 2, 3]  # nothing is traced again; lanes of unlike shapes are traced one by one
+    assert len(two._graphs) == len(three._graphs) == 1
 
 
 def test_a_state_goes_on_in_another_number_of_lanes():
     """A run that was cut off on two cores may continue on one."""
     _, values, state, _ = trained(2, NO_DROPOUT, steps=3)
     _, expected, _, _ = trained(1, NO_DROPOUT, steps=4)
-    lanes.use_lanes(1)
     variables = Variables(values)
     optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
 
@@ -236,7 +259,7 @@ def test_a_state_goes_on_in_another_number_of_lanes():
 
     job.restore(state)
     batch = dict(golden_batch(), **LABELS)
-    job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
+    job(batch)[0].numpy()
     for name, value in variables.arrays().items():
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-4, err_msg=name)
 
@@ -252,7 +275,8 @@ def test_lanes_and_layers_share_constants_and_vectors():
         for operation in operations
         if operation.user_conf.op_type_name == "constant" and "backward" not in operation.name.lower()
     )
-    assert made and max(made.values()) == 1, made
+    assert made, made
+    assert max(made.values()) == 1, made
     (cut,) = (o for o in operations if o.user_conf.op_type_name == "split_like" and VECTORS in o.user_conf.input["in"].s[0])
     parts = join(documented_shapes())[VECTORS]
     assert len(cut.user_conf.output["out"].s) == len(parts) == 3 + CONFIG.num_hidden_layers * 8 + 1
@@ -289,7 +313,9 @@ def test_gradients_go_to_their_updates_without_a_copy():
     operations = {operation.name: operation.user_conf for operation in graph._full_graph_proto.net.op}
     updates = [conf for conf in operations.values() if conf.op_type_name == "adam_update"]
     makers = {operations[conf.input["model_diff"].s[0].rsplit("/", 1)[0]].op_type_name for conf in updates}
-    assert len(updates) == len(join(documented_shapes())) and "matmul" in makers and not any("cast" in maker for maker in makers), makers
+    assert len(updates) == len(join(documented_shapes())), makers
+    assert "matmul" in makers, makers
+    assert not any("cast" in maker for maker in makers), makers
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -300,7 +326,7 @@ def test_gradients_are_clipped_by_the_norm_of_all(count):
     norms, before = [], 0.0
     for scale in (0.01, 0.02, 1000.0):
         batch = dict(golden_batch(), label=LABELS["label"], loss_mask=LABELS["loss_mask"] * np.float32(scale))
-        job(**to_tensors(batch, tuple(batch), "cpu"))[0].numpy()
+        job(batch)[0].numpy()
         state = job.optimizer_state()
         moments = np.concatenate([state[name].ravel().astype(np.float64) for name in sorted(state) if name.endswith("-m")])
         norms.append(np.linalg.norm((moments - 0.9 * before) / 0.1))

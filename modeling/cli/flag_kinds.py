@@ -1,0 +1,123 @@
+"""Row type of the flag table, and the functions that parse the values of flags."""
+
+import argparse
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+
+
+class Group(NamedTuple):
+    """A section of --help and of docs/flags.md: its title, and an optional sentence that holds for all of its flags."""
+
+    title: str
+    note: str = ""
+
+
+class Flag(NamedTuple):
+    """One row of the flag table.
+
+    A flag may have several rows if its group, default or help differs by script. No two of these rows share a script.
+
+    Attributes:
+        name: without dashes; also the attribute of the parsed namespace.
+        group: section of --help.
+        scripts: names of the scripts that have the flag.
+        kind: function of the text that returns the value, or raises `argparse.ArgumentTypeError`.
+        default: value if the flag is not set.
+        help: meaning; if `has_effect` is False, the reason why the flag has no effect.
+        unset: what the script uses if `default` is None.
+        choices: values that are allowed, or None.
+        aliases: other option strings, with dashes.
+        metavar: placeholder of the value in --help.
+        required: whether the command line must set the flag.
+        bare: value of the flag without a value; None if the flag needs a value. Booleans always have True here.
+        has_effect: False for flags that the script accepts and ignores.
+    """
+
+    name: str
+    group: Group
+    scripts: Tuple[str, ...]
+    kind: Callable[[str], Any]
+    default: Any
+    help: str
+    unset: str = ""
+    choices: Optional[Tuple[str, ...]] = None
+    aliases: Tuple[str, ...] = ()
+    metavar: Optional[str] = None
+    required: bool = False
+    bare: Any = None
+    has_effect: bool = True
+
+    @property
+    def option_strings(self) -> Tuple[str, ...]:
+        """Names of the flag on the command line, with dashes."""
+        return ("--" + self.name, *self.aliases)
+
+    @property
+    def meaning(self) -> str:
+        """Help of the flag without its default."""
+        return self.help if self.has_effect else f"accepted, no effect: {self.help}"
+
+
+text = str
+
+
+def boolean(value: str) -> bool:
+    """Parses true or false, in the usual spellings."""
+    if value.lower() in ("true", "yes", "1", "t", "y"):
+        return True
+    if value.lower() in ("false", "no", "0", "f", "n"):
+        return False
+    raise argparse.ArgumentTypeError(f"{value!r} is neither true nor false")
+
+
+def comma_list(value: str) -> List[str]:
+    """Parses a comma-separated list; blanks around an item and empty items are dropped."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def int_list(value: str) -> List[int]:
+    """Parses a comma-separated list of integers."""
+    try:
+        return [int(part) for part in comma_list(value)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
+
+
+def at_least(number: Callable[[str], Any], lowest: float) -> Callable[[str], Any]:
+    """Makes a parser of finite numbers with a lower limit.
+
+    Args:
+        number: int or float.
+        lowest: smallest number that is allowed.
+    Returns:
+        function of the text that returns the number.
+    """
+
+    def parse(value):
+        try:
+            parsed = number(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{value!r} is not {'an integer' if number is int else 'a number'}") from None
+        if not lowest <= parsed < float("inf"):
+            raise argparse.ArgumentTypeError(f"{value} is not {lowest} or more")
+        return parsed
+
+    return parse
+
+
+positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
+
+
+def positive_float(value: str) -> float:
+    """Parses a finite number above 0."""
+    number = non_negative_float(value)
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return number
+
+
+def fraction(value: str) -> float:
+    """Parses a number from 0 to 1."""
+    number = non_negative_float(value)
+    if number > 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return number

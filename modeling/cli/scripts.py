@@ -1,0 +1,52 @@
+"""Names of the scripts, their folders, and the sets of scripts that share flags.
+
+A new script is one entry in `SCRIPTS`, plus its name in each set below whose flags it has.
+"""
+
+PREPROCESS = "preprocess"
+META_FINETUNING = "meta_finetuning"
+FINETUNING = "finetuning"
+META_TEACHER = "meta_teacher"
+META_TEACHER_EVAL = "meta_teacher_eval"
+META_DISTILL = "meta_distill"
+DOMAIN_MIXING = "domain_mixing"
+
+# Script -> folder, relative to the repository root ("" is the root itself)
+SCRIPTS = {
+    PREPROCESS: "",
+    META_FINETUNING: "",
+    FINETUNING: "",
+    META_TEACHER: "",
+    META_TEACHER_EVAL: "",
+    META_DISTILL: "",
+    DOMAIN_MIXING: "recipes",
+}
+
+DOCUMENTED_SCRIPTS = (PREPROCESS, META_FINETUNING, FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
+
+ALL = tuple(SCRIPTS)
+TRAINING = (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL, DOMAIN_MIXING)
+ONE_PASS = (PREPROCESS, META_TEACHER_EVAL)  # scripts that read the data once, on one device
+META_KD = (META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
+DISTILLATION = (META_TEACHER_EVAL, META_DISTILL)
+# Meta-KD has --eval_* for the dev split; the other scripts have --dev_* for the dev split and --eval_* for the test split.
+DEV_SPLIT = (PREPROCESS, META_FINETUNING, FINETUNING, DOMAIN_MIXING)
+DEV_EVALUATION = (META_FINETUNING, FINETUNING, DOMAIN_MIXING)
+EVAL_TEST_SPLIT = (PREPROCESS, FINETUNING)
+CORRUPTION = (META_FINETUNING, META_TEACHER)  # scripts with a corrupted-domain loss
+DOMAIN_LOSS = (*CORRUPTION, META_DISTILL)
+PACKING = (META_FINETUNING, FINETUNING, META_TEACHER, DOMAIN_MIXING)  # training scripts that may pack several texts into one row
+
+
+def script_path(script: str) -> str:
+    """Path of a script, relative to the repository root.
+
+    Args:
+        script: a key of `SCRIPTS`.
+    Returns:
+        for example "finetuning.py" or "recipes/domain_mixing.py".
+    Raises:
+        KeyError: `script` is not in `SCRIPTS`.
+    """
+    folder = SCRIPTS[script]
+    return f"{folder}/{script}.py" if folder else f"{script}.py"

@@ -1,0 +1,72 @@
+"""`Engine`: what computes a run's graphs. The one value that the rest of the project passes to the functions of this room."""
+
+from typing import NamedTuple
+
+from modeling.engine import blas, parallel
+from modeling.engine.cpu_threads import gemm_threads, set_gemm_threads
+from modeling.engine.kernels import StockKernels, select_kernels
+from modeling.engine.lanes.plan import Lanes, plan_lanes
+from modeling.engine.runtime import flow
+
+_active = None  # the `Engine` whose number of GEMM threads the process has set
+
+
+class Engine(NamedTuple):
+    """Device, kernels, lanes and threads of a set of graphs. Engines of one process do not change each other.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        lanes: `Lanes`, how a batch is cut for the cores of a CPU. The default is one lane for short graphs; `plan_engine` chooses.
+    """
+
+    device: str = "cpu"
+    lanes: Lanes = Lanes(short=True)
+
+    @property
+    def kernels(self) -> StockKernels:
+        """How the operations of the model are computed on this device."""
+        return select_kernels(self.device)
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return parallel.size()
+
+    @property
+    def gemm_threads(self) -> int:
+        """Threads of each GEMM."""
+        return gemm_threads(self.lanes.count, self.lanes.short)
+
+    @property
+    def blas(self) -> str:
+        """Name of the BLAS that computes the GEMMs on a CPU."""
+        return blas.loaded.name if blas.loaded else "OneFlow's own"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, the one that writes and prints."""
+        return parallel.is_main()
+
+    @property
+    def version(self) -> str:
+        """OneFlow's version."""
+        return flow.__version__
+
+    def activate(self, finish) -> None:
+        """Gives the process this engine's number of GEMM threads.
+
+        Args:
+            finish: function without arguments that waits for the graph of another engine that may still be running.
+        """
+        global _active
+        if self == _active:
+            return
+        if _active is None or _active.gemm_threads != self.gemm_threads:
+            finish()
+            set_gemm_threads(self.gemm_threads)
+        _active = self
+
+
+def plan_engine(device: str, dense_weights: int, batch_size: int, length: int, wanted_lanes: int = 0) -> Engine:
+    """The `Engine` for a model and its batches; arguments as for `plan_lanes`."""
+    return Engine(device, plan_lanes(dense_weights, batch_size, length, device, wanted_lanes))

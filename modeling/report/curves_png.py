@@ -1,0 +1,66 @@
+"""`curves.png`: the parts of the loss over the steps (the domain loss next to its chance level), and the accuracies below."""
+
+import math
+import os
+
+CURVES_FILE = "curves.png"
+
+
+def draw_curves(run):
+    """Draws curves.png into the run's folder.
+
+    Args:
+        run: `RunFacts`.
+    Returns:
+        its path, or None for a run that has not trained.
+    """
+    train, dev = run.kind("train"), run.kind("dev")
+    if not train:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 8), constrained_layout=True)
+    FigureCanvasAgg(figure)
+    losses, accuracies = figure.subplots(2, 1, sharex=True)
+    losses.set_title(f"{run.script} {run.record.get('task', {}).get('name', '')}")
+    for name in [n for n in (train[0] if train else {}) if n == "loss" or n.endswith("_loss")]:
+        losses.plot([row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1)
+    if dev:
+        losses.plot(
+            [row["step"] for row in dev],
+            [row["cross_entropy"] for row in dev],
+            "k.-",
+            label="dev cross-entropy",
+            linewidth=1,
+        )
+    num_domains = len(run.domains)
+    if num_domains > 1 and any("domain_loss" in row for row in train):
+        losses.axhline(math.log(num_domains), color="gray", linestyle=":", linewidth=1, label="domain loss at chance")
+    losses.set_ylabel("loss (nats)")
+    losses.legend(fontsize=8)
+    for name in sorted({n for row in dev for n in row.get("by_domain", {})}):
+        accuracies.plot(
+            [r["step"] for r in dev],
+            [r["by_domain"][name]["accuracy"] for r in dev],
+            ".-",
+            linewidth=1,
+            label="dev " + name,
+        )
+    if dev:
+        accuracies.plot([row["step"] for row in dev], [row["accuracy"] for row in dev], "k.-", label="dev, all")
+    if any("domain_accuracy" in row for row in train):
+        accuracies.plot(
+            [row["step"] for row in train],
+            [row["domain_accuracy"] for row in train],
+            ":",
+            color="gray",
+            label="domain head (corrupted domain)",
+        )
+    accuracies.set_xlabel("step")
+    accuracies.set_ylabel("accuracy")
+    accuracies.set_ylim(-0.02, 1.02)
+    accuracies.legend(fontsize=8, loc="lower right")
+    path = os.path.join(run.folder, CURVES_FILE)
+    figure.savefig(path, dpi=110)
+    return path

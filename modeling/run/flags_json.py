@@ -1,0 +1,41 @@
+"""`flags.json`: what a run's folder says about how the run was made. Its readers are the report and `--resume`; people run it again
+with run.flags (modeling/cli/flags_file.py)."""
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+
+from modeling.cli.flags_file import write_flags_file
+
+FLAGS_FILE = "flags.json"
+
+
+def write_flags(context, **facts) -> None:
+    """Writes flags.json and run.flags into the run's folder.
+
+    Args:
+        context: `RunContext`.
+        facts: what else flags.json is to hold.
+    """
+    if not context.engine.is_main:
+        return
+    flags, snapshot = context.flags, context.snapshot
+    record = {
+        "script": flags.script,
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "flags": {name: value for name, value in sorted(vars(flags).items()) if name not in ("given", "script")},
+        **facts,
+        "device": context.engine.device,
+        "task": context.task.to_dict(),
+        "config": dataclasses.asdict(context.config),
+        "data": context.splits.facts,
+        "vocab_digest": context.tokenizer.digest,
+        "snapshot_digest": snapshot.digest() if snapshot else None,
+        "versions": {"oneflow": context.engine.version, "python": platform.python_version(), "blas": context.engine.blas},
+    }
+    write_flags_file(context.folder.path, flags)
+    with open(os.path.join(context.folder.path, FLAGS_FILE), "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2, sort_keys=True)
+        file.write("\n")

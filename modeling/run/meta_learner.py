@@ -1,0 +1,68 @@
+"""The meta learner of MFT (section 3), which is also the meta-teacher of Meta-KD: one model that learns from all domains at once.
+
+    loss = mean_i t_i CE(y_i) + lambda * mean_i CE(z_i; domain head)
+
+t_i is the prototypical score of a sample, z_i its corrupted domain. meta_finetuning.py and meta_teacher.py differ in flags alone.
+"""
+
+from modeling.bert.heads import check_domain_layers
+from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
+from modeling.engine.global_function import global_function
+from modeling.objectives.corruption import with_corrupted_domains
+from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
+from modeling.run.best_snapshot import BestSnapshot
+from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.flags_json import write_flags
+from modeling.run.model_loading import load_model
+from modeling.run.training import Training
+
+
+def domain_loss_weight(context) -> float:
+    """lambda: 0 with --use_domain_loss false, and where no other domain exists to corrupt to."""
+    flags = context.flags
+    if not flags.use_domain_loss:
+        return 0.0
+    if context.task.num_domains < 2:
+        context.log("one domain only: there are no corrupted domains, and the domain loss is off")
+        return 0.0
+    return flags.domain_loss_weight
+
+
+def run_meta_learner(context, train, dev, test, dev_batch_size):
+    """Trains the meta learner, and measures its best snapshot on dev and test.
+
+    Args:
+        context: `RunContext`.
+        train: training `Records` with their sample weights, or None to evaluate alone.
+        dev: `Records`.
+        test: `Records`, or None.
+        dev_batch_size: samples per batch of an evaluation.
+    """
+    flags, task, config, kernels = context.flags, context.task, context.config, context.engine.kernels
+    domain_layers, weight = check_domain_layers(flags.domain_layers, config.num_hidden_layers), domain_loss_weight(context)
+    shapes = {
+        **encoder_shapes(config),
+        **classifier_shapes(config, task.num_labels),
+        **domain_head_shapes(config, task.num_domains),
+    }
+    variables, train, dev, test = load_model(context, shapes, train, dev, test)
+
+    @global_function(type="predict", variables=variables, engine=context.engine)
+    def predict_job(variables, word_rows, input_mask, segment_ids):
+        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+
+    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, dev_batch_size, train), None
+    if train is None:
+        write_flags(context)
+    else:
+        training = Training(context, variables, train, may_share_rows=True)
+
+        @global_function(**training.settings)
+        def train_job(variables, **batch):
+            dropout = training.dropout.take(batch)
+            return meta_objective(variables, config, kernels, dropout, domain_layers, weight, **batch)
+
+        batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
+        best = BestSnapshot(context, "mft", variables)
+        training.run(train_job, batches, META_METRICS, evaluator, best, domain_layers=domain_layers)
+    evaluate_splits(context, evaluator, best)

@@ -1,0 +1,89 @@
+"""How a run's variables get their values: from the snapshot, or new ones for heads of other labels or domains."""
+
+import os
+
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import Variables, load_values
+from modeling.bert.vocabulary import ActiveVocabulary
+from modeling.checkpoints.snapshot import TASK_FILE
+from ofrecord_util.errors import UserError
+from ofrecord_util.tasks import Task
+
+
+def stored_task(snapshot):
+    """The `Task` that a `Snapshot` was trained for, or None.
+
+    Raises:
+        UserError: its task.json is damaged.
+    """
+    values = snapshot.task()
+    try:
+        return None if values is None else Task.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error
+
+
+def heads_to_restart(stored, task):
+    """Names of the variables that start from initial values although the snapshot has them: the classifier where the labels are others
+    than the snapshot's, the domain head where the domains are others.
+
+    Args:
+        stored: `Task` of the snapshot, or None where it names none.
+        task: `Task` of the run.
+    """
+    names = ()
+    if stored is None or stored.labels != task.labels:
+        names += CLASSIFIER
+    if stored is None or stored.domains != task.domains:
+        names += DOMAIN_HEAD
+    return names
+
+
+def check_classifier(context) -> None:
+    """Raises a UserError where a run without training has no classifier for the task's labels to evaluate."""
+    snapshot, task = context.snapshot, context.task
+    if snapshot is None:
+        raise UserError("--do_train false: --model_load_dir is needed, there is nothing else to evaluate")
+    stored = stored_task(snapshot)
+    if stored is None or stored.labels != task.labels or not set(CLASSIFIER) <= set(snapshot.sizes):
+        found = "was trained for the labels " + ",".join(stored.labels) if stored else f"has no {TASK_FILE}"
+        raise UserError(
+            f"--do_train false: {snapshot.path} {found}, so there is no classifier to evaluate for the labels {','.join(task.labels)}"
+        )
+
+
+def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, given=None):
+    """`Variables` from a snapshot.
+
+    Args:
+        context: `RunContext`.
+        shapes: dict of documented name -> shape.
+        snapshot: a `Snapshot`, or None for initial values.
+        vocabulary: `ActiveVocabulary` whose word embeddings they hold, or None for all.
+        trainable: False for a model that is frozen as a whole (a teacher). Otherwise the flags say what is frozen, and what starts from
+            initial values never is.
+        given: dict of name -> array, values that do not come from the snapshot.
+    """
+    given = given or {}
+    restart = () if snapshot is None else heads_to_restart(stored_task(snapshot), context.task)
+    wanted = {name: shape for name, shape in shapes.items() if name not in given}
+    values = load_values(wanted, snapshot, context.flags.seed, context.config.initializer_range, restart, context.log)
+    frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and context.freezing.holds(name)]
+    ids = vocabulary and vocabulary.ids
+    variables = Variables({**values, **given}, context.engine.device, ids, frozen if trainable else tuple(shapes))
+    context.log(f"{variables.count() / 1e6:.1f} million parameters")
+    return variables
+
+
+def load_model(context, shapes, *records):
+    """The run's `Variables`, from its snapshot, and the `Samples` that fit them.
+
+    Args:
+        context: `RunContext`.
+        shapes: dict of documented name -> shape.
+        records: `Records` (or None) of the splits that the graphs will see. The variables hold the word embeddings that occur in them.
+    Returns:
+        the `Variables`, followed by the `Samples` (or None) of each split.
+    """
+    vocabulary = ActiveVocabulary(records)
+    return (load_variables(context, shapes, context.snapshot, vocabulary), *map(vocabulary.samples, records))

@@ -1,0 +1,120 @@
+"""The splits of a run's data: which records it uses, with which sample weights, and what it notes about them."""
+
+import dataclasses
+import math
+import os
+
+import numpy as np
+
+from modeling.cli.flags import FINETUNING, META_TEACHER_EVAL, PREPROCESS
+from modeling.engine import parallel
+from modeling.objectives.prototypes import score_statistics
+from modeling.run.resume import records_digest
+from ofrecord_util.batches import train_order
+from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
+from ofrecord_util.errors import UserError
+from ofrecord_util.text import text_path
+from ofrecord_util.writer import part_paths
+
+_USE_OF_SCORES = {PREPROCESS: SCORES_MADE, FINETUNING: SCORES_KEPT, META_TEACHER_EVAL: SCORES_KEPT}  # by script; else needed
+
+
+class Splits:
+    """The splits that a script reads.
+
+    Attributes:
+        dataset: `Dataset` of the data folder.
+        facts: dict of split -> what flags.json says about it.
+        digests: dict of name -> digest of a split's records, for `run_identity`.
+
+    Args:
+        context: `RunContext`.
+        text: `TextFolder` of the data folder.
+    """
+
+    def __init__(self, context, text):
+        flags = self._flags = context.flags
+        self._task, self._log = context.task, context.log
+        resave = flags.resave_ofrecord and parallel.is_main()
+        use_of_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
+        self.dataset = Dataset(flags.data_dir, context.task, context.tokenizer, flags.seq_length, resave, context.log, use_of_scores, text)
+        self.facts, self.digests = {}, {}
+
+    def records(self, split, name=None):
+        """`Records` of a split. --resave_ofrecord writes them from the text first.
+
+        Args:
+            split: "train", "dev" or "test".
+            name: how the flags spell the split ("eval" is dev in Meta-KD and test in finetuning.py); None means `split`.
+        """
+        return self._note(split, self._prepare(split, name or split))
+
+    def test_records(self):
+        """`Records` of the test split of Meta-KD, which is optional. None where there is neither text nor records."""
+        flags = self._flags
+        first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
+        has_text = text_path(flags.data_dir, "test") is not None
+        if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
+            self._log("no test split: there is no test.csv")
+            return None
+        return self.records("test")
+
+    def weighted_records(self):
+        """The training `Records` with the sample weights that --use_sample_weights selects: prototypical scores, or 1.
+
+        Raises:
+            UserError: scores are needed, and preprocess.py has not made any.
+        """
+        return self._note("train", self._weighted(self._prepare("train", "train")))
+
+    def _prepare(self, split, name):
+        prefix, part_num, example_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num", "example_num"))
+        with parallel.main_first():
+            records = self.dataset.records(split, prefix, part_num, example_num)
+        return self._portion(records) if split == "train" else records
+
+    def _portion(self, records):
+        """The part of the training split that --data_portion selects: the first samples in the order of epoch 0, in the split's order."""
+        portion = getattr(self._flags, "data_portion", 1.0)
+        if portion == 1:
+            return records
+        count = math.ceil(portion * len(records))
+        if count == 0:
+            raise UserError("--data_portion 0 leaves no training samples")
+        self._log(f"train: --data_portion {portion}: {count} of {len(records)} samples are used")
+        return records.select(np.sort(train_order(len(records), 0, self._flags.seed)[:count]))
+
+    def _weighted(self, records):
+        flags = self._flags
+        if not flags.use_sample_weights:
+            self._log("--use_sample_weights false: every sample has weight 1")
+            return dataclasses.replace(records, sample_weights=np.ones(len(records), np.float32))
+        if not records.scored:
+            raise UserError(
+                f"{flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, "
+                "or give --use_sample_weights false"
+            )
+        if flags.normalize_sample_weights:
+            mean = records.sample_weights.mean()
+            if mean <= 0:
+                raise UserError(f"--normalize_sample_weights: the mean of the scores is {mean:.4f}, which cannot be scaled to 1")
+            records = dataclasses.replace(records, sample_weights=records.sample_weights / mean)
+        for name, values in score_statistics(records.sample_weights, records.domain, self._task.domains).items():
+            text = "weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}"
+            self._log(text.format(name, **values))
+        return records
+
+    def _note(self, split, records):
+        """Notes what flags.json and the run's identity need to know about a split's records; returns them."""
+        manifest, task = records.manifest or {}, self._task
+        counts = np.zeros((task.num_domains, task.num_labels), int)
+        np.add.at(counts, (records.domain, records.label), 1)
+        self.facts[split] = {
+            "rows": len(records),
+            "by_domain": {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)},
+            "text_file": manifest.get("text_file"),
+            "text_digest": records.text_digest,
+            "truncated": manifest.get("truncated"),
+        }
+        self.digests["{} data's digest".format("training" if split == "train" else split)] = records_digest(records)
+        return records

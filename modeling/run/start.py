@@ -1,0 +1,65 @@
+"""What a training run writes and says before its first step."""
+
+import os
+
+from modeling.engine import parallel
+from modeling.run.flags_json import write_flags
+from modeling.run.resources import available_memory, check_space, memory_estimate, size_text
+from modeling.run.resume import KEPT
+
+
+def start_run(context, variables, schedule, batch_size, **facts) -> None:
+    """Writes the run's flags, writes the initial snapshot where no model was loaded, and says what is about to run.
+
+    Args:
+        context: `RunContext`.
+        variables: the trained `Variables`.
+        schedule: `Schedule`.
+        batch_size: samples per step.
+        facts: for flags.json; texts_per_row and lengths are among them.
+    Raises:
+        UserError: too little disk space for the run's snapshots and states.
+    """
+    log, steps = context.log, {"total_steps": schedule.total_steps, "warmup_steps": schedule.warmup_steps}
+    write_flags(context, parameters=variables.count(), samples_per_step=batch_size, **steps, **facts)
+    if parallel.is_main():
+        _check_resources(context, variables, schedule)
+    if variables.count(frozen=True):
+        log(f"{variables.count(frozen=False):,} parameters are trained, {variables.count(frozen=True):,} frozen")
+    if context.snapshot is None:
+        log("saved " + context.folder.write_snapshot("snapshot_initial_model", variables))
+    rows = "texts" if facts["texts_per_row"] == 1 else f"rows of {facts['texts_per_row']} texts"
+    lengths = "/".join(map(str, facts["lengths"]))
+    log(
+        f"{schedule.total_steps} steps of {batch_size} samples, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} tokens; "
+        "compiling the graphs"
+    )
+
+
+def _check_resources(context, variables, schedule):
+    """Says how much disk space and memory the run needs, and compares both with what is free."""
+    flags, steps = context.flags, schedule.total_steps
+    trained = sum(parameter.numel() for parameter in variables.trained().values())
+    kept = (context.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
+    states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # and one when a signal comes
+    # room for the current best snapshot, its replacement while it is written, and the best ones that saved states refer to
+    disk = 4 * ((kept + 1 + states) * variables.count() + 3 * states * trained)
+    check_space(
+        os.path.join(context.folder.path, "snapshot"),
+        disk,
+        "the run's snapshots and states need up to",
+        "free some, or give a --model_save_dir on another disk",
+    )
+    line = f"needs up to {size_text(disk)} of disk"
+    if context.engine.device == "cpu":
+        held = sum(parameter.numel() for parameter in variables.parameters())
+        graphs, lanes = context.bucketing.graphs, context.engine.lanes.count
+        memory = memory_estimate(context.config, held, trained, graphs, context.freezing.layers, lanes)
+        available = available_memory()
+        line += f" and about {size_text(memory)} of memory"
+        if available is not None and memory > available:
+            line += (
+                f", more than the {size_text(available)} that are free: give smaller batches, or --gradient_accumulation_steps for those of "
+                "training"
+            )
+    context.log(line)

@@ -1,0 +1,1 @@
+"""Scripts of other methods, which use the modules of this project."""
