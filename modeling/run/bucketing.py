@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.config import MAX
-from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
@@ -18,6 +17,7 @@ from ofrecord_util.batches import (
     padded_length,
     training_needs,
 )
+from ofrecord_util.errors import UserError
 
 # Rough costs that decide how many batch lengths pay, and how many texts in a row: passes over the model, seconds that a graph takes
 # to compile for each encoder layer in each lane, what two CPU cores compute in a second, and what they would compute in the time

@@ -7,8 +7,8 @@ import numpy as np
 import ofrecord_samples as samples
 import pytest
 
-from modeling.cli.errors import UserError
 from ofrecord_util.dataset import SCORES_MADE, Dataset
+from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 from ofrecord_util.scores import load_scores, save_scores, score_paths
 from ofrecord_util.tasks import Task

@@ -11,8 +11,8 @@ from google.protobuf import descriptor_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeling.cli.errors import UserError
 from ofrecord_util import reader, wire_format
+from ofrecord_util.errors import UserError
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, FEATURES, record_class
 from ofrecord_util.writer import write_split

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.scores import EmbeddingMap, load_map, load_scores, map_paths, save_map, save_scores, score_paths
 
 SCORES = np.array([0.25, -0.5, 1.0], np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import find_text, read_names, read_text, text_path, text_warnings
 

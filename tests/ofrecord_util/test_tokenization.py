@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import Tokenizer, pair_lengths
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")

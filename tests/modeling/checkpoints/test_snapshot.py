@@ -10,10 +10,10 @@ from tiny_model import CONFIG, documented
 
 from modeling.bert.variables import encoder_shapes, load_values
 from modeling.checkpoints.snapshot import CONFIG_FILE, DONE, Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.cli.flags import parse_flags
 from modeling.engine.runtime import flow
 from modeling.run.model_size import resolve_config
+from ofrecord_util.errors import UserError
 
 SMALL = {"b": np.array([1.5, -2.0, 3.25], np.float32), "a-w": np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5}
 

@@ -22,7 +22,6 @@ from modeling.bert.variables import (
 )
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli import interruption
-from modeling.cli.errors import UserError
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
@@ -33,6 +32,7 @@ from modeling.run.metrics import Log, Metrics
 from modeling.run.optimizer import plan_schedule
 from modeling.run.resume import list_states, newest_state
 from modeling.run.training import Training
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 
 ONE_LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1, initializer_range=0.2)
