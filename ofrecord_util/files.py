@@ -71,8 +71,8 @@ def replacing_folder(path: str) -> Iterator[str]:
         raise NotADirectoryError(errno.ENOTDIR, "not a folder")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     recover_folder(path)
-    _remove_leftovers(_beside(path))
-    new = f"{_beside(path)}{os.getpid()}"
+    _remove_leftovers(_temporary_prefix(path))
+    new = f"{_temporary_prefix(path)}{os.getpid()}"
     try:
         os.mkdir(new)
         yield new
@@ -92,7 +92,7 @@ def replacing_folder(path: str) -> Iterator[str]:
 def remove_folder(path: str) -> None:
     """Removes a folder. If the process dies meanwhile, nothing is left under the name of the folder."""
     path = os.path.abspath(path)
-    gone = f"{_beside(path)}{os.getpid()}"
+    gone = f"{_temporary_prefix(path)}{os.getpid()}"
     os.rename(path, gone)
     shutil.rmtree(gone)
 
@@ -101,14 +101,14 @@ def recover_folder(path: str) -> None:
     """Gives a folder its name back where a save was killed while it replaced it, on a file system without exchange."""
     path = os.path.abspath(path)
     if not os.path.lexists(path):
-        for old in _leftovers(_beside(path)):
+        for old in _leftovers(_temporary_prefix(path)):
             if old.endswith(".old"):
                 with contextlib.suppress(OSError):  # the reader then reports that the folder is missing
                     os.rename(old, path)
                 return
 
 
-def _beside(path: str) -> str:
+def _temporary_prefix(path: str) -> str:
     """Prefix of the temporary names of a folder; the process id follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
 
