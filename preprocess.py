@@ -25,7 +25,7 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
 from modeling.run.model_loading import load_variables
 from ofrecord_util.scores import EmbeddingMap
-from ofrecord_util.text import find_text
+from ofrecord_util.text import text_path
 
 
 def main():
@@ -37,7 +37,7 @@ def main():
 
     if flags.resave_ofrecord:  # before the training split: a fault in these leaves training records and scores in agreement
         for split, name in (("dev", "dev"), ("test", "eval")):
-            if find_text(flags.data_dir, split, required=False):
+            if text_path(flags.data_dir, split):
                 context.splits.records(split, name)
     records = context.splits.records("train")
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
@@ -60,8 +60,8 @@ def main():
     info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": context.snapshot.digest(), "by_domain": statistics}
     plane = principal_plane(embeddings)
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
-    drawn = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
-    context.splits.dataset.store_scores(records, scores, info, drawn)
+    embedding_map = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
+    context.splits.dataset.store_scores(records, scores, info, embedding_map)
     path = write_prototypes(os.path.join(flags.data_dir, "ofrecord", "train"), prototypes, statistics, task)
     for name, values in statistics.items():
         log(

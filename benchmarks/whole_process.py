@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 from benchmarks.side_by_side import ROOT
 from modeling.cli import interruption
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 
 class Timing(NamedTuple):

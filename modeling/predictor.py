@@ -11,11 +11,11 @@ import numpy as np
 
 from modeling.bert.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
-from modeling.cli.errors import UserError
 from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import select_device
 from modeling.objectives.mft import predict_logits
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 

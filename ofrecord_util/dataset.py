@@ -1,13 +1,13 @@
-"""The one rule for where the samples of a step come from, and for what makes existing records stale.
+"""Where the samples of a step come from, and when existing records are stale.
 
 With `--resave_ofrecord` the OFRecord files are written from the text: the whole split, the training split with the scores of
 `weight.npy` where there are any. Without it the existing files are read, and must agree with text, vocabulary, length, casing, task and
-scores. Each text file, each file of records and weight.npy is read at most once, and what has just been written is not read back.
+scores. Each text file, each file of records and weight.npy is read at most once, and records are not read back after they are written.
 """
 
-import contextlib
 import dataclasses
 import os
+from typing import Any, Callable, Optional, Tuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import TextFolder, find_text, text_warnings
+from ofrecord_util.text import TextFolder, TextSplit, text_path, text_warnings
+from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import plan_parts, split_folder, write_split
 
 _TYPE_VOCAB_SIZE = 2
@@ -45,14 +46,26 @@ class Dataset:
         scores: float32 [K], the scores of weight.npy that the training records hold; None before they are read, and without them.
     """
 
-    def __init__(self, data_dir, task, tokenizer, seq_length, resave=False, log=print, use_scores=SCORES_NEEDED, text=None):
+    def __init__(
+        self,
+        data_dir: str,
+        task: Task,
+        tokenizer: Optional[Tokenizer],
+        seq_length: int,
+        resave: bool = False,
+        log: Callable[[str], Any] = print,
+        use_scores: str = SCORES_NEEDED,
+        text: Optional[TextFolder] = None,
+    ) -> None:
         self.data_dir, self.task, self.tokenizer, self.seq_length = data_dir, task, tokenizer, seq_length
         self.resave, self.log, self.use_scores = resave, log, use_scores
-        self.scores = None
+        self.scores: Optional[np.ndarray] = None
         self._text = text or TextFolder(data_dir)
-        self._unscored = None  # (all training `Records`, prefix, part_num) that `store_scores` is to write
+        self._unscored: Optional[Tuple[Records, Optional[str], int]] = (
+            None  # (all training `Records`, prefix, part_num) that `store_scores` is to write
+        )
 
-    def records(self, split, prefix=None, part_num=1, example_num=None):
+    def records(self, split: str, prefix: Optional[str] = None, part_num: int = 1, example_num: Optional[int] = None) -> Records:
         """The `Records` that the step uses of a split.
 
         Args:
@@ -67,13 +80,14 @@ class Dataset:
             Without that file they are 1.0, and the log says so.
 
         Raises:
-            UserError: text or records missing, at fault or stale; a cased vocabulary; scores of other rows. Names the flag.
+            UserError: text or records that are missing, invalid or stale; a cased vocabulary; scores of other rows. Names the flag.
         """
         if example_num is not None and example_num < 1:
             raise UserError("{} {}: at least 1 is needed".format(split_flag(split, "example_num"), example_num))
         warning = None if self.tokenizer is None else self.tokenizer.check_casing()
         if warning:
             self.log("warning: " + warning)
+        rows: Optional[TextSplit]
         if self.resave:
             rows, records = self._encode(split, example_num)
             if split == "train" and self.use_scores == SCORES_MADE:
@@ -100,16 +114,17 @@ class Dataset:
                 self.log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
         return records.select(slice(0, used))
 
-    def text(self, split, digest):
+    def text(self, split: str, digest: str) -> Optional[TextSplit]:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
         return self._text.matching(split, self.task, digest)
 
-    def _training_text(self):
+    def _training_text(self) -> Optional[TextSplit]:
         """The training `TextSplit`; None where there is none or it is invalid: the step that trains on it reports that."""
-        with contextlib.suppress(UserError):
-            return self._text.read("train", self.task, required=False)
+        return self._text.read_valid("train", self.task)
 
-    def store_scores(self, records, scores, info=None, drawn=None):
+    def store_scores(
+        self, records: Records, scores: np.ndarray, info: Optional[dict] = None, embedding_map: Optional[score_files.EmbeddingMap] = None
+    ) -> None:
         """Saves the scores of the training samples, then writes the training records with them (preprocess.py).
 
         A process that dies in between leaves records whose weights are not the scores of weight.npy: the next step reports that.
@@ -118,7 +133,7 @@ class Dataset:
             records: `Records` of the K used samples that `records("train")` returned.
             scores: float32 [K], in the order of `records`.
             info: dict for weight.json.
-            drawn: `scores.EmbeddingMap` in the order of `records`, or None.
+            embedding_map: `scores.EmbeddingMap` in the order of `records`, or None.
 
         Raises:
             UserError: the row numbers of the used records are not 0 to K - 1 (records of another program).
@@ -128,17 +143,19 @@ class Dataset:
             raise UserError(
                 f"{records.path}: idxs of the {count} used records are not 0 to {count - 1}; write the records again with --resave_ofrecord"
             )
+        if self._unscored is None:
+            raise ValueError('records("train") of a step that makes scores comes first')
         everything, prefix, part_num = self._unscored
         by_row = np.empty(count, np.float32)
         by_row[records.idxs] = scores
         score_files.save_scores(self.data_dir, by_row, records.text_digest, info)
-        if drawn is not None:
+        if embedding_map is not None:
             order = np.argsort(records.idxs)
-            by_row_drawn = drawn._replace(**{name: getattr(drawn, name)[order] for name in ("coordinates", "domain", "label")})
-            score_files.save_map(self.data_dir, by_row_drawn, records.text_digest)
+            ordered = {name: getattr(embedding_map, name)[order] for name in ("coordinates", "domain", "label")}
+            score_files.save_map(self.data_dir, embedding_map._replace(**ordered), records.text_digest)
         self._write("train", dataclasses.replace(everything, sample_weights=_weights_of(everything, by_row)), prefix, part_num)
 
-    def _encode(self, split, example_num):
+    def _encode(self, split: str, example_num: Optional[int]) -> Tuple[TextSplit, Records]:
         """A split's `TextSplit`, and its `Records` as they are to be written."""
         if self.tokenizer is None:
             raise UserError("--resave_ofrecord needs --vocab_file")
@@ -171,7 +188,7 @@ class Dataset:
             records = dataclasses.replace(records, sample_weights=_weights_of(records, self.scores), scored=True)
         return rows, records
 
-    def _write(self, split, records, prefix, part_num):
+    def _write(self, split: str, records: Records, prefix: Optional[str], part_num: int) -> Records:
         """Writes a split's records; returns them with the manifest as it was written."""
         manifest = records.manifest
         if manifest is None:  # records of another program: nothing is known of what they were made from
@@ -187,7 +204,7 @@ class Dataset:
             )
         return dataclasses.replace(records, manifest=written)
 
-    def _load_scores(self, digest, count):
+    def _load_scores(self, digest: str, count: int) -> None:
         """Reads weight.npy, once. With `SCORES_KEPT` scores that do not fit are left out."""
         try:
             self.scores = score_files.load_scores(self.data_dir, digest, count)
@@ -195,7 +212,7 @@ class Dataset:
             if self.use_scores == SCORES_NEEDED:
                 raise
 
-    def _check_fresh(self, records, split):
+    def _check_fresh(self, records: Records, split: str) -> Optional[TextSplit]:
         """Raises a UserError that names everything in which existing records differ from what the step needs.
 
         Returns:
@@ -204,11 +221,11 @@ class Dataset:
         differences, rows, task, tokenizer = [], None, self.task, self.tokenizer
         if records.seq_length != self.seq_length:
             differences.append(f"their length is {records.seq_length} and --seq_length is {self.seq_length}")
-        path = find_text(self.data_dir, split, required=False)
+        path = text_path(self.data_dir, split)
         manifest = records.manifest
         if manifest is None:
             self.log(f"{records.path}: no manifest, so text and vocabulary of these records cannot be checked")
-            rows = self._text.read(split, task, required=False)
+            rows = None if path is None else self._text.read(split, task)
             if rows is not None and len(rows) != len(records):
                 differences.append(f"they are {len(records)} and {path} has {len(rows)} rows")
         else:
@@ -234,14 +251,14 @@ class Dataset:
                 if manifest.get("vocab_digest") not in (None, tokenizer.digest):
                     differences.append(f"their vocabulary was not {tokenizer.vocab_file}")
                 if manifest.get("do_lower_case") not in (None, tokenizer.do_lower_case):
-                    differences.append("they were made with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
+                    differences.append("they were written with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
         if differences:
             raise UserError(
                 "{}: the records are stale: {}; write them again with --resave_ofrecord".format(records.path, "; ".join(differences))
             )
         return rows
 
-    def _check_weights(self, records, used):
+    def _check_weights(self, records: Records, used: int) -> Records:
         """The training `Records`, marked as scored where there are scores: weight.npy is the truth, so the weights must be its scores."""
         if not self.resave:
             self._load_scores(records.text_digest, used)
@@ -259,7 +276,7 @@ class Dataset:
         return dataclasses.replace(records, scored=True)
 
 
-def _weights_of(records, scores):
+def _weights_of(records: Records, scores: np.ndarray) -> np.ndarray:
     """float32 [N]: the score of each record's row, 1.0 for rows after the last score (which are not used)."""
     weights = np.ones(len(records), np.float32)
     scored = records.idxs < len(scores)

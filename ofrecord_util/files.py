@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: write beside, flush to the disk, rename."""
+"""Files and folders that exist whole or not at all: they are written under a temporary name, flushed to the disk and renamed."""
 
 import contextlib
 import ctypes
@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
+from typing import BinaryIO, Iterator
 
 from ofrecord_util.errors import UserError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
-def sync_folder(path):
+def sync_folder(path: str) -> None:
     """Makes the renames in a folder durable (and, of a file, its bytes)."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -22,16 +23,16 @@ def sync_folder(path):
         os.close(handle)
 
 
-def make_folder(folder):
+def make_folder(folder: str) -> None:
     """Creates a folder and its parents; a UserError where a file is in the way or rights are missing."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made a folder ({error.strerror}); check --data_dir") from error
+        raise UserError(f"{folder}: the folder cannot be created ({error.strerror}); check --data_dir") from error
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str) -> Iterator[BinaryIO]:
     """Opens a temporary file in the folder of `path`; it takes the name `path` when the block ends, and is removed when
     the block raises.
 
@@ -53,25 +54,25 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def replacing_folder(path):
-    """Makes a folder beside `path`; it takes the name `path` when the block ends, and is removed when the block raises.
+def replacing_folder(path: str) -> Iterator[str]:
+    """Makes a temporary folder next to `path`. It gets the name `path` when the block ends, and is removed when the block raises.
 
-    All that the block wrote is flushed to the disk before. A folder that is at `path` stays as it is until then, whenever
-    the process dies. What an earlier save left behind because it was killed is cleared away.
+    All files of the block are flushed to the disk first. An existing folder at `path` is unchanged until then, whenever the process
+    dies. Temporary folders of killed processes are removed.
 
     Yields:
         Path of the new folder, empty.
 
     Raises:
-        OSError: nothing can be written there, or `path` is no folder (a symbolic link is not followed).
+        OSError: the disk cannot be written, or `path` is not a folder (a symbolic link is not followed).
     """
     path = os.path.abspath(path)
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
-        raise NotADirectoryError(errno.ENOTDIR, "something else than a folder is there")
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     recover_folder(path)
-    _remove_leftovers(_beside(path))
-    new = f"{_beside(path)}{os.getpid()}"
+    _remove_leftovers(_temporary_prefix(path))
+    new = f"{_temporary_prefix(path)}{os.getpid()}"
     try:
         os.mkdir(new)
         yield new
@@ -85,35 +86,35 @@ def replacing_folder(path):
             os.rename(new, path)
         sync_folder(os.path.dirname(path))
     finally:
-        shutil.rmtree(new, ignore_errors=True)  # what failed, or the folder that was replaced
+        shutil.rmtree(new, ignore_errors=True)  # the failed save, or the replaced folder
 
 
-def remove_folder(path):
-    """Removes a folder; a process that dies meanwhile leaves nothing of it under its name."""
+def remove_folder(path: str) -> None:
+    """Removes a folder. If the process dies meanwhile, nothing is left under the name of the folder."""
     path = os.path.abspath(path)
-    gone = f"{_beside(path)}{os.getpid()}"
+    gone = f"{_temporary_prefix(path)}{os.getpid()}"
     os.rename(path, gone)
     shutil.rmtree(gone)
 
 
-def recover_folder(path):
+def recover_folder(path: str) -> None:
     """Gives a folder its name back where a save was killed while it replaced it, on a file system without exchange."""
     path = os.path.abspath(path)
     if not os.path.lexists(path):
-        for old in _leftovers(_beside(path)):
+        for old in _leftovers(_temporary_prefix(path)):
             if old.endswith(".old"):
-                with contextlib.suppress(OSError):  # who reads then says that nothing is there
+                with contextlib.suppress(OSError):  # the reader then reports that the folder is missing
                     os.rename(old, path)
                 return
 
 
-def _beside(path):
-    """How the names of a folder's saves begin; the number of the process follows."""
+def _temporary_prefix(path: str) -> str:
+    """Prefix of the temporary names of a folder; the process id follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
 
 
-def _exchange(new, path):
-    """Two folders take each other's name: in one step where C library, kernel and file system can."""
+def _exchange(new: str, path: str) -> None:
+    """Exchanges the names of two folders, atomically where C library, kernel and file system support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
         return
@@ -127,8 +128,8 @@ def _exchange(new, path):
     os.rename(old, new)
 
 
-def _leftovers(prefix):
-    """Paths of what begins so, whose process is gone (or is this one, which writes one thing at a time)."""
+def _leftovers(prefix: str) -> Iterator[str]:
+    """Paths with this prefix whose process has ended (or is this one, which writes one file or folder at a time)."""
     folder, start = os.path.split(prefix)
     names = []
     with contextlib.suppress(OSError):
@@ -139,25 +140,25 @@ def _leftovers(prefix):
             yield os.path.join(folder, name)
 
 
-def _remove_leftovers(prefix):
+def _remove_leftovers(prefix: str) -> None:
     for path in _leftovers(prefix):
-        with contextlib.suppress(OSError):  # what cannot be removed stays
+        with contextlib.suppress(OSError):  # a path that cannot be removed stays
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
-def write_json(path, value):
+def write_json(path: str, value: dict) -> None:
     """Writes a JSON file of UTF-8 text in one step (see `replacing`)."""
     with replacing(path) as file:
         file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8"))
     sync_folder(os.path.dirname(path) or ".")
 
 
-def read_json(path, remedy):
+def read_json(path: str, remedy: str) -> dict:
     """A JSON file that holds an object.
 
     Args:
         path: the file.
-        remedy: what the user can do about a bad one; ends the message of the UserError.
+        remedy: what the user can do about a bad file; the end of the message of the UserError.
     """
     try:
         with open(path, "rb") as file:

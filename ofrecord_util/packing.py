@@ -1,17 +1,19 @@
-"""Several texts of a batch in one row, one behind the other, where one text a row would be padding for the most part.
+"""Rows of several texts: the arrays of a packed layout, for short texts that one text per row would mostly fill with padding.
 
-Which texts share a row follows from their lengths alone, so that a run can be continued at any step. What keeps them apart in
-the encoder, and where each begins, goes with the batch (modeling/bert/sequence_layout.py).
+Which texts share a row depends on their lengths only, so a run can continue at any step. The batch holds the masks that separate the
+texts in the encoder, and where each begins (modeling/bert/sequence_layout.py).
 
-Letters: B texts of a batch, R rows, C texts of a row, B = R * C.
+Letters: B texts per batch, R rows, C texts per row, B = R * C.
 """
+
+from typing import Dict, Tuple
 
 import numpy as np
 
 
-def deal(lengths, per_row):
-    """Deals texts out to rows of equally many, so that the fullest row has few tokens: round by round the longest of those that
-    are left, each to the row that has the fewest tokens.
+def deal(lengths: np.ndarray, per_row: int) -> np.ndarray:
+    """Assigns texts to rows of equal numbers of texts, so that the fullest row has few tokens. Each round takes the longest remaining
+    texts and assigns the longest of them to the row with the fewest tokens, and so on.
 
     Args:
         lengths: int [..., B], tokens of each text.
@@ -30,7 +32,7 @@ def deal(lengths, per_row):
     return np.stack(columns, axis=-1)
 
 
-def row_tokens(lengths, per_row):
+def row_tokens(lengths: np.ndarray, per_row: int) -> np.ndarray:
     """Tokens of the fullest row of each batch: int [..., B] -> int64 [...]."""
     lengths = np.asarray(lengths, np.int64)
     rows = deal(lengths, per_row)
@@ -38,8 +40,8 @@ def row_tokens(lengths, per_row):
     return texts.reshape(rows.shape).sum(axis=-1).max(axis=-1)
 
 
-def pack(values, lengths, per_row, length):
-    """Puts texts into rows, each `per_row` of them behind each other.
+def pack(values: np.ndarray, lengths: np.ndarray, per_row: int, length: int) -> np.ndarray:
+    """Puts texts into rows, `per_row` consecutive ones per row.
 
     Args:
         values: int32 [B, S], a number for each token of each text.
@@ -47,7 +49,7 @@ def pack(values, lengths, per_row, length):
         per_row: C.
         length: P, of a row.
     Returns:
-        int32 [R, P], 0 where a row has no text any more.
+        int32 [R, P], 0 after the last text of a row.
     Raises:
         ValueError: a row's texts have more than P tokens.
     """
@@ -58,8 +60,8 @@ def pack(values, lengths, per_row, length):
     return packed
 
 
-def describe(lengths, per_row, length):
-    """What tells the texts of packed rows apart; arguments as in `pack`.
+def describe(lengths: np.ndarray, per_row: int, length: int) -> Dict[str, np.ndarray]:
+    """Masks, starts and positions of the texts of packed rows; arguments as in `pack`.
 
     Returns:
         dict: input_mask float32 [R, C, P], 1 at the tokens of each text; starts float32 [R, C, P], 1 at its first token;
@@ -76,7 +78,7 @@ def describe(lengths, per_row, length):
     return {"input_mask": mask, "starts": starts, "positions": positions}
 
 
-def _places(lengths, per_row, length):
+def _places(lengths: np.ndarray, per_row: int, length: int) -> Tuple[np.ndarray, np.ndarray]:
     """Row of each text and its first token there: int64 [B] twice."""
     by_row = np.asarray(lengths, np.int64).reshape(-1, per_row)
     ends = np.cumsum(by_row, axis=1)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import struct
 import warnings
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import six
@@ -18,14 +19,17 @@ from google.protobuf.message import DecodeError
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
-from ofrecord_util.schema import FEATURES, LENGTH_BYTES, record_class, split_flag
+from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, record_class, split_flag
+from ofrecord_util.tasks import Task
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
 
 _REMEDY = "write the records again with --resave_ofrecord"
 
 
-def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=True):
+def read_split(
+    data_dir: str, split: str, prefix: Optional[str] = None, part_num: int = 1, seq_length: Optional[int] = None, fast: bool = True
+) -> Records:
     """Reads and checks all records of a split, in the order of the parts.
 
     Args:
@@ -86,8 +90,8 @@ def read_split(data_dir, split, prefix=None, part_num=1, seq_length=None, fast=T
     return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, places=tuple(places), **merged)
 
 
-def check_ranges(records, vocab_size, type_vocab_size, task):
-    """Raises a UserError where a value would pass silently through OneFlow's kernels and mean nothing.
+def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: int, task: Task) -> None:
+    """Raises a UserError for values that OneFlow's kernels would accept although they are invalid.
 
     Args:
         records: `Records`.
@@ -128,54 +132,54 @@ def check_ranges(records, vocab_size, type_vocab_size, task):
         )
 
 
-def _read_manifest(path):
-    """The manifest, with the types of all that is used of it checked."""
+def _read_manifest(path: str) -> dict:
+    """The manifest; the types of all values that are used are checked."""
     manifest = files.read_json(path, _REMEDY)
     if manifest.get("format") != MANIFEST_FORMAT:
         raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, _REMEDY))
     parts = manifest.get("parts")
     fits = isinstance(parts, list) and len(parts) > 0 and isinstance(manifest.get("text_digest"), str)
-    for part in parts if fits else ():
+    for part in parts if isinstance(parts, list) and fits else ():
         fits = fits and isinstance(part, dict)
         fits = fits and all(
             isinstance(part.get(key), kind) for key, kind in (("name", str), ("records", int), ("bytes", int), ("sha256", str))
         )
     if not fits:
-        raise UserError(f"{path}: does not say parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
+        raise UserError(f"{path}: does not hold parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
     return manifest
 
 
-def _read_bytes(path):
+def _read_bytes(path: str) -> Tuple[np.ndarray, int]:
     """(uint8 array of the file's bytes and `PADDING` zeros, size of the file)."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = np.zeros(size + PADDING, np.uint8)
-            read = file.readinto(memoryview(data)[:size]) if size else 0
+            read = file.readinto(data.data[:size]) if size else 0
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
     if read != size:
-        raise UserError(f"{path}: {read} of {size} bytes could be read; is it being written?")
+        raise UserError(f"{path}: {read} of {size} bytes could be read; another process may be writing it: run the step again")
     return data, size
 
 
-def _scan(path, data, size):
+def _scan(path: str, data: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:
     """Walks over the framing. Returns int64 arrays: where each record's bytes start and end."""
     if size == 0:
         raise UserError(f"{path}: is empty; {_REMEDY}")
     unpack = struct.Struct("<q").unpack_from
-    view = memoryview(data)
-    starts, ends = [], []
+    starts: List[int] = []
+    ends: List[int] = []
     position = 0
     while position < size:
         left = size - position - LENGTH_BYTES
         if left < 0:
             raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {_REMEDY}")
-        (length,) = unpack(view, position)
+        (length,) = unpack(data.data, position)
         if length <= 0 or length > left:
             raise UserError(
-                f"{path}: record {len(starts) + 1} at byte {position}: says {length} bytes, "
-                f"allowed are 1 to {left} (what is left of the file); {_REMEDY}"
+                f"{path}: record {len(starts) + 1} at byte {position}: its length is {length} bytes, "
+                f"allowed are 1 to {left} (the rest of the file); {_REMEDY}"
             )
         starts.append(position + LENGTH_BYTES)
         position += LENGTH_BYTES + length
@@ -183,35 +187,35 @@ def _scan(path, data, size):
     return np.array(starts, np.int64), np.array(ends, np.int64)
 
 
-def _check_part(path, part, data, count):
+def _check_part(path: str, part: dict, data: np.ndarray, count: int) -> None:
     if len(data) != part["bytes"] or count != part["records"]:
         raise UserError(
             "{}: has {} records in {} bytes, its manifest says {} in {}; {}".format(
                 path, count, len(data), part["records"], part["bytes"], _REMEDY
             )
         )
-    if hashlib.sha256(data).hexdigest() != part["sha256"]:
+    if hashlib.sha256(data.data).hexdigest() != part["sha256"]:
         raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}")
 
 
-def _digest_of(arrays):
+def _digest_of(arrays: Dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in ("input_ids", "segment_ids", "domain", "label"):
-        digest.update(np.ascontiguousarray(arrays[name]))
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return "records:" + digest.hexdigest()
 
 
-def _decode_records(path, data, starts, ends, seq_length):
+def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Dict[str, np.ndarray]:
     """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
     record_type = record_class()
-    # lists grow with what is really there: a first record of a huge length must not size an allocation for all others
-    columns = {feature.name: [] for feature in FEATURES}
+    # lists grow record by record: a first record of a huge length must not set the size of an allocation for all others
+    columns: Dict[str, list] = {feature.name: [] for feature in FEATURES}
     for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
         at = f"{path}: record {row + 1} at byte {start - LENGTH_BYTES}: "
         try:
             record = record_type()
             with warnings.catch_warnings():
-                # protobuf 3 only warns where it stops at a stray end-group tag; what it returns tells that it did
+                # protobuf 3 only warns where it stops at a stray end-group tag; the number of parsed bytes shows it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 parsed = record.MergeFromString(data[start:end].tobytes())
         except (DecodeError, UnicodeDecodeError) as error:
@@ -225,7 +229,7 @@ def _decode_records(path, data, starts, ends, seq_length):
     return {feature.name: np.array(columns[feature.name], feature.dtype) for feature in FEATURES}
 
 
-def _values_of(record, feature, at, seq_length):
+def _values_of(record: Any, feature: Feature, at: str, seq_length: Optional[int]) -> Sequence:
     """The list of a feature, its type and length checked. `at` begins the message: file, record, offset."""
     name = next((n for n in (feature.key, feature.older_key) if n is not None and n in record.feature), None)
     if name is None:

@@ -1,7 +1,7 @@
 """The samples of a split as arrays: `Records` as the files hold them, `Samples` as the graphs see them."""
 
 from dataclasses import dataclass, field, replace
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -15,6 +15,9 @@ def count_tokens(input_mask: np.ndarray) -> np.ndarray:
     """Tokens of each row of an input_mask [N, S], up to the last real one, at least 1: int64 [N]."""
     mask = input_mask != 0
     return np.where(mask.any(axis=1), mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1).astype(np.int64)
+
+
+Index = Union[slice, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Samples:
     def seq_length(self) -> int:
         return self.word_rows.shape[1]
 
-    def select(self, index) -> "Samples":
+    def select(self, index: Index) -> "Samples":
         """The samples of a slice or an integer array, in its order."""
         return replace(self, **{name: getattr(self, name)[index] for name in (*SAMPLE_ARRAYS, "lengths")})
 
@@ -64,7 +67,7 @@ class Records:
         domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
         sample_weights: float32 [N].
         manifest: dict of the manifest, or None for records of the earlier implementation.
-        path: the folder that they were read from.
+        path: the folder of the files.
         text_digest: names the samples of the whole split: the manifest's, or without one "records:" and a digest of the
             arrays.
         places: (file, int64 byte offsets of its records) for each part, while these are the records of the whole split; else
@@ -85,9 +88,9 @@ class Records:
     text_digest: str = ""
     places: tuple = ()
     scored: bool = False
-    lengths: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    lengths: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.lengths is None:
             object.__setattr__(self, "lengths", count_tokens(self.input_mask))
 
@@ -98,7 +101,7 @@ class Records:
     def seq_length(self) -> int:
         return self.input_ids.shape[1]
 
-    def select(self, index) -> "Records":
+    def select(self, index: Index) -> "Records":
         """The records of a slice or an integer array, in its order."""
         names = (*(feature.name for feature in FEATURES), "lengths")
         return replace(self, places=(), **{name: getattr(self, name)[index] for name in names})

@@ -1,4 +1,4 @@
-"""The features of a record: their names, kinds and shapes, in the one place that knows them.
+"""The features of a record: names, kinds and shapes. No other module repeats them.
 
 A file is a sequence of records, each an 8-byte little-endian length and a serialised
 `oneflow.core.record.record_pb2.OFRecord` (a map from feature name to a typed list). OneFlow's `nn.OFRecordReader` and
@@ -7,7 +7,7 @@ A file is a sequence of records, each an 8-byte little-endian length and a seria
 
 import collections
 import functools
-from typing import Type
+from typing import Any, Optional, Type
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -42,7 +42,7 @@ _LISTS = {
     "int32_list": "Int32List",
     "int64_list": "Int64List",
 }
-_POOL = descriptor_pool.DescriptorPool()  # of its own: OneFlow registers messages of the same names in the default one
+_POOL = descriptor_pool.DescriptorPool()  # a private one: OneFlow registers messages of the same names in the default pool
 
 
 @functools.lru_cache(maxsize=None)
@@ -51,7 +51,7 @@ def record_class() -> Type[Message]:
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="oneflow/core/record/record.proto", package="oneflow")
 
-    def add(message, name, number, kind, type_name=None, repeated=False, **more):
+    def add(message: Any, name: str, number: int, kind: int, type_name: Optional[str] = None, repeated: bool = False, **more: Any) -> None:
         label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
         message.field.add(name=name, number=number, type=kind, type_name=type_name, label=label, **more)
 
@@ -72,13 +72,13 @@ def record_class() -> Type[Message]:
     return message_factory.MessageFactory(_POOL).GetPrototype(_POOL.FindMessageTypeByName("oneflow.OFRecord"))
 
 
-def default_prefix(split):
+def default_prefix(split: str) -> str:
     """`SPLIT.of_record-`: OneFlow's part names are this and "0", "1", … (`part_name_suffix_length=-1`)."""
     return split + ".of_record-"
 
 
-def split_flag(split, suffix):
-    """The flag that speaks of a split, for messages: `--train_data_prefix`, `--dev_data_prefix (or
+def split_flag(split: str, suffix: str) -> str:
+    """The flag of a split, for messages: `--train_data_prefix`, `--dev_data_prefix (or
     --eval_data_prefix)`, …"""
     if split == "dev":
         return f"--dev_{suffix} (or --eval_{suffix})"

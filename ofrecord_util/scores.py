@@ -1,16 +1,16 @@
-"""Prototypical scores of the training rows, a map of the rows, and whose they are.
+"""Prototypical scores of the training rows and a map of the rows, each with the digest of the text that they belong to.
 
 `DATA_DIR/ofrecord/train/weight.npy` is float32 [K], the score of row `idxs`; K is the number of rows that preprocess.py
-used (`--train_example_num`). `weight.json` beside it names the text whose rows they are. `map.npz` and `map.json` hold in the same
-way where each row lies in the plane in which the encoder's representations differ most: for the eye (modeling/report), no step
-computes with it.
+used (`--train_example_num`). `weight.json` in the same folder has the digest of the text. `map.npz` and `map.json` hold in the same
+way the position of each row in the plane in which the representations of the encoder differ most. Reports show it (modeling/report);
+no step computes with it.
 """
 
 import hashlib
 import io
 import os
 import zipfile
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -31,26 +31,26 @@ class EmbeddingMap(NamedTuple):
     explained: np.ndarray  # float64 [2], share of the variance along each axis
 
 
-def score_paths(data_dir):
+def score_paths(data_dir: str) -> Tuple[str, str]:
     """(path of weight.npy, path of weight.json)."""
     folder = split_folder(data_dir, "train")
     return os.path.join(folder, "weight.npy"), os.path.join(folder, "weight.json")
 
 
-def map_paths(data_dir):
+def map_paths(data_dir: str) -> Tuple[str, str]:
     """(path of map.npz, path of map.json)."""
     folder = split_folder(data_dir, "train")
     return os.path.join(folder, "map.npz"), os.path.join(folder, "map.json")
 
 
-def save_scores(data_dir, scores, text_digest, info=None):
-    """Writes the scores of the first K training rows, in one step each for array and description.
+def save_scores(data_dir: str, scores: np.ndarray, text_digest: str, info: Optional[dict] = None) -> None:
+    """Writes the scores of the first K training rows: the array, then its description, each whole or not at all.
 
     Args:
         data_dir: folder of the data.
         scores: float32 [K], in row order, finite.
         text_digest: digest of the training text (`TextSplit.digest`, `Records.text_digest`).
-        info: dict for the reader's interest (model, alpha, …), kept under `info` in weight.json.
+        info: dict for the reader (model, alpha, …), stored as `info` in weight.json.
 
     Raises:
         ValueError: another shape, or a score that is not finite.
@@ -58,43 +58,43 @@ def save_scores(data_dir, scores, text_digest, info=None):
     """
     scores = np.ascontiguousarray(scores, np.float32)
     if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError(f"scores of shape {scores.shape}: one finite number for each training row is needed")
+        raise ValueError(f"scores of shape {scores.shape}: one finite number per training row is needed")
     buffer = io.BytesIO()
     np.save(buffer, scores, allow_pickle=False)
     _write(score_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(scores), "info": dict(info or {})})
 
 
-def _write(paths, data, told):
-    """Writes an array's file and the description beside it, which gets the file's digest."""
+def _write(paths: Tuple[str, str], data: bytes, description: dict) -> None:
+    """Writes the file of an array and its description, which gets the digest of the file."""
     array_path, json_path = paths
     files.make_folder(os.path.dirname(array_path))
     try:
         with files.replacing(array_path) as file:
             file.write(data)
-        files.write_json(json_path, dict(told, sha256=hashlib.sha256(data).hexdigest()))
+        files.write_json(json_path, dict(description, sha256=hashlib.sha256(data).hexdigest()))
     except OSError as error:
         raise UserError(f"{array_path}: cannot be written ({error.strerror}); check --data_dir") from error
 
 
-def _read(paths):
-    """(bytes, description) of an array's file, which have been found to belong together."""
+def _read(paths: Tuple[str, str]) -> Tuple[bytes, dict]:
+    """(bytes, description) of the file of an array. UserError where they do not belong together."""
     array_path, json_path = paths
     name = os.path.basename(json_path)
     if not os.path.exists(json_path):
-        raise UserError(f"{array_path}: {name} beside it is missing, so nothing says whose rows these are; {_REMEDY}")
-    told = files.read_json(json_path, _REMEDY)
+        raise UserError(f"{array_path}: {name} is missing in the same folder, so the text of these rows is unknown; {_REMEDY}")
+    description = files.read_json(json_path, _REMEDY)
     try:
         with open(array_path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise UserError(f"{array_path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    # before NumPy parses it: np.load answers a damaged header with errors of many kinds
-    if hashlib.sha256(data).hexdigest() != told.get("sha256"):
+    # checked first: np.load raises many kinds of errors for a damaged header
+    if hashlib.sha256(data).hexdigest() != description.get("sha256"):
         raise UserError(f"{array_path}: is not the file that {name} was written for; {_REMEDY}")
-    return data, told
+    return data, description
 
 
-def load_scores(data_dir, text_digest, num_examples):
+def load_scores(data_dir: str, text_digest: str, num_examples: int) -> Optional[np.ndarray]:
     """The scores of the training rows.
 
     Args:
@@ -113,17 +113,17 @@ def load_scores(data_dir, text_digest, num_examples):
     array_path = paths[0]
     if not os.path.exists(array_path):
         return None
-    data, told = _read(paths)
+    data, description = _read(paths)
     try:
         scores = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{array_path}: is not an array of numbers ({error}); {_REMEDY}") from error
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
         raise UserError(f"{array_path}: does not hold float32 [rows]; {_REMEDY}")
-    if told.get("text_digest") != text_digest or len(scores) < num_examples:
+    if description.get("text_digest") != text_digest or len(scores) < num_examples:
         raise UserError(
             "{}: {} scores of text {}, needed are {} of text {}; {}".format(
-                array_path, len(scores), str(told.get("text_digest"))[:20], num_examples, text_digest[:20], _REMEDY
+                array_path, len(scores), str(description.get("text_digest"))[:20], num_examples, text_digest[:20], _REMEDY
             )
         )
     bad = np.flatnonzero(~np.isfinite(scores))
@@ -132,18 +132,18 @@ def load_scores(data_dir, text_digest, num_examples):
     return scores
 
 
-def save_map(data_dir, drawn, text_digest):
+def save_map(data_dir: str, embedding_map: EmbeddingMap, text_digest: str) -> None:
     """Writes the `EmbeddingMap` of the rows that have a score.
 
     Raises:
         UserError: the files cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **drawn._asdict())
-    _write(map_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(drawn.coordinates)})
+    np.savez(buffer, **embedding_map._asdict())
+    _write(map_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(embedding_map.coordinates)})
 
 
-def load_map(data_dir, text_digest):
+def load_map(data_dir: str, text_digest: str) -> Optional[EmbeddingMap]:
     """The `EmbeddingMap` of the training rows, or None where there is no map.npz.
 
     Args:
@@ -154,17 +154,17 @@ def load_map(data_dir, text_digest):
     paths = map_paths(data_dir)
     if not os.path.exists(paths[0]):
         return None
-    data, told = _read(paths)
-    if told.get("text_digest") != text_digest:
-        raise UserError(f"{paths[0]}: is a map of text {str(told.get('text_digest'))[:20]}, not of {text_digest[:20]}; {_REMEDY}")
+    data, description = _read(paths)
+    if description.get("text_digest") != text_digest:
+        raise UserError(f"{paths[0]}: is a map of text {str(description.get('text_digest'))[:20]}, not of {text_digest[:20]}; {_REMEDY}")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            drawn = EmbeddingMap(*(arrays[name] for name in EmbeddingMap._fields))
+            embedding_map = EmbeddingMap(*(arrays[name] for name in EmbeddingMap._fields))
     except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{paths[0]}: is no map ({error}); {_REMEDY}") from error
-    shapes, kinds = [value.shape for value in drawn], [value.dtype.kind for value in drawn]
-    count, cells = drawn.domain.size, shapes[3][:2]
+        raise UserError(f"{paths[0]}: is not a map ({error}); {_REMEDY}") from error
+    shapes, kinds = [value.shape for value in embedding_map], [value.dtype.kind for value in embedding_map]
+    count, cells = embedding_map.domain.size, shapes[3][:2]
     fits = shapes == [(count, 2), (count,), (count,), (*cells, 2), (2,)] and kinds == ["f", "i", "i", "f", "f"] and count > 0
-    if not fits or any((ids < 0).any() or ids.max() >= size for ids, size in zip(drawn[1:3], cells)):
-        raise UserError(f"{paths[0]}: its arrays, of the shapes {shapes}, are no map; {_REMEDY}")
-    return drawn
+    if not fits or any((ids < 0).any() or ids.max() >= size for ids, size in zip(embedding_map[1:3], cells)):
+        raise UserError(f"{paths[0]}: its arrays, of the shapes {shapes}, do not form a map; {_REMEDY}")
+    return embedding_map

@@ -8,9 +8,9 @@
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with two exceptions.
 `SeedSequence` reads a missing word as 0. Therefore the order of epoch 192 (0xC0) starts from the words of the corrupted domains of step
-0, and the order of epoch 208 (0xD0) from those of the dropout of step 0. The numbers stay as they are, so that earlier runs can be
-repeated: the orders are made by sorting, so no sample gets the same number for two purposes. The CRC-32 of a variable's name is far above
-any number of epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
+0, and the order of epoch 208 (0xD0) from those of the dropout of step 0. The two uses of the same words lie far apart in a run (step 0,
+and epoch 192 or 208) and read them in different ways. The words stay as they are, so that earlier runs can be repeated. The CRC-32 of a
+variable's name is far above any number of epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
 """
 
 import zlib

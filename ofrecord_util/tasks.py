@@ -1,14 +1,17 @@
-"""Tasks: which domains and labels there are, in which order, and whether a sample is one text or a pair."""
+"""Tasks: domains, labels and their order, and whether a sample is one text or a pair."""
 
 import os
 import re
 from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import files, text
 from ofrecord_util.errors import UserError
 
+Names = Union[str, Sequence[str], None]
 
-def _is_integer(word):
+
+def _is_integer(word: str) -> bool:
     return re.match(r"-?[0-9]+\Z", word) is not None
 
 
@@ -17,7 +20,7 @@ class Task:
     """Domains and labels of a task. An id is the position in its tuple.
 
     Attributes:
-        name: the name given by `--task_name`, lower-cased.
+        name: the value of `--task_name`, lower-cased.
         domains: tuple of str.
         labels: tuple of str.
         pair: True where a sample is a pair of texts (four columns).
@@ -31,7 +34,7 @@ class Task:
     labels: tuple
     pair: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for kind, flag, values, least in (
             ("domain", "--domains", self.domains, 1),
             ("label", "--label_list", self.labels, 2),
@@ -45,64 +48,64 @@ class Task:
                 )
             for value in folded:
                 if not value.strip() or folded.count(value) > 1:
-                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "given twice" if value.strip() else "empty"))
+                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
 
     @property
-    def num_domains(self):
+    def num_domains(self) -> int:
         return len(self.domains)
 
     @property
-    def num_labels(self):
+    def num_labels(self) -> int:
         return len(self.labels)
 
     @property
-    def numbers_are_ids(self):
+    def numbers_are_ids(self) -> bool:
         """True where all labels are words, so that a number in a label column is the id itself (for senti `0` is
         `positive`)."""
         return not any(_is_integer(label) for label in self.labels)
 
-    def domain_id(self, name):
-        """Id of a domain, matched in any case. UserError names the domains that there are."""
+    def domain_id(self, name: str) -> int:
+        """Id of a domain, matched in any case. UserError lists the domains."""
         return self._position(name, self.domains, "domain", "--domains")
 
-    def label_id(self, name):
+    def label_id(self, name: str) -> int:
         """Id of a label, matched in any case.
 
-        Where all labels are words, a number below `num_labels` is taken as the id itself. UserError names the labels
-        that there are.
+        Where all labels are words, a number below `num_labels` is taken as the id itself. UserError lists the
+        labels.
         """
         word = name.strip()
         if self.numbers_are_ids and _is_integer(word) and 0 <= int(word) < self.num_labels:
             return int(word)
         return self._position(name, self.labels, "label", "--label_list")
 
-    def _position(self, name, values, kind, flag):
+    def _position(self, name: str, values: Tuple[str, ...], kind: str, flag: str) -> int:
         folded = name.strip().lower()
         for position, value in enumerate(values):
             if value.lower() == folded:
                 return position
         raise UserError(
-            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name names others".format(
+            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name selects others".format(
                 kind, name, self.name, ", ".join(values), flag
             )
         )
 
-    def to_dict(self):
-        """The task as what JSON can hold; `from_dict` reads it back."""
+    def to_dict(self) -> dict:
+        """The task as a dict for JSON; `from_dict` reads it."""
         return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Any) -> "Task":
         """The task of `to_dict`. UserError where a key is missing or has another type."""
         values = values if isinstance(values, dict) else {}
         for key, kind in (("name", str), ("domains", (list, tuple)), ("labels", (list, tuple)), ("pair", bool)):
             if not isinstance(values.get(key), kind):
-                raise UserError(f"task description: {key!r} is {values.get(key)!r}, not what a task has")
+                raise UserError(f"task description: {key!r} is {values.get(key)!r}, which a task cannot have")
             if key in ("domains", "labels") and not all(isinstance(value, str) for value in values[key]):
                 raise UserError(f"task description: {key!r} holds {values[key]!r}, not names")
         return cls(values["name"], tuple(values["domains"]), tuple(values["labels"]), values["pair"])
 
-    def same_ids(self, other):
+    def same_ids(self, other: "Task") -> bool:
         """True where domains, labels and pair-ness agree, so that ids mean the same. The task's name does not
         matter."""
         return (
@@ -128,7 +131,7 @@ KNOWN_TASKS = {
 }
 
 
-def _names(value):
+def _names(value: Names) -> Optional[Tuple[str, ...]]:
     """Names of a comma list or a sequence; None stays None."""
     if value is None:
         return None
@@ -136,24 +139,25 @@ def _names(value):
     return tuple(part.strip() for part in parts)
 
 
-def resolve_task(name, data_dir, domains=None, label_list=None, folder=None):
+def resolve_task(
+    name: str, data_dir: str, domains: Names = None, label_list: Names = None, folder: Optional[text.TextFolder] = None
+) -> Task:
     """The task that `--task_name`, `--domains` and `--label_list` mean.
 
-    A known name (any case) brings its domains and labels; the flags override either. Where the training text has numbers
-    for labels that the task knows as words, the numbers are the names too (`0`, `1`): which of the words each of them is
-    meant to be, only the user knows, who can say it with `--label_list`. For another name, what the flags
-    leave open is read from the training text (domains and labels sorted, numbers as numbers, so that the order does not
-    depend on that of the rows; a pair task where the rows have four columns), or, without text, from the manifest of
-    existing training records.
+    A known name (any case) has known domains and labels; the flags override either. Where the labels of a known task are words and the
+    training text has numbers, the numbers become the names (`0`, `1`): only the user knows which word each number means, and can name
+    them with `--label_list`. For any other name, domains and labels that the flags do not name are read from the training text, or,
+    without text, from the manifest of existing training records. They are sorted, numbers by value, so that their order does not depend
+    on that of the rows. Rows of four columns make a pair task.
 
     Args:
         name: str.
         data_dir: folder of the data.
         domains, label_list: comma list (str), sequence of str, or None.
-        folder: `TextFolder` of `data_dir`, which keeps what is read of the training text here; None reads it for this call only.
+        folder: `TextFolder` of `data_dir`, which keeps the rows that are read here; None uses a new one.
 
     Raises:
-        UserError: nothing tells the domains or labels of an unknown name, or the training text is at fault.
+        UserError: the domains or labels of an unknown name are found nowhere, or the training text is invalid.
     """
     domains, labels = _names(domains), _names(label_list)
     key = name.strip().lower()
@@ -179,13 +183,13 @@ def resolve_task(name, data_dir, domains=None, label_list=None, folder=None):
     )
 
 
-def _numbers_in_use(data_dir, labels):
+def _numbers_in_use(data_dir: str, labels: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
     """Numbers as names, `0` to one less than there are labels, where these are words and the training text has numbers; else None.
-    Without text, existing training records say which it was."""
+    Without text, the manifest of the training records decides."""
     numbers = tuple(map(str, range(len(labels))))
     if any(map(_is_integer, labels)) or not os.path.isdir(data_dir):
         return None
-    path = text.find_text(data_dir, "train", required=False)
+    path = text.text_path(data_dir, "train")
     if path is not None:
         return numbers if _is_integer(text.first_label(path)) else None
     manifest_path = _train_manifest(data_dir)
@@ -194,23 +198,23 @@ def _numbers_in_use(data_dir, labels):
     return None
 
 
-def numbers_for_words(task):
+def numbers_for_words(task: Task) -> bool:
     """True where a known task's labels are words, and numbers are used in their place."""
     return task.name in KNOWN_TASKS and all(map(_is_integer, task.labels)) and not any(map(_is_integer, KNOWN_TASKS[task.name][1]))
 
 
-def _train_manifest(data_dir):
+def _train_manifest(data_dir: str) -> str:
     return os.path.join(data_dir, "ofrecord", "train", "manifest.json")
 
 
-def _stored_task(manifest_path):
+def _stored_task(manifest_path: str) -> Task:
     return Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
 
 
-def _sorted_names(names):
+def _sorted_names(names: Set[str]) -> Tuple[str, ...]:
     """Names once in any case (the first spelling in sorted order wins), sorted; all-integer names by value."""
     numbers = all(_is_integer(name) for name in names)
-    unique = {}
+    unique: Dict[str, str] = {}
     for name in sorted(names):
         unique.setdefault(name.lower(), name)
     return tuple(unique[key] for key in sorted(unique, key=(lambda key: (int(key), key)) if numbers else None))

@@ -5,18 +5,22 @@ LF and nowhere else: U+0085, U+2028, form feeds and the like occur inside review
 files are not used.
 """
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
 from ofrecord_util.errors import UserError
 
+if TYPE_CHECKING:
+    from ofrecord_util.tasks import Task
+
+Rows = List[Tuple[int, List[str]]]  # row numbers (from 1, the header counted) and columns
+
 _HEADER = ("review", "domain", "sentiment")
-_LONGEST_NAME = 200  # characters of a domain's or label's name; what is longer is text in the wrong column
+_LONGEST_NAME = 200  # characters of a domain's or label's name; a longer cell is text in the wrong column
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class TextSplit:
     """The rows of one split.
 
     Attributes:
-        path: the file they were read from.
+        path: the file.
         text_a: list of N str.
         text_b: list of N str for pair tasks, else None.
         domain, label: int32 [N] ids.
@@ -38,41 +42,38 @@ class TextSplit:
     label: np.ndarray
     digest: str
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.text_a)
 
-    def texts(self):
-        """What was said in each row: list of N (a, b), b None for single texts."""
+    def texts(self) -> List[Tuple[str, Optional[str]]]:
+        """The texts of each row: list of N (a, b), b None for single texts."""
         return list(zip(self.text_a, self.text_b or [None] * len(self)))
 
 
-def find_text(data_dir, split, required=True):
+def text_path(data_dir: str, split: str) -> Optional[str]:
     """Path of a split's text: the first of DATA_DIR/SPLIT.csv, DATA_DIR/ofrecord/SPLIT.csv, DATA_DIR/SPLIT.tsv,
-    DATA_DIR/ofrecord/SPLIT.tsv.
-
-    Args:
-        data_dir: folder of the data.
-        split: "train", "dev" or "test".
-        required: raise a UserError where there is none, else return None.
+    DATA_DIR/ofrecord/SPLIT.tsv. None where there is none.
     """
     if not os.path.isdir(data_dir):
         raise UserError(f"{data_dir}: no such folder; check --data_dir")
-    tried = [os.path.join(data_dir, *part) for part in _places(split)]
-    for path in tried:
-        if os.path.isfile(path):
-            return path
-    if required:
-        raise UserError("{} text not found, looked for {}; check --data_dir".format(split, ", ".join(tried)))
-    return None
+    return next(filter(os.path.isfile, _places(data_dir, split)), None)
 
 
-def _places(split):
-    return [(split + ".csv",), ("ofrecord", split + ".csv"), (split + ".tsv",), ("ofrecord", split + ".tsv")]
+def find_text(data_dir: str, split: str) -> str:
+    """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places."""
+    path = text_path(data_dir, split)
+    if path is None:
+        raise UserError("{} text not found, looked for {}; check --data_dir".format(split, ", ".join(_places(data_dir, split))))
+    return path
 
 
-def read_rows(path):
-    """Row numbers (from 1, the header counted) and columns of a file's rows. UserError for what is wrong with the
-    bytes."""
+def _places(data_dir: str, split: str) -> List[str]:
+    names = ((split + ".csv",), ("ofrecord", split + ".csv"), (split + ".tsv",), ("ofrecord", split + ".tsv"))
+    return [os.path.join(data_dir, *name) for name in names]
+
+
+def read_rows(path: str) -> Rows:
+    """Row numbers (from 1, the header counted) and columns of a file's rows. UserError where the bytes are invalid."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -84,7 +85,7 @@ def read_rows(path):
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # with a byte-order mark the decoder counts from behind it
+        # the decoder counts from the end of a byte-order mark
         start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         raise UserError(
             f"{path}: row {_row_of(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
@@ -103,12 +104,12 @@ def read_rows(path):
     return list(enumerate(rows, first))
 
 
-def _row_of(data, position):
+def _row_of(data: bytes, position: int) -> int:
     return data.count(b"\n", 0, position) + 1
 
 
-def first_label(path):
-    """The label of a file's first row, "" where it has none: a glance, which checks nothing."""
+def first_label(path: str) -> str:
+    """The label of a file's first row, "" where there is none. Nothing is checked."""
     with open(path, "rb") as file:
         for line in file:
             cells = [cell.strip() for cell in line.decode("utf-8", "replace").split("\t")]
@@ -117,7 +118,7 @@ def first_label(path):
     return ""
 
 
-def read_names(path, rows=None):
+def read_names(path: str, rows: Optional[Rows] = None) -> Tuple[Set[str], Set[str], bool]:
     """The names that a file's rows use, for an unknown task.
 
     Args:
@@ -134,7 +135,8 @@ def read_names(path, rows=None):
     width = len(rows[0][1])
     if width not in (3, 4):
         raise UserError(f"{path}: row {rows[0][0]}: {width} columns, a row has 3 (text, domain, label) or 4 (a pair)")
-    domains, labels = set(), set()
+    domains: Set[str] = set()
+    labels: Set[str] = set()
     for number, cells in rows:
         _check_columns(path, number, cells, width)
         for kind, cell, names in (("domain", cells[-2].strip(), domains), ("label", cells[-1].strip(), labels)):
@@ -149,7 +151,7 @@ def read_names(path, rows=None):
     return domains, labels, width == 4
 
 
-def _check_columns(path, number, cells, width):
+def _check_columns(path: str, number: int, cells: List[str], width: int) -> None:
     if len(cells) != width:
         raise UserError(
             "{}: row {}: {} columns where {} are expected ({}, tab-separated); a pair task has 4 columns, others 3, see --task_name".format(
@@ -158,7 +160,7 @@ def _check_columns(path, number, cells, width):
         )
 
 
-def read_text(path, task, rows=None):
+def read_text(path: str, task: "Task", rows: Optional[Rows] = None) -> TextSplit:
     """Reads and checks the rows of a split.
 
     Args:
@@ -175,9 +177,9 @@ def read_text(path, task, rows=None):
             numbers in others (for senti the two count in opposite directions, so a mixture is never right).
     """
     width = 4 if task.pair else 3
-    texts = [[], []]
-    ids = {"domain": [], "label": []}
-    known = {"domain": {}, "label": {}}
+    texts: Tuple[List[str], List[str]] = ([], [])
+    ids: Dict[str, List[int]] = {"domain": [], "label": []}
+    known: Dict[str, Dict[str, int]] = {"domain": {}, "label": {}}
     digest = hashlib.sha256()
     for number, cells in read_rows(path) if rows is None else rows:
         _check_columns(path, number, cells, width)
@@ -210,7 +212,7 @@ def read_text(path, task, rows=None):
     )
 
 
-def split_texts(data_dir, split, task, digest):
+def split_texts(data_dir: str, split: str, task: "Task", digest: str) -> Optional[TextSplit]:
     """The text of a split with a certain digest: a `TextSplit`, or None where there is no text or another one."""
     return TextFolder(data_dir).matching(split, task, digest)
 
@@ -222,62 +224,66 @@ class TextFolder:
         data_dir: folder of the data.
     """
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir: str) -> None:
         self.data_dir = data_dir
-        self._rows = {}  # split -> rows of its file, until `read` has made a `TextSplit` of them
-        self._splits = {}  # split -> `TextSplit`
+        self._rows: Dict[str, Rows] = {}  # split -> rows of its file, until `read` has made a `TextSplit` of them
+        self._splits: Dict[str, TextSplit] = {}  # split -> `TextSplit`
 
-    def names(self, split):
+    def names(self, split: str) -> Optional[Tuple[Set[str], Set[str], bool]]:
         """Domains, labels and pair of a split as of `read_names`; None where there is no text."""
-        path = find_text(self.data_dir, split, required=False)
+        path = text_path(self.data_dir, split)
         if path is None:
             return None
         self._rows[split] = read_rows(path)
         return read_names(path, self._rows[split])
 
-    def read(self, split, task, required=True):
-        """The `TextSplit` of a split.
+    def read(self, split: str, task: "Task") -> TextSplit:
+        """The `TextSplit` of a split. UserError where there is none, or where it is invalid.
 
         Args:
             split: "train", "dev" or "test".
             task: `Task`, the same in each call.
-            required: raise a UserError where there is no text, else return None.
         """
         if split not in self._splits:
-            path = find_text(self.data_dir, split, required)
-            if path is None:
-                return None
+            path = find_text(self.data_dir, split)
             self._splits[split] = read_text(path, task, self._rows.pop(split, None))
         return self._splits[split]
 
-    def matching(self, split, task, digest):
+    def read_valid(self, split: str, task: "Task") -> Optional[TextSplit]:
+        """The `TextSplit` of a split; None where there is no text or it is invalid. Arguments as in `read`."""
+        try:
+            return self.read(split, task)
+        except UserError:
+            return None
+
+    def matching(self, split: str, task: "Task", digest: str) -> Optional[TextSplit]:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
-        with contextlib.suppress(UserError):
-            rows = self.read(split, task, required=False)
-            return rows if rows is not None and rows.digest == digest else None
+        rows = self.read_valid(split, task)
+        return rows if rows is not None and rows.digest == digest else None
 
 
-_ONE_ONLY = {  # (what there is one of only, whether the rows are learned from): what follows
-    ("label", True): "there is nothing to tell apart, so the classifier learns nothing",
-    ("label", False): "the same answer every time would be right",
-    ("domain", True): "a score compares with the prototypes of this domain alone, and the domain loss has nothing to tell apart "
-    "(--use_domain_loss false leaves it out)",
-    ("domain", False): "the accuracy speaks of this domain alone",
+_ONE_ONLY = {  # (label or domain, whether the rows are for training): consequence of a single one
+    ("label", True): "the classifier cannot learn to separate labels",
+    ("label", False): "a constant prediction would have an accuracy of 1",
+    ("domain", True): "a score compares with the prototypes of this domain only, and the domain loss has no effect "
+    "(--use_domain_loss false turns it off)",
+    ("domain", False): "the accuracy is that of this domain only",
 }
 
 
-def text_warnings(rows, task, train=None):
-    """What makes the text of a split say less than it seems to: lines to warn with.
+def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = None) -> List[str]:
+    """Warnings about the text of a split, one line each.
 
     Args:
         rows: `TextSplit`.
         task: its `Task`.
-        train: `TextSplit` of the training split, where `rows` are those of another one.
+        train: `TextSplit` of the training split where `rows` belong to another split, else None.
 
     Returns:
-        list of str: labels and domains without a row, texts that are there twice, texts of the training split.
+        list of str: labels and domains without a row, repeated texts, texts of the training split.
     """
-    lines, learns = [], train is None
+    lines: List[str] = []
+    learns = train is None
     for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain)):
         present = np.bincount(ids, minlength=len(names)) > 0
         missing = ", ".join(name for name, there in zip(names, present) if not there)
@@ -285,16 +291,20 @@ def text_warnings(rows, task, train=None):
             all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
             lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns]}")
         elif missing:
-            lines.append(f"{rows.path}: no row has the {kind} {missing}: nothing is {'learned' if learns else 'measured'} of it")
-    first, repeats, contradictions = {}, 0, 0
+            lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
+    first: Dict[Tuple[str, Optional[str]], int] = {}
+    repeats = contradictions = 0
     for text, label in zip(rows.texts(), rows.label.tolist()):
         repeats += text in first
         contradictions += first.setdefault(text, label) != label
     if repeats:
         counts = f"{repeats} of {len(rows)} rows repeat the text of an earlier one"
         lines.append(f"{rows.path}: {counts}, {contradictions} of them under another label")
-    learned = set() if learns else set(train.texts())
-    shared = sum(text in learned for text in rows.texts())
-    if shared:
-        lines.append(f"{rows.path}: {shared} of {len(rows)} rows have a text that is in {train.path} too: they say nothing about new texts")
+    if train is not None:
+        learned = set(train.texts())
+        shared = sum(text in learned for text in rows.texts())
+        if shared:
+            lines.append(
+                f"{rows.path}: {shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure generalisation"
+            )
     return lines

@@ -1,4 +1,4 @@
-"""WordPiece as Google's BERT has it, on the `tokenizers` library.
+"""WordPiece of Google's BERT, with the `tokenizers` library.
 
 The library's own `BertNormalizer` differs from Google's in a few characters (private-use characters are dropped, the
 final sigma is not known, its Unicode tables are of another version), and it would treat a `[SEP]` in a review as the
@@ -12,6 +12,7 @@ import re
 import string
 import unicodedata
 from dataclasses import dataclass
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 import six
@@ -44,17 +45,16 @@ _CJK_BLOCKS = (
 class _CleanTable(dict):
     """For `str.translate`: control characters go, whitespace becomes a space, a CJK character a word of its own."""
 
-    def __missing__(self, code):
+    def __missing__(self, code: int) -> Union[int, str, None]:
         char = chr(code)
         category = unicodedata.category(char)
+        value: Union[int, str, None] = code
         if char in "\t\n\r" or category == "Zs":
             value = " "
         elif code in (0, 0xFFFD) or category in ("Cc", "Cf"):
             value = None
         elif any(first <= code <= last for first, last in _CJK_BLOCKS):
             value = " " + char + " "
-        else:
-            value = code
         self[code] = value
         return value
 
@@ -63,20 +63,19 @@ class _PunctuationTable(dict):
     """For `str.translate`: a punctuation character becomes a word of its own; accents (category Mn) go where `strip` is
     set."""
 
-    def __init__(self, strip):
+    def __init__(self, strip: bool) -> None:
         super().__init__()
         self.strip = strip
 
-    def __missing__(self, code):
+    def __missing__(self, code: int) -> Union[int, str, None]:
         char = chr(code)
         category = unicodedata.category(char)
+        value: Union[int, str, None] = code
         # all ASCII that is neither letter, digit nor space counts as punctuation, also "$", "^" and the like
         if char in string.punctuation or category.startswith("P"):
             value = " " + char + " "
         elif self.strip and category == "Mn":
             value = None
-        else:
-            value = code
         self[code] = value
         return value
 
@@ -102,11 +101,11 @@ class Tokenizer:
     """WordPiece over a vocabulary file.
 
     Args:
-        vocab_file: one token a line, UTF-8.
+        vocab_file: one token per line, UTF-8.
         do_lower_case: lower-case and strip accents, as uncased models need.
 
     Attributes:
-        vocab_file, do_lower_case: as given.
+        vocab_file, do_lower_case: the arguments.
         vocab_size: int, ids are below it.
         digest: SHA-256 (hex) of the tokens in order.
 
@@ -114,7 +113,7 @@ class Tokenizer:
         UserError: the file is missing, empty, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP].
     """
 
-    def __init__(self, vocab_file, do_lower_case=True):
+    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
         self.vocab_file = vocab_file
         self.do_lower_case = bool(do_lower_case)
         tokens = read_vocabulary(vocab_file)
@@ -137,7 +136,7 @@ class Tokenizer:
         self._clean = _CleanTable()
         self._split = _PunctuationTable(strip=self.do_lower_case)
 
-    def check_casing(self):
+    def check_casing(self) -> Optional[str]:
         """Compares vocabulary and `--do_lower_case`.
 
         Returns:
@@ -159,21 +158,21 @@ class Tokenizer:
             )
         return None
 
-    def words(self, text):
+    def words(self, text: str) -> List[str]:
         """The words and punctuation marks of a text, as Google's `BasicTokenizer` splits it (list of str)."""
         return self._normalize(text).split()
 
-    def tokenize(self, text):
+    def tokenize(self, text: str) -> List[str]:
         """The WordPiece tokens of a text (list of str)."""
         return self._library.encode(" ".join(self.words(text)), add_special_tokens=False).tokens
 
-    def _normalize(self, text):
+    def _normalize(self, text: str) -> str:
         text = text.translate(self._clean)
         if self.do_lower_case:
             text = unicodedata.normalize("NFD", text.lower())
         return text.translate(self._split)
 
-    def _normalize_plain(self, text):
+    def _normalize_plain(self, text: str) -> str:
         """`_normalize` of a text that is ASCII and printable: nothing to clean, no accents. A quarter of its time."""
         if self.do_lower_case:
             text = text.lower()
@@ -182,19 +181,19 @@ class Tokenizer:
                 text = text.replace(mark, f" {mark} ")
         return text
 
-    def _first_words(self, text, limit):
-        """A normalised text, cut where `limit` tokens are sure: a word is at least one."""
+    def _first_words(self, text: str, limit: int) -> str:
+        """A normalised text, cut after `limit` words: each of them has at least one token."""
         if text.isascii() and text.isprintable():
-            # no word is lost to cleaning, so the cut comes before the work
+            # cleaning removes no word, so the text is cut first
             return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
         return " ".join(self._normalize(text).split(None, limit)[:limit])
 
-    def _token_ids(self, texts, limit):
-        """Ids of each text; of a long one not all, but at least `limit`."""
+    def _token_ids(self, texts: List[str], limit: int) -> List[List[int]]:
+        """Ids of each text; of a long text not all, but at least `limit`."""
         prepared = [self._first_words(text, limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
 
-    def encode(self, text_a, text_b, seq_length):
+    def encode(self, text_a: List[str], text_b: Optional[List[str]], seq_length: int) -> Encoded:
         """Token arrays of texts or pairs.
 
         Args:
@@ -238,7 +237,7 @@ class Tokenizer:
         return Encoded(input_ids, input_mask, segment_ids, truncated)
 
 
-def pair_lengths(length_a, length_b, room):
+def pair_lengths(length_a: int, length_b: int, room: int) -> Tuple[int, int]:
     """How many tokens of a and of b remain when the last token of the longer one (of b where they are equal) goes until
     `room` are left.
 
@@ -255,7 +254,7 @@ def pair_lengths(length_a, length_b, room):
     return half_a, half_b
 
 
-def read_vocabulary(path):
+def read_vocabulary(path: str) -> List[str]:
     """Tokens of a vocabulary file, in id order. Lines end at LF; spaces and CR around a token do not belong to it."""
     try:
         with open(path, "rb") as file:

@@ -1,32 +1,34 @@
-"""A file's records to bytes and back, many at once with NumPy, in the one layout that this project writes.
+"""Records to bytes and back, many at once with NumPy, in the one layout that this project writes.
 
 It is protobuf's deterministic serialisation of an `OFRecord`: features in the order of their keys, each
 
     0a ENTRY_SIZE  0a KEY_SIZE key  12 FEATURE_SIZE  (22 int32_list | 12 float_list) LIST_SIZE  0a VALUES_SIZE  values
 
-Sizes and int32 values are varints (7 bits a byte, the lowest first, the high bit says that more follow; a negative value
-is that of its 64 bits, so 10 bytes long), floats little-endian. An 8-byte length precedes each record. Protobuf itself
+Sizes and int32 values are varints (7 bits per byte, the lowest first, the high bit is set where more follow; a negative value
+is encoded as 64 bits, in 10 bytes), floats little-endian. An 8-byte length precedes each record. Protobuf itself
 goes value by value and takes five times as long or more.
 """
 
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
 import numpy as np
 
-from ofrecord_util.schema import FEATURES, LENGTH_BYTES
+from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature
 
-PADDING = 64  # bytes behind a file's data, so that `decode` may look past the end
+PADDING = 64  # bytes after the data of a file, so that `decode` may read past its end
 _CHUNK = 4096  # records decoded at once
 
 _KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
 _BY_KEY = sorted(FEATURES, key=lambda feature: feature.key)
 
 
-def _tags(feature):
-    """What stands before the sizes of a feature's entry, of its `Feature`, of the list and of the values."""
+def _tags(feature: Feature) -> Tuple[bytes, bytes, bytes, bytes]:
+    """The bytes before the sizes of the entry of a feature, of its `Feature`, of the list and of the values."""
     key = feature.key.encode("ascii")
     return b"\x0a", b"\x0a" + bytes([len(key)]) + key + b"\x12", _KIND_TAG[feature.kind], b"\x0a"
 
 
-def encode(columns):
+def encode(columns: Sequence[np.ndarray]) -> np.ndarray:
     """The bytes of N records with their lengths.
 
     Args:
@@ -56,7 +58,7 @@ def encode(columns):
     return data
 
 
-def _elements(feature, values):
+def _elements(feature: Feature, values: np.ndarray) -> List[Tuple[np.ndarray, np.ndarray]]:
     """A feature's entry: pairs of uint64 [N, K] numbers and the uint8 [N, K] bytes that each takes, in written order.
 
     A number of one byte is that byte, one of more is a varint.
@@ -70,13 +72,13 @@ def _elements(feature, values):
     return elements
 
 
-def _as_bytes(values):
+def _as_bytes(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """The bytes of [N] values as they are in memory."""
     numbers = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1).astype(np.uint64)
     return numbers, np.ones(numbers.shape, np.uint8)
 
 
-def _as_varints(values):
+def _as_varints(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Integers and the bytes that each takes as a varint (protobuf: a negative one is that of its 64 bits)."""
     numbers = values.astype(np.int64).view(np.uint64)
     widths = np.ones(numbers.shape, np.uint8)
@@ -88,7 +90,7 @@ def _as_varints(values):
     return numbers, widths
 
 
-def decode(data, starts, ends, seq_length):
+def decode(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Optional[Dict[str, np.ndarray]]:
     """The values of a file's N records.
 
     Args:
@@ -110,7 +112,7 @@ def decode(data, starts, ends, seq_length):
     return {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
 
 
-def _decode_chunk(data, starts, ends, seq_length):
+def _decode_chunk(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Optional[Dict[str, np.ndarray]]:
     spans = {}
     at = starts
     for feature in _BY_KEY:
@@ -137,24 +139,26 @@ def _decode_chunk(data, starts, ends, seq_length):
     return arrays
 
 
-def _enter(data, at, tag, ends, limit):
-    """Steps into a field: checks the bytes `tag` at each position, reads the size behind them.
+def _enter(data: np.ndarray, at: np.ndarray, tag: bytes, ends: np.ndarray, limit: Optional[np.ndarray]) -> Tuple[Any, Any]:
+    """Steps into a field: checks the bytes `tag` at each position, reads the size after them.
 
     Returns (begin, end) of the field's content; (None, None) where the tag is another, or the content does not end at
     `limit` (where that is None: goes beyond the record's end).
     """
     found = data[at[:, None] + np.arange(len(tag))]
-    size, at = _varint(data, at + len(tag)) if (found == np.frombuffer(tag, np.uint8)).all() else (None, None)
+    if not (found == np.frombuffer(tag, np.uint8)).all():
+        return None, None
+    size, begin = _varint(data, at + len(tag))
     if size is None:
         return None, None
-    end = at + size
+    end = begin + size
     if not ((end <= ends).all() if limit is None else np.array_equal(end, limit)):
         return None, None
-    return at, end
+    return begin, end
 
 
-def _varint(data, at):
-    """Varints of up to 4 bytes at each position. Returns (values, positions behind them), (None, None) for a longer
+def _varint(data: np.ndarray, at: np.ndarray) -> Tuple[Any, Any]:
+    """Varints of up to 4 bytes at each position. Returns (values, positions after them), (None, None) for a longer
     one."""
     byte = data[at].astype(np.int64)
     value, at = byte & 0x7F, at + 1
@@ -169,14 +173,14 @@ def _varint(data, at):
     return (None, None) if more.size else (value, at)
 
 
-def _floats(data, begin, end):
-    """One float32 a record: [N, 1], or None where a list has another size."""
+def _floats(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Optional[np.ndarray]:
+    """One float32 per record: [N, 1], or None where a list has another size."""
     if not (end - begin == 4).all():
         return None
     return data[begin[:, None] + np.arange(4)].view("<f4").astype(np.float32)
 
 
-def _integers(data, begin, end, count):
+def _integers(data: np.ndarray, begin: np.ndarray, end: np.ndarray, count: int) -> Optional[np.ndarray]:
     """Packed varints of up to 4 bytes: int32 [N, count], or None where a record has another number of them or a longer
     one."""
     sizes = end - begin
@@ -186,7 +190,7 @@ def _integers(data, begin, end, count):
     if (sizes < count).any() or (sizes > 4 * count).any():
         return None
     total = np.cumsum(sizes)
-    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, one behind the other
+    flat = data[np.arange(total[-1]) + np.repeat(begin - (total - sizes), sizes)]  # all lists, concatenated
     last = np.flatnonzero(flat < 0x80)  # where each varint ends
     if last.size != len(begin) * count or not np.array_equal(last[count - 1 :: count], total - 1):
         return None

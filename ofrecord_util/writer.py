@@ -1,4 +1,4 @@
-"""Writes the OFRecord files of a split and the manifest beside them.
+"""Writes the OFRecord files of a split and their manifest.
 
 `DATA_DIR/ofrecord/SPLIT/PREFIX0`, `PREFIX1`, …: the default prefix is `SPLIT.of_record-`, and the flags
 (`--train_data_prefix train.of_record-`) hold the prefix with its dash. The number is not padded, as
@@ -8,6 +8,7 @@
 import contextlib
 import hashlib
 import os
+from typing import Any, BinaryIO, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -18,15 +19,15 @@ from ofrecord_util.wire_format import encode
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
-_CHUNK = 256  # records encoded at once: what is in hand stays in the processor's cache
+_CHUNK = 256  # records encoded at once: few enough to stay in the processor's cache
 
 
-def split_folder(data_dir, split):
+def split_folder(data_dir: str, split: str) -> str:
     """`DATA_DIR/ofrecord/SPLIT`."""
     return os.path.join(data_dir, "ofrecord", split)
 
 
-def part_paths(data_dir, split, prefix, part_num):
+def part_paths(data_dir: str, split: str, prefix: Optional[str], part_num: int) -> List[str]:
     """Paths of a split's parts.
 
     Args:
@@ -43,10 +44,10 @@ def part_paths(data_dir, split, prefix, part_num):
     return [os.path.join(split_folder(data_dir, split), f"{prefix}{part}") for part in range(part_num)]
 
 
-def plan_parts(data_dir, split, prefix, part_num, count):
+def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, count: int) -> List[str]:
     """Paths of the parts that `count` records will be written to; makes their folder.
 
-    Args as in `write_split`.
+    Arguments as in `write_split`.
 
     Raises:
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be made.
@@ -58,13 +59,12 @@ def plan_parts(data_dir, split, prefix, part_num, count):
     return paths
 
 
-def write_split(data_dir, split, prefix, part_num, arrays, manifest):
+def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int, arrays: Any, manifest: dict) -> dict:
     """Writes a split's records, then its manifest.
 
     Every part is written under a temporary name in its folder, flushed to the disk and renamed; the manifest comes last
-    and holds the digest of each part, so that a write that was interrupted is noticed by the reader. Parts of the
-    previous manifest that are not written again (of a larger `part_num`, or of another prefix) are removed: they would
-    be stale.
+    and holds the digest of each part, so that the reader detects an interrupted write. Parts of the previous manifest that
+    are not written again (of a larger `part_num`, or of another prefix) are removed: they would be stale.
 
     Args:
         data_dir: folder of the data.
@@ -77,9 +77,7 @@ def write_split(data_dir, split, prefix, part_num, arrays, manifest):
             truncated, …).
 
     Returns:
-        The manifest as written: the given one with `format`, `split`, `num_records`, `seq_length` and `parts` (name,
-            records, bytes,
-        sha256).
+        The written manifest: `manifest` with `format`, `split`, `num_records`, `seq_length` and `parts` (name, records, bytes, sha256).
 
     Raises:
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
@@ -107,9 +105,9 @@ def write_split(data_dir, split, prefix, part_num, arrays, manifest):
     return full
 
 
-def _columns(arrays):
+def _columns(arrays: Any) -> List[np.ndarray]:
     """The features' arrays in the order of the schema, each of its dtype."""
-    columns = []
+    columns: List[np.ndarray] = []
     for feature in FEATURES:
         array = np.asarray(arrays[feature.name] if isinstance(arrays, dict) else getattr(arrays, feature.name))
         if array.ndim != (2 if feature.per_token else 1) or 0 in array.shape[1:]:
@@ -120,18 +118,18 @@ def _columns(arrays):
     return columns
 
 
-def _write_part(file, columns, begin, end):
+def _write_part(file: BinaryIO, columns: Sequence[np.ndarray], begin: int, end: int) -> Tuple[str, int]:
     """Writes records begin to end - 1. Returns SHA-256 (hex) and number of bytes."""
     digest, size = hashlib.sha256(), 0
     for start in range(begin, end, _CHUNK):
         data = encode([column[start : min(start + _CHUNK, end)] for column in columns])
-        file.write(data)
-        digest.update(data)
+        file.write(data.data)
+        digest.update(data.data)
         size += len(data)
     return digest.hexdigest(), size
 
 
-def _previous_parts(folder):
+def _previous_parts(folder: str) -> Set[str]:
     """Names of the part files that the folder's manifest lists; empty where there is none or it cannot be read."""
     path = os.path.join(folder, MANIFEST)
     if not os.path.isfile(path):

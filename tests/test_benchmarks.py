@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import bench_steps, side_by_side
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 
 class FakeWorker:

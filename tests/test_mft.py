@@ -16,11 +16,11 @@ import tiny
 
 from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.runtime import flow, oneflow_version
 from modeling.predictor import Predictor
 from modeling.run.predictions import predictions_path, read_predictions
+from ofrecord_util.errors import UserError
 from ofrecord_util.reader import read_split
 from ofrecord_util.scores import load_map
 from tools.convert_checkpoint import HUGGING_FACE, convert

@@ -44,7 +44,7 @@ class Counts:
 
         monkeypatch.setattr(builtins, "open", counting_open)
         self.count(text, "read_text", lambda path, *_: os.path.basename(path))
-        self.count(records, "count_tokens", lambda mask: "all")
+        self.count(records, "count_tokens", lambda _: "all")
         self.count(dataset, "write_split", lambda _, split, *__: split)
         self.count(dataset, "read_split", lambda _, split, *__: split)
 
@@ -111,7 +111,7 @@ def test_meta_finetuning(project, monkeypatch, resave):
     # the start's digest is asked for by the run's identity and by flags.json, the best snapshot's by the report
     assert collections.Counter(map(os.path.basename, digested)) == {ENCODER: 2, run.best(): 1}
     assert max(counts.variables(ENCODER)) <= 2  # the value and the digest
-    assert "Not on this page" not in open(run.path("report.html"), encoding="utf-8").read()  # noqa: SIM115
+    assert b"Not on this page" not in tiny.read_bytes(run.path("report.html"))
 
 
 def test_a_snapshot_is_digested_once(project, monkeypatch):

@@ -4,7 +4,7 @@ import os
 
 import six
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

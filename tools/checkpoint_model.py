@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from modeling.bert.config import BertConfig
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from tools import checkpoint_names
 
 _HEAD_SIZE = 64  # in every BERT that Google published

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 
 from modeling.bert.config import BertConfig
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing, sync_folder
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from modeling.cli.command_line import Parser
-from modeling.cli.errors import UserError
 from modeling.run.metrics import METRICS_FILE
+from ofrecord_util.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = {"SST-2": "SST-2", "mr": "MR", "cr": "CR"}  # domain in the text -> folder of its own split

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 # name: (column names in order, or None if the first row has them; whether the first row is a header)
 _TABLES = {

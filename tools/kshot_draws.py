@@ -3,7 +3,7 @@
 import collections
 import hashlib
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from tools.kshot_corpora import key, labels_of, read_source
 from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks, unique
 

@@ -5,7 +5,7 @@ import json
 import math
 
 from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 __all__ = ["CLS", "MAX", "MEAN", "POOLINGS", "BertConfig"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from modeling.bert.config import CLS
 from modeling.bert.variables import POOLER_PREFIX
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 _LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
 

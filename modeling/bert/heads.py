@@ -2,8 +2,8 @@
 
 from modeling.bert.pooling import masked_mean
 from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD
-from modeling.cli.errors import UserError
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 
 
 def classification_logits(variables, kernels, pooled, dropout=None):

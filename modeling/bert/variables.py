@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 
 from modeling.bert.fused_parameters import join
-from modeling.cli.errors import UserError
 from modeling.engine import parallel
 from modeling.engine.memo import once
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 
 ENCODER_PREFIX = "bert-"
 POOLER_PREFIX = "bert-pooler-"

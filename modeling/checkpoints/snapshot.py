@@ -18,7 +18,7 @@ import numpy as np
 import six
 
 from modeling.bert.config import BertConfig
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import recover_folder, replacing_folder
 
 DATA, META, DONE = "out", "meta", "snapshot_done"

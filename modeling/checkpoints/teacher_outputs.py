@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.cli.errors import UserError
 from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import check_space, size_text
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 1"

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from modeling.cli.choices import NEWEST_RUN
 from modeling.cli.command_line import Parser
-from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import Flag, boolean
 from modeling.cli.flag_table import FLAGS, MODEL_SIZE_DEFAULTS
 from modeling.cli.flags_file import RUN_FLAGS_FILE, expand
@@ -23,6 +22,7 @@ from modeling.cli.scripts import (
     SCRIPTS,
     script_path,
 )
+from ofrecord_util.errors import UserError
 
 __all__ = [
     "DOCUMENTED_SCRIPTS",

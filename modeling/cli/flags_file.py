@@ -15,8 +15,8 @@ import os
 import re
 from typing import Any, List
 
-from modeling.cli.errors import UserError
 from modeling.cli.scripts import script_path
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 
 RUN_FLAGS_FILE = "run.flags"

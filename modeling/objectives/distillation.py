@@ -13,9 +13,9 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_representation
 from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, TRAINING_ONLY_PREFIX
 from modeling.checkpoints.snapshot import TASK_FILE
-from modeling.cli.errors import UserError
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 
 DEFAULT_STUDENT_LAYERS = 6
 LOGITS, REPRESENTATION = "teacher_logits", "teacher_representation"

@@ -8,11 +8,11 @@ import os
 import re
 
 from modeling.checkpoints.snapshot import TASK_FILE
-from modeling.cli.errors import UserError
 from modeling.cli.flags import FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import read_json, replacing
 
 CARD_FILE = "README.md"

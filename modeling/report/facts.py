@@ -8,12 +8,12 @@ import os
 import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
 from ofrecord_util.tasks import Task

@@ -2,12 +2,12 @@
 
 import os
 
-from modeling.cli.errors import UserError
 from modeling.report.curves import curves_section
 from modeling.report.markup import element, words
 from modeling.report.results import confusion_section, results_section, tile_list
 from modeling.report.samples import hardest_section, training_section
 from modeling.report.settings import settings_section
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 
 REPORT_FILE = "report.html"

@@ -5,19 +5,19 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.config import MAX
-from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
 from ofrecord_util.batches import (
     LENGTH_STEP,
-    choose_lengths,
+    bucket_seconds,
+    choose_buckets,
     count_steps,
     evaluation_needs,
     padded_length,
-    padded_seconds,
     training_needs,
 )
+from ofrecord_util.errors import UserError
 
 # Rough costs that decide how many batch lengths pay, and how many texts in a row: passes over the model, seconds that a graph takes
 # to compile for each encoder layer in each lane, what two CPU cores compute in a second, and what they would compute in the time
@@ -97,7 +97,7 @@ class Bucketing:
         )  # a lane with a row less waits for the others
         costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
         lengths = self._lengths(records, needed, longest, costs)
-        return padded_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
+        return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
 
     def _texts_per_row(self, records, may_share):
         """Numbers of texts that may share a row."""
@@ -148,7 +148,7 @@ class Bucketing:
     def _lengths(self, records, needed, longest, costs):
         if self._pads_to_max_length():
             return (records.seq_length,)
-        return choose_lengths(needed, longest, *costs)
+        return choose_buckets(needed, longest, *costs)
 
     def _pads_to_max_length(self):
         return getattr(self._flags, "pad_to_max_length", False)

@@ -4,8 +4,8 @@ import dataclasses
 
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import CLASSIFIER
-from modeling.cli.errors import UserError
 from modeling.cli.flags import MODEL_SIZE_DEFAULTS, PREPROCESS
+from ofrecord_util.errors import UserError
 
 
 def resolve_config(flags, snapshot):

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 
 _HEAD = ("idxs", "domain", "label", "predicted")

@@ -4,7 +4,7 @@ import os
 import shutil
 
 from modeling.bert.dropout import DropoutPlan
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 _PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
 # OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as

@@ -15,9 +15,9 @@ import re
 import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.run.flags_json import FLAGS_FILE
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"

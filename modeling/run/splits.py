@@ -13,7 +13,7 @@ from modeling.run.resume import records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
-from ofrecord_util.text import find_text
+from ofrecord_util.text import text_path
 from ofrecord_util.writer import part_paths
 
 _USE_OF_SCORES = {PREPROCESS: SCORES_MADE, FINETUNING: SCORES_KEPT, META_TEACHER_EVAL: SCORES_KEPT}  # by script; else needed
@@ -53,7 +53,7 @@ class Splits:
         """`Records` of the test split of Meta-KD, which is optional. None where there is neither text nor records."""
         flags = self._flags
         first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
-        has_text = find_text(flags.data_dir, "test", required=False) is not None
+        has_text = text_path(flags.data_dir, "test") is not None
         if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
             self._log("no test split: there is no test.csv")
             return None

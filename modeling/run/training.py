@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.cli import interruption
-from modeling.cli.errors import UserError
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
@@ -18,6 +17,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resume import check_identity, remove_states, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
+from ofrecord_util.errors import UserError
 
 
 class Training:

@@ -21,8 +21,8 @@ import numpy as np
 import ofrecord_samples as samples
 
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 from ofrecord_util.reader import read_split
 
 ENDED = 3  # exit code of a save that has reported a fault

@@ -7,7 +7,7 @@ import ofrecord_samples as samples
 import pytest
 
 from ofrecord_util.batches import (
-    choose_lengths,
+    choose_buckets,
     count_steps,
     evaluation_needs,
     iterate_evaluation,
@@ -154,9 +154,9 @@ def test_lengths_that_do_not_hold_the_records():
     assert next(iterate_training(data, 2, (8,), 1, 0))["word_rows"].shape == (2, 8)
     assert next(iterate_evaluation(data, 2, (4, 8)))["word_rows"].shape == (2, 8)
     for wrong in ((4,), (7,), (17,), (8, 17), (0,), (0, 8)):
-        with pytest.raises(ValueError, match="lengths "):
+        with pytest.raises(ValueError, match="buckets "):
             next(iterate_training(data, 2, wrong, 1, 0))
-        with pytest.raises(ValueError, match="lengths "):
+        with pytest.raises(ValueError, match="buckets "):
             next(iterate_evaluation(data, 2, wrong))
 
 
@@ -195,7 +195,7 @@ def test_chosen_lengths_cost_least(longest, graph_seconds):
     draw = np.random.RandomState(longest)
     for batches in (1, 2, 7, 60):
         needed = np.minimum(longest, 1 + draw.geometric(0.08, batches))
-        chosen = choose_lengths(needed, longest, 0.01, graph_seconds)
+        chosen = choose_buckets(needed, longest, 0.01, graph_seconds)
         assert isinstance(chosen, tuple)
         assert len(chosen) <= 3
         assert list(chosen) == sorted(set(chosen))
@@ -212,14 +212,14 @@ def test_chosen_lengths_cost_least(longest, graph_seconds):
 def test_chosen_lengths_by_hand():
     needed = [5] * 50 + [13] * 20 + [30] * 3  # 73 batches
     # all at 32: 2336 tokens; 8 and 32: 400 + 736; 16 and 32: 1120 + 96; 8, 16 and 32: 400 + 320 + 96 = 816
-    assert choose_lengths(needed, 32, 1.0, 0.0) == (8, 16, 32)
-    assert choose_lengths(needed, 32, 1.0, 319.0) == (8, 16, 32)
-    assert choose_lengths(needed, 32, 1.0, 321.0) == (8, 32)
-    assert choose_lengths(needed, 32, 1.0, 1199.0) == (8, 32)
-    assert choose_lengths(needed, 32, 1.0, 1201.0) == (32,)
-    assert choose_lengths(needed, 32, 0.0, 1.0) == (32,)
-    assert choose_lengths([3], 7, 1.0, 0.0) == (7,)
-    assert choose_lengths(needed, 32, 1.0, 0.0) == choose_lengths(needed[::-1], 32, 1.0, 0.0)
+    assert choose_buckets(needed, 32, 1.0, 0.0) == (8, 16, 32)
+    assert choose_buckets(needed, 32, 1.0, 319.0) == (8, 16, 32)
+    assert choose_buckets(needed, 32, 1.0, 321.0) == (8, 32)
+    assert choose_buckets(needed, 32, 1.0, 1199.0) == (8, 32)
+    assert choose_buckets(needed, 32, 1.0, 1201.0) == (32,)
+    assert choose_buckets(needed, 32, 0.0, 1.0) == (32,)
+    assert choose_buckets([3], 7, 1.0, 0.0) == (7,)
+    assert choose_buckets(needed, 32, 1.0, 0.0) == choose_buckets(needed[::-1], 32, 1.0, 0.0)
 
 
 def test_no_samples_or_no_batch():

@@ -7,8 +7,8 @@ import numpy as np
 import ofrecord_samples as samples
 import pytest
 
-from modeling.cli.errors import UserError
 from ofrecord_util.dataset import SCORES_MADE, Dataset
+from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 from ofrecord_util.scores import load_scores, save_scores, score_paths
 from ofrecord_util.tasks import Task
@@ -168,7 +168,7 @@ def test_stale_vocabulary(data, tmp_path):
 
 def test_stale_casing(data, tmp_path):
     data.prepare(resave=True)
-    stale(data, "made with --do_lower_case true", tokenizer=samples.tokenizer(tmp_path, do_lower_case=False))
+    stale(data, "written with --do_lower_case true", tokenizer=samples.tokenizer(tmp_path, do_lower_case=False))
 
 
 def test_stale_length(data):
@@ -236,7 +236,7 @@ def test_texts_that_are_there_twice_or_learned(data, resave):
         f"warning: {data.folder}/train.csv: 2 of 7 rows repeat the text of an earlier one, 0 of them under another label"
     ]
     data.prepare("dev", resave=resave)
-    assert sum(f"warning: {data.folder}/dev.csv: 2 of 3 rows have a text that is in" in line for line in data.lines) == 1
+    assert sum(f"warning: {data.folder}/dev.csv: 2 of 3 rows have a text that is also in" in line for line in data.lines) == 1
     samples.text(data.folder, [("a", "nowhere", "1")])  # a fault of the training text is not the dev split's
     data.prepare("dev", resave=resave)
     assert not any("warning" in line for line in data.lines)
@@ -245,7 +245,7 @@ def test_texts_that_are_there_twice_or_learned(data, resave):
 def test_one_class_and_one_domain(data):
     samples.text(data.folder, [("good", "mr", "1"), ("bad", "mr", "1")])
     assert len(data.prepare(resave=True)) == 2
-    assert any("all 2 rows have the label 1 (none 0): there is nothing to tell apart" in line for line in data.lines)
+    assert any("all 2 rows have the label 1 (none 0): the classifier cannot learn" in line for line in data.lines)
     assert any("all 2 rows have the domain mr (none books, dvd): a score compares" in line for line in data.lines)
 
 

@@ -135,7 +135,7 @@ def test_what_is_no_folder_is_not_replaced(tmp_path, kind):
         (tmp_path / "f").write_text("kept")
     else:
         (tmp_path / "f").symlink_to(tmp_path / ("mine" if kind == "link" else "nowhere"))
-    with pytest.raises(NotADirectoryError, match="something else than a folder"):
+    with pytest.raises(NotADirectoryError, match="not a folder"):
         write(tmp_path / "f", "new")
     assert sorted(os.listdir(str(tmp_path))) == ["f", "mine"]
     assert (tmp_path / "mine" / "text").read_text() == "kept"

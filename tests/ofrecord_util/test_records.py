@@ -11,8 +11,8 @@ from google.protobuf import descriptor_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeling.cli.errors import UserError
 from ofrecord_util import reader, wire_format
+from ofrecord_util.errors import UserError
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.schema import FEATURE_NAMES, FEATURES, record_class
 from ofrecord_util.writer import write_split
@@ -325,7 +325,7 @@ def test_bad_length(tmp_path, length, which):
     struct.pack_into("<q", data, offset, length)
     path = samples.put(tmp_path, data)
     message = both(tmp_path)
-    assert f"{path}: record {which + 1} at byte {offset}: says {length} bytes" in message
+    assert f"{path}: record {which + 1} at byte {offset}: its length is {length} bytes" in message
 
 
 def test_every_flipped_byte_is_found(tmp_path):
@@ -445,7 +445,7 @@ def test_fuzzed_bytes_within_the_framing(tmp_path, seed, position, value):
 def test_junk(tmp_path):
     for data, message in (
         (b"", "is empty"),
-        (b"\x00" * 8, "record 1 at byte 0: says 0 bytes"),
+        (b"\x00" * 8, "record 1 at byte 0: its length is 0 bytes"),
         (samples.framed([b"\xff\xff\xff"]), "record 1 at byte 0: is not an OFRecord"),
         (samples.framed([b"\x0a\x00"]), "record 1 at byte 0: has no input_ids"),
     ):

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.scores import EmbeddingMap, load_map, load_scores, map_paths, save_map, save_scores, score_paths
 
 SCORES = np.array([0.25, -0.5, 1.0], np.float32)
@@ -127,7 +127,7 @@ def test_bad_description(data_dir):
         with pytest.raises(UserError, match=r"run preprocess.py again"):
             load_scores(data_dir, "abc", 3)
     os.remove(json_path)
-    with pytest.raises(UserError, match=r"weight.json beside it is missing"):
+    with pytest.raises(UserError, match=r"weight.json is missing in the same folder"):
         load_scores(data_dir, "abc", 3)
 
 
@@ -179,7 +179,7 @@ def test_map_round_trip(tmp_path):
 )
 def test_maps_that_do_not_fit(tmp_path, changes):
     save_map(str(tmp_path), MAP._replace(**changes), "abc")
-    with pytest.raises(UserError, match=r"map.npz: its arrays.*are no map"):
+    with pytest.raises(UserError, match=r"map.npz: its arrays.*do not form a map"):
         load_map(str(tmp_path), "abc")
 
 
@@ -197,8 +197,8 @@ def test_damaged_map(tmp_path):
             told = json.load(file)
         with open(json_path, "w", encoding="utf-8") as file:  # made to fit
             json.dump(dict(told, sha256=hashlib.sha256(damaged).hexdigest()), file)
-        with pytest.raises(UserError, match=r"map.npz: is no map"):
+        with pytest.raises(UserError, match=r"map.npz: is not a map"):
             load_map(str(tmp_path), "abc")
     os.remove(json_path)
-    with pytest.raises(UserError, match=r"map.json beside it is missing"):
+    with pytest.raises(UserError, match=r"map.json is missing in the same folder"):
         load_map(str(tmp_path), "abc")

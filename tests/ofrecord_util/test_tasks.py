@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import KNOWN_TASKS, Task, numbers_for_words, resolve_task
 
 

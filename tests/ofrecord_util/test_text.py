@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import find_text, read_names, read_text, text_warnings
+from ofrecord_util.text import find_text, read_names, read_text, text_path, text_warnings
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
 PAIRS = Task("p", ("d",), ("0", "1"), pair=True)
@@ -128,12 +128,12 @@ def test_rows_that_say_enough_bring_no_warning(tmp_path):
     [
         (
             b"a\tbooks\tpositive\nb\tdvd\tpositive\n",
-            ["all 2 rows have the label positive (none negative): there is nothing to tell apart"],
-            ["all 2 rows have the label positive (none negative): the same answer every time"],
+            ["all 2 rows have the label positive (none negative): the classifier cannot learn to separate labels"],
+            ["all 2 rows have the label positive (none negative): a constant prediction would"],
         ),
         (
             b"a\tdvd\tpositive\nb\tdvd\tnegative\nc\tdvd\tnegative\n",
-            ["all 3 rows have the domain dvd (none books): a score compares with the prototypes of this domain alone, and the domain loss"],
+            ["all 3 rows have the domain dvd (none books): a score compares with the prototypes of this domain only, and the domain loss"],
             ["all 3 rows have the domain dvd (none books): the accuracy"],
         ),
         (
@@ -159,9 +159,9 @@ def test_warnings(tmp_path, data, of_train, of_dev):
 def test_one_of_three_domains_is_missing(tmp_path):
     task = Task("t", ("books", "dvd", "kitchen"), ("positive", "negative"))
     split = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n", task)
-    assert text_warnings(split, task) == [f"{tmp_path}/train.csv: no row has the domain kitchen: nothing is learned of it"]
+    assert text_warnings(split, task) == [f"{tmp_path}/train.csv: no row has the domain kitchen: it is not trained"]
     assert text_warnings(split, task, read(tmp_path, b"z\tdvd\tpositive\n")) == [
-        f"{tmp_path}/train.csv: no row has the domain kitchen: nothing is measured of it"
+        f"{tmp_path}/train.csv: no row has the domain kitchen: it is not measured"
     ]
 
 
@@ -170,10 +170,10 @@ def test_rows_that_were_learned_are_counted(tmp_path):
     train = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n")
     dev = read(tmp_path, b"b\tbooks\tpositive\nc\tdvd\tnegative\na\tdvd\tpositive\n", name="dev.csv")
     (line,) = text_warnings(dev, TASK, train)
-    assert line.startswith(f"{tmp_path}/dev.csv: 2 of 3 rows have a text that is in {tmp_path}/train.csv too")
+    assert line.startswith(f"{tmp_path}/dev.csv: 2 of 3 rows have a text that is also in {tmp_path}/train.csv: ")
     train = read(tmp_path, b"a\tb\td\t1\nc\td\td\t0\n", PAIRS)
     (line,) = text_warnings(read(tmp_path, b"a\td\td\t1\nb\ta\td\t1\nc\td\td\t0\n", PAIRS, "dev.csv"), PAIRS, train)
-    assert "1 of 3 rows have a text that is in" in line
+    assert "1 of 3 rows have a text that is also in" in line
 
 
 def test_faults_of_pairs(tmp_path):
@@ -192,7 +192,7 @@ def test_places(tmp_path):
     data_dir = str(tmp_path)
     with pytest.raises(UserError, match=r"dev.csv.*dev.tsv.*--data_dir"):
         find_text(data_dir, "dev")
-    assert find_text(data_dir, "dev", required=False) is None
+    assert text_path(data_dir, "dev") is None
     (tmp_path / "ofrecord").mkdir()
     for part in ("ofrecord/dev.tsv", "dev.tsv", "ofrecord/dev.csv", "dev.csv"):
         (tmp_path / part).write_bytes(b"a\tbooks\t0\n")

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from modeling.bert.config import BertConfig
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 from tools.checkpoint_hugging_face import read_tensors
 from tools.convert_checkpoint import convert
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 from tools.convert_checkpoint import convert
 
 # odd sizes that no two axes share

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.engine.runtime import flow
 from modeling.predictor import Predictor
+from ofrecord_util.errors import UserError
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
 from tools.convert_checkpoint import convert, recognise
 

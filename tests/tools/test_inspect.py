@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import write_split
 from tools.inspect import describe_records, describe_snapshot, find_parts

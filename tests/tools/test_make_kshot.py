@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import read_text
 from tools.kshot_corpora import clean, key, make_row

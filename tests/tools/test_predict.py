@@ -15,11 +15,11 @@ import tiny
 import modeling.predictor
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
-from modeling.cli.errors import UserError
 from modeling.engine.global_function import global_function
 from modeling.engine.kernels import select_kernels
 from modeling.objectives.mft import predict_logits
 from modeling.predictor import Predictor
+from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import Tokenizer
 from tools.predict import as_text, read_lines, split_columns
 

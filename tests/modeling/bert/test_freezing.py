@@ -11,7 +11,6 @@ from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_b
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.freezing import Freezing, plan_freezing
 from modeling.bert.variables import WORD_EMBEDDINGS, Variables
-from modeling.cli.errors import UserError
 from modeling.cli.flags import parse_flags
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.lanes import plan as lanes
@@ -20,6 +19,7 @@ from modeling.objectives.mft import finetuning_objective, predict_logits
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import memory_estimate
 from modeling.run.resume import run_identity
+from ofrecord_util.errors import UserError
 
 LAYERS = CONFIG.num_hidden_layers
 PARTS = {  # of which variables, by the beginning of their names

@@ -12,7 +12,7 @@ from modeling.bert.heads import (
     domain_representation,
 )
 from modeling.bert.variables import DOMAIN_HEAD
-from modeling.cli.errors import UserError
+from ofrecord_util.errors import UserError
 
 
 def test_classifier():

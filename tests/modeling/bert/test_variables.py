@@ -15,9 +15,9 @@ from modeling.bert.variables import (
     load_values,
 )
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
 
 
 def test_documented_names_and_shapes():

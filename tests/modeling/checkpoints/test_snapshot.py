@@ -10,10 +10,10 @@ from tiny_model import CONFIG, documented
 
 from modeling.bert.variables import encoder_shapes, load_values
 from modeling.checkpoints.snapshot import CONFIG_FILE, DONE, Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.cli.flags import parse_flags
 from modeling.engine.runtime import flow
 from modeling.run.model_size import resolve_config
+from ofrecord_util.errors import UserError
 
 SMALL = {"b": np.array([1.5, -2.0, 3.25], np.float32), "a-w": np.arange(6, dtype=np.float32).reshape(2, 3) - 2.5}
 
@@ -82,7 +82,7 @@ def test_a_failed_save_keeps_the_old_one(tmp_path, monkeypatch):
 def test_a_link_is_not_replaced(tmp_path):
     kept = written(tmp_path, name="kept")
     os.symlink(kept, str(tmp_path / "snapshot"))
-    with pytest.raises(UserError, match="snapshot cannot be written: something else than a folder is there"):
+    with pytest.raises(UserError, match="snapshot cannot be written: not a folder"):
         written(tmp_path)
     np.testing.assert_array_equal(Snapshot(kept).read("b", (3,)), SMALL["b"])
     np.testing.assert_array_equal(Snapshot(str(tmp_path / "snapshot")).read("b", (3,)), SMALL["b"])  # the user's own link

@@ -22,9 +22,9 @@ from modeling.checkpoints.teacher_outputs import (
     to_half,
     with_teacher_outputs,
 )
-from modeling.cli.errors import UserError
 from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
 from modeling.run import resources
+from ofrecord_util.errors import UserError
 
 LENGTHS = (5, 1, 13, 7, 2)
 IDXS = np.array([4, 0, 9, 2, 1], np.int32)

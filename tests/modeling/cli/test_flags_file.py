@@ -2,9 +2,9 @@
 
 import pytest
 
-from modeling.cli.errors import UserError
 from modeling.cli.flags import SCRIPTS, build_parser, parse_flags, script_path
 from modeling.cli.flags_file import RUN_FLAGS_FILE, write_flags_file
+from ofrecord_util.errors import UserError
 
 NEEDED = {"--task_name": "g1", "--data_dir": "data"}
 SOME = {  # a value for flags that take no plain text or number

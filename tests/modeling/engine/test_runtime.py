@@ -8,8 +8,8 @@ import sys
 import pytest
 from tiny_model import ROOT
 
-from modeling.cli.errors import UserError
 from modeling.engine import runtime
+from ofrecord_util.errors import UserError
 
 V8, V9 = (0, 8, 0), (0, 9, 0)
 

@@ -20,7 +20,6 @@ from tiny_model import (
 
 from modeling.bert.variables import DOMAIN_HEAD, Variables, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.errors import UserError
 from modeling.cli.flags import META_DISTILL, META_TEACHER_EVAL, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
@@ -48,6 +47,7 @@ from modeling.objectives.distillation import (
     teacher_knowledge,
 )
 from modeling.objectives.mft import Distillation, distillation_metrics, distillation_objective, predict_logits
+from ofrecord_util.errors import UserError
 
 KERNEL = KERNELS["cpu"]
 MASK = np.array([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], np.int32)  # B 3, S 7

@@ -7,9 +7,9 @@ import pytest
 from run_folder import TASK, write_run
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.errors import UserError
 from modeling.report.card import CARD_FILE, write_cards
 from modeling.report.facts import read_run
+from ofrecord_util.errors import UserError
 from tools.checkpoint_snapshot import is_snapshot
 
 

@@ -11,11 +11,11 @@ from html.parser import HTMLParser
 import pytest
 from run_folder import EVIL, TASK, write_run, write_text
 
-from modeling.cli.errors import UserError
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import page, status, write_page
 from modeling.report.results import kept_text, wilson_interval
+from ofrecord_util.errors import UserError
 
 _VOID = ("meta", "img", "br")
 

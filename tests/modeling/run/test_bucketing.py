@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from modeling.bert.config import BertConfig
-from modeling.cli.errors import UserError
 from modeling.engine import parallel
 from modeling.engine.engine import Engine
 from modeling.engine.lanes.plan import Lanes
 from modeling.run import bucketing as graph_plan
 from modeling.run.bucketing import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
 from ofrecord_util.batches import training_needs
+from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 
 MINILM = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)

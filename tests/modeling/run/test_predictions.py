@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from modeling.cli.errors import UserError
 from modeling.run.evaluation import Predictions
 from modeling.run.predictions import (
     predictions_path,
@@ -14,6 +13,7 @@ from modeling.run.predictions import (
     write_predictions,
     written_predictions,
 )
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextSplit
 

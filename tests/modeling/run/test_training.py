@@ -2,6 +2,7 @@
 evaluates and saves, and that the seed decides all of it, bit for bit."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,6 @@ from modeling.bert.variables import (
 )
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli import interruption
-from modeling.cli.errors import UserError
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
@@ -33,6 +33,7 @@ from modeling.run.metrics import Log, Metrics
 from modeling.run.optimizer import plan_schedule
 from modeling.run.resume import list_states, newest_state
 from modeling.run.training import Training
+from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 
 pytestmark = pytest.mark.slow
@@ -68,10 +69,11 @@ FLAGS = SimpleNamespace(
 class _Phase:
     """What a training needs of a `Phase`."""
 
-    def __init__(self, folder, flags, config):
+    def __init__(self, folder, flags, config, records):
         self.folder, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
         os.makedirs(self.folder, exist_ok=True)
-        self.snapshot, self.data_digests = None, {"training data's digest": "1"}
+        digest = hashlib.sha256(records.label.tobytes()).hexdigest()
+        self.snapshot, self.splits = None, SimpleNamespace(digests={"training data's digest": digest})
         self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
@@ -94,7 +96,7 @@ class _Phase:
 def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=None, frozen=(), **changes):
     """Trains; returns the folder's `_Phase`, the losses of all steps and the `BestSnapshot`."""
     flags = SimpleNamespace(**dict(vars(FLAGS), **changes))
-    phase, kernels = _Phase(folder, flags, config), KERNELS["cpu"]
+    phase, kernels = _Phase(folder, flags, config, records), KERNELS["cpu"]
     shapes = {
         **encoder_shapes(config),
         **classifier_shapes(config, NUM_LABELS),
