@@ -93,8 +93,8 @@ def test_documented_command_lines(script):
     assert "device" not in flags.given
 
 
-def test_commands_of_the_readme():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+def test_documented_command_lines_on_their_page():
+    with open(os.path.join(ROOT, "docs", "steps.md"), encoding="utf-8") as f:
         text = f.read().replace("\\\n", " ")
     commands = re.findall(r"^python3 (\w+)\.py (.*)$", text, re.MULTILINE)
     assert {script for script, _ in commands} >= {"preprocess", "meta_finetuning", "finetuning"}
