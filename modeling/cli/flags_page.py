@@ -45,7 +45,7 @@ def _default_text(flag: Flag) -> str:
     if flag.required:
         return "required"
     if flag.default in (None, ""):
-        return flag.unset
+        return flag.unset or "none"
     return _code(str(flag.default).lower() if isinstance(flag.default, bool) else str(flag.default))
 
 

@@ -192,6 +192,8 @@ def test_flags_of_domain_mixing():
     ("script", "more", "said"),
     [
         ("preprocess", "--num_epochs 4 --gpu_num_per_node 2", ["num_epochs", "gpu_num_per_node"]),
+        ("preprocess", "--do_train --do_eval", ["do_train", "do_eval"]),
+        ("meta_teacher_eval", "--do_train --do_eval", ["do_train"]),
         ("finetuning", "--num_epochs 4 --gpu_num_per_node 2 --data_url d --model m --max_predictions_per_seq 20",
          ["data_url", "max_predictions_per_seq", "model"]),
         ("finetuning", "--max_predictions_per_seq 80 --use_xla", ["use_xla"]),
