@@ -16,7 +16,8 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 
 import dataclasses
 
-from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs

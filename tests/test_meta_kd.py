@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine.runtime import flow
 from modeling.objectives.distillation import LayerSelection

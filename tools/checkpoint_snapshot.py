@@ -28,7 +28,8 @@ def read(path, vocab_file=None, num_heads=None):
     Raises:
         UserError: no snapshot, a damaged one, missing or unknown variables (all listed).
     """
-    from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # late: OneFlow comes with it
+    from modeling.bert.names import DOMAIN_HEAD
+    from modeling.bert.variables import classifier_shapes, encoder_shapes  # late: OneFlow comes with it
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)

@@ -21,11 +21,10 @@ so a run may change between a few shapes freely.
 
 import gc
 
-from modeling.engine import parallel
+from modeling.engine import memo, parallel
 from modeling.engine.lanes.job import CompiledJob
 from modeling.engine.lanes.replicate import repeat_lane
 from modeling.engine.lanes.streams import deal_out
-from modeling.engine.memo import within_graph
 from modeling.engine.runtime import calm_scheduler, flow
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
@@ -100,7 +99,7 @@ class GlobalFunction:
             rows = [part[0].shape[0] for part in parts]
             if self._repeats_lanes(parts):
                 parts = parts[:1]
-            with within_graph():
+            with memo.scope():
                 outputs = [function(graph.variables, *views, **dict(zip(self._names, part))) for part in parts]
             outputs = outputs[0] if count == 1 else self._join(outputs, rows)
             if type == "train":

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_representation
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, TRAINING_ONLY_PREFIX
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, TRAINING_ONLY_PREFIX
 from modeling.checkpoints.snapshot import TASK_FILE
 from modeling.cli.errors import UserError
 from modeling.engine import parallel

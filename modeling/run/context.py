@@ -9,7 +9,8 @@ import platform
 import numpy as np
 
 from modeling.bert.freezing import plan_freezing
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, Variables, load_values
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import Variables, load_values
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
 from modeling.cli.errors import UserError

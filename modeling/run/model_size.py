@@ -3,7 +3,7 @@
 import dataclasses
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import CLASSIFIER
+from modeling.bert.names import CLASSIFIER
 from modeling.cli.errors import UserError
 from modeling.cli.flags import MODEL_SIZE_DEFAULTS, PREPROCESS
 

@@ -10,7 +10,8 @@ from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_b
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.freezing import Freezing, plan_freezing
-from modeling.bert.variables import WORD_EMBEDDINGS, Variables
+from modeling.bert.names import WORD_EMBEDDINGS
+from modeling.bert.variables import Variables
 from modeling.cli.errors import UserError
 from modeling.cli.flags import parse_flags
 from modeling.engine.global_function import GlobalFunction

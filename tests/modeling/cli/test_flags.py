@@ -11,7 +11,7 @@ import pytest
 from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import CLASSIFIER
+from modeling.bert.names import CLASSIFIER
 from modeling.cli.errors import UserError
 from modeling.cli.flags import SCRIPTS, build_parser, check_modes, parse_flags, run_folder_name
 from modeling.run.model_size import resolve_config

@@ -19,7 +19,8 @@ from tiny_model import (
     tensors,
 )
 
-from modeling.bert.variables import DOMAIN_HEAD, Variables, encoder_shapes, load_values
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import Variables, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.errors import UserError
 from modeling.cli.flags import META_DISTILL, META_TEACHER_EVAL, parse_flags

@@ -23,7 +23,8 @@ from tiny_model import (
     tensors,
 )
 
-from modeling.bert.variables import DOMAIN_HEAD, Variables
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
 from modeling.objectives import mft as objectives
