@@ -18,7 +18,8 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.errors import run
 from modeling.cli.flags import META_TEACHER, check_modes, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
+from modeling.objectives.corruption import with_corrupted_domains
+from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import Phase
 from modeling.run.evaluation import evaluate

@@ -40,7 +40,7 @@ class PaddedLayout:
         """query [B, N, S, D] at each text's [CLS] -> [B, N, 1, D]."""
         return query[:, :, :1]
 
-    def cls_attention_mask(self, mask, _num_heads):
+    def cls_attention_mask(self, mask, num_heads):
         """The rows of `attention_mask` for the queries at [CLS] -> [B, N, 1, S]."""
         return mask[:, :, :1]
 
@@ -83,7 +83,7 @@ class PackedLayout:
         starts = flow.cat([self._starts] * num_heads, dim=1).reshape(query.shape[0], num_heads, *self._starts.shape[1:])
         return flow.matmul(starts, query)  # [R, N, C, S] @ [R, N, S, D]
 
-    def cls_attention_mask(self, _mask, num_heads):
+    def cls_attention_mask(self, mask, num_heads):
         """The mask for the queries at [CLS] -> [R, N, C, S]."""
         return self._kernels.text_mask(self._mask, num_heads)
 

@@ -15,7 +15,8 @@ from modeling.engine import parallel
 from modeling.engine.global_function import global_function
 from modeling.engine.lanes import plan as lanes
 from modeling.engine.runtime import flow, oneflow_version
-from modeling.objectives.mft import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
+from modeling.objectives.corruption import with_corrupted_domains
+from modeling.objectives.mft import META_METRICS, finetuning_objective, meta_objective
 from modeling.run.evaluation import to_tensors
 from modeling.run.optimizer import Schedule, create_optimizer
 from ofrecord_util.batches import iterate_training

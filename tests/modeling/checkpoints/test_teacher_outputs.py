@@ -23,7 +23,7 @@ from modeling.checkpoints.teacher_outputs import (
     with_teacher_outputs,
 )
 from modeling.cli.errors import UserError
-from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
 from modeling.run import resources
 
 LENGTHS = (5, 1, 13, 7, 2)
