@@ -16,40 +16,41 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 
 import dataclasses
 
-from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes, representation_shapes
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
+from modeling.cli.choices import ONLINE
 from modeling.cli.errors import run
 from modeling.cli.flags import META_DISTILL, check_modes, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.distillation import (
-    LayerSelection,
-    check_teacher,
-    describe_mapping,
-    knowledge_needed,
-    layer_mapping,
-    loss_weights,
-    projection_shapes,
-    student_depth,
-    teacher_folder,
-    teacher_knowledge,
-    without_constant_terms,
-)
-from modeling.objectives.mft import Distillation, distillation_metrics, distillation_objective, predict_logits
+from modeling.objectives.distillation import Distillation, distillation_metrics, distillation_objective, projection_shapes
+from modeling.objectives.mft import predict_logits
+from modeling.objectives.teacher import knowledge_needed, teacher_knowledge
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.flags_json import write_flags
 from modeling.run.model_loading import check_classifier, load_variables
+from modeling.run.student import (
+    LayerSelection,
+    check_teacher,
+    choose_loss_weights,
+    describe_mapping,
+    layer_mapping,
+    student_depth,
+    teacher_folder,
+    without_constant_terms,
+)
 from modeling.run.training import Training
 
 
 def main():
     flags = parse_flags(META_DISTILL, __doc__)
     do_train, do_eval = check_modes(flags)
-    term_weights = loss_weights(flags)
+    loss_weights = choose_loss_weights(flags)
     teacher_path = teacher_folder(flags.teacher_model, "--teacher_model")
     context = RunContext(flags, flags.student_model)
     if not do_train:
@@ -59,26 +60,26 @@ def main():
     # The teacher, and the student as some of the layers of its snapshot
     teacher_snapshot = Snapshot(teacher_path)
     teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
-    check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=term_weights.knowledge > 0)
+    check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=loss_weights.knowledge > 0)
     own, depth = context.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
     config = dataclasses.replace(context.config, num_hidden_layers=depth)
     context.use_config(config)
     frozen = context.freezing.layers
-    term_weights = without_constant_terms(term_weights, frozen, depth, log)
+    loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " to start from")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
-    if term_weights.attention and average_heads:
+    if loss_weights.attention and average_heads:
         log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
 
     # The training samples carry their prototypical scores; dev and test are the teacher's and the student's
     train_records = context.splits.weighted_records() if do_train else None
     dev_records = context.splits.records("dev", name="eval")
     test_records = context.splits.test_records() if do_eval else None
-    needs = knowledge_needed(term_weights, mapping[frozen:])
-    online, outputs = flags.teacher_outputs == "online", None
+    needs = knowledge_needed(loss_weights, mapping[frozen:])
+    online, outputs = flags.teacher_outputs == ONLINE, None
     if do_train and not online:
         outputs = TeacherOutputs(output_folder(flags))
         identity = sample_identity(train_records, task, context.tokenizer)
@@ -97,7 +98,7 @@ def main():
         **encoder_shapes(config),
         **classifier_shapes(config, task.num_labels),
         **representation_shapes(config, task.num_domains),
-        **projection_shapes(term_weights, depth, config.hidden_size, teacher_config.hidden_size, frozen),
+        **projection_shapes(loss_weights, depth, config.hidden_size, teacher_config.hidden_size, frozen),
     }
     given = {}
     if do_train and needs.representation and same_width:
@@ -119,7 +120,7 @@ def main():
 
     if do_train:
         training = Training(context, student, train_samples, **{"teacher's digest": teacher_digest})
-        plan = Distillation(term_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
+        plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 
         @global_function(**training.settings)

@@ -15,22 +15,13 @@ from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputWriter, es
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import META_TEACHER_EVAL, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.distillation import (
-    DEFAULT_STUDENT_LAYERS,
-    check_teacher,
-    describe_mapping,
-    knowledge_names,
-    knowledge_needed,
-    layer_mapping,
-    loss_weights,
-    teacher_folder,
-    teacher_knowledge,
-)
 from modeling.objectives.mft import predict_logits
+from modeling.objectives.teacher import knowledge_names, knowledge_needed, teacher_knowledge
 from modeling.run.context import RunContext
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits, measure, predict_batches
 from modeling.run.model_loading import load_model
 from modeling.run.resources import size_text
+from modeling.run.student import DEFAULT_STUDENT_LAYERS, check_teacher, choose_loss_weights, describe_mapping, layer_mapping, teacher_folder
 
 
 def choose_layers(flags, config, log):
@@ -50,9 +41,9 @@ def main():
     flags = parse_flags(META_TEACHER_EVAL, __doc__)
     context = RunContext(flags, teacher_folder(flags.model_load_dir, "--model_load_dir"), trains=False)
     task, config, kernels, log = context.task, context.config, context.engine.kernels, context.log
-    weights = loss_weights(flags)
-    check_teacher(context, context.snapshot, config, "--model_load_dir", needs_representation=weights.knowledge > 0)
-    needs = knowledge_needed(weights, choose_layers(flags, config, log))
+    loss_weights = choose_loss_weights(flags)
+    check_teacher(context, context.snapshot, config, "--model_load_dir", needs_representation=loss_weights.knowledge > 0)
+    needs = knowledge_needed(loss_weights, choose_layers(flags, config, log))
     layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
 
     records = context.splits.records("train")

@@ -26,7 +26,7 @@ from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs, TeacherOutputWriter
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
-from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import size_text
 from ofrecord_util.dataset import Dataset
 from ofrecord_util.reader import read_split

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.bert.variables import CLASSIFIER, Variables, classifier_shapes, encoder_shapes, load_values
+from modeling.bert.names import CLASSIFIER
+from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
 from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine.runtime import flow
-from modeling.objectives.distillation import LayerSelection
+from modeling.run.student import LayerSelection
 
 pytestmark = pytest.mark.slow
 
@@ -286,7 +287,7 @@ def test_a_narrow_student_of_other_heads(outputs, teacher, project):
 def test_frozen_layers_of_the_student(outputs, teacher, project):
     """Terms run over the layers that are trained, whose teacher's layers alone are needed; where none is, they are left out."""
     run = distil(project, teacher, "frozen", f"--student_model narrow --freeze_layers 1 {SHORT}")
-    assert "student layers below 1 are frozen: the terms of hidden states and attention scores run over the others" in run.log
+    assert "student layers below 1 are frozen: the terms of hidden states and attention scores cover only the other layers" in run.log
     assert set(TERMS) <= set(run.rows("train")[0])
     start = LayerSelection(Snapshot(project.path("narrow")), (1, 2))
     best = Snapshot(project.path(run.snapshot))
@@ -427,8 +428,8 @@ def test_predecessors_are_named(project, teacher, outputs):
     assert "run meta_teacher.py" in fails(project, STEP_3B.format(teacher="output/none") + " --model_save_dir output/x")
     assert "run meta_teacher.py" in fails(project, STEP_3A.format(teacher="output/none"))
     assert "--model_load_dir is needed" in fails(project, STEP_3A.replace("--model_load_dir {teacher}", ""))
-    assert "holds no task.json, so it is no teacher" in fails(project, STEP_3A.format(teacher=ENCODER))
-    assert "holds no task.json, so it is no teacher" in fails(project, STEP_3B.format(teacher=ENCODER) + " --model_save_dir output/x")
+    assert "has no task.json, so it cannot be a teacher" in fails(project, STEP_3A.format(teacher=ENCODER))
+    assert "has no task.json, so it cannot be a teacher" in fails(project, STEP_3B.format(teacher=ENCODER) + " --model_save_dir output/x")
     shutil.copytree(project.path(DATA), project.path("data/unscored"), ignore=shutil.ignore_patterns("ofrecord"))
     line = STEP_2.replace(DATA, "data/unscored").replace("output/teacher", "output/x")
     assert "run preprocess.py first" in fails(project, line)
@@ -469,7 +470,9 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     assert "--teacher_layers 0,2,3" in message
     assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
-    assert "nothing is left to learn from" in fails(project, distill + "--pred_distill --prediction_loss_weight 0")
+    assert "the weights of all loss terms are 0, so there is no loss" in fails(
+        project, distill + "--pred_distill --prediction_loss_weight 0"
+    )
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
     assert "which is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
@@ -483,4 +486,4 @@ def test_one_vocabulary(project, teacher, outputs):
     tokens[-1], tokens[-2] = tokens[-2], tokens[-1]
     tiny.write_vocabulary(project.path("other-vocab.txt"), tokens)
     line = STEP_3B.format(teacher=teacher.snapshot).replace("vocab.txt", "other-vocab.txt") + " --model_save_dir output/x"
-    assert "teacher and student need one vocabulary" in fails(project, line)
+    assert "teacher and student need the same --vocab_file" in fails(project, line)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, encoder_shapes, initial_value
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.runtime import flow, oneflow_version

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
 from ofrecord_util.reader import read_split
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,8 @@ def read(path, vocab_file=None, num_heads=None):
     Raises:
         UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
-    from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
+    from modeling.bert.names import DOMAIN_HEAD
+    from modeling.bert.variables import classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)

@@ -11,9 +11,9 @@ import numpy as np
 
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
+from ofrecord_util.seeds import dropout_stream
 
 _PREFIX = "dropout_"
-_STREAM = 0xD0  # keeps the masks' random numbers apart from those of the samples' order
 _KEPT_STEPS = 4  # whose arrays are not overwritten: fresh memory is cleared by the system first, which takes longer than drawing
 _DRAWN_AT_ONCE = 2**18  # numbers; what stands between them and the mask stays in the cache
 
@@ -72,7 +72,7 @@ class DropoutPlan:
         On the CPU arrays for the whole batch, whatever the number of ranks, which hold until masks are drawn for the fourth step from
         this one; on cards tensors for this rank's part of it.
         """
-        words = np.random.SeedSequence([self._seed, _STREAM, step])
+        words = dropout_stream(self._seed, step)
         if self._device == "cpu":
             draw = self._array_masks(step, np.random.PCG64(words))
         else:

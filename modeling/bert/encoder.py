@@ -1,32 +1,42 @@
-"""The BERT builder: the one encoder that the graphs of all phases reuse (Devlin et al. 2019; Google's variable names
-and exact GELU).
+"""The BERT encoder (Devlin et al. 2019), which the graphs of all phases share: Google's variable names and exact GELU.
 
-Dimension letters, used in every shape comment of this project:
+Dimension letters, used in the shape comments of this project:
     B batch, S sequence length, T tokens = B * S, H hidden size, N attention heads, D head size = H / N, I intermediate
     size, L encoder layers, V vocabulary, C labels (classes), K domains
 """
 
 import collections.abc
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from modeling.bert.config import CLS
-from modeling.bert.fused_parameters import attention_names
+from modeling.bert import names
+from modeling.bert.config import CLS, BertConfig
+from modeling.bert.dropout import Dropout
+from modeling.bert.names import layer_prefix
 from modeling.bert.pooling import pool
-from modeling.bert.sequence_layout import texts_of
-from modeling.engine.runtime import flow, oneflow_version
+from modeling.bert.sequence_layout import sequence_layout
+from modeling.engine.runtime import flow
+from modeling.engine.workarounds import fan_out
 
 
 class BertOutput(NamedTuple):
-    """What the builder returns; layer l of L is hidden_states[l + 1]."""
+    """Output of `build_bert`; the output of layer l is hidden_states[l + 1]."""
 
-    hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: embeddings, then each encoder layer
-    attention_scores: tuple  # L of [B, N, S, S], before softmax, padding keys at -10000
+    hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: the embeddings, then each encoder layer
+    attention_scores: tuple  # L of [B, N, S, S], before softmax, -10000 added at padding keys
     attention_probs: tuple  # L of [B, N, S, S], before dropout
-    pooled: object  # [B, H], what a classifier stands on: tanh(W h_L[CLS] + b), or by config.pooling mean or max of h_L
+    pooled: object  # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling)
+
+
+class LayerOutput(NamedTuple):
+    """What one encoder layer computes."""
+
+    hidden: object  # [T, H]
+    scores: object  # [B, N, S, S], before softmax
+    probs: object  # [B, N, S, S], before dropout
 
 
 class _HiddenStates(collections.abc.Sequence):
-    """Sequence of [B, S, H], each made of its [T, H] where it is asked for: a shape is a copy in a graph on the CPU."""
+    """Sequence of [B, S, H]. Each item is reshaped from its [T, H] on access, because a reshape is a copy in a graph on the CPU."""
 
     def __init__(self, flat, shape):
         self._flat, self._shape = flat, shape
@@ -40,92 +50,163 @@ class _HiddenStates(collections.abc.Sequence):
         return self._flat[position].reshape(*self._shape)
 
 
-def fan_out(x, count):
-    """`count` times x, for as many uses of which each gets a gradient.
+class _Encoder(NamedTuple):
+    """The parts of one graph that all layers use."""
 
-    OneFlow 0.8.0 adds three and more gradients of a tensor in an order that differs from process to process, and with it
-    the last bits of a run; there the uses hang on a chain of copies, so that every sum has two summands.
+    variables: object  # the graph's view of a `Variables`
+    config: BertConfig
+    kernels: object
+    layout: object  # of `sequence_layout`
+    dropout: Optional[Dropout]
+
+    def linear(self, x, name):
+        """x [T, in] -> [T, out]."""
+        return self.kernels.linear(x, self.variables.get(name + "-weight"), self.variables.fused(name + "-bias"))
+
+    def layer_norm(self, x, name):
+        """x [T, H] -> [T, H]."""
+        gamma, beta = (self.variables.fused(f"{name}-{part}") for part in ("gamma", "beta"))
+        return self.kernels.layer_norm(x, gamma, beta, self.config.layer_norm_eps)
+
+    def drop(self, x, mask):
+        """x with a mask of `Dropout`, or as it is if there is none."""
+        return x if mask is None else self.kernels.dropout(x, mask)
+
+    def hidden_mask(self, cls_only=False):
+        """The next dropout mask for hidden states."""
+        return self._part(self.dropout and self.dropout.hidden(), cls_only)
+
+    def attention_mask(self, cls_only=False):
+        """The next dropout mask for attention probabilities."""
+        return self._part(self.dropout and self.dropout.attention(), cls_only)
+
+    def _part(self, mask, cls_only):
+        return self.layout.cls_dropout_mask(mask) if cls_only and mask is not None else mask
+
+
+def _embeddings(encoder, word_rows, segment_ids):
+    """The sum of word, segment and position embeddings, normalised -> [T, H]."""
+    variables = encoder.variables
+    words = flow._C.gather(variables.get(names.WORD_EMBEDDINGS), word_rows.reshape(-1), axis=0)  # [T, H]
+    types = flow._C.gather(variables.get(names.TOKEN_TYPE_EMBEDDINGS), segment_ids.reshape(-1), axis=0)  # [T, H]
+    x = encoder.layout.add_positions(words + types, variables.get(names.POSITION_EMBEDDINGS))
+    x = encoder.layer_norm(x, names.EMBEDDINGS_NORM)
+    return encoder.drop(x, encoder.hidden_mask())
+
+
+def _queries_keys_values(encoder, prefix, x, batch):
+    """The projections of x [T, H] by one GEMM: (x for the residual connection, query, key, value [B, N, S, D])."""
+    to_heads, x = fan_out(x, 2)
+    weight, bias = (encoder.variables.fused(*names.attention_names(prefix, kind)) for kind in ("weight", "bias"))
+    query, key, value = encoder.kernels.heads(encoder.kernels.linear(to_heads, weight, bias), batch, encoder.config.num_attention_heads, 3)
+    return x, query, key, value
+
+
+def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_only=False):
+    """A layer from its projections on, for all tokens or for those at [CLS] alone.
+
+    Args:
+        prefix: of the layer's variables.
+        x: the layer's input, [T, H] or [B, H].
+        query, key, value: [B, N, S, D]; query [B, N, 1, D] for [CLS] alone.
+        mask: added to the scores, [B, N, S, S] or [B, N, 1, S].
+        cls_only: whether x, query and mask are those of [CLS] alone.
+    Returns:
+        `LayerOutput`.
     """
-    if oneflow_version() >= (0, 9, 0):
-        return (x,) * count
-    uses = [x]
-    while len(uses) < count:
-        uses.append(flow._C.identity(uses[-1]))
-    return tuple(uses)
+    scores = encoder.kernels.attention_scores(query, key, mask)  # [B, N, S, S]
+    probs = flow.softmax(scores, dim=-1)
+    context = flow.matmul(encoder.drop(probs, encoder.attention_mask(cls_only)), value)  # [B, N, S, D]
+    context = context.permute(0, 2, 1, 3).reshape(x.shape[0], encoder.config.hidden_size)  # [T, H]
+    attended = encoder.linear(context, prefix + names.ATTENTION_OUTPUT)
+    attended = encoder.drop(attended, encoder.hidden_mask(cls_only))
+    x = encoder.layer_norm(x + attended, prefix + names.ATTENTION_NORM)
+    inner, outer = (
+        (encoder.variables.get(f"{prefix}{dense}-weight"), encoder.variables.fused(f"{prefix}{dense}-bias"))
+        for dense in (names.INTERMEDIATE, names.OUTPUT)
+    )
+    outer = encoder.kernels.feed_forward(x, *inner, *outer)
+    outer = encoder.drop(outer, encoder.hidden_mask(cls_only))
+    return LayerOutput(encoder.layer_norm(x + outer, prefix + names.OUTPUT_NORM), scores, probs)
+
+
+def encoder_layer(encoder, layer, x, mask, batch):
+    """Encoder layer `layer` for all tokens.
+
+    Args:
+        x: its input, [T, H].
+        mask: of `attention_mask`, [B, N, S, S].
+        batch: number of rows.
+    Returns:
+        `LayerOutput`.
+    """
+    prefix = layer_prefix(layer)
+    x, query, key, value = _queries_keys_values(encoder, prefix, x, batch)
+    return _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask)
+
+
+def cls_layer(encoder, layer, x, mask, batch):
+    """Encoder layer `layer` for the tokens at [CLS] alone; keys and values are still those of all tokens.
+
+    Enough for the last layer where only the state at [CLS] is used. Arguments as for `encoder_layer`.
+
+    Returns:
+        [B, H].
+    """
+    prefix, layout = layer_prefix(layer), encoder.layout
+    x, query, key, value = _queries_keys_values(encoder, prefix, x, batch)
+    x, query = layout.cls_states(x), layout.cls_queries(query)
+    mask = layout.cls_attention_mask(mask, encoder.config.num_attention_heads)
+    return _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_only=True).hidden
 
 
 def build_bert(
-    variables, config, kernels, word_rows, input_mask, segment_ids, dropout=None, pooled_only=False, starts=None, positions=None
-):
+    variables,
+    config: BertConfig,
+    kernels,
+    word_rows,
+    input_mask,
+    segment_ids,
+    dropout: Optional[Dropout] = None,
+    pooled_only: bool = False,
+    starts=None,
+    positions=None,
+) -> BertOutput:
     """Builds the encoder into the current graph.
 
     Args:
         variables: the graph's view of a `Variables`.
         config: `BertConfig`.
         kernels: from `select_kernels`.
-        word_rows, segment_ids: int32 [B, S].
+        word_rows: int32 [B, S], rows of the word embeddings.
         input_mask: int32 [B, S], 1 for tokens, 0 for padding.
+        segment_ids: int32 [B, S].
         dropout: the `Dropout` of a training step, None for prediction.
-        pooled_only: whether only `pooled` is asked for. Where that is made of [CLS], the last layer computes nothing else then, and
-            what is returned has neither its hidden states nor its attention.
-        starts, positions: given where several texts share a row, see `modeling.bert.sequence_layout.SharedRows`; input_mask is [R, C, S]
-            then, and where `BertOutput` says B all but `pooled` have the R rows.
+        pooled_only: whether only `pooled` is used. With CLS pooling the last layer then computes only the states at [CLS], and the
+            output contains neither its hidden states nor its attention.
+        starts, positions: of a packed batch, see `modeling.bert.sequence_layout.PackedLayout`; input_mask is [R, C, S] then, and all of
+            `BertOutput` except `pooled` has R rows in place of B.
     Returns:
         `BertOutput`.
     """
     batch, length = word_rows.shape
-    texts = texts_of(word_rows, input_mask, kernels, starts, positions)
-    hidden_size = config.hidden_size
+    layout = sequence_layout(word_rows, input_mask, kernels, starts, positions)
+    encoder = _Encoder(variables, config, kernels, layout, dropout)
     pooled_only = pooled_only and config.pooling == CLS
 
-    def drop(x, mask):
-        return x if mask is None else kernels.dropout(x, mask)
-
-    def linear(x, name):
-        return kernels.linear(x, variables.get(name + "-weight"), variables.joined(name + "-bias"))
-
-    def layer_norm(x, name):
-        return kernels.layer_norm(x, variables.joined(name + "-gamma"), variables.joined(name + "-beta"), config.layer_norm_eps)
-
-    words = flow._C.gather(variables.get("bert-embeddings-word_embeddings"), word_rows.reshape(-1), axis=0)  # [T, H]
-    types = flow._C.gather(variables.get("bert-embeddings-token_type_embeddings"), segment_ids.reshape(-1), axis=0)  # [T, H]
-    x = texts.add_positions(words + types, variables.get("bert-embeddings-position_embeddings"))
-    x = layer_norm(x, "bert-embeddings-LayerNorm")  # [T, H]
-    x = drop(x, dropout and dropout.hidden())
-
-    mask = texts.attention_mask(config.num_attention_heads)
-    hidden_states, all_scores, all_probs = [x], [], []
-    for layer in range(config.num_hidden_layers):
-        prefix = f"bert-encoder-layer_{layer}-"
-        whole = not pooled_only or layer < config.num_hidden_layers - 1
-
-        def some(drawn, whole=whole):  # of a dropout mask what the layer computes
-            return drawn if whole or drawn is None else texts.some(drawn)
-
-        to_heads, x = fan_out(x, 2)
-        weight, bias = (variables.joined(*attention_names(prefix, kind)) for kind in ("weight", "bias"))
-        query, key, value = kernels.heads(kernels.linear(to_heads, weight, bias), batch, config.num_attention_heads, 3)  # [B, N, S, D]
-        if not whole:
-            x, query = texts.first(x), texts.first_of_heads(query)
-            mask = texts.first_queries(mask, config.num_attention_heads)
-        scores = kernels.attention_scores(query, key, mask)  # [B, N, S, S]
-        probs = flow.softmax(scores, dim=-1)
-        context = flow.matmul(drop(probs, some(dropout and dropout.attention())), value)  # [B, N, S, D]
-        context = context.permute(0, 2, 1, 3).reshape(x.shape[0], hidden_size)  # [T, H]
-        attended = drop(linear(context, prefix + "attention-output-dense"), some(dropout and dropout.hidden()))
-        x = layer_norm(x + attended, prefix + "attention-output-LayerNorm")
-        inner, outer = prefix + "intermediate-dense", prefix + "output-dense"
-        inner, outer = ((variables.get(name + "-weight"), variables.joined(name + "-bias")) for name in (inner, outer))
-        outer = drop(kernels.feed_forward(x, *inner, *outer), some(dropout and dropout.hidden()))
-        x = layer_norm(x + outer, prefix + "output-LayerNorm")
-        if whole:
-            hidden, x = fan_out(x, 2)
-            hidden_states.append(hidden)
-            all_scores.append(scores)
-            all_probs.append(probs)
+    x = _embeddings(encoder, word_rows, segment_ids)
+    mask = layout.attention_mask(config.num_attention_heads)
+    embeddings, outputs = x, []
+    for layer in range(config.num_hidden_layers - pooled_only):
+        output = encoder_layer(encoder, layer, x, mask, batch)
+        hidden, x = fan_out(output.hidden, 2)
+        outputs.append(output._replace(hidden=hidden))
+    if pooled_only:
+        x = cls_layer(encoder, config.num_hidden_layers - 1, x, mask, batch)
 
     if config.pooling == CLS:
-        pooled = flow.tanh(linear(x if pooled_only else texts.first(x), "bert-pooler-dense"))  # [B, H]
-    else:  # the pooler has learned to read [CLS]: mean and max of the last layer are taken as they are
-        pooled = pool(x.reshape(batch, length, hidden_size), input_mask, config.pooling, kernels.device)
-    return BertOutput(_HiddenStates(hidden_states, (batch, length, hidden_size)), tuple(all_scores), tuple(all_probs), pooled)
+        pooled = flow.tanh(encoder.linear(x if pooled_only else layout.cls_states(x), names.POOLER))  # [B, H]
+    else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
+        pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)
+    hidden_states = _HiddenStates([embeddings, *(output.hidden for output in outputs)], (batch, length, config.hidden_size))
+    return BertOutput(hidden_states, tuple(output.scores for output in outputs), tuple(output.probs for output in outputs), pooled)

@@ -4,14 +4,11 @@ A frozen variable gets no gradient, no step and no weight decay, and a snapshot 
 built below the first trained variable. Dropout stays on in frozen layers, as in trained ones.
 """
 
-import re
 from typing import NamedTuple
 
 from modeling.bert.config import CLS
-from modeling.bert.variables import POOLER_PREFIX
+from modeling.bert.names import EMBEDDINGS_PREFIX, POOLER_PREFIX, layer_of
 from ofrecord_util.errors import UserError
-
-_LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
 
 
 class Freezing(NamedTuple):
@@ -23,12 +20,12 @@ class Freezing(NamedTuple):
 
     def holds(self, name):
         """Whether the variable `name` (documented name) is frozen."""
-        layer = _LAYER.match(name)
-        if layer:
-            return int(layer.group(1)) < self.layers
+        layer = layer_of(name)
+        if layer is not None:
+            return layer < self.layers
         if name.startswith(POOLER_PREFIX):
             return self.pooler
-        return self.embeddings and name.startswith("bert-embeddings-")
+        return self.embeddings and name.startswith(EMBEDDINGS_PREFIX)
 
 
 def plan_freezing(flags, config):

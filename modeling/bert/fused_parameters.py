@@ -1,37 +1,33 @@
-"""Which variables the graphs hold side by side in one parameter.
+"""Which variables the graphs hold as columns of one fused parameter.
 
-A parameter costs a graph four operations, itself, its two moments and its update, and every operation costs compiling, memory and the
-engine's bookkeeping in each step; a BERT of 12 layers has 122 biases and vectors of layer norms. So all vectors are columns of one
-parameter, and so are the weights of query, key and value, which one GEMM then computes. Snapshots hold the documented variables.
+A parameter costs a graph four operations (itself, its two moments and its update), and every operation costs compile time, memory and
+scheduling in each step. A BERT of 12 layers has 122 biases and vectors of layer norms. So all vectors are fused into one parameter,
+and so are the weights of a layer's query, key and value, which one GEMM computes. Snapshots store the separate variables.
 """
 
-NO_DECAY = ("LayerNorm", "bias")  # weight decay is off for variables, and parameters, whose names hold one of these
-VECTORS = "bias-and-LayerNorm"
-_ATTENTION = ("query", "key", "value")
+from modeling.bert.names import QUERY, attention_names
+from modeling.bert.weight_decay import has_weight_decay
+
+VECTORS = "bias-and-LayerNorm"  # the name of the parameter of all vectors
 
 
-def attention_names(prefix, kind):
-    """Names of the three variables of a layer that one GEMM takes: kind "weight" or "bias"."""
-    return tuple(f"{prefix}attention-self-{part}-{kind}" for part in _ATTENTION)
-
-
-def join(shapes, frozen=()):
-    """The parameters that hold variables.
+def fuse(shapes, frozen=()):
+    """The parameters that hold the variables.
 
     Args:
         shapes: dict of documented name -> shape, matrices as [in, out].
-        frozen: names of variables that are not trained; they share a parameter with each other only.
+        frozen: names of the variables that are not trained; they are fused only with each other.
     Returns:
-        dict of parameter's name -> tuple of parts; a part is a tuple of documented names, whose columns lie side by side and are asked
-        for at once. A variable that is alone keeps its name.
+        dict of parameter's name -> tuple of parts. A part is a tuple of documented names, whose columns are adjacent and are used
+        together. A variable that is not fused keeps its name.
     """
-    together = _asked_for_together(shapes, frozen)
+    together = _used_together(shapes, frozen)
     parameters = {}
     for name, shape in shapes.items():
         part = together.get(name, (name,))
         if name != part[0]:
             continue
-        if len(shape) == 1 and any(pattern in name for pattern in NO_DECAY):
+        if len(shape) == 1 and not has_weight_decay(name):
             holder = ("frozen-" if name in frozen else "") + VECTORS
         else:
             holder = name if len(part) == 1 else name.replace("-query", "")
@@ -39,11 +35,11 @@ def join(shapes, frozen=()):
     return parameters
 
 
-def _asked_for_together(shapes, frozen):
+def _used_together(shapes, frozen):
     """dict of name -> the part that it belongs to, for query, key and value of each layer."""
     together = {}
     for name in shapes:
-        prefix, found, kind = name.partition("attention-self-query-")
+        prefix, found, kind = name.partition(QUERY + "-")
         part = attention_names(prefix, kind)
         if found and all(other in shapes and (other in frozen) == (name in frozen) for other in part):
             together.update(dict.fromkeys(part, part))

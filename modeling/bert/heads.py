@@ -1,7 +1,7 @@
 """What stands on the encoder: the label classifier and the corrupted-domain classifier."""
 
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
 from modeling.bert.pooling import masked_mean
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
 
@@ -11,7 +11,7 @@ def classification_logits(variables, kernels, pooled, dropout=None):
     mask = dropout.hidden() if dropout else None
     if mask is not None:
         pooled = kernels.dropout(pooled, mask)
-    return flow.matmul(pooled, variables.get(CLASSIFIER[0]), transpose_b=True) + variables.joined(CLASSIFIER[1])
+    return flow.matmul(pooled, variables.get(CLASSIFIER[0]), transpose_b=True) + variables.fused(CLASSIFIER[1])
 
 
 def domain_representation(variables, hidden_states, input_mask, domain):
@@ -30,7 +30,7 @@ def domain_representation(variables, hidden_states, input_mask, domain):
 
 def domain_logits(variables, representation):
     """Domain logits [n * B, K] of n layers, which share W_dom and b_dom: W_dom r + b_dom."""
-    return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.joined(DOMAIN_HEAD[2])
+    return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.fused(DOMAIN_HEAD[2])
 
 
 def default_domain_layers(num_hidden_layers):

@@ -1,16 +1,15 @@
-"""Where the texts of a batch lie in its rows, and what the encoder needs to know of it: positions, which tokens may attend to which,
-and each text's [CLS].
+"""How texts lie in the rows of a batch, and what the encoder derives from it: positions, attention masks, each text's [CLS].
 
-A row holds one text, or C of them behind each other (ofrecord_util/packing.py), which then see nothing of each other. R rows of S
-tokens, B texts, B = R * C; other dimension letters: see modeling/bert/encoder.py.
+A padded batch has one text per row. A packed batch has C texts per row (ofrecord_util/packing.py), which do not attend to each other.
+A batch has R rows of S tokens and B texts; B = R * C. Other dimension letters: see modeling/bert/encoder.py.
 """
 
-from modeling.engine.memo import once
+from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 
 
-class OwnRows:
-    """A row for each text, filled up with padding.
+class PaddedLayout:
+    """One text per row, padded to the length of the row.
 
     Args:
         word_rows: [B, S].
@@ -22,42 +21,42 @@ class OwnRows:
         self._shape, self._mask, self._kernels = word_rows.shape, input_mask, kernels
 
     def add_positions(self, x, table):
-        """x [T, H] plus the position embeddings of its tokens, from the table [positions, H] -> [T, H]."""
+        """Adds to x [T, H] the position embeddings of its tokens, from the table [positions, H] -> [T, H]."""
         batch, length = self._shape
         width = x.shape[1]
-        first = once(("first", length), lambda: table[:length].reshape(1, length * width), of=table)
+        first = memoize(("first", length), lambda: table[:length].reshape(1, length * width), of=table)
         return (x.reshape(batch, length * width) + first).reshape(batch * length, width)
 
     def attention_mask(self, num_heads):
-        """What is added to attention scores [B, N, S, S]: 0, or -10000 where the key is padding."""
+        """Mask to add to attention scores [B, N, S, S]: 0, or -10000 where the key is padding."""
         return self._kernels.additive_mask(self._mask.to(flow.float32), num_heads)
 
-    def first(self, x):
+    def cls_states(self, x):
         """x [T, H] at each text's [CLS] -> [B, H]."""
         batch, width = self._shape[0], x.shape[1]
         return x.reshape(batch, x.shape[0] // batch, width)[:, :1].reshape(batch, width)
 
-    def first_of_heads(self, query):
+    def cls_queries(self, query):
         """query [B, N, S, D] at each text's [CLS] -> [B, N, 1, D]."""
         return query[:, :, :1]
 
-    def first_queries(self, mask, num_heads):
-        """Of `attention_mask` what the queries of [CLS] need -> [B, N, 1, S]."""
+    def cls_attention_mask(self, mask, num_heads):
+        """The rows of `attention_mask` for the queries at [CLS] -> [B, N, 1, S]."""
         return mask[:, :, :1]
 
-    def some(self, mask):
-        """As many rows of a dropout mask, [T, H] or [B, N, S, S], as there are texts: [B, H] or [B, N, 1, S]."""
-        return mask[:, :, :1] if len(mask.shape) == 4 else self.first(mask)
+    def cls_dropout_mask(self, mask):
+        """As much of a dropout mask, [T, H] or [B, N, S, S], as one token per text needs: [B, H] or [B, N, 1, S]."""
+        return mask[:, :, :1] if len(mask.shape) == 4 else self.cls_states(mask)
 
 
-class SharedRows:
-    """Several texts in each row.
+class PackedLayout:
+    """C texts per row; same methods as `PaddedLayout`.
 
     Args:
         word_rows: [R, S].
         input_mask: [R, C, S], 1 at the tokens of each text.
-        starts: [R, C, S], 1 at its [CLS].
-        positions: int32 [R, S], of each token within its text.
+        starts: [R, C, S], 1 at the [CLS] of each text.
+        positions: int32 [R, S], the position of each token within its text.
         kernels: from `select_kernels`.
     """
 
@@ -66,30 +65,30 @@ class SharedRows:
         self._kernels = kernels
 
     def add_positions(self, x, table):
-        """See `OwnRows`."""
+        """As in `PaddedLayout`."""
         return x + flow._C.gather(table, self._positions.reshape(-1), axis=0)
 
     def attention_mask(self, num_heads):
-        """What is added to attention scores [R, N, S, S]: 0, or -10000 where the key is not of the query's text."""
+        """Mask to add to attention scores [R, N, S, S]: 0, or -10000 where key and query belong to different texts."""
         return self._kernels.same_text_mask(self._mask, num_heads)
 
-    def first(self, x):
-        """See `OwnRows`."""
+    def cls_states(self, x):
+        """As in `PaddedLayout`."""
         (rows, length), width = self._shape, x.shape[1]
         return flow.matmul(self._starts, x.reshape(rows, length, width)).reshape(-1, width)  # [R, C, S] @ [R, S, H]
 
-    def first_of_heads(self, query):
+    def cls_queries(self, query):
         """query [R, N, S, D] at each text's [CLS] -> [R, N, C, D]."""
         num_heads = query.shape[1]
         starts = flow.cat([self._starts] * num_heads, dim=1).reshape(query.shape[0], num_heads, *self._starts.shape[1:])
         return flow.matmul(starts, query)  # [R, N, C, S] @ [R, N, S, D]
 
-    def first_queries(self, mask, num_heads):
-        """Of `attention_mask` what the queries of [CLS] need -> [R, N, C, S]."""
+    def cls_attention_mask(self, mask, num_heads):
+        """The mask for the queries at [CLS] -> [R, N, C, S]."""
         return self._kernels.text_mask(self._mask, num_heads)
 
-    def some(self, mask):
-        """As many rows of a dropout mask, [T, H] or [R, N, S, S], as there are texts: [B, H] or [R, N, C, S]."""
+    def cls_dropout_mask(self, mask):
+        """As much of a dropout mask, [T, H] or [R, N, S, S], as one token per text needs: [B, H] or [R, N, C, S]."""
         texts = self._mask.shape[1]
         if len(mask.shape) == 4:
             return mask[:, :, :texts]
@@ -97,8 +96,8 @@ class SharedRows:
         return mask.reshape(rows, length * width)[:, : texts * width].reshape(rows * texts, width)
 
 
-def texts_of(word_rows, input_mask, kernels, starts=None, positions=None):
-    """`SharedRows` where `starts` and `positions` are given, else `OwnRows`."""
+def sequence_layout(word_rows, input_mask, kernels, starts=None, positions=None):
+    """A `PackedLayout` if `starts` and `positions` are given, else a `PaddedLayout`."""
     if starts is None:
-        return OwnRows(word_rows, input_mask, kernels)
-    return SharedRows(word_rows, input_mask, starts, positions, kernels)
+        return PaddedLayout(word_rows, input_mask, kernels)
+    return PackedLayout(word_rows, input_mask, starts, positions, kernels)

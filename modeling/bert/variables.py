@@ -1,25 +1,24 @@
 """The model's variables by their documented names: what exists for which sizes, how each starts, how a snapshot fills them."""
 
-import zlib
-
 import numpy as np
 
-from modeling.bert.fused_parameters import join
+from modeling.bert import names
+from modeling.bert.fused_parameters import fuse
+from modeling.bert.names import (
+    CLASSIFIER,
+    DOMAIN_HEAD,
+    ENCODER_PREFIX,
+    POOLER_PREFIX,
+    TRAINING_ONLY_PREFIX,
+    WORD_EMBEDDINGS,
+    layer_of,
+    layer_prefix,
+)
 from modeling.engine import parallel
-from modeling.engine.memo import once
+from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
-
-ENCODER_PREFIX = "bert-"
-POOLER_PREFIX = "bert-pooler-"
-WORD_EMBEDDINGS = "bert-embeddings-word_embeddings"
-CLASSIFIER = ("classification-output_weights", "classification-output_bias")
-DOMAIN_HEAD = (
-    "corrupted_domain_classification-domain_projection",
-    "corrupted_domain_classification-domain_weights",
-    "corrupted_domain_classification-domain_bias",
-)
-TRAINING_ONLY_PREFIX = "distillation-"  # variables that serve a loss and are no part of the model: no snapshot holds them
+from ofrecord_util.seeds import initial_value_stream
 
 
 def encoder_shapes(config):
@@ -27,29 +26,29 @@ def encoder_shapes(config):
     hidden, intermediate = config.hidden_size, config.intermediate_size
     shapes = {
         WORD_EMBEDDINGS: (config.vocab_size, hidden),
-        "bert-embeddings-token_type_embeddings": (config.type_vocab_size, hidden),
-        "bert-embeddings-position_embeddings": (config.max_position_embeddings, hidden),
-        "bert-embeddings-LayerNorm-gamma": (hidden,),
-        "bert-embeddings-LayerNorm-beta": (hidden,),
+        names.TOKEN_TYPE_EMBEDDINGS: (config.type_vocab_size, hidden),
+        names.POSITION_EMBEDDINGS: (config.max_position_embeddings, hidden),
+        names.EMBEDDINGS_NORM + "-gamma": (hidden,),
+        names.EMBEDDINGS_NORM + "-beta": (hidden,),
+    }
+    dense = {
+        names.QUERY: (hidden, hidden),
+        names.KEY: (hidden, hidden),
+        names.VALUE: (hidden, hidden),
+        names.ATTENTION_OUTPUT: (hidden, hidden),
+        names.INTERMEDIATE: (hidden, intermediate),
+        names.OUTPUT: (intermediate, hidden),
     }
     for layer in range(config.num_hidden_layers):
-        prefix = f"bert-encoder-layer_{layer}-"
-        dense = {
-            "attention-self-query": (hidden, hidden),
-            "attention-self-key": (hidden, hidden),
-            "attention-self-value": (hidden, hidden),
-            "attention-output-dense": (hidden, hidden),
-            "intermediate-dense": (hidden, intermediate),
-            "output-dense": (intermediate, hidden),
-        }
+        prefix = layer_prefix(layer)
         for name, shape in dense.items():
             shapes[prefix + name + "-weight"] = shape
             shapes[prefix + name + "-bias"] = shape[1:]
-        for name in ("attention-output-LayerNorm", "output-LayerNorm"):
+        for name in (names.ATTENTION_NORM, names.OUTPUT_NORM):
             shapes[prefix + name + "-gamma"] = (hidden,)
             shapes[prefix + name + "-beta"] = (hidden,)
-    shapes["bert-pooler-dense-weight"] = (hidden, hidden)
-    shapes["bert-pooler-dense-bias"] = (hidden,)
+    shapes[names.POOLER + "-weight"] = (hidden, hidden)
+    shapes[names.POOLER + "-bias"] = (hidden,)
     return shapes
 
 
@@ -79,7 +78,7 @@ def initial_value(name, shape, seed, initializer_range=0.02):
         return np.ones(shape, np.float32)
     if name.endswith(("beta", "bias")):
         return np.zeros(shape, np.float32)
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
+    generator = initial_value_stream(seed, name)
     values = generator.standard_normal(shape)
     beyond = np.abs(values) > 2
     while beyond.any():
@@ -109,7 +108,7 @@ class Variables(flow.nn.Module):
         values = {name: self._rows_in_use(name, value) for name, value in values.items()}
         self._shapes = {name: value.shape for name, value in values.items()}
         self._frozen = frozenset(frozen)
-        self._parameter_parts = join(self._shapes, self._frozen)
+        self._parameter_parts = fuse(self._shapes, self._frozen)
         self._places = dict(self._find_places())  # documented name -> (parameter's name, first column, columns)
         for parameter in self._parameter_parts:
             tensor = parallel.replicate(self._side_by_side(parameter, values), device)
@@ -149,7 +148,7 @@ class Variables(flow.nn.Module):
         parameter, start, count = self._places[name]
         return whole if self._alone(parameter) else whole[:, start : start + count].reshape(*self._shapes[name])
 
-    def joined(self, *names):
+    def fused(self, *names):
         """Variables side by side: matrices [in, out] as [in, sum of out], vectors [N] as one row [1, sum of N]. No operation of a graph
         where they are a parameter's only part, and one for all of a parameter's parts."""
         parameter = self._places[names[0]][0]
@@ -162,7 +161,7 @@ class Variables(flow.nn.Module):
         if len(parts) == 1:
             return whole
         widths = [sum(self._shapes[name][-1] for name in part) for part in parts]
-        return once("parts", lambda: self._cut(whole, widths), of=whole)[parts.index(names)]
+        return memoize("parts", lambda: self._cut(whole, widths), of=whole)[parts.index(names)]
 
     def _cut(self, row, widths):
         """[1, sum of widths] -> a row for each width, by one operation, whose gradient is one too."""
@@ -237,7 +236,7 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(
             "{} does not fit the model ({} encoder layers): {}".format(
-                snapshot.path, len({n.split("-")[2] for n in shapes if "-layer_" in n}), "; ".join(parts)
+                snapshot.path, len({layer_of(name) for name in shapes} - {None}), "; ".join(parts)
             )
         )
     values, started = {}, []

@@ -17,6 +17,7 @@ import re
 import numpy as np
 import six
 
+from modeling.bert import names
 from modeling.bert.config import BertConfig
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import recover_folder, replacing_folder
@@ -24,9 +25,6 @@ from ofrecord_util.files import recover_folder, replacing_folder
 DATA, META, DONE = "out", "meta", "snapshot_done"
 PICKLE = "pickled_data"  # of oneflow.save
 CONFIG_FILE, VOCAB_FILE, TASK_FILE = "bert_config.json", "vocab.txt", "task.json"
-
-_WORD, _POSITION = "bert-embeddings-word_embeddings", "bert-embeddings-position_embeddings"
-_LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
 
 
 def _meta_text(shape):
@@ -189,11 +187,11 @@ class Snapshot:
         values = self._json(CONFIG_FILE)
         if values is not None:
             return BertConfig.from_dict(values, os.path.join(self.path, CONFIG_FILE))
-        gamma = "bert-embeddings-LayerNorm-gamma"
-        layers = sorted({int(match.group(1)) for match in map(_LAYER.match, self.sizes) if match})
-        types = "bert-embeddings-token_type_embeddings"
-        intermediate = "bert-encoder-layer_0-intermediate-dense-bias"
-        missing = [name for name in (gamma, _WORD, _POSITION, types, intermediate) if name not in self.sizes]
+        gamma = names.EMBEDDINGS_NORM + "-gamma"
+        layers = {names.layer_of(name) for name in self.sizes} - {None}
+        words, positions, types = names.WORD_EMBEDDINGS, names.POSITION_EMBEDDINGS, names.TOKEN_TYPE_EMBEDDINGS
+        intermediate = f"{names.layer_prefix(0)}{names.INTERMEDIATE}-bias"
+        missing = [name for name in (gamma, words, positions, types, intermediate) if name not in self.sizes]
         if missing:
             raise UserError("{} is no BERT snapshot: missing {}".format(self.path, ", ".join(missing)))
         hidden = self.sizes[gamma]
@@ -202,12 +200,12 @@ class Snapshot:
                 f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say --hidden_size_per_head"
             )
         return BertConfig(
-            vocab_size=self.sizes[_WORD] // hidden,
+            vocab_size=self.sizes[words] // hidden,
             hidden_size=hidden,
             num_hidden_layers=len(layers),
             num_attention_heads=num_heads or hidden // head_size,
             intermediate_size=self.sizes[intermediate],
-            max_position_embeddings=self.sizes[_POSITION] // hidden,
+            max_position_embeddings=self.sizes[positions] // hidden,
             type_vocab_size=self.sizes[types] // hidden,
         )
 

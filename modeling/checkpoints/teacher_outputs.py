@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.objectives.distillation import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.resources import check_space, size_text
 from ofrecord_util import files
 from ofrecord_util.errors import UserError

@@ -19,12 +19,11 @@ nothing runs eagerly. The graphs of one train function have variables, optimizer
 alternate between a few shapes.
 """
 
-from modeling.engine import parallel
+from modeling.engine import memo, parallel
 from modeling.engine.cpu_threads import calm_scheduler
 from modeling.engine.engine import Engine
 from modeling.engine.lanes import build as lanes_build
 from modeling.engine.lanes.plan import by_lane, interleave
-from modeling.engine.memo import within_graph
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import clear_symbolic_gradients, device_of, is_short, keep_alive, pad_short_graph
 
@@ -158,7 +157,7 @@ class GlobalFunction:
         rows = [part[0].shape[0] for part in parts]
         # lanes of one shape are replicated in the job, so that the first one alone is traced
         traced = parts[:1] if lanes_build.have_one_shape(parts) else parts
-        with within_graph():
+        with memo.scope():
             outputs = [self._function(graph.variables, *views, **dict(zip(self._names, part))) for part in traced]
         outputs = outputs[0] if len(parts) == 1 else self._merge(outputs, rows)
         if self._trains:

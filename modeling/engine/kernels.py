@@ -11,7 +11,7 @@ Dimension letters: see modeling/bert/encoder.py.
 import math
 
 from modeling.engine import parallel
-from modeling.engine.memo import once
+from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 
 
@@ -68,7 +68,7 @@ class StockKernels:
 
 def _vector(row):
     """[1, N] -> [N]."""
-    return once("vector", lambda: row.reshape(row.shape[1]), of=row)
+    return memoize("vector", lambda: row.reshape(row.shape[1]), of=row)
 
 
 class CpuKernels(StockKernels):

@@ -1,17 +1,17 @@
-"""What several places of a static graph use and the graph makes once: constants, and variables in another shape.
+"""Tensors that several places of a static graph use and the graph makes only once: constants, and variables in another shape.
 
-Each operation of a graph costs compiling time and memory, and layers and lanes (modeling/engine/lanes/plan.py) ask for the same ones again
-and again.
+Each operation of a graph costs compile time and memory. Layers and lanes (modeling/engine/lanes/plan.py) ask for the same tensors
+again and again.
 """
 
 import contextlib
 
-_made = None  # of the graph that is being built: (object, key) -> tensor
+_made = None  # of the graph under construction: (object, key) -> tensor
 
 
 @contextlib.contextmanager
-def within_graph():
-    """While the block builds a graph, `once` gives each tensor once."""
+def scope():
+    """A block that builds one graph: inside it `memoize` makes each tensor once."""
     global _made
     before, _made = _made, {}
     try:
@@ -20,8 +20,10 @@ def within_graph():
         _made = before
 
 
-def once(key, make, of=None):
-    """`make()`, or what it gave before in this graph.
+def memoize(key, make, of=None):
+    """Returns `make()`, or the result of an earlier call with the same `key` and `of` in this scope.
+
+    Outside a `scope` nothing is kept.
 
     Args:
         key: hashable; what is made.
@@ -32,5 +34,5 @@ def once(key, make, of=None):
         return make()
     place = id(of), key
     if place not in _made:
-        _made[place] = of, make()  # with `of`, so that its id stays its own
+        _made[place] = of, make()  # keeps `of` alive, so that no other tensor gets its id
     return _made[place][1]

@@ -11,7 +11,7 @@ import json
 import numpy as np
 
 from modeling.cli import interruption
-from modeling.engine.memo import once
+from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 
 
@@ -67,7 +67,7 @@ def constant(shape, value, device):
             return flow._C.constant(shape, value, dtype=flow.float32, device=flow.device(device))
         return flow._C.global_constant(shape, value, dtype=flow.float32, placement=_placement(device), sbp=[flow.sbp.broadcast])
 
-    return once(("constant", tuple(shape), value, device), make)
+    return memoize(("constant", tuple(shape), value, device), make)
 
 
 def to_numpy(tensor):

@@ -1,1 +1,1 @@
-"""What the train functions minimise: loss terms, prototypes, corruption, distillation."""
+"""What training minimises: loss terms, the objectives of MFT and Meta-KD, prototypes and corrupted domains."""

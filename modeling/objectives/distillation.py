@@ -1,264 +1,111 @@
-"""Meta-distillation (Meta-KD, section 4): which of the teacher's layers a student learns from, how it starts, how samples
-are weighted, and each loss term as a graph function with a NumPy reference in tests/modeling/objectives/test_distillation.py.
+"""Meta-KD's distillation objective (section 4): its loss terms as graph functions, and their sum.
 
-Dimension letters as in modeling/bert/encoder.py; M is the number of the student's encoder layers, H_S and H_T are hidden sizes
-of student and teacher.
+tests/modeling/objectives/test_distillation.py has a NumPy reference for each term. The teacher's outputs come from
+modeling/objectives/teacher.py. Dimension letters as in modeling/bert/encoder.py; M is the number of the student's encoder layers, H_S
+and H_T are the hidden sizes of student and teacher, N_S and N_T their numbers of heads.
 """
 
 import math
-import os
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from modeling.bert.encoder import build_bert
+from modeling.bert.config import BertConfig
+from modeling.bert.dropout import Dropout
+from modeling.bert.encoder import BertOutput, build_bert
 from modeling.bert.heads import classification_logits, domain_representation
-from modeling.bert.variables import CLASSIFIER, DOMAIN_HEAD, TRAINING_ONLY_PREFIX
-from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.bert.names import HIDDEN_PROJECTION, REPRESENTATION_PROJECTION
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
-from ofrecord_util.errors import UserError
-
-DEFAULT_STUDENT_LAYERS = 6
-LOGITS, REPRESENTATION = "teacher_logits", "teacher_representation"
-HIDDEN, ATTENTION = "teacher_hidden_{}", "teacher_attention_{}"  # filled with the teacher's layer, from 0
-HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # filled with the student's layer, from 0
-REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"
+from modeling.objectives.losses import accuracy, batch_mean, cross_entropy, stack_metrics, sum_terms
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION
 
 
 class LossWeights(NamedTuple):
-    """Factors of the loss terms; a term of weight 0 is not built."""
+    """Factors of the loss terms. The graph leaves a term out if its factor is 0."""
 
     hidden: float
     attention: float
     prediction: float
     label: float
-    knowledge: float  # gamma, of the transferable-knowledge term
+    knowledge: float  # gamma, of the transferable knowledge
 
 
-class Knowledge(NamedTuple):
-    """What a student needs of its teacher, beside the logits."""
+class Distillation(NamedTuple):
+    """Settings of `distillation_objective`."""
 
-    layers: tuple  # teacher layers from 0, ascending, each once
-    hidden: bool
-    attention: bool
-    representation: bool  # r^T
+    loss_weights: LossWeights
+    temperature: float
+    mapping: tuple  # of `layer_mapping`: the teacher layer of each student layer, from 0
+    use_sample_weights: bool  # whether `expertise_weights` weight the samples
+    num_frozen: int = 0  # the student's first layers that are frozen; their states do not change, so they get no loss term
 
 
-def loss_weights(flags):
-    """`LossWeights` that the flags mean (meta_teacher_eval.py has those that decide what is written).
+def distillation_metrics(plan: Distillation) -> tuple:
+    """Names of the metrics of `distillation_objective`: the loss, each term of the graph before its factor, the accuracy and, if samples
+    are weighted, the mean sample weight."""
+    terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.loss_weights) if weight)
+    return ("loss", *terms, "accuracy") + (("sample_weight",) if plan.use_sample_weights else ())
 
-    Raises:
-        UserError: no term is left.
+
+def projection_shapes(
+    loss_weights: LossWeights, num_student_layers: int, student_size: int, teacher_size: int, num_frozen: int = 0
+) -> dict:
+    """dict of name -> shape (H_S, H_T) of the learned projections P, for the student's layers from `num_frozen` on.
+
+    Empty if the hidden sizes are equal: P is the identity then.
     """
-    label, prediction = getattr(flags, "label_loss_weight", 1.0), getattr(flags, "prediction_loss_weight", 1.0)
-    if flags.pred_distill:
-        weights = LossWeights(0.0, 0.0, prediction, 0.0, 0.0)
-    else:
-        knowledge = flags.domain_loss_weight if flags.use_domain_loss else 0.0
-        weights = LossWeights(flags.hidden_loss_weight, flags.attention_loss_weight, prediction, label, knowledge)
-    if not any(weights):
-        raise UserError("the weights of all loss terms are 0: nothing is left to learn from")
-    return weights
-
-
-def knowledge_needed(weights, layers):
-    """The `Knowledge` that the terms of `LossWeights` take, of the teacher layers in any order."""
-    return Knowledge(tuple(sorted(set(layers))), weights.hidden > 0, weights.attention > 0, weights.knowledge > 0)
-
-
-def without_constant_terms(weights, num_frozen, num_student_layers, log):
-    """`LossWeights` without the terms of hidden states and attention scores where every layer of the student is frozen; says over which
-    layers they run where some are.
-
-    Raises:
-        UserError: no other term is left.
-    """
-    if not num_frozen or not (weights.hidden or weights.attention):
-        return weights
-    terms = "the terms of hidden states and attention scores"
-    if num_frozen < num_student_layers:
-        log(f"student layers below {num_frozen} are frozen: {terms} run over the others")
-        return weights
-    log(f"all layers of the student are frozen: {terms} are left out")
-    weights = weights._replace(hidden=0.0, attention=0.0)
-    if not any(weights):
-        raise UserError("all layers of the student are frozen (--freeze_encoder, --freeze_layers) and no other loss term has a weight")
-    return weights
-
-
-def student_depth(wanted, available, path):
-    """M: `--student_num_hidden_layers`, or 6, or the student snapshot's own where it has fewer.
-
-    Raises:
-        UserError: more layers are asked for than the snapshot has.
-    """
-    if wanted is None:
-        return min(DEFAULT_STUDENT_LAYERS, available)
-    if wanted > available:
-        raise UserError(f"--student_num_hidden_layers {wanted}: {path} has {available} encoder layers")
-    return wanted
-
-
-def layer_mapping(num_student_layers, num_teacher_layers):
-    """The teacher layer (from 0) of each student layer: (m + 1) N / M - 1, rounded to the nearest where M does not divide
-    N (halves up).
-
-    Returns:
-        tuple of M ints; the last is the teacher's last layer.
-    """
-    twice = 2 * num_student_layers
-    return tuple(max(0, (2 * (m + 1) * num_teacher_layers - num_student_layers) // twice) for m in range(num_student_layers))
-
-
-def describe_mapping(mapping, num_layers, owner):
-    """One line for the log, "student layers 0 to 2: layers 1, 3, 5 of the teacher's 6"; says so where they are not evenly
-    spaced."""
-    nearest = "" if num_layers % len(mapping) == 0 else f" (the nearest ones: {len(mapping)} does not divide {num_layers})"
-    listed = ", ".join(map(str, mapping))
-    return f"student layers 0 to {len(mapping) - 1}: layers {listed} of the {owner}'s {num_layers}{nearest}"
-
-
-class LayerSelection:
-    """A `Snapshot` seen through some of its encoder layers: layer m is layer `layers[m]` of the snapshot.
-
-    Args:
-        snapshot: a `Snapshot`.
-        layers: tuple of ints.
-    """
-
-    def __init__(self, snapshot, layers):
-        self._snapshot, self.path = snapshot, snapshot.path
-        self._names = {name: name for name in snapshot.sizes if "-encoder-layer_" not in name}
-        for student, own in enumerate(layers):
-            old, new = f"bert-encoder-layer_{own}-", f"bert-encoder-layer_{student}-"
-            self._names.update({new + n[len(old) :]: n for n in snapshot.sizes if n.startswith(old)})
-        self.sizes = {name: snapshot.sizes[own] for name, own in self._names.items()}
-        self.task = snapshot.task
-
-    def read(self, name, shape):
-        """As in `Snapshot`, `name` counted in the selected layers."""
-        return self._snapshot.read(self._names[name], shape)
-
-
-def check_teacher(phase, snapshot, config, flag, needs_representation):
-    """Raises a UserError where a snapshot cannot be the teacher of the phase's task and records.
-
-    Args:
-        phase: `Phase` (task, tokenizer, flags).
-        snapshot, config: the teacher's.
-        flag: the flag that named it, for messages.
-        needs_representation: whether its domain head is needed.
-    """
-    at = f"{flag} {snapshot.path}"
-    stored = phase.stored_task(snapshot)
-    if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
-        lacks = f"holds no {TASK_FILE}" if stored is None else "holds no classifier"
-        raise UserError(f"{at}: {lacks}, so it is no teacher: run meta_teacher.py and give its snapshot_best_mft_model_…")
-    if not stored.same_ids(phase.task):
-        raise UserError(
-            "{}: was trained for domains {} and labels {}, this run has {} and {}: run meta_teacher.py on this data".format(
-                at, *(",".join(names) for task in (stored, phase.task) for names in (task.domains, task.labels))
-            )
-        )
-    if needs_representation and DOMAIN_HEAD[0] not in snapshot.sizes:
-        raise UserError(
-            f"{at}: holds no domain head, which the transferable-knowledge term needs: run meta_teacher.py, or give --use_domain_loss false"
-        )
-    if phase.flags.seq_length > config.max_position_embeddings:
-        raise UserError(f"--seq_length {phase.flags.seq_length}: {at} has {config.max_position_embeddings} positions")
-    tokenizer, vocab_file = phase.tokenizer, snapshot.vocab_file()
-    own = type(tokenizer)(vocab_file, tokenizer.do_lower_case) if vocab_file else None
-    if config.vocab_size != tokenizer.vocab_size or (own and own.digest != tokenizer.digest):
-        raise UserError(
-            "{}: its vocabulary{} is not {}: teacher and student need one vocabulary".format(
-                at, f" ({vocab_file}, {own.digest[:16]})" if own else "", f"{phase.vocab_file} ({tokenizer.digest[:16]})"
-            )
-        )
-
-
-def teacher_folder(path, flag):
-    """The path of the teacher's snapshot.
-
-    Raises:
-        UserError: not given or not there; names the step to run.
-    """
-    if not path or not os.path.isdir(path):
-        problem = f"{flag} {path}: no such snapshot folder" if path else f"{flag} is needed, the teacher's snapshot"
-        raise UserError(f"{problem}: run meta_teacher.py and give its snapshot_best_mft_model_…")
-    return path
-
-
-def projection_shapes(weights, num_student_layers, student_size, teacher_size, num_frozen=0):
-    """dict of name -> shape [H_S, H_T] of the learned projections P, for the layers behind the first `num_frozen` ones; empty where
-    the widths agree (P is the identity)."""
     if student_size == teacher_size:
         return {}
-    names = [HIDDEN_PROJECTION.format(m) for m in range(num_frozen, num_student_layers)] if weights.hidden else []
-    return dict.fromkeys(names + ([REPRESENTATION_PROJECTION] if weights.knowledge else []), (student_size, teacher_size))
+    names = [HIDDEN_PROJECTION.format(m) for m in range(num_frozen, num_student_layers)] if loss_weights.hidden else []
+    return dict.fromkeys(names + ([REPRESENTATION_PROJECTION] if loss_weights.knowledge else []), (student_size, teacher_size))
 
 
-def teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain):
-    """Builds the teacher into the current graph, without dropout.
-
-    Args:
-        variables: view of the teacher's `Variables`.
-        config: its `BertConfig`.
-        needs: `Knowledge`.
-        domain: true domain ids, int32 [B].
-    Returns:
-        dict of name -> tensor: LOGITS [B, C]; as `needs` says REPRESENTATION r^T [B, H_T], HIDDEN [B, S, H_T] and
-        ATTENTION scores before softmax [B, N, S, S] of each layer. Files and batches use the same names and order.
-    """
-    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids)
-    knowledge = {LOGITS: classification_logits(variables, kernels, bert.pooled)}
-    if needs.representation:
-        knowledge[REPRESENTATION] = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
-    if needs.hidden:
-        knowledge.update({HIDDEN.format(layer): bert.hidden_states[layer + 1] for layer in needs.layers})
-    if needs.attention:
-        knowledge.update({ATTENTION.format(layer): bert.attention_scores[layer] for layer in needs.layers})
-    return knowledge
-
-
-def knowledge_names(needs):
-    """Names of what `teacher_knowledge` returns, in its order."""
-    names = [LOGITS] + ([REPRESENTATION] if needs.representation else [])
-    names += [HIDDEN.format(layer) for layer in needs.layers] if needs.hidden else []
-    return tuple(names + ([ATTENTION.format(layer) for layer in needs.layers] if needs.attention else []))
-
-
-def expertise_weights(score, teacher_logits, label):
-    """Domain-expertise weight w_i = (1 + t_i) / (exp((p_T(y_i | x_i) - 1)^2) + 1) -> [B].
+def expertise_weights(scores, teacher_logits, label):
+    """Domain-expertise weight of each sample, w_i = (1 + t_i) / (exp((p_T(y_i | x_i) - 1)^2) + 1).
 
     Args:
-        score: t, float32 [B].
+        scores: prototypical scores t, float32 [B].
         teacher_logits: z^T, [B, C].
         label: y, int32 [B].
+    Returns:
+        [B].
     """
-    classes = teacher_logits.shape[1]
-    chosen = flow.nn.functional.one_hot(label.to(flow.int64), classes).to(flow.float32)
-    doubt = (flow.softmax(teacher_logits, dim=-1) * chosen).sum(dim=1) - 1.0
-    return (score + 1.0) / (flow.exp(doubt * doubt) + 1.0)
+    one_hot = flow.nn.functional.one_hot(label.to(flow.int64), teacher_logits.shape[1]).to(flow.float32)
+    doubt = (flow.softmax(teacher_logits, dim=-1) * one_hot).sum(dim=1) - 1.0
+    return (scores + 1.0) / (flow.exp(doubt * doubt) + 1.0)
 
 
 def soft_cross_entropy(student_logits, teacher_logits, temperature):
-    """T^2 softCE(z^S/T, z^T/T) of each sample, -sum softmax(z^T/T) log softmax(z^S/T) -> [B]; logits [B, C]."""
+    """T^2 softCE(z^S/T, z^T/T) of each sample, -T^2 * sum over C of softmax(z^T/T) log softmax(z^S/T).
+
+    Args:
+        student_logits, teacher_logits: z^S and z^T, [B, C].
+        temperature: T, above 0.
+    Returns:
+        [B].
+    """
     target = flow.softmax(teacher_logits * (1.0 / temperature), dim=-1)
     log_probs = flow.log_softmax(student_logits * (1.0 / temperature), dim=-1)
     return (target * log_probs).sum(dim=1) * (-(temperature**2))
 
 
 def _unit_mask(input_mask):
-    """input_mask [B, S] / sqrt(real tokens), so that squares of a row sum to 1."""
+    """input_mask [B, S] / sqrt(real tokens): the squares of a row sum to 1."""
     mask = input_mask.to(flow.float32)
     return mask / flow.sqrt(flow.clamp(mask.sum(dim=1, keepdim=True), min=1.0))
 
 
 def token_factors(input_mask, width, device):
-    """[B, S, width]: 0 at padding, else 1 / sqrt(real tokens * width), so that squared differences times squared factors
-    sum to a sample's mean.
+    """Factors of hidden states: 0 at padding, else 1 / sqrt(real tokens * width). The squares of error * factor sum to a sample's mean.
 
-    Errors are multiplied by factors before they are squared: a padding key's score of -10000 would overflow float16.
-    Made by a rank-one GEMM and shared by the layers, since column broadcasts are slow on a CPU.
+    Errors are multiplied before they are squared, because the square of a padding key's score, -10000, overflows float16. A rank-one
+    GEMM makes the factors and the layers share them, because column broadcasts are slow on a CPU.
+
+    Args:
+        input_mask: [B, S], 1 at real tokens.
+        width: of the hidden states.
+        device: "cpu" or "cuda".
+    Returns:
+        [B, S, width].
     """
     batch, length = input_mask.shape
     row = parallel.constant((1, width), 1.0 / math.sqrt(width), device)
@@ -266,7 +113,7 @@ def token_factors(input_mask, width, device):
 
 
 def pair_factors(input_mask, num_heads):
-    """[B, N, S, S]: 0 where query or key is padding, else 1 / (real tokens * sqrt(N)); as `token_factors`."""
+    """Factors of attention scores, [B, N, S, S]: 0 where query or key is padding, else 1 / (real tokens * sqrt(N)). See `token_factors`."""
     batch, length = input_mask.shape
     unit = _unit_mask(input_mask)
     queries = flow.cat([unit * (1.0 / math.sqrt(num_heads))] * num_heads, dim=1).reshape(batch, num_heads * length, 1)
@@ -274,22 +121,16 @@ def pair_factors(input_mask, num_heads):
 
 
 def masked_squared_error(student, teacher, factors):
-    """Mean squared error of each sample over its real positions -> [B].
+    """Mean squared error of each sample over its real positions.
 
     Args:
         student, teacher: hidden states [B, S, H] or attention scores [B, N, S, S].
-        factors: of `token_factors` or `pair_factors`, the same shape.
+        factors: of `token_factors` or `pair_factors`, same shape.
+    Returns:
+        [B].
     """
     error = (student - teacher) * factors
     return (error * error).reshape(error.shape[0], -1).sum(dim=1)
-
-
-def sum_terms(terms):
-    """Sum of one or more tensors, without the 0 that Python's sum begins with."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
 
 
 def layer_mean(losses):
@@ -298,13 +139,17 @@ def layer_mean(losses):
 
 
 def hidden_loss(variables, student_states, teacher_states, input_mask, device, first=0):
-    """MSE(P_m h^S_m, h^T) of each sample: mean over real tokens, H_T and the student's layers -> [B].
+    """MSE(P_m h^S_m, h^T) of each sample: mean over real tokens, H_T and the student's layers.
 
     Args:
-        variables: holds the projections P_m where the widths differ.
+        variables: contains the projections P_m if H_S and H_T differ.
         student_states: M of [B, S, H_S].
-        teacher_states: M of [B, S, H_T], those of the mapped layers.
-        first: the student's layer whose state comes first, where those before it are left out.
+        teacher_states: M of [B, S, H_T], of the mapped layers.
+        input_mask: [B, S], 1 at real tokens.
+        device: "cpu" or "cuda".
+        first: the student's layer (from 0) that the first item of `student_states` belongs to.
+    Returns:
+        [B].
     """
     batch, length, student_size = student_states[0].shape
     teacher_size = teacher_states[0].shape[2]
@@ -319,12 +164,16 @@ def hidden_loss(variables, student_states, teacher_states, input_mask, device, f
 
 
 def attention_loss(student_scores, teacher_scores, input_mask):
-    """MSE(A^S, A^T) of each sample, on scores before softmax: mean over real queries and keys, heads and the student's
-    layers -> [B]. Where the numbers of heads differ, both sides are averaged over their heads first.
+    """MSE(A^S, A^T) of each sample, on scores before softmax: mean over real queries and keys, heads and the student's layers.
+
+    If N_S and N_T differ, both sides are first averaged over their heads.
 
     Args:
         student_scores: M of [B, N_S, S, S].
-        teacher_scores: M of [B, N_T, S, S], or [B, 1, S, S] averaged already.
+        teacher_scores: M of [B, N_T, S, S], of the mapped layers; [B, 1, S, S] if already averaged.
+        input_mask: [B, S], 1 at real tokens.
+    Returns:
+        [B].
     """
     if student_scores[0].shape[1] != teacher_scores[0].shape[1]:
         student_scores = [scores.mean(dim=1, keepdim=True) for scores in student_scores]
@@ -334,8 +183,100 @@ def attention_loss(student_scores, teacher_scores, input_mask):
 
 
 def knowledge_loss(variables, student, teacher):
-    """Transferable knowledge: MSE(P r^S, r^T) of each sample, mean over H_T -> [B]; r^S [B, H_S], r^T [B, H_T]."""
+    """MSE(P r^S, r^T) of each sample, the loss of the transferable knowledge: mean over H_T.
+
+    Args:
+        variables: contains the projection P if H_S and H_T differ.
+        student: r^S, [B, H_S].
+        teacher: r^T, [B, H_T].
+    Returns:
+        [B].
+    """
     if student.shape[1] != teacher.shape[1]:
         student = flow.matmul(student, variables.get(REPRESENTATION_PROJECTION))
     error = student - teacher
     return (error * error).mean(dim=1)
+
+
+def distillation_loss(
+    variables, plan: Distillation, device, bert: BertOutput, logits, knowledge, input_mask, domain, label, sample_weights, loss_mask
+):
+    """The loss of `distillation_objective` as a function of the student's outputs.
+
+    Args:
+        variables: the graph's view of the student's `Variables`: its domain embeddings and the projections P.
+        plan: `Distillation`.
+        device: "cpu" or "cuda".
+        bert: the student's `BertOutput`; its pooled output is not used.
+        logits: the student's, [B, C].
+        knowledge, input_mask, domain, label, sample_weights, loss_mask: as for `distillation_objective`.
+    Returns:
+        (loss, metrics) in the order of `distillation_metrics(plan)`.
+    """
+    expertise = expertise_weights(sample_weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
+
+    def weighted(values):
+        return batch_mean(values if expertise is None else values * expertise, loss_mask)
+
+    # The order of a graph's operations is that of these calls; a run's last bits depend on it
+    terms = {}
+    first, teacher_layers = plan.num_frozen, plan.mapping[plan.num_frozen :]
+    if plan.loss_weights.hidden:
+        teacher_states = [knowledge[HIDDEN.format(layer)] for layer in teacher_layers]
+        states = bert.hidden_states[1 + first :]
+        terms["hidden"] = weighted(hidden_loss(variables, states, teacher_states, input_mask, device, first))
+    if plan.loss_weights.attention:
+        teacher_scores = [knowledge[ATTENTION.format(layer)] for layer in teacher_layers]
+        terms["attention"] = weighted(attention_loss(bert.attention_scores[first:], teacher_scores, input_mask))
+    if plan.loss_weights.prediction:
+        terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
+    if plan.loss_weights.label:
+        terms["label"] = batch_mean(cross_entropy(logits, label), loss_mask)
+    if plan.loss_weights.knowledge:
+        representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
+        terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), loss_mask)
+    loss = sum_terms([term * getattr(plan.loss_weights, name) for name, term in terms.items()])
+    mean_weight = [] if expertise is None else [batch_mean(expertise, loss_mask)]
+    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, loss_mask), *mean_weight)
+
+
+def distillation_objective(
+    variables,
+    config: BertConfig,
+    kernels,
+    dropout: Optional[Dropout],
+    plan: Distillation,
+    knowledge: dict,
+    word_rows,
+    input_mask,
+    segment_ids,
+    domain,
+    label,
+    sample_weights,
+    loss_mask,
+):
+    """Meta-KD's objective of the student (section 4):
+
+        mean_i w_i [a MSE(P h^S, h^T) + b MSE(A^S, A^T) + c T^2 softCE(z^S/T, z^T/T)] + d CE(y, z^S) + gamma MSE(P r^S, r^T)
+
+    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma are `plan.loss_weights`.
+
+    Args:
+        variables: the graph's view of the student's `Variables`.
+        config: the student's `BertConfig`.
+        kernels: from `select_kernels`.
+        dropout: the `Dropout` of the step, or None.
+        plan: `Distillation`.
+        knowledge: dict of name -> tensor, as from `teacher_knowledge`.
+        word_rows, input_mask, segment_ids: see `build_bert`.
+        domain: true domains, int32 [B].
+        label: y, int32 [B].
+        sample_weights: prototypical scores t, float32 [B].
+        loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
+    Returns:
+        (loss, metrics) in the order of `distillation_metrics(plan)`.
+    """
+    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout)
+    logits = classification_logits(variables, kernels, bert.pooled, dropout)
+    sample = input_mask, domain, label, sample_weights, loss_mask
+    return distillation_loss(variables, plan, kernels.device, bert, logits, knowledge, *sample)

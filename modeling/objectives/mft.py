@@ -1,66 +1,111 @@
-"""The objectives of the phases, built of losses and heads: what a train function minimises and what it reports."""
+"""The objectives of Meta Fine-tuning (section 3.2) and of plain fine-tuning: what a train function minimises and reports.
 
-from typing import NamedTuple
+Each objective builds the encoder and passes its logits to a loss, which is a function of tensors alone.
+"""
 
+from typing import NamedTuple, Optional
+
+from modeling.bert.config import BertConfig
+from modeling.bert.dropout import Dropout
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_logits, domain_representation
-from modeling.engine.runtime import flow
-from modeling.objectives.distillation import (
-    ATTENTION,
-    HIDDEN,
-    LOGITS,
-    REPRESENTATION,
-    LossWeights,
-    attention_loss,
-    expertise_weights,
-    hidden_loss,
-    knowledge_loss,
-    soft_cross_entropy,
-    sum_terms,
-)
-from modeling.objectives.losses import (
-    accuracy,
-    batch_mean,
-    corrupted_domain_accuracy,
-    corrupted_domain_loss,
-    corruption_targets,
-    cross_entropy,
-)
-from modeling.objectives.prototypes import corrupted_domains, other_domains
+from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
+from modeling.objectives.losses import accuracy, batch_mean, cross_entropy, stack_metrics
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
 
 
-def stack_metrics(*values):
-    """Scalars -> one tensor [M], so that a step hands the host one small array."""
-    return flow.cat([value.reshape(1) for value in values], dim=0)
+class LossAndAccuracy(NamedTuple):
+    """Of one classifier on a batch; scalars."""
+
+    loss: object
+    accuracy: object
+
+
+def classification_loss(logits, label, loss_mask, sample_weights=None) -> LossAndAccuracy:
+    """Mean cross-entropy of the label classifier over the real samples.
+
+    Args:
+        logits: [B, C].
+        label: int32 [B].
+        loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
+        sample_weights: factors of the samples' losses, float32 [B]; None for 1.
+    """
+    losses = cross_entropy(logits, label)
+    losses = losses if sample_weights is None else sample_weights * losses
+    return LossAndAccuracy(batch_mean(losses, loss_mask), accuracy(logits, label, loss_mask))
+
+
+def domain_loss(of_domains, corrupted_domain, loss_mask) -> LossAndAccuracy:
+    """Mean cross-entropy of the domain classifier with the corrupted domains, over layers and real samples.
+
+    Args:
+        of_domains: domain logits of n layers, layer by layer, [n * B, K].
+        corrupted_domain: z, int32 [B, m]; each of the m domains has the same probability.
+        loss_mask: as for `classification_loss`.
+    """
+    targets = corruption_targets(corrupted_domain, of_domains.shape[1])
+    loss = batch_mean(corrupted_domain_loss(of_domains, targets), loss_mask)
+    return LossAndAccuracy(loss, corrupted_domain_accuracy(of_domains, targets, loss_mask))
+
+
+def meta_loss(classification: LossAndAccuracy, of_domain: Optional[LossAndAccuracy], domain_loss_weight: float):
+    """MFT's loss, classification loss + lambda * domain loss.
+
+    Args:
+        classification: of `classification_loss`, with the prototypical scores as sample weights.
+        of_domain: of `domain_loss`; None leaves the domain loss out, and it is reported as 0.
+        domain_loss_weight: lambda.
+    Returns:
+        (loss, metrics [5]) in the order of META_METRICS.
+    """
+    if of_domain is None:
+        zero = classification.accuracy * 0.0
+        return classification.loss, stack_metrics(classification.loss, classification.loss, zero, classification.accuracy, zero)
+    loss = classification.loss + of_domain.loss * domain_loss_weight
+    return loss, stack_metrics(loss, classification.loss, of_domain.loss, classification.accuracy, of_domain.accuracy)
 
 
 def finetuning_objective(
-    variables, config, kernels, dropout, word_rows, input_mask, segment_ids, label, loss_mask, starts=None, positions=None
+    variables,
+    config: BertConfig,
+    kernels,
+    dropout: Optional[Dropout],
+    word_rows,
+    input_mask,
+    segment_ids,
+    label,
+    loss_mask,
+    starts=None,
+    positions=None,
 ):
     """Plain fine-tuning: mean cross-entropy over the real samples.
 
     Args:
-        starts, positions: where several texts share a row, see `build_bert`.
+        variables: the graph's view of a `Variables`.
+        config: `BertConfig`.
+        kernels: from `select_kernels`.
+        dropout: the `Dropout` of the step, or None.
+        word_rows, input_mask, segment_ids, starts, positions: see `build_bert`.
+        label, loss_mask: see `classification_loss`.
     Returns:
         (loss, metrics [2]) in the order of FINETUNING_METRICS.
     """
     text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    loss = batch_mean(cross_entropy(logits, label), loss_mask)
-    return loss, stack_metrics(loss, accuracy(logits, label, loss_mask))
+    classification = classification_loss(logits, label, loss_mask)
+    return classification.loss, stack_metrics(*classification)
 
 
 def meta_objective(
     variables,
-    config,
+    config: BertConfig,
     kernels,
-    dropout,
-    domain_layers,
-    domain_loss_weight,
+    dropout: Optional[Dropout],
+    domain_layers: tuple,
+    domain_loss_weight: float,
     word_rows,
     input_mask,
     segment_ids,
@@ -72,123 +117,36 @@ def meta_objective(
     starts=None,
     positions=None,
 ):
-    """MFT's objective (section 3.2), also Meta-KD's meta-teacher:
+    """MFT's objective (section 3.2), which also trains Meta-KD's meta-teacher:
 
         mean_i t_i CE(y_i) + lambda * mean_i mean_{l in Ls} CE(z_i; domain logits of l)
 
     Args:
+        variables, config, kernels, dropout: as for `finetuning_objective`.
         domain_layers: Ls, encoder layers from 0.
-        domain_loss_weight: lambda; 0 leaves the domain head out of the graph.
-        sample_weights: prototypical scores t, float32 [B]; they weight the classification loss, sample by sample.
-        corrupted_domain: z, int32 [B, n] of n equal shares: one drawn domain, or all the others.
-        loss_mask: float32 [B] of mean 1, 0 for rows that fill the last batch up.
-        starts, positions: where several texts share a row, see `build_bert`.
+        domain_loss_weight: lambda; with 0 the graph has no domain classifier.
+        word_rows, input_mask, segment_ids, starts, positions: see `build_bert`.
+        domain: true domains, int32 [B].
+        label: y, int32 [B].
+        sample_weights: prototypical scores t, float32 [B]; they weight the classification loss only.
+        corrupted_domain: z, int32 [B, m], see `with_corrupted_domains`.
+        loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
     """
     text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    classification_loss = batch_mean(sample_weights * cross_entropy(logits, label), loss_mask)
-    hits = accuracy(logits, label, loss_mask)
-    if domain_loss_weight == 0:
-        zero = hits * 0.0
-        return classification_loss, stack_metrics(classification_loss, classification_loss, zero, hits, zero)
-    states = [bert.hidden_states[layer + 1] for layer in domain_layers]
-    of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
-    targets = corruption_targets(corrupted_domain, of_domains.shape[1])
-    domain_loss = batch_mean(corrupted_domain_loss(of_domains, targets), loss_mask)
-    domain_hits = corrupted_domain_accuracy(of_domains, targets, loss_mask)
-    loss = classification_loss + domain_loss * domain_loss_weight
-    return loss, stack_metrics(loss, classification_loss, domain_loss, hits, domain_hits)
+    # The order of a graph's operations is that of these calls; a run's last bits depend on it
+    classification, of_domain = classification_loss(logits, label, loss_mask, sample_weights), None
+    if domain_loss_weight:
+        states = [bert.hidden_states[layer + 1] for layer in domain_layers]
+        of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
+        of_domain = domain_loss(of_domains, corrupted_domain, loss_mask)
+    return meta_loss(classification, of_domain, domain_loss_weight)
 
 
-class Distillation(NamedTuple):
-    """The settings of `distillation_objective`."""
-
-    loss_weights: LossWeights
-    temperature: float
-    mapping: tuple  # the teacher layer of each student layer, from 0
-    use_sample_weights: bool
-    num_frozen: int = 0  # of the student's layers, the first ones: their states do not change, so no term is made of them
-
-
-def distillation_metrics(plan):
-    """Names of what `distillation_objective` reports: the loss, each term that is built, before its factor, and the
-    batch's accuracy and mean sample weight."""
-    terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.loss_weights) if weight)
-    return ("loss", *terms, "accuracy") + (("sample_weight",) if plan.use_sample_weights else ())
-
-
-def distillation_objective(
-    variables,
-    config,
-    kernels,
-    dropout,
-    plan,
-    knowledge,
-    word_rows,
-    input_mask,
-    segment_ids,
-    domain,
-    label,
-    sample_weights,
-    loss_mask,
-):
-    """Meta-KD's objective of the student (section 4):
-
-        mean_i w_i [a MSE(P h^S, h^T) + b MSE(A^S, A^T) + c T^2 softCE(z^S/T, z^T/T)] + d CE(y, z^S) + gamma MSE(P r^S, r^T)
-
-    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma of `plan.loss_weights`, a term of factor 0 left out.
-
-    Args:
-        config: the student's `BertConfig`.
-        plan: `Distillation`.
-        knowledge: dict of name -> tensor, as `teacher_knowledge` returns it.
-        sample_weights: prototypical scores t, float32 [B].
-        loss_mask: float32 [B] of mean 1, 0 for rows that fill the last batch up.
-    Returns:
-        (loss, metrics) in the order of `distillation_metrics(plan)`.
-    """
-    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout)
-    logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    expertise = expertise_weights(sample_weights, knowledge[LOGITS], label) if plan.use_sample_weights else None
-
-    def weighted(values):
-        return batch_mean(values if expertise is None else values * expertise, loss_mask)
-
-    terms = {}
-    first, taught = plan.num_frozen, plan.mapping[plan.num_frozen :]
-    if plan.loss_weights.hidden:
-        states = [knowledge[HIDDEN.format(layer)] for layer in taught]
-        own = bert.hidden_states[1 + first :]
-        terms["hidden"] = weighted(hidden_loss(variables, own, states, input_mask, kernels.device, first))
-    if plan.loss_weights.attention:
-        scores = [knowledge[ATTENTION.format(layer)] for layer in taught]
-        terms["attention"] = weighted(attention_loss(bert.attention_scores[first:], scores, input_mask))
-    if plan.loss_weights.prediction:
-        terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
-    if plan.loss_weights.label:
-        terms["label"] = batch_mean(cross_entropy(logits, label), loss_mask)
-    if plan.loss_weights.knowledge:
-        representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
-        terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), loss_mask)
-    loss = sum_terms([term * getattr(plan.loss_weights, name) for name, term in terms.items()])
-    more = [] if expertise is None else [batch_mean(expertise, loss_mask)]
-    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, loss_mask), *more)
-
-
-def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled"):
-    """Adds `corrupted_domain`, int32 [B, n], to each batch: one domain drawn anew for each step, or all the others."""
-    for step, batch in enumerate(batches, start=start_step):
-        if corruption == "sampled":
-            corrupted = corrupted_domains(batch["domain"], num_domains, seed, step)[:, None]
-        else:
-            corrupted = other_domains(batch["domain"], num_domains)
-        yield dict(batch, corrupted_domain=corrupted)
-
-
-def predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids):
-    """Label logits [B, C] without dropout."""
+def predict_logits(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids):
+    """Label logits [B, C] without dropout; arguments as for `finetuning_objective`."""
     bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, pooled_only=True)
     return classification_logits(variables, kernels, bert.pooled)

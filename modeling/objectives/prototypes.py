@@ -9,18 +9,21 @@ from ofrecord_util.files import replacing
 
 
 class Prototypes(NamedTuple):
-    """Class centroids of each domain."""
+    """The centroids of the classes in each domain, computed from the training split."""
 
-    centroids: np.ndarray  # float32 [K, C, H]: c[d, y], zeros where domain d has no training sample of label y
-    counts: np.ndarray  # int64 [K, C]
+    centroids: np.ndarray  # float32 [K, C, H]: c[d, y]; zeros if domain d has no training sample of label y
+    counts: np.ndarray  # int64 [K, C], training samples
 
 
 def compute_prototypes(embeddings, domain, label, num_domains, num_labels):
-    """c[d, y] = mean of e(x) over the training samples of domain d and label y.
+    """Computes the prototypes: c[d, y] = mean of e(x) over the training samples of domain d and label y.
 
     Args:
         embeddings: e(x), float [N, H].
         domain, label: int [N].
+        num_domains, num_labels: K and C.
+    Returns:
+        `Prototypes`.
     """
     cell = np.asarray(domain, np.int64) * num_labels + np.asarray(label, np.int64)
     cells = num_domains * num_labels
@@ -37,9 +40,9 @@ def _unit(vectors):
 
 
 def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
-    """t(x) = a cos(e, c[d, y]) + (1 - a) / (K - 1) * sum over d' != d of cos(e, c[d', y]).
+    """Prototypical scores, t(x) = a cos(e, c[d, y]) + (1 - a) / (K - 1) * sum over d' != d of cos(e, c[d', y]).
 
-    K counts the domains that have label y; where that is one domain, a = 1.
+    K counts the domains that have label y; if there is only one, a = 1.
 
     Args:
         embeddings: e(x), float [N, H].
@@ -63,7 +66,15 @@ def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
 
 
 def score_statistics(scores, domain, domain_names):
-    """dict of domain name -> {count, mean, std, min, max} of the scores, for logs and prototypes.npz."""
+    """Statistics of the scores per domain, for logs and prototypes.npz.
+
+    Args:
+        scores: float [N].
+        domain: int [N].
+        domain_names: K names.
+    Returns:
+        dict of domain name -> {count, mean, std, min, max}; domains without samples are left out.
+    """
     result = {}
     for index, name in enumerate(domain_names):
         part = np.asarray(scores, np.float64)[np.asarray(domain) == index]
@@ -78,31 +89,17 @@ def score_statistics(scores, domain, domain_names):
     return result
 
 
-def corrupted_domains(domain, num_domains, seed, step):
-    """z: for each sample a domain drawn uniformly from the *other* domains; a pure function of (seed, step).
+def write_prototypes(folder, prototypes, statistics, task):
+    """Writes FOLDER/prototypes.npz: centroids, counts, names of domains and labels, and the score statistics [K, 5].
 
     Args:
-        domain: true domains, int [B].
+        folder: an existing folder.
+        prototypes: `Prototypes`.
+        statistics: of `score_statistics`.
+        task: the `Task`, for the names of domains and labels.
     Returns:
-        int32 [B]; the true domain itself where there is only one.
+        the path of the file.
     """
-    domain = np.asarray(domain, np.int64)
-    if num_domains < 2:
-        return domain.astype(np.int32)
-    generator = np.random.default_rng([seed, 0xC0, step])
-    return ((domain + generator.integers(1, num_domains, size=len(domain))) % num_domains).astype(np.int32)
-
-
-def other_domains(domain, num_domains):
-    """All that `corrupted_domains` may draw for each sample: int32 [B, K - 1]; the true domain, [B, 1], where it is the only one."""
-    domain = np.asarray(domain, np.int64)[:, None]
-    if num_domains < 2:
-        return domain.astype(np.int32)
-    return ((domain + np.arange(1, num_domains)) % num_domains).astype(np.int32)
-
-
-def write_prototypes(folder, prototypes, statistics, task):
-    """Writes FOLDER/prototypes.npz: centroids, counts, names of domains and labels, score statistics [domains, 5]; returns its path."""
     path = os.path.join(folder, "prototypes.npz")
     columns = ("count", "mean", "std", "min", "max")
     table = [[statistics.get(name, {}).get(column, 0) for column in columns] for name in task.domains]

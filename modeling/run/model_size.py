@@ -3,7 +3,7 @@
 import dataclasses
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import CLASSIFIER
+from modeling.bert.names import CLASSIFIER
 from modeling.cli.flags import MODEL_SIZE_DEFAULTS, PREPROCESS
 from ofrecord_util.errors import UserError
 

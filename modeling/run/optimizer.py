@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.bert.fused_parameters import NO_DECAY
+from modeling.bert.weight_decay import NO_DECAY
 from modeling.engine.runtime import flow
 from ofrecord_util.batches import count_steps
 

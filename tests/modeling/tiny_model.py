@@ -11,7 +11,8 @@ import os
 import numpy as np
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import DOMAIN_HEAD, Variables
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import Variables
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.kernels import CpuKernels, StockKernels
 from modeling.engine.runtime import flow

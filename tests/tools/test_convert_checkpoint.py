@@ -11,7 +11,8 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from modeling.bert.variables import DOMAIN_HEAD, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
+from modeling.bert.names import DOMAIN_HEAD
+from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.engine.runtime import flow
 from modeling.predictor import Predictor

@@ -10,7 +10,8 @@ from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_b
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.freezing import Freezing, plan_freezing
-from modeling.bert.variables import WORD_EMBEDDINGS, Variables
+from modeling.bert.names import WORD_EMBEDDINGS
+from modeling.bert.variables import Variables
 from modeling.cli.flags import parse_flags
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.lanes import plan as lanes
@@ -83,7 +84,6 @@ def test_a_pooler_that_is_left_out():
     assert plan(False, 1, "max") == Freezing(True, 1, True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("freezing", [Freezing(True, 2), Freezing(True, 3, True)])
 def test_gradients_of_the_rest(freezing):
     """They are those of the golden file, and the frozen variables have none."""
@@ -101,7 +101,6 @@ def test_gradients_of_the_rest(freezing):
             np.testing.assert_allclose(found[name], expected, rtol=0, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("freezing", "trained_layers"), [(Freezing(), 3), (Freezing(True, 2), 1), (Freezing(True, 3, True), 0)])
 def test_a_training_graph(freezing, trained_layers):
     """AdamW with a strong decay leaves the frozen variables bit for bit, words out of use included, and the graph has neither

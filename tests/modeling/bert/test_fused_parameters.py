@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, documented, gradients, run_graph
 
-from modeling.bert.fused_parameters import NO_DECAY, VECTORS, attention_names, join
+from modeling.bert.fused_parameters import VECTORS, fuse
+from modeling.bert.names import attention_names
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes
+from modeling.bert.weight_decay import has_weight_decay
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 
 LAYERS = CONFIG.num_hidden_layers
@@ -15,7 +17,7 @@ FIRST, LAST = "bert-encoder-layer_0-", f"bert-encoder-layer_{LAYERS - 1}-"
 
 
 def test_every_variable_has_one_place():
-    parameters = join(SHAPES)
+    parameters = fuse(SHAPES)
     names = [name for parts in parameters.values() for part in parts for name in part]
     assert sorted(names) == sorted(SHAPES)
     assert len(set(names)) == len(names)
@@ -24,7 +26,7 @@ def test_every_variable_has_one_place():
 
 
 def test_vectors_share_one_parameter_and_attention_weights_one_in_each_layer():
-    parameters = join(SHAPES)
+    parameters = fuse(SHAPES)
     vectors = [name for part in parameters[VECTORS] for name in part]
     assert sorted(vectors) == sorted(name for name, shape in SHAPES.items() if len(shape) == 1)
     assert attention_names(LAST, "bias") in parameters[VECTORS]
@@ -34,16 +36,15 @@ def test_vectors_share_one_parameter_and_attention_weights_one_in_each_layer():
 
 def test_weight_decay_goes_by_names():
     """A parameter's name says what those of its variables say."""
-    for parameter, parts in join(SHAPES, [name for name in SHAPES if name.startswith(FIRST)]).items():
-        excluded = {any(pattern in name for pattern in NO_DECAY) for part in parts for name in part}
-        assert excluded == {any(pattern in parameter for pattern in NO_DECAY)}, parameter
+    for parameter, parts in fuse(SHAPES, [name for name in SHAPES if name.startswith(FIRST)]).items():
+        assert {has_weight_decay(name) for part in parts for name in part} == {has_weight_decay(parameter)}, parameter
 
 
 def test_frozen_variables_share_with_frozen_ones_only():
     frozen = [name for name in SHAPES if name.startswith(FIRST)]
-    for parameter, parts in join(SHAPES, frozen).items():
+    for parameter, parts in fuse(SHAPES, frozen).items():
         assert len({name in frozen for part in parts for name in part}) == 1, parameter
-    odd = join(SHAPES, [FIRST + "attention-self-key-weight"])
+    odd = fuse(SHAPES, [FIRST + "attention-self-key-weight"])
     assert odd[FIRST + "attention-self-key-weight"] == ((FIRST + "attention-self-key-weight",),)
 
 
@@ -60,8 +61,8 @@ WEIGHTS, BIASES = attention_names("a-", "weight"), attention_names("a-", "bias")
 def test_graphs_see_the_variables(frozen):
     def everything(variables):
         return (
-            variables.joined(*WEIGHTS), variables.joined(*BIASES), variables.joined("norm-LayerNorm-gamma"), variables.joined("w"),
-            variables.joined(BIASES[1]), variables.joined(*WEIGHTS[1:]), tuple(variables.get(name) for name in VALUES),
+            variables.fused(*WEIGHTS), variables.fused(*BIASES), variables.fused("norm-LayerNorm-gamma"), variables.fused("w"),
+            variables.fused(BIASES[1]), variables.fused(*WEIGHTS[1:]), tuple(variables.get(name) for name in VALUES),
         )  # fmt: skip
 
     seen = [everything(Variables(VALUES, frozen=frozen))]
@@ -89,8 +90,8 @@ def test_each_variable_gets_its_own_gradient():
     """Some of them are not used at all, and one twice."""
 
     def loss(variables, x):
-        rows = variables.joined(*BIASES) * x + variables.joined("norm-LayerNorm-gamma").sum()
-        return rows.sum() + (variables.joined(*WEIGHTS) * variables.joined(*BIASES)).sum() * 2.0
+        rows = variables.fused(*BIASES) * x + variables.fused("norm-LayerNorm-gamma").sum()
+        return rows.sum() + (variables.fused(*WEIGHTS) * variables.fused(*BIASES)).sum() * 2.0
 
     x = np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], np.float32)
     _, found = gradients(loss, VALUES, {"x": x})

@@ -11,7 +11,7 @@ from modeling.bert.heads import (
     domain_logits,
     domain_representation,
 )
-from modeling.bert.variables import DOMAIN_HEAD
+from modeling.bert.names import DOMAIN_HEAD
 from ofrecord_util.errors import UserError
 
 

@@ -8,8 +8,8 @@ from tiny_model import BATCH, CONFIG, GOLDEN, KERNELS, LENGTH, documented, golde
 
 from modeling.bert.config import POOLINGS
 from modeling.bert.encoder import build_bert
+from modeling.bert.names import CLASSIFIER
 from modeling.bert.pooling import masked_mean, pool
-from modeling.bert.variables import CLASSIFIER
 from modeling.objectives.mft import predict_logits
 
 MASK = golden_batch()["input_mask"].copy()

@@ -16,7 +16,8 @@ from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import flow, oneflow_version
-from modeling.objectives.mft import META_METRICS, finetuning_objective, meta_objective, with_corrupted_domains
+from modeling.objectives.corruption import with_corrupted_domains
+from modeling.objectives.mft import META_METRICS, finetuning_objective, meta_objective
 from modeling.run.optimizer import Schedule, create_optimizer
 from ofrecord_util.batches import iterate_training
 
@@ -38,7 +39,6 @@ def text_of(batch):
     return {name: batch[name] for name in ("word_rows", "input_mask", "segment_ids", "starts", "positions") if name in batch}
 
 
-@pytest.mark.slow
 @both
 @shared
 def test_each_text_has_the_states_of_a_row_of_its_own(kernels, per_row):
@@ -77,7 +77,6 @@ def test_texts_of_a_row_do_not_see_each_other(kernels, queries):
         assert found[row, head, query, key] == (0 if seen else -10000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernels", "per_row", "pooling"), [("cpu", 2, "cls"), ("cpu", 3, "mean"), ("stock", 6, "cls"), ("stock", 2, "mean")]
 )
@@ -109,7 +108,6 @@ def test_objectives_and_their_gradients(kernels, per_row, pooling):
         assert sum(np.abs(gradient).max() > 1e-4 for gradient in expected.values()) > 0.8 * len(expected)
 
 
-@pytest.mark.slow
 def test_training_with_dropout_is_the_same_in_any_number_of_lanes():
     """Six texts in three rows, lanes of one and of two; dropout's masks are those of rows and texts."""
 
@@ -159,7 +157,6 @@ def test_dropout_falls_on_what_is_computed(pooled_only):
     np.testing.assert_allclose(found, expected[[list(order).index(number) for number in dealt]], rtol=0, atol=4e-6)
 
 
-@pytest.mark.slow
 def test_the_mean_of_a_text_without_tokens():
     hidden, mask = np.ones((2, 5, 4), np.float32), np.zeros((2, 3, 5), np.float32)
     mask[1, 2, :3] = 1

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, documented
 
-from modeling.bert.variables import (
-    CLASSIFIER,
-    DOMAIN_HEAD,
-    Variables,
-    classifier_shapes,
-    domain_head_shapes,
-    encoder_shapes,
-    initial_value,
-    load_values,
-)
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.variables import Variables, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value, load_values
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
 
-from modeling.bert.variables import WORD_EMBEDDINGS, Variables
+from modeling.bert.names import WORD_EMBEDDINGS
+from modeling.bert.variables import Variables
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.engine.global_function import global_function

@@ -14,7 +14,7 @@ import pytest
 from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import CLASSIFIER
+from modeling.bert.names import CLASSIFIER
 from modeling.cli.flag_table import FLAGS
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,

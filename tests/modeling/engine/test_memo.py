@@ -2,35 +2,35 @@
 
 import pytest
 
-from modeling.engine.memo import once, within_graph
+from modeling.engine import memo
 
 
-def test_once_in_each_graph():
+def test_once_per_graph():
     first, second = object(), object()
-    with within_graph():
-        made = once("row", object, of=first)
-        assert once("row", object, of=first) is made
-        assert once("row", object, of=second) is not made
-        assert once(("row", 2), object, of=first) is not made
-        with within_graph():
-            assert once("row", object, of=first) is not made
-        assert once("row", object, of=first) is made
-    with within_graph():
-        assert once("row", object, of=first) is not made
+    with memo.scope():
+        made = memo.memoize("row", object, of=first)
+        assert memo.memoize("row", object, of=first) is made
+        assert memo.memoize("row", object, of=second) is not made
+        assert memo.memoize(("row", 2), object, of=first) is not made
+        with memo.scope():
+            assert memo.memoize("row", object, of=first) is not made
+        assert memo.memoize("row", object, of=first) is made
+    with memo.scope():
+        assert memo.memoize("row", object, of=first) is not made
 
 
-def test_outside_of_a_graph_nothing_is_kept():
-    assert once("row", object) is not once("row", object)
+def test_outside_a_scope_nothing_is_kept():
+    assert memo.memoize("row", object) is not memo.memoize("row", object)
 
 
-def test_a_graph_that_fails_leaves_nothing_behind():
-    with pytest.raises(ValueError), within_graph():  # noqa: PT011  the test's own error
+def test_a_graph_that_fails_leaves_nothing():
+    with pytest.raises(ValueError), memo.scope():
         raise ValueError
-    assert once("row", object) is not once("row", object)
+    assert memo.memoize("row", object) is not memo.memoize("row", object)
 
 
-def test_what_it_is_made_of_stays_alive_as_long():
-    """Its id names it: another object must not come to have it."""
-    with within_graph():
-        made = {id(once("row", object, of=[number])) for number in range(100)}
+def test_the_source_tensor_stays_alive():
+    """Its id is the key: another object must not get the same id."""
+    with memo.scope():
+        made = {id(memo.memoize("row", object, of=[number])) for number in range(100)}
         assert len(made) == 100

@@ -1,4 +1,4 @@
-"""modeling/objectives/distillation.py and the distillation objective against NumPy, written from the formulas."""
+"""modeling/objectives/distillation.py and teacher.py against NumPy, written from the formulas."""
 
 import dataclasses
 
@@ -18,36 +18,27 @@ from tiny_model import (
     run_graph,
 )
 
-from modeling.bert.variables import DOMAIN_HEAD, Variables, encoder_shapes, load_values
-from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.cli.flags import META_DISTILL, META_TEACHER_EVAL, parse_flags
+from modeling.bert.encoder import BertOutput
+from modeling.bert.names import DOMAIN_HEAD, HIDDEN_PROJECTION, REPRESENTATION_PROJECTION
+from modeling.bert.variables import Variables, encoder_shapes, load_values
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
 from modeling.objectives.distillation import (
-    ATTENTION,
-    HIDDEN,
-    HIDDEN_PROJECTION,
-    LOGITS,
-    REPRESENTATION,
-    REPRESENTATION_PROJECTION,
-    Knowledge,
-    LayerSelection,
+    Distillation,
     LossWeights,
     attention_loss,
-    describe_mapping,
+    distillation_loss,
+    distillation_metrics,
+    distillation_objective,
     expertise_weights,
     hidden_loss,
     knowledge_loss,
-    knowledge_names,
-    layer_mapping,
-    loss_weights,
     projection_shapes,
     soft_cross_entropy,
-    student_depth,
-    teacher_knowledge,
 )
-from modeling.objectives.mft import Distillation, distillation_metrics, distillation_objective, predict_logits
-from ofrecord_util.errors import UserError
+from modeling.objectives.mft import predict_logits
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names, teacher_knowledge
+from modeling.run.student import layer_mapping
 
 KERNEL = KERNELS["cpu"]
 MASK = np.array([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], np.int32)  # B 3, S 7
@@ -56,90 +47,6 @@ FULL = LossWeights(0.7, 1.3, 0.9, 1.1, 0.2)
 
 def normal(*shape, seed=1):
     return np.random.RandomState(seed).randn(*shape).astype(np.float32)
-
-
-# Layers
-
-
-@pytest.mark.parametrize(
-    ("student", "teacher", "expected"),
-    [
-        (6, 12, (1, 3, 5, 7, 9, 11)),
-        (4, 12, (2, 5, 8, 11)),
-        (3, 6, (1, 3, 5)),
-        (6, 6, (0, 1, 2, 3, 4, 5)),
-        (1, 12, (11,)),
-        (5, 12, (1, 4, 6, 9, 11)),  # 1.4, 3.8, 6.2, 8.6, 11
-        (4, 6, (1, 2, 4, 5)),  # 0.5, 2, 3.5, 5
-        (6, 3, (0, 0, 1, 1, 2, 2)),  # a student deeper than its teacher
-    ],
-)
-def test_layer_mapping(student, teacher, expected):
-    assert layer_mapping(student, teacher) == expected
-    said = describe_mapping(expected, teacher, "teacher")
-    assert ("does not divide" in said) == (teacher % student != 0)
-    assert ", ".join(map(str, expected)) in said
-    assert str(teacher) in said
-
-
-def test_the_mapping_is_the_nearest_layer_of_the_formula():
-    for teacher in range(1, 25):
-        for student in range(1, 25):
-            mapping = layer_mapping(student, teacher)
-            exact = [(m + 1) * teacher / student - 1 for m in range(student)]
-            assert all(abs(layer - max(0, x)) <= 0.5 + 1e-9 for layer, x in zip(mapping, exact))
-            assert mapping[-1] == teacher - 1
-            assert len(mapping) == student
-            assert list(mapping) == sorted(mapping)
-            if student <= teacher:
-                assert len(set(mapping)) == student
-
-
-def test_student_depth():
-    assert student_depth(None, 12, "s") == 6
-    assert student_depth(None, 4, "s") == 4
-    assert student_depth(3, 12, "s") == 3
-    with pytest.raises(UserError, match="--student_num_hidden_layers 13: s has 12 encoder layers"):
-        student_depth(13, 12, "s")
-
-
-def test_a_student_starts_from_some_layers(tmp_path):
-    write_variables(str(tmp_path / "six"), documented("weight"))
-    snapshot = Snapshot(str(tmp_path / "six"))
-    chosen = LayerSelection(snapshot, (0, 2))
-    shallow = dataclasses.replace(CONFIG, num_hidden_layers=2)
-    values = load_values(encoder_shapes(shallow), chosen, seed=1, log=lambda line: None)
-    for name in encoder_shapes(shallow):
-        own = documented("weight")[name.replace("layer_1", "layer_2")]
-        assert np.array_equal(values[name].ravel(), own.ravel()), name
-
-
-# Flags to weights
-
-
-def plan_of(*argv, script=META_DISTILL):
-    required = ["--task_name", "senti", "--data_dir", "d"]
-    required += ["--teacher_model", "t", "--student_model", "s"] if script == META_DISTILL else []
-    return loss_weights(parse_flags(script, argv=required + list(argv)))
-
-
-def test_weights_of_the_flags():
-    assert plan_of() == (1, 1, 1, 1, 0.2)
-    assert plan_of("--pred_distill") == (0, 0, 1, 0, 0)
-    assert plan_of("--use_domain_loss", "false", "--hidden_loss_weight", "0.5") == (0.5, 1, 1, 1, 0)
-    assert plan_of("--label_loss_weight", "0", "--prediction_loss_weight", "2", "--domain_loss_weight", "3") == (1, 1, 2, 0, 3)
-    assert plan_of("--attention_loss_weight", "0", script=META_TEACHER_EVAL)[:2] == (1, 0)
-    assert plan_of("--pred_distill", script=META_TEACHER_EVAL) == (0, 0, 1, 0, 0)
-    with pytest.raises(UserError, match="nothing is left"):
-        plan_of("--pred_distill", "--prediction_loss_weight", "0")
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "x", "nan", "inf"])
-def test_temperature_is_above_zero(value, capsys):
-    with pytest.raises(SystemExit) as end:
-        plan_of("--temperature", value)
-    assert end.value.code == 2
-    assert "--temperature" in capsys.readouterr().err
 
 
 # Terms
@@ -159,11 +66,11 @@ def test_expertise_weights():
     label = np.array([2, 0, 1, 1, 0], np.int32)
     logits = normal(5, 3) * 3
     logits[3] = (-30, 30, -30)  # a certain teacher: (1 + 1) / (1 + 1)
-    result = run_graph(lambda v, **x: expertise_weights(**x), {"score": score, "teacher_logits": logits, "label": label})
+    result = run_graph(lambda v, **x: expertise_weights(**x), {"scores": score, "teacher_logits": logits, "label": label})
     np.testing.assert_allclose(result, weights_reference(score, logits, label), rtol=1e-5, atol=1e-7)
     assert result[3] == pytest.approx(1.0)
     assert result[4] == 0
-    wrong = run_graph(lambda v, **x: expertise_weights(**x), {"score": score[3:4], "teacher_logits": -logits[3:4], "label": label[3:4]})
+    wrong = run_graph(lambda v, **x: expertise_weights(**x), {"scores": score[3:4], "teacher_logits": -logits[3:4], "label": label[3:4]})
     assert wrong[0] == pytest.approx(2 / (np.e + 1), rel=1e-5)  # sure of the wrong label
 
 
@@ -194,7 +101,7 @@ def test_hidden_loss(student_size, teacher_size, kernels):
     projections = [normal(student_size, teacher_size, seed=s) for s in (5, 6)] if wide else None
     variables = {HIDDEN_PROJECTION.format(m): p for m, p in enumerate(projections or ())}
     expected = hidden_reference(students, teachers, MASK, projections)
-    for hidden in students + teachers:  # what stands at padding contributes nothing
+    for hidden in students + teachers:  # values at padding must not matter
         hidden[MASK == 0] = 1e4
 
     def loss(variables, mask, a, b, c, d):
@@ -268,7 +175,32 @@ def test_projections_exist_where_widths_differ():
     assert projection_shapes(FULL._replace(hidden=0, knowledge=0), 2, 5, 8) == {}
 
 
-# The whole objective: a student of one layer, the tiny BERT of three layers is its teacher
+# The loss as a function of the student's outputs
+
+
+def test_frozen_layers_get_no_loss_term():
+    """A student of two layers, the first of them frozen: the terms are those of the second layer."""
+    states, scores = [normal(3, 7, 5, seed=s) for s in range(3)], [normal(3, 2, 7, 7, seed=s) for s in range(3, 5)]
+    knowledge = {LOGITS: normal(3, 4), HIDDEN.format(3): normal(3, 7, 5, seed=7), ATTENTION.format(3): normal(3, 2, 7, 7, seed=8)}
+    weights = LossWeights(0.7, 1.3, 0.0, 0.0, 0.0)
+    arrays = {"mask": MASK, "loss_mask": np.array([1, 1, 0], np.float32) * 3 / 2, "label": np.array([1, 3, 0], np.int32), **knowledge}
+    arrays.update({f"states_{m}": state for m, state in enumerate(states)}, logits=normal(3, 4, seed=9))
+    arrays.update({f"scores_{m}": score for m, score in enumerate(scores)})
+
+    def loss(variables, mask, loss_mask, label, logits, **tensors):
+        bert = BertOutput([tensors[f"states_{m}"] for m in range(3)], tuple(tensors[f"scores_{m}"] for m in range(2)), (), None)
+        plan = Distillation(weights, 1.0, (1, 3), False, num_frozen=1)
+        taught = {name: tensors[name] for name in knowledge}
+        return distillation_loss(variables, plan, "cpu", bert, logits, taught, mask, None, label, None, loss_mask)
+
+    _, (total, hidden, attention, accuracy) = run_graph(loss, arrays)
+    assert hidden == pytest.approx(hidden_reference(states[2:], [knowledge[HIDDEN.format(3)]], MASK)[:2].mean(), rel=1e-5)
+    assert attention == pytest.approx(attention_reference(scores[1:], [knowledge[ATTENTION.format(3)]], MASK)[:2].mean(), rel=1e-5)
+    assert total == pytest.approx(0.7 * hidden + 1.3 * attention, rel=1e-5)
+    assert accuracy == (arrays["logits"].argmax(axis=1) == arrays["label"])[:2].mean()
+
+
+# The whole objective: a student of one layer, whose teacher is the tiny BERT of three layers
 
 ONE_LAYER = dataclasses.replace(NO_DROPOUT, num_hidden_layers=1)
 MAPPING = layer_mapping(1, CONFIG.num_hidden_layers)
@@ -363,7 +295,6 @@ def test_objective(knowledge, sample_weights):
         assert found["sample_weight"] == pytest.approx(w[real].mean(), rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LossWeights._fields)
 def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
     """The other terms are the same, the loss lacks the term, and the graph does without the term's inputs."""
@@ -378,7 +309,6 @@ def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
     assert less["loss"] == pytest.approx(whole["loss"] - getattr(FULL, name) * whole[name + "_loss"], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_student_like_its_teacher_has_nothing_to_learn():
     layers = tuple(range(CONFIG.num_hidden_layers))
     same = knowledge_of(teacher_values(), NO_DROPOUT, Knowledge(layers, True, True, True))
@@ -389,7 +319,6 @@ def test_a_student_like_its_teacher_has_nothing_to_learn():
     assert found["label_loss"] > 0
 
 
-@pytest.mark.slow
 def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
     """Two steps of SGD, in graphs of two shapes: same losses and same student as with the teacher's outputs as inputs; the
     teacher stays as it is."""
@@ -426,7 +355,6 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
     assert moved > 10
 
 
-@pytest.mark.slow
 def test_projections_serve_training_only(knowledge):
     """A narrower student: the projections learn, and no snapshot holds them."""
     config = dataclasses.replace(ONE_LAYER, hidden_size=12, num_attention_heads=3, intermediate_size=13)

@@ -8,8 +8,6 @@ import pytest
 from modeling.objectives.prototypes import (
     Prototypes,
     compute_prototypes,
-    corrupted_domains,
-    other_domains,
     prototypical_scores,
     score_statistics,
     write_prototypes,
@@ -101,49 +99,7 @@ def test_a_representation_of_zeros_scores_zero():
     assert np.isfinite(scores).all()
 
 
-# ------------------------------------------------------------------------------------------------- corrupted domains
-
-
-def test_corrupted_domains_are_uniform_over_the_others():
-    count, k = 6000, 4
-    domain = np.tile(np.arange(k), count)
-    drawn = corrupted_domains(domain, k, seed=42, step=3)
-    assert drawn.dtype == np.int32
-    assert drawn.shape == domain.shape
-    assert drawn.min() == 0
-    assert drawn.max() == k - 1
-    assert not (drawn == domain).any()
-    for true in range(k):
-        counts = np.bincount(drawn[domain == true], minlength=k)[[d for d in range(k) if d != true]]
-        expected = count / (k - 1)
-        chi_square = ((counts - expected) ** 2 / expected).sum()
-        assert chi_square < 13.8  # 2 degrees of freedom, p = 0.001; the seed is fixed
-
-
-def test_corrupted_domains_are_a_function_of_seed_and_step():
-    domain = np.arange(60) % 5
-    first = corrupted_domains(domain, 5, 42, 7)
-    np.random.seed(0)  # global state plays no part
-    np.testing.assert_array_equal(first, corrupted_domains(domain, 5, 42, 7))
-    for seed, step in ((42, 8), (43, 7), (7, 42)):
-        assert (first != corrupted_domains(domain, 5, seed, step)).mean() > 0.4
-
-
-def test_corrupted_domains_with_two_domains_and_with_one():
-    np.testing.assert_array_equal(corrupted_domains(np.array([0, 1, 1]), 2, 1, 0), [1, 0, 0])
-    alone = corrupted_domains(np.zeros(3, np.int64), 1, 1, 0)
-    assert alone.tolist() == [0, 0, 0]
-    assert alone.dtype == np.int32
-
-
-def test_other_domains():
-    others = other_domains(np.array([0, 2, 1]), 4)
-    assert others.dtype == np.int32
-    assert [sorted(row) for row in others.tolist()] == [[1, 2, 3], [0, 1, 3], [0, 2, 3]]
-    assert other_domains(np.array([0, 0]), 1).tolist() == [[0], [0]]
-
-
-# ----------------------------------------------------------------------------------------------- statistics and file
+# Statistics and the file
 
 
 def test_statistics_and_file(tmp_path):

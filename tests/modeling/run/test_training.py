@@ -25,7 +25,8 @@ from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli import interruption
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
-from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits, with_corrupted_domains
+from modeling.objectives.corruption import with_corrupted_domains
+from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches, TrainingBatches
 from modeling.run.evaluation import evaluate

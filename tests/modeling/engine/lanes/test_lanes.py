@@ -9,7 +9,7 @@ from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, golden_batch
 
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
-from modeling.bert.fused_parameters import VECTORS, join
+from modeling.bert.fused_parameters import VECTORS, fuse
 from modeling.bert.variables import Variables
 from modeling.engine import blas, parallel
 from modeling.engine import engine as engine_module
@@ -283,7 +283,7 @@ def test_lanes_and_layers_share_constants_and_vectors():
     assert made, made
     assert max(made.values()) == 1, made
     (cut,) = (o for o in operations if o.user_conf.op_type_name == "split_like" and VECTORS in o.user_conf.input["in"].s[0])
-    parts = join(documented_shapes())[VECTORS]
+    parts = fuse(documented_shapes())[VECTORS]
     assert len(cut.user_conf.output["out"].s) == len(parts) == 3 + CONFIG.num_hidden_layers * 8 + 1
     (gradient,) = (
         o.user_conf.input["model_diff"].s[0]
@@ -308,7 +308,7 @@ def test_each_lane_sums_its_share_of_the_squared_gradients():
     whole, *parts = (list(norm.user_conf.input["x"].s) for norm in norms)
     assert whole == [norm.user_conf.output["y"].s[0] for norm in norms[1:]]
     gradients = [blob for part in parts for blob in part]
-    assert len(set(gradients)) == len(gradients) == len(join(documented_shapes()))
+    assert len(set(gradients)) == len(gradients) == len(fuse(documented_shapes()))
     sizes = graph._full_graph_proto.helper.lbn2logical_blob_desc
     loads = [sum(np.prod(list(sizes[blob].shape.dim)) for blob in part) for part in parts]
     assert min(loads) > 0.25 * sum(loads), loads
@@ -319,7 +319,7 @@ def test_gradients_go_to_their_updates_without_a_copy():
     operations = {operation.name: operation.user_conf for operation in graph._full_graph_proto.net.op}
     updates = [conf for conf in operations.values() if conf.op_type_name == "adam_update"]
     makers = {operations[conf.input["model_diff"].s[0].rsplit("/", 1)[0]].op_type_name for conf in updates}
-    assert len(updates) == len(join(documented_shapes())), makers
+    assert len(updates) == len(fuse(documented_shapes())), makers
     assert "matmul" in makers, makers
     assert not any("cast" in maker for maker in makers), makers
 

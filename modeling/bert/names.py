@@ -1,0 +1,55 @@
+"""Names of the model's variables, as snapshots store them and docs/formats.md lists them.
+
+This is the only module under modeling/ that spells them out. A layer's variables begin with `layer_prefix(layer)`; dense layers end in
+`-weight` and `-bias`, layer norms in `-gamma` and `-beta`.
+"""
+
+import re
+
+ENCODER_PREFIX = "bert-"
+EMBEDDINGS_PREFIX = "bert-embeddings-"
+WORD_EMBEDDINGS = EMBEDDINGS_PREFIX + "word_embeddings"
+TOKEN_TYPE_EMBEDDINGS = EMBEDDINGS_PREFIX + "token_type_embeddings"
+POSITION_EMBEDDINGS = EMBEDDINGS_PREFIX + "position_embeddings"
+EMBEDDINGS_NORM = EMBEDDINGS_PREFIX + "LayerNorm"
+POOLER_PREFIX = "bert-pooler-"
+POOLER = POOLER_PREFIX + "dense"
+
+# Of one encoder layer, after `layer_prefix(layer)`
+QUERY, KEY, VALUE = (f"attention-self-{part}" for part in ("query", "key", "value"))
+ATTENTION_OUTPUT, ATTENTION_NORM = "attention-output-dense", "attention-output-LayerNorm"
+INTERMEDIATE, OUTPUT, OUTPUT_NORM = "intermediate-dense", "output-dense", "output-LayerNorm"
+
+CLASSIFIER = ("classification-output_weights", "classification-output_bias")
+DOMAIN_HEAD = (  # E_dom, W_dom, b_dom
+    "corrupted_domain_classification-domain_projection",
+    "corrupted_domain_classification-domain_weights",
+    "corrupted_domain_classification-domain_bias",
+)
+
+TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
+HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
+REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"
+
+_LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
+
+
+def layer_prefix(layer):
+    """How the names of encoder layer `layer` (from 0) begin."""
+    return f"bert-encoder-layer_{layer}-"
+
+
+def layer_of(name):
+    """The encoder layer (from 0) of the variable `name`, or None if the variable belongs to no layer."""
+    match = _LAYER.match(name)
+    return int(match.group(1)) if match else None
+
+
+def attention_names(prefix, kind):
+    """Names of a layer's query, key and value, which one GEMM computes.
+
+    Args:
+        prefix: of `layer_prefix`.
+        kind: "weight" or "bias".
+    """
+    return tuple(f"{prefix}{part}-{kind}" for part in (QUERY, KEY, VALUE))

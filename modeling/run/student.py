@@ -1,0 +1,186 @@
+"""Sets up the teacher and the student of Meta-KD (section 4): checks the teacher's snapshot, chooses the student's depth, maps its layers
+to the teacher's, and derives the factors of the loss terms from the flags.
+
+M is the number of the student's encoder layers, N the number of the teacher's.
+"""
+
+import os
+
+from modeling.bert.config import BertConfig
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, layer_of, layer_prefix
+from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.objectives.distillation import LossWeights
+from modeling.run.model_loading import stored_task
+from ofrecord_util.errors import UserError
+
+DEFAULT_STUDENT_LAYERS = 6
+
+
+# Loss terms
+
+
+def choose_loss_weights(flags) -> LossWeights:
+    """The factors of the loss terms.
+
+    Args:
+        flags: of meta_distill.py, or of meta_teacher_eval.py, which has only the flags that decide what is written.
+    Raises:
+        UserError: all factors are 0.
+    """
+    label, prediction = getattr(flags, "label_loss_weight", 1.0), getattr(flags, "prediction_loss_weight", 1.0)
+    if flags.pred_distill:
+        loss_weights = LossWeights(0.0, 0.0, prediction, 0.0, 0.0)
+    else:
+        knowledge = flags.domain_loss_weight if flags.use_domain_loss else 0.0
+        loss_weights = LossWeights(flags.hidden_loss_weight, flags.attention_loss_weight, prediction, label, knowledge)
+    if not any(loss_weights):
+        raise UserError("the weights of all loss terms are 0, so there is no loss: give at least one a weight above 0")
+    return loss_weights
+
+
+def without_constant_terms(loss_weights: LossWeights, num_frozen: int, num_student_layers: int, log) -> LossWeights:
+    """Removes the terms of hidden states and attention scores if all layers of the student are frozen.
+
+    Args:
+        num_frozen: the student's first layers that are frozen.
+        num_student_layers: M.
+        log: called with one line if some or all layers are frozen.
+    Raises:
+        UserError: no other term is left.
+    """
+    if not num_frozen or not (loss_weights.hidden or loss_weights.attention):
+        return loss_weights
+    terms = "the terms of hidden states and attention scores"
+    if num_frozen < num_student_layers:
+        log(f"student layers below {num_frozen} are frozen: {terms} cover only the other layers")
+        return loss_weights
+    log(f"all layers of the student are frozen: {terms} are left out")
+    loss_weights = loss_weights._replace(hidden=0.0, attention=0.0)
+    if not any(loss_weights):
+        raise UserError(
+            "all layers of the student are frozen (--freeze_encoder, --freeze_layers) and no other loss term has a weight above 0: "
+            "freeze fewer layers, or leave --pred_distill and weights of 0 out"
+        )
+    return loss_weights
+
+
+# Layers
+
+
+def student_depth(wanted, available: int, path: str) -> int:
+    """M, the number of the student's encoder layers.
+
+    Args:
+        wanted: --student_num_hidden_layers; None for 6, or for all layers of a snapshot with fewer.
+        available: encoder layers of the student's snapshot.
+        path: of the snapshot, for the message.
+    Raises:
+        UserError: `wanted` is greater than `available`.
+    """
+    if wanted is None:
+        return min(DEFAULT_STUDENT_LAYERS, available)
+    if wanted > available:
+        raise UserError(f"--student_num_hidden_layers {wanted}: {path} has {available} encoder layers, give 1 to {available}")
+    return wanted
+
+
+def layer_mapping(num_student_layers: int, num_teacher_layers: int) -> tuple:
+    """The teacher layer (from 0) of each student layer m: (m + 1) N / M - 1, rounded to the nearest integer, halves up.
+
+    Returns:
+        tuple of M ints; the last is the teacher's last layer.
+    """
+    twice = 2 * num_student_layers
+    return tuple(max(0, (2 * (m + 1) * num_teacher_layers - num_student_layers) // twice) for m in range(num_student_layers))
+
+
+def describe_mapping(mapping: tuple, num_layers: int, owner: str) -> str:
+    """One line for the log, "student layers 0 to 2: layers 1, 3, 5 of the teacher's 6". It says so if the layers are not evenly spaced.
+
+    Args:
+        mapping: of `layer_mapping`.
+        num_layers, owner: the number of layers that it maps to, and whose they are.
+    """
+    nearest = "" if num_layers % len(mapping) == 0 else f" (the nearest ones: {len(mapping)} does not divide {num_layers})"
+    listed = ", ".join(map(str, mapping))
+    return f"student layers 0 to {len(mapping) - 1}: layers {listed} of the {owner}'s {num_layers}{nearest}"
+
+
+class LayerSelection:
+    """Some encoder layers of a `Snapshot`, renumbered: layer m is layer `layers[m]` of the snapshot. For `load_values`.
+
+    Args:
+        snapshot: a `Snapshot`.
+        layers: tuple of ints.
+    """
+
+    def __init__(self, snapshot, layers):
+        self._snapshot, self.path = snapshot, snapshot.path
+        self._names = {name: name for name in snapshot.sizes if layer_of(name) is None}  # name here -> name in the snapshot
+        for student, original in enumerate(layers):
+            old, new = layer_prefix(original), layer_prefix(student)
+            self._names.update({new + name[len(old) :]: name for name in snapshot.sizes if name.startswith(old)})
+        self.sizes = {name: snapshot.sizes[original] for name, original in self._names.items()}
+        self.task = snapshot.task
+
+    def read(self, name, shape):
+        """As in `Snapshot`; `name` has the new number of the layer."""
+        return self._snapshot.read(self._names[name], shape)
+
+
+# The teacher
+
+
+def teacher_folder(path, flag: str) -> str:
+    """The path of the teacher's snapshot.
+
+    Args:
+        path: value of the flag, or None.
+        flag: name of the flag, for the message.
+    Raises:
+        UserError: there is no path or no such folder.
+    """
+    if not path or not os.path.isdir(path):
+        problem = f"{flag} {path}: no such snapshot folder" if path else f"{flag} is needed (the teacher's snapshot)"
+        raise UserError(f"{problem}: run meta_teacher.py and give its snapshot_best_mft_model_…")
+    return path
+
+
+def check_teacher(context, snapshot, config: BertConfig, flag: str, needs_representation: bool):
+    """Checks that a snapshot can be the teacher for the task and the records of a run.
+
+    Args:
+        context: `RunContext` (task, tokenizer, flags).
+        snapshot: the teacher's `Snapshot`.
+        config: its `BertConfig`.
+        flag: the flag that names the snapshot, for messages.
+        needs_representation: whether the student needs r^T, and so the teacher's domain head.
+    Raises:
+        UserError: the snapshot has no task, no classifier or no domain head; other domains, labels or vocabulary than the run; or
+            fewer positions than --seq_length.
+    """
+    at = f"{flag} {snapshot.path}"
+    stored = stored_task(snapshot)
+    if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
+        missing = TASK_FILE if stored is None else "classifier"
+        raise UserError(f"{at}: has no {missing}, so it cannot be a teacher: run meta_teacher.py and give its snapshot_best_mft_model_…")
+    if not stored.same_ids(context.task):
+        raise UserError(
+            "{}: was trained for domains {} and labels {}, this run has {} and {}: run meta_teacher.py on this data".format(
+                at, *(",".join(names) for task in (stored, context.task) for names in (task.domains, task.labels))
+            )
+        )
+    if needs_representation and DOMAIN_HEAD[0] not in snapshot.sizes:
+        raise UserError(
+            f"{at}: has no domain head, which the transferable-knowledge term needs: run meta_teacher.py, or give --use_domain_loss false"
+        )
+    if context.flags.seq_length > config.max_position_embeddings:
+        raise UserError(f"--seq_length {context.flags.seq_length}: {at} has {config.max_position_embeddings} positions")
+    tokenizer, vocab_file = context.tokenizer, snapshot.vocab_file()
+    own = type(tokenizer)(vocab_file, tokenizer.do_lower_case) if vocab_file else None
+    if config.vocab_size != tokenizer.vocab_size or (own and own.digest != tokenizer.digest):
+        raise UserError(
+            "{}: its vocabulary{} is not {}: teacher and student need the same --vocab_file".format(
+                at, f" ({vocab_file}, {own.digest[:16]})" if own else "", f"{tokenizer.vocab_file} ({tokenizer.digest[:16]})"
+            )
+        )
