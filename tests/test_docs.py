@@ -275,7 +275,7 @@ def test_every_file_and_key_of_a_run_is_described(tutorial):
                 with np.load(path, allow_pickle=False) as arrays:
                     need_keys(arrays, where)
     for feature in FEATURES:
-        need(feature.name, "schema")
+        need(feature.key, "schema")
     assert not missing, f"{FORMATS} does not say what these are: {', '.join(sorted(missing))}"
 
 

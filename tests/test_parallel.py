@@ -54,7 +54,7 @@ def test_two_processes_are_interrupted_and_go_on(project, two):
     assert code == 130, output + errors
     assert [name for name in os.listdir(project.path("output/cut-off/run")) if "state" in name] == ["state_step_14"]
     output = project.run(TWO + "cut-off/run --resume")
-    assert "behind step 14 of" in output
+    assert "after step 14 of" in output
     resumed = tiny.Run(project.path("output/cut-off/run"))
     for kind in ("train", "dev"):
         assert tiny.without_times(resumed.rows(kind)) == tiny.without_times(two.rows(kind))

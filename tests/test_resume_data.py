@@ -41,4 +41,4 @@ def test_the_split_that_changed_is_named(project, split):
 
 
 def test_the_run_goes_on_with_the_same_data(project):
-    assert "behind step 1 of 3" in project.call_well(LINE + " --resume")
+    assert "after step 1 of 3" in project.call_well(LINE + " --resume")

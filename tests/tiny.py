@@ -227,7 +227,7 @@ class Project:
         if number == signal.SIGKILL:
             line = line.split()[0] + " @output/cut-off/run/run.flags"
         output = self.call_well(line + " --resume")
-        assert f"behind step {behind} of" in output
+        assert f"after step {behind} of" in output
         resumed = Run(self.path("output/cut-off/run"))
         for kind in ("train", "dev", "test"):
             assert without_times(resumed.rows(kind)) == without_times(unbroken.rows(kind)), kind

@@ -38,6 +38,13 @@ def _finish_last_call():
         _last_output = None
 
 
+def _smallest(outputs):
+    """The tensor with the fewest numbers among a function's outputs, which may be tuples in each other."""
+    if not isinstance(outputs, (tuple, list)):
+        return outputs
+    return min(map(_smallest, outputs), key=lambda output: output.numel())
+
+
 class GlobalFunction:
     """A static graph that is built from a function at its first call.
 
@@ -105,7 +112,7 @@ class GlobalFunction:
             outputs = outputs[0]
         if count > 1:
             calm_scheduler()
-        _last_output = min(outputs, key=lambda output: output.numel()) if isinstance(outputs, tuple) else outputs
+        _last_output = _smallest(outputs)
         return outputs
 
     # ------------------------------------------------------------------------------------------------------- building

@@ -26,12 +26,12 @@ def status(run):
     """How far the run came, in a sentence."""
     train = run.kind("train")
     if run.states:
-        return f"Cut off behind step {train[-1]['step']:,}: --resume goes on." if train else "Cut off: --resume goes on."
+        return f"Cut off after step {train[-1]['step']:,}: --resume goes on." if train else "Cut off: --resume goes on."
     if not train:
         return "Evaluated without training." if run.result("dev") or run.result("test") else "Nothing is written down of it yet."
     total, last = run.record.get("total_steps"), train[-1]["step"]
     if total and last < total:
-        return f"Stopped behind step {last:,} of {total:,}."
+        return f"Stopped after step {last:,} of {total:,}."
     return "Trained to its end." if run.best() else "Trained; no evaluation on dev is written down."
 
 

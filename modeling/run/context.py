@@ -95,7 +95,7 @@ class RunContext:
         if tokenizer.vocab_size != self.config.vocab_size:
             remedy = "" if self.snapshot else f", or --vocab_size {tokenizer.vocab_size}"
             raise UserError(
-                f"{vocab_file} has {tokenizer.vocab_size} pieces, the model's word embeddings have {self.config.vocab_size}: "
+                f"{vocab_file} holds {tokenizer.vocab_size} pieces, the model's word embeddings {self.config.vocab_size}: "
                 f"give the model's own --vocab_file{remedy}"
             )
         return tokenizer

@@ -87,7 +87,7 @@ class Splits:
     def _weighted(self, records):
         flags = self._flags
         if not flags.use_sample_weights:
-            self._log("--use_sample_weights false: every sample has weight 1")
+            self._log("--use_sample_weights false: every sample weighs 1")
             return dataclasses.replace(records, sample_weights=np.ones(len(records), np.float32))
         if not records.scored:
             raise UserError(

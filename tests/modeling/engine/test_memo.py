@@ -24,7 +24,7 @@ def test_outside_a_scope_nothing_is_kept():
 
 
 def test_a_graph_that_fails_leaves_nothing():
-    with pytest.raises(ValueError), memo.scope():
+    with pytest.raises(ValueError), memo.scope():  # noqa: PT011
         raise ValueError
     assert memo.memoize("row", object) is not memo.memoize("row", object)
 

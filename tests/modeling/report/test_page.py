@@ -149,11 +149,11 @@ def test_cut_off(folder):
         lines = [line for line in file if '"kind": "train"' in line][:7]
     with open(os.path.join(folder, "metrics.jsonl"), "w", encoding="utf-8") as file:
         file.write("".join(lines) + '{"kind": "train", "st')  # killed while it wrote
-    assert status(read_run(folder)) == "Stopped behind step 7 of 40."
+    assert status(read_run(folder)) == "Stopped after step 7 of 40."
     os.mkdir(os.path.join(folder, "state_step_7"))
     run = read_run(folder)
     assert len(run.kind("train")) == 7
-    assert status(run) == "Cut off behind step 7: --resume goes on."
+    assert status(run) == "Cut off after step 7: --resume goes on."
     _Reader(page(run))
 
 

@@ -11,7 +11,8 @@ from modeling.engine import parallel
 from modeling.engine.engine import Engine
 from modeling.engine.lanes.plan import Lanes
 from modeling.run import bucketing as graph_plan
-from modeling.run.bucketing import EvaluationBatches, GraphPlan, TrainingBatches, evaluation_batch_size
+from modeling.run.bucketing import Bucketing, EvaluationBatches, TrainingBatches
+from modeling.run.evaluation import evaluation_batch_size
 from ofrecord_util.batches import training_needs
 from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
@@ -34,7 +35,7 @@ def records(lengths, seq_length=128):
 
 
 def plan(device="cpu", lanes=1, **flags):
-    return GraphPlan(SimpleNamespace(**dict(FLAGS, **flags)), MINILM, Engine(device, Lanes(lanes)))
+    return Bucketing(SimpleNamespace(**dict(FLAGS, **flags)), MINILM, Engine(device, Lanes(lanes)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_texts_per_row_as_asked_for():
         plan(texts_per_row=3).training(UNLIKE, 4, may_share=True)
     holes = dataclasses.replace(UNLIKE, input_mask=UNLIKE.input_mask * (np.arange(128) != 3))
     assert plan().training(holes, 4, may_share=True).per_row == 1
-    maximum = GraphPlan(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), Engine())
+    maximum = Bucketing(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), Engine())
     for unable, split in ((plan(texts_per_row=2), holes), (plan(texts_per_row=2, pad_to_max_length=True), UNLIKE), (maximum, UNLIKE)):
         with pytest.raises(UserError, match="--texts_per_row 2: not with"):
             unable.training(split, 4, may_share=True)

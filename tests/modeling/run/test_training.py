@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,10 +28,12 @@ from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.corruption import with_corrupted_domains
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
+from modeling.run import training as training_module
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches, TrainingBatches
 from modeling.run.evaluation import evaluate
-from modeling.run.metrics import Log, Metrics
+from modeling.run.log import Log
+from modeling.run.metrics import Metrics
 from modeling.run.optimizer import plan_schedule
 from modeling.run.resume import list_states, newest_state
 from modeling.run.training import Training
@@ -67,27 +70,25 @@ FLAGS = SimpleNamespace(
 )
 
 
-class _Phase:
-    """What a training needs of a `Phase`."""
+class _Context:
+    """What a training needs of a `RunContext` and its `RunFolder`."""
 
     def __init__(self, folder, flags, config, records):
-        self.folder, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
-        os.makedirs(self.folder, exist_ok=True)
+        self.path, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
+        os.makedirs(self.path, exist_ok=True)
         digest = hashlib.sha256(records.label.tobytes()).hexdigest()
         self.snapshot, self.splits = None, SimpleNamespace(digests={"training data's digest": digest})
-        self.plan = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
+        self.bucketing = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
-        self.log, self.metrics = Log(os.path.join(self.folder, "run.log"), exclusive=True), Metrics(self.folder)
-        self.state = newest_state(self.folder, self.lines.append) if flags.resume else None
-
-    def start(self, variables, schedule, batch_size, **facts):
-        self.log(f"{schedule.total_steps} steps of {batch_size}")
+        self.log, self.metrics = Log(os.path.join(self.path, "run.log"), exclusive=True), Metrics(self.path)
+        self.state = newest_state(self.path, self.lines.append) if flags.resume else None
+        self.folder = self
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
         self.decays[name] = decay
-        write_variables(os.path.join(self.folder, name), variables.arrays(decay))
-        return os.path.join(self.folder, name)
+        write_variables(os.path.join(self.path, name), variables.arrays(decay))
+        return os.path.join(self.path, name)
 
     def close(self):
         """Lets the folder go, as the end of the process does."""
@@ -95,9 +96,9 @@ class _Phase:
 
 
 def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=None, frozen=(), **changes):
-    """Trains; returns the folder's `_Phase`, the losses of all steps and the `BestSnapshot`."""
+    """Trains; returns the folder's `_Context`, the losses of all steps and the `BestSnapshot`."""
     flags = SimpleNamespace(**dict(vars(FLAGS), **changes))
-    phase, kernels = _Phase(folder, flags, config, records), KERNELS["cpu"]
+    context, kernels = _Context(folder, flags, config, records), KERNELS["cpu"]
     shapes = {
         **encoder_shapes(config),
         **classifier_shapes(config, NUM_LABELS),
@@ -116,7 +117,7 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
         return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK)
 
     try:
-        training = Training(phase, variables, records)
+        training = Training(context, variables, records)
 
         @global_function(**training.settings)
         def train_job(variables, **features):
@@ -130,11 +131,12 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
 
         job.restore, job.optimizer_state = train_job.restore, train_job.optimizer_state
         batches = change_batches(with_corrupted_domains(training.batches(), NUM_DOMAINS, flags.seed, training.start_step))
-        best = BestSnapshot(phase, "mft", variables)
-        training.run(job, batches, META_METRICS, evaluate_dev, best)
+        best = BestSnapshot(context, "mft", variables)
+        with mock.patch.object(training_module, "start_run"):
+            training.run(job, batches, META_METRICS, evaluate_dev, best)
     finally:
-        phase.close()
-    return phase, [float(loss.numpy().mean()) for loss in losses], best
+        context.close()
+    return context, [float(loss.numpy().mean()) for loss in losses], best
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +145,8 @@ def runs(tmp_path_factory):
     return [run(folder / name, seed=seed) for name, seed in (("first", 42), ("second", 42), ("other", 43))]
 
 
-def rows(phase, kind):
-    with open(os.path.join(phase.folder, "metrics.jsonl"), encoding="utf-8") as file:
+def rows(context, kind):
+    with open(os.path.join(context.path, "metrics.jsonl"), encoding="utf-8") as file:
         return [row for row in map(json.loads, file) if row["kind"] == kind]
 
 
@@ -158,10 +160,10 @@ def snapshot_bytes(path):
 
 
 def test_what_a_run_writes_down(runs):
-    phase, losses, best = runs[0]
+    context, losses, best = runs[0]
     assert len(losses) == 6
     schedule = plan_schedule(FLAGS, len(RECORDS), 4)
-    written = rows(phase, "train")
+    written = rows(context, "train")
     assert [row["step"] for row in written] == [2, 4, 6]
     assert [row["epoch"] for row in written] == pytest.approx([8 / 7, 16 / 7, 3], abs=1e-4)
     assert [row["learning_rate"] for row in written] == [schedule.rate(step) for step in (1, 3, 5)]
@@ -169,33 +171,32 @@ def test_what_a_run_writes_down(runs):
         assert row["loss"] == pytest.approx(np.mean(losses[2 * position : 2 * position + 2]), abs=1e-6)
         assert row["loss"] == pytest.approx(row["classification_loss"] + 0.1 * row["domain_loss"], abs=1e-5)
         assert row["samples_per_second"] > 0
-    evaluations = rows(phase, "dev")
+    evaluations = rows(context, "dev")
     assert [row["step"] for row in evaluations] == [4, 6]  # at the period and at the end
     assert all(row["total"] == len(DEV) for row in evaluations)
     assert evaluations[0]["best"] is True
     assert sum(value["total"] for value in evaluations[0]["by_domain"].values()) == len(DEV)
     assert best.evaluation.accuracy == max(row["accuracy"] for row in evaluations)
-    with open(os.path.join(phase.folder, "run.log"), encoding="utf-8") as file:
+    with open(os.path.join(context.path, "run.log"), encoding="utf-8") as file:
         assert "step 6/6: loss" in file.read()
-    with open(os.path.join(phase.folder, "curves.png"), "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
 def test_snapshots_of_a_run(runs):
-    phase, _, best = runs[0]
-    kept = sorted(name for name in os.listdir(phase.folder) if name.startswith("snapshot"))
+    context, _, best = runs[0]
+    kept = sorted(name for name in os.listdir(context.path) if name.startswith("snapshot"))
     assert kept == sorted([os.path.basename(best.path), "snapshot_last", "snapshot_step_4"])
     assert os.path.basename(best.path) == f"snapshot_best_mft_model_t_dev_{best.evaluation.accuracy!r}"
     schedule = plan_schedule(FLAGS, len(RECORDS), 4)
     for name, step in (("snapshot_step_4", 4), ("snapshot_last", 6)):
-        assert phase.decays[name] == schedule.decay_factor(step, FLAGS.weight_decay_rate) < 1
-    (saved,) = [row for row in rows(phase, "dev") if row["accuracy"] == best.evaluation.accuracy and row["best"]][-1:]
-    assert phase.decays[os.path.basename(best.path)] == schedule.decay_factor(saved["step"], FLAGS.weight_decay_rate)
-    last = Snapshot(os.path.join(phase.folder, "snapshot_last"))
+        assert context.decays[name] == schedule.decay_factor(step, FLAGS.weight_decay_rate) < 1
+    (saved,) = [row for row in rows(context, "dev") if row["accuracy"] == best.evaluation.accuracy and row["best"]][-1:]
+    assert context.decays[os.path.basename(best.path)] == schedule.decay_factor(saved["step"], FLAGS.weight_decay_rate)
+    last = Snapshot(os.path.join(context.path, "snapshot_last"))
     for name in best.variables.names:
         value = best.variables.get(name).numpy()
         np.testing.assert_array_equal(last.read(name, value.shape), value)
-    assert last.digest() != Snapshot(os.path.join(phase.folder, "snapshot_step_4")).digest()
+    assert last.digest() != Snapshot(os.path.join(context.path, "snapshot_step_4")).digest()
 
 
 def test_same_seed_same_run(runs):
@@ -203,7 +204,7 @@ def test_same_seed_same_run(runs):
     assert losses == again  # bit for bit
     assert os.path.basename(best.path) == os.path.basename(best_again.path)
     for name in (os.path.basename(best.path), "snapshot_step_4", "snapshot_last"):
-        one, other = (snapshot_bytes(os.path.join(phase.folder, name)) for phase in (first, second))
+        one, other = (snapshot_bytes(os.path.join(context.path, name)) for context in (first, second))
         assert len(one) > 50
         assert one == other
 
@@ -240,28 +241,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 
 def test_max_steps_and_patience(tmp_path, runs):
-    phase, losses, _ = run(tmp_path / "dry", max_steps=3)
+    context, losses, _ = run(tmp_path / "dry", max_steps=3)
     assert losses == runs[0][1][:3]  # of the same schedule
-    assert [row["step"] for row in rows(phase, "dev")] == [3]
-    assert [row["step"] for row in rows(phase, "train")] == [2, 3]
-    assert [os.path.basename(path) for path in list_states(phase.folder)] == ["state_step_3"]
+    assert [row["step"] for row in rows(context, "dev")] == [3]
+    assert [row["step"] for row in rows(context, "train")] == [2, 3]
+    assert [os.path.basename(path) for path in list_states(context.path)] == ["state_step_3"]
 
-    phase, losses, best = run(tmp_path / "patient", num_epochs=9, dev_every_step_num=1, early_stop_patience=2)
-    better = [row["best"] for row in rows(phase, "dev")]
+    context, losses, best = run(tmp_path / "patient", num_epochs=9, dev_every_step_num=1, early_stop_patience=2)
+    better = [row["best"] for row in rows(context, "dev")]
     assert len(losses) == len(better) < 16
     assert better[-2:] == [False, False]
     assert best.stale == 2
     assert not any(one is other is False for one, other in zip(better[:-2], better[1:-1]))  # not stopped too late
-    assert list_states(phase.folder) == []
+    assert list_states(context.path) == []
 
 
 def test_accumulated_batches_equal_large_ones(tmp_path):
     """Two parts of 2 samples are one step of 4, the half full last batch included."""
     still = {"config": dataclasses.replace(ONE_LAYER, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)}
     _, whole, best = run(tmp_path / "whole", **still)
-    phase, parts, best_of_parts = run(tmp_path / "parts", batch_size_per_device=2, gradient_accumulation_steps=2, **still)
+    context, parts, best_of_parts = run(tmp_path / "parts", batch_size_per_device=2, gradient_accumulation_steps=2, **still)
     np.testing.assert_allclose(parts, whole, rtol=2e-5)
-    assert [row["step"] for row in rows(phase, "train")] == [2, 4, 6]
+    assert [row["step"] for row in rows(context, "train")] == [2, 4, 6]
     for name in best.variables.names:
         ours, theirs = best_of_parts.variables.get(name).numpy(), best.variables.get(name).numpy()
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
@@ -305,18 +306,18 @@ def test_interrupted_and_resumed_equals_unbroken(tmp_path, runs, step):
     folder = tmp_path / "broken"
     interrupted(folder, step)
     assert [os.path.basename(path) for path in list_states(folder)] == [f"state_step_{step}"]
-    phase, losses, _ = run(folder, resume=str(folder))
+    context, losses, _ = run(folder, resume=str(folder))
     assert losses == runs[0][1][step:]
-    check_equal_runs(phase, runs[0][0])
+    check_equal_runs(context, runs[0][0])
 
 
 def test_interrupted_in_an_evaluation(tmp_path, runs):
     folder = tmp_path / "broken"
     with interruption.noted(), pytest.raises(interruption.Interrupted):
-        run(folder, on_evaluation=interrupt)  # the first one, behind step 4
-    phase, losses, _ = run(folder, resume=str(folder))
+        run(folder, on_evaluation=interrupt)  # the first one, after step 4
+    context, losses, _ = run(folder, resume=str(folder))
     assert losses == runs[0][1][4:]
-    check_equal_runs(phase, runs[0][0])
+    check_equal_runs(context, runs[0][0])
 
 
 def test_interrupted_twice_and_before_the_first_step(tmp_path, runs):
@@ -324,8 +325,8 @@ def test_interrupted_twice_and_before_the_first_step(tmp_path, runs):
     interrupted(folder, 2)
     interrupted(folder, 2, resume=str(folder))  # the second step of this part is step 4
     assert [os.path.basename(path) for path in list_states(folder)] == ["state_step_4", "state_step_2"]
-    phase, _, _ = run(folder, resume=str(folder))
-    check_equal_runs(phase, runs[0][0])
+    context, _, _ = run(folder, resume=str(folder))
+    check_equal_runs(context, runs[0][0])
 
 
 def test_killed_between_states(tmp_path, runs):
@@ -341,9 +342,9 @@ def test_killed_between_states(tmp_path, runs):
     with pytest.raises(MemoryError):
         run(folder, change_batches=die, state_save_every_n_iter=3)
     assert [os.path.basename(path) for path in list_states(folder)] == ["state_step_3"]
-    phase, losses, _ = run(folder, resume=str(folder))
+    context, losses, _ = run(folder, resume=str(folder))
     assert losses == runs[0][1][3:]
-    check_equal_runs(phase, runs[0][0])
+    check_equal_runs(context, runs[0][0])
 
 
 def test_frozen_variables_and_a_cut(tmp_path):
@@ -356,9 +357,9 @@ def test_frozen_variables_and_a_cut(tmp_path):
     names = {name for name in os.listdir(state) if os.path.isdir(os.path.join(state, name))}
     assert set(best.variables.trained()) < names
     assert not [name for name in names if "embeddings" in name]
-    phase, rest, _ = run(folder, resume=str(folder), frozen=embeddings)
+    context, rest, _ = run(folder, resume=str(folder), frozen=embeddings)
     assert rest == losses[3:]
-    check_equal_runs(phase, whole)
+    check_equal_runs(context, whole)
 
 
 def damage(path, how):
@@ -388,11 +389,11 @@ def test_damaged_state(tmp_path, runs, how):
     newest, before = list_states(folder)
     damage(newest, how)
     copy = shutil.copytree(folder, tmp_path / "copy")
-    phase, losses, _ = run(folder, resume=str(folder))
-    assert len(phase.lines) == 1
-    assert "state_step_3" in phase.lines[0]
+    context, losses, _ = run(folder, resume=str(folder))
+    assert len(context.lines) == 1
+    assert "state_step_3" in context.lines[0]
     assert losses == runs[0][1][2:]
-    check_equal_runs(phase, runs[0][0])
+    check_equal_runs(context, runs[0][0])
     damage(os.path.join(copy, os.path.basename(before)), how)
     with pytest.raises(UserError, match=r"no state is whole.*state_step_3.*state_step_2"):
         run(copy, resume=str(copy))
