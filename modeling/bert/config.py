@@ -1,4 +1,4 @@
-"""Sizes of a BERT encoder: one record, `bert_config.json` on disk, Google's key names."""
+"""The sizes of a BERT encoder, and how bert_config.json stores them. The keys are Google's."""
 
 import dataclasses
 import json
@@ -12,7 +12,11 @@ __all__ = ["CLS", "MAX", "MEAN", "POOLINGS", "BertConfig"]
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes and rates of a BERT encoder (keys as in Google's bert_config.json), and what a classifier on it stands on."""
+    """Sizes and dropout rates of a BERT encoder, and how its hidden states are pooled for a classifier.
+
+    Raises:
+        UserError: a value has the wrong type or is out of range, or hidden_size is not a multiple of num_attention_heads.
+    """
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -26,7 +30,7 @@ class BertConfig:
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
-    pooling: str = CLS  # this project's own key: cls is BERT's tanh(W h[CLS] + b)
+    pooling: str = CLS  # a key of this project, not Google's; cls is BERT's tanh(W h[CLS] + b)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -41,11 +45,11 @@ class BertConfig:
                 raise UserError(f"{field.name} must lie in [0, 1), not {value!r}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads} (--num_attention_heads, --hidden_size_per_head)"
             )
         if self.hidden_act != "gelu":
-            raise UserError(f"hidden_act {self.hidden_act!r} is not supported: BERT's own is gelu (exact, erf form)")
+            raise UserError(f"hidden_act {self.hidden_act!r} is not supported, only gelu (the exact form with erf)")
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
 
@@ -56,20 +60,24 @@ class BertConfig:
 
     @property
     def dense_weights(self):
-        """Weights of the encoder layers' GEMMs; a token's forward pass multiplies and adds with each once."""
+        """Number of weights in the GEMMs of all encoder layers. Each takes one multiplication and one addition per token."""
         width = self.hidden_size
         return self.num_hidden_layers * (4 * width * width + 2 * width * self.intermediate_size)
 
     def to_json(self):
-        """Text of bert_config.json."""
+        """The text of bert_config.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_dict(cls, values, source="bert_config.json"):
-        """A config from a parsed bert_config.json; keys that this project does not use are ignored.
+        """A config from a parsed bert_config.json. Other keys are ignored.
+
+        Args:
+            values: dict of key -> value.
+            source: path of the file, for messages.
 
         Raises:
-            UserError: a size is missing or no number.
+            UserError: a size is missing or is not a number.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

@@ -1,8 +1,8 @@
-"""Dropout that a run can repeat and continue: the masks of a step follow from the seed and the step alone.
+"""Reproducible dropout: the masks of a step depend only on the seed and the step.
 
-OneFlow's `nn.Dropout` draws one mask for all layers of a graph and ignores the seed, and the state of its generators cannot be
-brought back. So masks are drawn outside of the graph, anew for each step, and fed to it like the batch they belong to: NumPy draws
-them while the engine still runs the step before, which on the CPU takes the numbers off the graph's one thread.
+OneFlow's `nn.Dropout` uses one mask for all layers of a graph and ignores the seed, and the state of its generators cannot be
+restored. So the masks of each step are sampled outside the graph and are inputs of the graph, like the batch. On the CPU, NumPy samples
+them while the engine still runs the previous step, so that the graph's only thread does not have to.
 """
 
 import math
@@ -14,30 +14,35 @@ from modeling.engine.runtime import flow
 from ofrecord_util.seeds import dropout_stream
 
 _PREFIX = "dropout_"
-_KEPT_STEPS = 4  # whose arrays are not overwritten: fresh memory is cleared by the system first, which takes longer than drawing
-_DRAWN_AT_ONCE = 2**18  # numbers; what stands between them and the mask stays in the cache
+_KEPT_STEPS = 4  # steps whose arrays stay valid. Arrays are reused: the system clears new memory first, which takes longer than sampling
+_SAMPLED_AT_ONCE = 2**18  # numbers, so that intermediate arrays stay in the cache
 
 
 class Dropout:
-    """The masks of one step inside a graph, handed out in the order in which the graph's dropout layers ask for them."""
+    """The masks of one step inside a graph, in the order of the graph's dropout layers.
+
+    Args:
+        config: `BertConfig`, with the rates.
+        masks: list of tensors.
+    """
 
     def __init__(self, config, masks):
         self._config, self._masks = config, iter(masks)
 
     def hidden(self):
-        """Mask for hidden states (hidden_dropout_prob), or None at rate 0."""
+        """The next mask for hidden states (hidden_dropout_prob), or None at rate 0."""
         return next(self._masks) if self._config.hidden_dropout_prob > 0 else None
 
     def attention(self):
-        """Mask for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
+        """The next mask for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
         return next(self._masks) if self._config.attention_probs_dropout_prob > 0 else None
 
 
 class DropoutPlan:
-    """Draws the masks of each step of a run and finds them again in the graph.
+    """Samples the masks of each step of a run, and finds them among the inputs of the graph.
 
     Args:
-        config: the trained model's `BertConfig`, with the rates.
+        config: `BertConfig` of the trained model, with the rates.
         seed: the run's seed.
         device: "cpu" or "cuda".
     """
@@ -47,12 +52,15 @@ class DropoutPlan:
         self._arrays = {}  # (step % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length, texts=None):
-        """(rate, shape) of every dropout layer in the order of the graph: embeddings, then for each encoder layer attention
-        probabilities, attention output and layer output, then the pooled representation; layers of rate 0 left out.
+        """The dropout layers of a graph, in order: embeddings; attention probabilities, attention output and layer output of each encoder
+        layer; pooled representation. Layers with rate 0 are left out.
 
         Args:
-            batch, length: rows of a step, and tokens of each.
-            texts: where several share a row.
+            batch: rows per step.
+            length: tokens per row.
+            texts: texts per step in a packed batch; None for one text per row.
+        Returns:
+            list of (rate, shape).
         """
         config = self._config
         hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
@@ -62,15 +70,20 @@ class DropoutPlan:
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def kept_numbers(self, batch, length):
-        """Numbers in the arrays that masks of this shape are kept in, those of the steps before included."""
+        """Number of floats in all arrays for masks of this shape, including those of previous steps."""
         return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch, length))
 
     def masks(self, step, batch, length, texts=None):
-        """Masks of a step (from 0): dict name -> float32 [shape of the layer], 1 / (1 - rate) where a value is kept, else 0;
-        arguments as of `layers`.
+        """Masks of a step: 1 / (1 - rate) where a value is kept, else 0.
 
-        On the CPU arrays for the whole batch, whatever the number of ranks, which hold until masks are drawn for the fourth step from
-        this one; on cards tensors for this rank's part of it.
+        On the CPU the arrays cover the whole batch, whatever the number of ranks, and stay valid until the masks of step + 4 are sampled.
+        On GPUs the tensors cover this rank's part of the batch.
+
+        Args:
+            step: from 0.
+            batch, length, texts: as for `layers`.
+        Returns:
+            dict of name -> float32 array or tensor, of the layer's shape.
         """
         words = dropout_stream(self._seed, step)
         if self._device == "cpu":
@@ -88,8 +101,8 @@ class DropoutPlan:
                 self._arrays[place] = np.empty(shape, np.float32)
             mask = self._arrays[place].reshape(-1)
             scale = np.float32(1.0 / (1.0 - rate))
-            for start in range(0, mask.size, _DRAWN_AT_ONCE):
-                part = mask[start : start + _DRAWN_AT_ONCE]
+            for start in range(0, mask.size, _SAMPLED_AT_ONCE):
+                part = mask[start : start + _SAMPLED_AT_ONCE]
                 uniform = generator.random_raw(-(-part.size // 4)).view(np.uint16)[: part.size]  # four numbers from each raw word
                 np.multiply(uniform >= round(rate * 2**16), scale, out=part)
             return self._arrays[place]
@@ -97,7 +110,11 @@ class DropoutPlan:
         return draw
 
     def take(self, batch):
-        """Takes the masks out of the inputs of a graph (dict name -> tensor); returns them as a `Dropout`."""
+        """Removes the masks from the inputs of a graph and returns them as a `Dropout`.
+
+        Args:
+            batch: dict of name -> tensor.
+        """
         names = [name for name in batch if name.startswith(_PREFIX)]
         return Dropout(self._config, [batch.pop(name) for name in names])
 
@@ -114,6 +131,12 @@ def _device_masks(seed, device):
 
 
 def with_dropout(batches, plan, start_step=0):
-    """Adds the masks of `plan` to each batch."""
+    """Adds the masks of a `DropoutPlan` to each batch.
+
+    Args:
+        batches: iterable of dicts with `word_rows` and `loss_mask`.
+        plan: `DropoutPlan`.
+        start_step: the step of the first batch.
+    """
     for step, batch in enumerate(batches, start=start_step):
         yield dict(batch, **plan.masks(step, *batch["word_rows"].shape, len(batch["loss_mask"])))

@@ -1,7 +1,7 @@
-"""Which of the encoder's variables a run leaves as they are (`--freeze_encoder`, `--freeze_layers`).
+"""Which variables of the encoder a run freezes (`--freeze_encoder`, `--freeze_layers`).
 
-A frozen variable gets no gradient, no step and no weight decay, and a snapshot holds it bit for bit as it was. No backward pass is
-built below the first trained variable. Dropout stays on in frozen layers, as in trained ones.
+A frozen variable gets no gradient, no update and no weight decay; a snapshot stores it unchanged to the last bit. The graph has no
+backward pass below the first trained variable. Dropout is active in frozen layers too.
 """
 
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from ofrecord_util.errors import UserError
 
 
 class Freezing(NamedTuple):
-    """What stays as it is."""
+    """What is frozen."""
 
     embeddings: bool = False
-    layers: int = 0  # encoder layers, the first ones
-    pooler: bool = False  # also where --pooling leaves it out
+    layers: int = 0  # the first encoder layers, how many
+    pooler: bool = False  # also if --pooling bypasses it
 
     def holds(self, name):
-        """Whether the variable `name` (documented name) is frozen."""
+        """Whether the variable `name` is frozen."""
         layer = layer_of(name)
         if layer is not None:
             return layer < self.layers
@@ -29,9 +29,10 @@ class Freezing(NamedTuple):
 
 
 def plan_freezing(flags, config):
-    """The `Freezing` that a script's flags ask for; none where it has no such flags.
+    """The `Freezing` of a script's flags. Nothing is frozen if the script has no such flags.
 
     Args:
+        flags: of the script.
         config: `BertConfig` of the trained model.
     Raises:
         UserError: more layers than the encoder has, or both flags.
@@ -39,7 +40,7 @@ def plan_freezing(flags, config):
     num_hidden_layers = config.num_hidden_layers
     everything, layers = getattr(flags, "freeze_encoder", False), getattr(flags, "freeze_layers", None)
     if everything and layers is not None:
-        raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} some: give one of them")
+        raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} only the first ones: give one of the two")
     if everything:
         return Freezing(True, num_hidden_layers, True)
     if layers is None:

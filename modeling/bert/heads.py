@@ -1,4 +1,4 @@
-"""What stands on the encoder: the label classifier and the corrupted-domain classifier."""
+"""The heads of the encoder: the label classifier and the corrupted-domain classifier."""
 
 from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
 from modeling.bert.pooling import masked_mean
@@ -7,7 +7,16 @@ from ofrecord_util.errors import UserError
 
 
 def classification_logits(variables, kernels, pooled, dropout=None):
-    """Label logits [B, C] from the pooled representation [B, H]: dropout, then W [C, H] and b [C]."""
+    """Label logits: dropout, then W [C, H] and b [C].
+
+    Args:
+        variables: the graph's view of a `Variables`.
+        kernels: from `select_kernels`.
+        pooled: [B, H], of `BertOutput`.
+        dropout: the `Dropout` of a training step, None for prediction.
+    Returns:
+        [B, C].
+    """
     mask = dropout.hidden() if dropout else None
     if mask is not None:
         pooled = kernels.dropout(pooled, mask)
@@ -15,40 +24,45 @@ def classification_logits(variables, kernels, pooled, dropout=None):
 
 
 def domain_representation(variables, hidden_states, input_mask, domain):
-    """r = masked mean of h_l + E_dom(d), for one layer or several at once; what Meta-KD calls transferable knowledge.
+    """r = masked mean of h_l + E_dom(d), of one or more layers. Meta-KD calls it transferable knowledge.
 
     Args:
+        variables: the graph's view of a `Variables`.
         hidden_states: list of n h_l, [B, S, H].
-        input_mask: [B, S].
-        domain: true domain ids d, int32 [B].
+        input_mask: see `masked_mean`.
+        domain: true domains d, int32 [B].
     Returns:
-        [n * B, H], layer by layer: one product and one lookup for all layers, whose gradients are then no sums of n.
+        [n * B, H], layer by layer. All layers share one lookup, so that its gradient is not a sum of n terms.
     """
     means = flow.cat([masked_mean(hidden, input_mask) for hidden in hidden_states], dim=0)
     return means + flow._C.gather(variables.get(DOMAIN_HEAD[0]), flow.cat([domain] * len(hidden_states), dim=0), axis=0)
 
 
 def domain_logits(variables, representation):
-    """Domain logits [n * B, K] of n layers, which share W_dom and b_dom: W_dom r + b_dom."""
+    """Domain logits of n layers, W_dom r + b_dom, from their representations r [n * B, H] -> [n * B, K]."""
     return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.fused(DOMAIN_HEAD[2])
 
 
 def default_domain_layers(num_hidden_layers):
-    """The layers at a third, two thirds and the end of the stack, counted from 0: (3, 7, 11) of 12, (1, 3, 5) of 6."""
+    """The layers (from 0) at one third, two thirds and the end of the encoder: (3, 7, 11) of 12, (1, 3, 5) of 6."""
     return tuple(sorted({max(0, -(-num_hidden_layers * third // 3) - 1) for third in (1, 2, 3)}))
 
 
 def check_domain_layers(layers, num_hidden_layers):
-    """Layers of `--domain_layers` (or the default) as a tuple.
+    """The layers of the domain loss, as a tuple.
+
+    Args:
+        layers: of --domain_layers, or None for `default_domain_layers`.
+        num_hidden_layers: L.
 
     Raises:
-        UserError: a layer that the encoder does not have, or one named twice.
+        UserError: a layer does not exist or occurs twice.
     """
     if not layers:
         return default_domain_layers(num_hidden_layers)
     if len(set(layers)) != len(layers) or not all(0 <= layer < num_hidden_layers for layer in layers):
         raise UserError(
-            "--domain_layers {}: the encoder has layers 0 to {}, each at most once".format(
+            "--domain_layers {}: the encoder has layers 0 to {}, give each at most once".format(
                 ",".join(map(str, layers)), num_hidden_layers - 1
             )
         )

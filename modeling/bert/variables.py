@@ -1,4 +1,4 @@
-"""The model's variables by their documented names: what exists for which sizes, how each starts, how a snapshot fills them."""
+"""The model's variables by their documented names (modeling/bert/names.py): shapes, initial values, and values from a snapshot."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ofrecord_util.seeds import initial_value_stream
 
 
 def encoder_shapes(config):
-    """dict of documented name -> shape for the embeddings, encoder layers and pooler; dense weights are [in, out]."""
+    """dict of documented name -> shape of the embeddings, encoder layers and pooler; dense weights are [in, out]."""
     hidden, intermediate = config.hidden_size, config.intermediate_size
     shapes = {
         WORD_EMBEDDINGS: (config.vocab_size, hidden),
@@ -53,7 +53,7 @@ def encoder_shapes(config):
 
 
 def classifier_shapes(config, num_labels):
-    """dict of name -> shape of the classification head."""
+    """dict of name -> shape of the label classifier."""
     return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
 
 
@@ -64,15 +64,22 @@ def domain_head_shapes(config, num_domains):
 
 
 def representation_shapes(config, num_domains, wanted=True):
-    """dict of name -> shape of what the domain representation needs of the domain head: E_dom; empty where not wanted."""
+    """dict of name -> shape of the part of the domain head that r needs, E_dom; empty if not `wanted`."""
     return {DOMAIN_HEAD[0]: (num_domains, config.hidden_size)} if wanted else {}
 
 
 def initial_value(name, shape, seed, initializer_range=0.02):
-    """How a variable starts when no snapshot gives it: BERT's truncated normal, ones for gamma, zeros for beta and
-    biases.
+    """The initial value of a variable that is not read from a snapshot: BERT's truncated normal, ones for gamma, zeros for beta and biases.
 
-    Drawn from (seed, name), so a variable's start depends on no other variable.
+    It depends only on seed and name, not on other variables.
+
+    Args:
+        name: documented name.
+        shape: tuple.
+        seed: of the run.
+        initializer_range: standard deviation of the normal distribution, which is truncated at two standard deviations.
+    Returns:
+        float32 array.
     """
     if name.endswith("gamma"):
         return np.ones(shape, np.float32)
@@ -88,16 +95,17 @@ def initial_value(name, shape, seed, initializer_range=0.02):
 
 
 class Variables(flow.nn.Module):
-    """The variables of one model, shared by all its static graphs; `joined(name, …)` and `get(name)` inside a global function give the
-    graph's tensors.
+    """The variables of one model, shared by all its static graphs.
+
+    Inside a global function `get(name)` and `fused(name, …)` return the graph's tensors.
 
     Args:
         values: dict of documented name -> float32 array.
         device: "cpu" or "cuda".
-        active_ids: rows of the word embeddings that the graphs hold (see modeling/bert/vocabulary.py); None for all.
-        frozen: names of variables that are not trained: they get no gradient, and words that the graphs do not hold no decay.
+        active_ids: the rows of the word embeddings that the graphs hold (modeling/bert/vocabulary.py); None for all.
+        frozen: names of the variables that are not trained. They get no gradient and no weight decay.
     Attributes:
-        names: of the model's variables, those that a snapshot holds.
+        names: of the variables that a snapshot stores.
     """
 
     def __init__(self, values, device="cpu", active_ids=None, frozen=()):
@@ -119,7 +127,7 @@ class Variables(flow.nn.Module):
         return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
 
     def _variables_in(self, parameter):
-        """Documented names in the order of their columns."""
+        """Documented names, in the order of their columns."""
         return [name for part in self._parameter_parts[parameter] for name in part]
 
     def _find_places(self):
@@ -133,24 +141,27 @@ class Variables(flow.nn.Module):
         return self._parameter_parts[parameter] == ((parameter,),)
 
     def _side_by_side(self, parameter, values):
-        """The array of a parameter from those of the variables: a variable alone as it is, matrices [in, sum of out], vectors [1, sum]."""
+        """The array of a parameter: a single variable unchanged, fused matrices as [in, sum of out], fused vectors as [1, sum]."""
         if self._alone(parameter):
             return np.ascontiguousarray(values[parameter], np.float32)
         columns = [values[name].reshape(-1, self._shapes[name][-1]) for name in self._variables_in(parameter)]
         return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
 
     def get(self, name):
-        """The variable `name` (documented name) as a tensor."""
+        """The variable `name` (documented name) as a tensor of its documented shape."""
         return self._of_parameter(name, getattr(self, self._places[name][0]))
 
     def _of_parameter(self, name, whole):
-        """What of its parameter, a tensor or an array, is the variable `name`."""
+        """Cuts the variable `name` out of its parameter, a tensor or an array."""
         parameter, start, count = self._places[name]
         return whole if self._alone(parameter) else whole[:, start : start + count].reshape(*self._shapes[name])
 
     def fused(self, *names):
-        """Variables side by side: matrices [in, out] as [in, sum of out], vectors [N] as one row [1, sum of N]. No operation of a graph
-        where they are a parameter's only part, and one for all of a parameter's parts."""
+        """Several variables as one tensor: matrices [in, out] as [in, sum of out], vectors [N] as [1, sum of N].
+
+        A graph needs no operation for it if the variables are the only part of their parameter, and one operation in total for a
+        parameter of several parts.
+        """
         parameter = self._places[names[0]][0]
         parts = self._parameter_parts[parameter]
         if names not in parts or self._alone(parameter):
@@ -164,15 +175,15 @@ class Variables(flow.nn.Module):
         return memoize("parts", lambda: self._cut(whole, widths), of=whole)[parts.index(names)]
 
     def _cut(self, row, widths):
-        """[1, sum of widths] -> a row for each width, by one operation, whose gradient is one too."""
+        """[1, sum of widths] -> one row per width. The forward and the backward pass take one operation each."""
         likes = {width: parallel.constant((1, width), 0.0, self._device) for width in widths}
         return flow._C.split_like(row, [likes[width] for width in widths], 1)
 
     def arrays(self, decay=1.0):
-        """dict of name -> float32 NumPy array, as a snapshot stores them: all rows of the word embeddings.
+        """dict of name -> float32 NumPy array, as a snapshot stores them, with all rows of the word embeddings.
 
         Args:
-            decay: factor by which weight decay has shrunk the word embeddings that the graphs do not hold.
+            decay: the factor that weight decay has applied to the word embeddings that the graphs do not hold.
         """
         parameters = {name: parallel.to_numpy(value) for name, value in self.named_parameters()}
         arrays = {name: self._of_parameter(name, parameters[self._places[name][0]]) for name in self.names}
@@ -183,7 +194,7 @@ class Variables(flow.nn.Module):
         return arrays
 
     def load(self, snapshot):
-        """Takes every variable's value from a `Snapshot`; graphs that are compiled already see the new values."""
+        """Reads all variables from a `Snapshot`. Compiled graphs use the new values."""
         values = {}
         for name in self.names:
             if self._active_ids is not None and name == WORD_EMBEDDINGS:
@@ -192,21 +203,23 @@ class Variables(flow.nn.Module):
             else:
                 values[name] = snapshot.read(name, self._shapes[name])
         for parameter in self._parameter_parts:
-            if set(self._variables_in(parameter)) <= set(values):  # what serves a loss alone is in no snapshot
+            if set(self._variables_in(parameter)) <= set(values):  # no snapshot stores the variables of a loss
                 self.assign(parameter, self._side_by_side(parameter, values))
 
     def assign(self, parameter, value):
-        """Gives a parameter (see `trained`) the values of an array; graphs that are compiled already see them."""
+        """Sets a parameter (see `trained`) to the values of an array. Compiled graphs use the new values."""
         with flow.no_grad():
             getattr(self, parameter).copy_(parallel.replicate(value, self._device))
 
     def trained(self):
-        """dict of parameter's name -> tensor, of those that are not frozen, those that serve a loss included; one holds one variable or
-        several (modeling/bert/fused_parameters.py)."""
+        """dict of parameter's name -> tensor of the parameters that are trained, including those of a loss.
+
+        A parameter holds one or more variables (modeling/bert/fused_parameters.py).
+        """
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
     def count(self, frozen=None):
-        """Number of the model's parameters; of the frozen (True) or the trained ones (False) alone."""
+        """The number of scalars in the model: all (None), only frozen ones (True), or only trained ones (False)."""
         sizes = {name: int(np.prod(self._shapes[name])) for name in self.names if frozen is None or (name in self._frozen) == frozen}
         if self._active_ids is not None and WORD_EMBEDDINGS in sizes:
             sizes[WORD_EMBEDDINGS] = self._all_words.size
@@ -214,18 +227,20 @@ class Variables(flow.nn.Module):
 
 
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):
-    """Values for `shapes` from a snapshot; strict about the encoder, heads that it lacks are initialised and said so.
+    """Reads the values of a model's variables from a snapshot.
+
+    All variables of the encoder except the pooler must be there. Missing heads are initialised, and `log` is called with their names.
 
     Args:
         shapes: dict of name -> shape that the model needs.
         snapshot: a `Snapshot`, or None to initialise everything.
         seed: of the initial values.
-        restart: names to initialise though the snapshot has them (a classifier for other labels).
-        log: called with one line about what was initialised or left behind.
+        restart: names to initialise even if the snapshot has them (a classifier for other labels).
+        log: called with one line about variables that were initialised, and one about variables of the snapshot that were not used.
     Returns:
         dict of name -> float32 array, in the order of `shapes`.
     Raises:
-        UserError: a missing or unknown encoder variable (all listed), or one whose size does not fit.
+        UserError: variables of the encoder are missing or unknown (lists all of them), or a size does not fit.
     """
     if snapshot is None:
         return {name: initial_value(name, shape, seed, initializer_range) for name, shape in shapes.items()}

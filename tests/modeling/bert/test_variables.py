@@ -8,7 +8,6 @@ from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
 from modeling.bert.variables import Variables, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value, load_values
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.engine.global_function import global_function
-from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
 
 
@@ -136,7 +135,7 @@ def test_loading_reaches_graphs_that_are_compiled(tmp_path):
         changed = {name: value * np.float32(factor) for name, value in values.items()}
         write_variables(str(tmp_path / "s"), changed)
         variables.load(Snapshot(str(tmp_path / "s")))
-        np.testing.assert_array_equal(job(x=flow.tensor(x)).numpy(), changed["w"] * x + changed["b-bias"])
+        np.testing.assert_array_equal(job({"x": x}).numpy(), changed["w"] * x + changed["b-bias"])
     write_variables(str(tmp_path / "s"), {"w": np.zeros((3, 2), np.float32), "b-bias": values["b-bias"]})
     with pytest.raises(UserError, match=r"w holds 6 values of shape \[3, 2\], the model needs 3 of shape \[1, 3\]"):
         variables.load(Snapshot(str(tmp_path / "s")))

@@ -64,22 +64,22 @@ def test_every_sample_once_and_in_order(batch_size, lengths):
     assert {shape[1] for shape in seen} <= set(lengths)
 
 
-class _Phase:
+class _Context:
     """Writes an empty folder for a snapshot and notes the decay."""
 
     def __init__(self, folder, keep_all_best=False):
-        self.folder, self.task = str(folder), SimpleNamespace(name="g1")
+        self.path, self.folder, self.task = str(folder), self, SimpleNamespace(name="g1")
         self.flags, self.decays = SimpleNamespace(keep_all_best=keep_all_best), []
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
-        os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        os.makedirs(os.path.join(self.path, name), exist_ok=True)
         self.decays.append(decay)
-        return os.path.join(self.folder, name)
+        return os.path.join(self.path, name)
 
 
 def test_best_snapshot(tmp_path):
-    phase = _Phase(tmp_path)
-    best = BestSnapshot(phase, "mft", variables=None)
+    context = _Context(tmp_path)
+    best = BestSnapshot(context, "mft", variables=None)
     offers = [  # correct of 32, cross-entropy, saved
         (20, 0.9, True),
         (19, 0.1, False),
@@ -95,11 +95,11 @@ def test_best_snapshot(tmp_path):
     assert os.listdir(str(tmp_path)) == ["snapshot_best_mft_model_g1_dev_0.78125"]
     assert best.path.endswith("_0.78125")
     assert best.evaluation.correct == 25
-    assert phase.decays == [1.0, 0.96, 0.95]
+    assert context.decays == [1.0, 0.96, 0.95]
 
 
 def test_keep_all_best(tmp_path):
-    best = BestSnapshot(_Phase(tmp_path, keep_all_best=True), "ft", variables=None)
+    best = BestSnapshot(_Context(tmp_path, keep_all_best=True), "ft", variables=None)
     for correct in (17, 2, 24):
         best.offer(Evaluation(correct, 24, 1.0, {}), 1.0)
     assert sorted(os.listdir(str(tmp_path))) == ["snapshot_best_ft_model_g1_dev_0.7083333333333334", "snapshot_best_ft_model_g1_dev_1.0"]
