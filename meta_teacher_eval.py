@@ -20,8 +20,8 @@ from modeling.objectives.teacher import knowledge_names, knowledge_needed, teach
 from modeling.run.context import RunContext
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits, measure, predict_batches
 from modeling.run.model_loading import load_model
-from modeling.run.resources import size_text
 from modeling.run.student import DEFAULT_STUDENT_LAYERS, check_teacher, choose_loss_weights, describe_mapping, layer_mapping, teacher_folder
+from ofrecord_util.files import size_text
 
 
 def choose_layers(flags, config, log):

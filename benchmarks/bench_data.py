@@ -27,8 +27,8 @@ from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs, Teacher
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
-from modeling.run.resources import size_text
 from ofrecord_util.dataset import Dataset
+from ofrecord_util.files import size_text
 from ofrecord_util.reader import read_split
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import find_text

@@ -170,3 +170,30 @@ def read_json(path: str, remedy: str) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds {type(value).__name__}, not a JSON object; {remedy}")
     return value
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def check_space(folder: str, needed: float, what: str, remedy: str) -> None:
+    """Compares what a folder will need with the free space of its disk.
+
+    Args:
+        folder: it, or what is to be made.
+        needed: bytes.
+        what: the subject of the message ("the teacher's outputs need").
+        remedy: its end, what the user can do.
+    Raises:
+        UserError: fewer bytes are free.
+    """
+    parent = os.path.dirname(os.path.abspath(folder))
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {what} {size_text(needed)} ({needed} bytes), {parent} has {size_text(free)} ({free} bytes) free: {remedy}"
+        )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.run import resources
+from ofrecord_util import files
 from ofrecord_util.reader import read_split
 from ofrecord_util.schema import FEATURE_NAMES
 from ofrecord_util.writer import write_split
@@ -398,7 +398,7 @@ def test_full_disk_when_a_snapshot_is_saved(project, line, monkeypatch):
 @TRAINING
 def test_disk_too_small_for_the_run(project, line, monkeypatch):
     """Found before the first step: a folder with flags and log, and nothing else."""
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
     fails(project, line, "output/run", "999 bytes", "--model_save_dir")
     assert set(os.listdir(project.path("output", "run"))) == {"flags.json", "metrics.jsonl", "run.flags", "run.log"}
 

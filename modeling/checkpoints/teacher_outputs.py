@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
-from modeling.run.resources import check_space, size_text
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
+from ofrecord_util.files import check_space, size_text
 
 MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 1"

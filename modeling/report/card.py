@@ -8,7 +8,7 @@ import os
 import re
 
 from modeling.checkpoints.snapshot import TASK_FILE
-from modeling.cli.flags import FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
+from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -19,6 +19,7 @@ CARD_FILE = "README.md"
 _KINDS = {
     META_FINETUNING: "The meta learner of Meta Fine-tuning: a BERT trained on all domains at once, to be fine-tuned on one of them",
     FINETUNING: "A BERT fine-tuned on the task's own domain, from a meta learner or another snapshot",
+    DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT of fewer layers that learned from a meta-teacher",
 }

@@ -1,43 +1,12 @@
-"""What a run will need, before it starts: bytes on the disk, exactly, and bytes of memory, by estimate."""
-
-import os
-import shutil
+"""How much memory a run will need, by estimate, and how much is free."""
 
 from modeling.bert.dropout import DropoutPlan
-from ofrecord_util.errors import UserError
 
 _PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
 # OneFlow's CPU engine keeps the output of every operation of a graph for itself. Bytes measured over those of the forward pass as
 # `_forward_floats` counts them: 0.9 to 1.3 for prediction, 1.9 to 2.2 for training (6 x 384 at 4 x 128 and 24 x 128, 12 x 768 at 4 x 128)
 _PREDICT_FACTOR, _TRAIN_FACTOR = 1.1, 2.1
 _PREDICT_LAYER_BYTES, _TRAIN_LAYER_BYTES = 8e6, 25e6  # of a graph's operations themselves, for each encoder layer in each lane
-
-
-def size_text(size):
-    """A number of bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} bytes"
-
-
-def check_space(folder, needed, what, remedy):
-    """Compares what a folder will need with the free space of its disk.
-
-    Args:
-        folder: it, or what is to be made.
-        needed: bytes.
-        what: the subject of the message ("the teacher's outputs need").
-        remedy: its end, what the user can do.
-    Raises:
-        UserError: fewer bytes are free.
-    """
-    parent = os.path.dirname(os.path.abspath(folder))
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {what} {size_text(needed)} ({needed} bytes), {parent} has {size_text(free)} ({free} bytes) free: {remedy}"
-        )
 
 
 def _forward_floats(config, batch, length):

@@ -16,6 +16,7 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
+from modeling.cli.scripts import script_path
 from modeling.run.flags_json import FLAGS_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
@@ -140,14 +141,16 @@ def find_run(flags):
         paths = glob.glob(os.path.join(glob.escape(parent), "*"))
         runs = [path for path in paths if list_states(path) and _script_of(path) == flags.script]
         if not runs:
-            raise UserError(f"--resume: {parent} holds no run of {flags.script}.py that was cut off with a state to continue from")
+            raise UserError(
+                f"--resume: {parent} holds no run of {script_path(flags.script)} that was cut off with a state to continue from"
+            )
         return max(runs, key=lambda path: os.stat(list_states(path)[0]).st_mtime_ns)
     folder = folder.rstrip("/")
     if not os.path.isdir(folder):
         raise UserError(f"--resume {folder}: no such folder")
     script = _script_of(folder)
     if script != flags.script:
-        raise UserError(f"--resume {folder}: {f'a run of {script}.py' if script else f'no run folder, it has no {FLAGS_FILE}'}")
+        raise UserError(f"--resume {folder}: {f'a run of {script_path(script)}' if script else f'no run folder, it has no {FLAGS_FILE}'}")
     if not list_states(folder):
         raise UserError(f"--resume {folder}: no {STATE_PREFIX}* in it: the run has ended, or was cut off before its first state")
     return folder

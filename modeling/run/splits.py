@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from modeling.cli.flags import FINETUNING, META_TEACHER_EVAL, PREPROCESS
+from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_TEACHER_EVAL, PREPROCESS
 from modeling.engine import parallel
 from modeling.objectives.prototypes import score_statistics
 from modeling.run.resume import records_digest
@@ -16,7 +16,12 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.text import text_path
 from ofrecord_util.writer import part_paths
 
-_USE_OF_SCORES = {PREPROCESS: SCORES_MADE, FINETUNING: SCORES_KEPT, META_TEACHER_EVAL: SCORES_KEPT}  # by script; else needed
+_USE_OF_SCORES = {
+    PREPROCESS: SCORES_MADE,
+    DOMAIN_MIXING: SCORES_KEPT,
+    FINETUNING: SCORES_KEPT,
+    META_TEACHER_EVAL: SCORES_KEPT,
+}  # by script; else needed
 
 
 class Splits:

@@ -4,8 +4,9 @@ import os
 
 from modeling.engine import parallel
 from modeling.run.flags_json import write_flags
-from modeling.run.resources import available_memory, check_space, memory_estimate, size_text
+from modeling.run.resources import available_memory, memory_estimate
 from modeling.run.resume import KEPT
+from ofrecord_util.files import check_space, size_text
 
 
 def start_run(context, variables, schedule, batch_size, **facts) -> None:

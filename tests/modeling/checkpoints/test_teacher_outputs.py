@@ -23,7 +23,7 @@ from modeling.checkpoints.teacher_outputs import (
     with_teacher_outputs,
 )
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
-from modeling.run import resources
+from ofrecord_util import files
 from ofrecord_util.errors import UserError
 
 LENGTHS = (5, 1, 13, 7, 2)
@@ -227,14 +227,14 @@ def test_other_folders_are_not_replaced(tmp_path):
 def test_space_is_checked_before_anything_is_written(tmp_path, monkeypatch):
     needed = estimate(LAYOUT.arrays(LENGTHS))
     usage = collections.namedtuple("usage", "total used free")
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed - 1))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(10**6, 0, needed - 1))
     with pytest.raises(UserError) as error:
         write(tmp_path / "teacher")
     assert str(needed) in str(error.value)
     assert str(needed - 1) in str(error.value)
     assert "--teacher_outputs online" in str(error.value)
     assert os.listdir(tmp_path) == []
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(10**6, 0, needed))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(10**6, 0, needed))
     write(tmp_path / "teacher")
 
 

@@ -1,0 +1,68 @@
+"""recipes/domain_mixing.py: a script of another method finds the root, trains in its run folder, resumes, and starts its ranks."""
+
+import os
+
+import pytest
+import tiny
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = os.path.join(tiny.ROOT, "recipes", "domain_mixing.py")
+LINE = (
+    f"{SCRIPT} --task_name g1 --data_dir data --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --num_epochs 2 --seed 3 "
+    "--batch_size_per_device 4 --dev_batch_size_per_device 3 --dev_every_step_num 4 --learning_rate 1e-3 --device cpu --resave_ofrecord"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = tiny.Project(tmp_path_factory.mktemp("recipes") / "project")
+    tiny.write_encoder(project.path("encoder"))
+    tiny.write_g1(project.path("data"), train=4, dev=2)
+    return project
+
+
+@pytest.fixture(scope="module")
+def mixed(project):
+    return project.run_of(project.run(LINE + " --model_save_dir output/mixed"))
+
+
+def test_a_run_from_another_folder(project, mixed):
+    """The project's folder has no modeling/: the script finds it by its own path."""
+    assert not os.path.exists(project.path("modeling"))
+    assert mixed.best().startswith("snapshot_best_mixing_model_g1_dev_")
+    assert mixed.flags["script"] == "domain_mixing"
+    assert set(mixed.rows("dev")[-1]["by_domain"]) == {"SST-2", "mr", "cr"}
+    assert mixed.rows("train")[-1]["loss"] < mixed.rows("train")[0]["loss"] * 1.2
+    for name in ("report.html", "curves.png", "run.flags", "predictions_dev.tsv"):
+        assert os.path.getsize(mixed.path(name)) > 0
+    with open(mixed.path(mixed.best(), "README.md"), encoding="utf-8") as file:
+        assert "the baseline of Meta Fine-tuning" in file.read()
+
+
+def test_a_run_goes_on_where_it_stopped(project, mixed):
+    line = LINE + " --model_save_dir output/cut"
+    project.run(line + " --max_steps 5")
+    project.run(line + " --resume output/cut")
+    resumed = tiny.Run(project.path("output", "cut"))
+    assert tiny.without_times(resumed.rows("train")[-1:]) == tiny.without_times(mixed.rows("train")[-1:])
+    assert tiny.tree(resumed.path(resumed.best())) == tiny.tree(mixed.path(mixed.best()))
+
+
+def test_two_ranks(project, mixed):
+    """Two processes with half of the batch each give the losses of one."""
+    line = LINE.replace("--batch_size_per_device 4", "--batch_size_per_device 2") + " --gpu_num_per_node 2 --cpu_lanes 1 --texts_per_row 1"
+    run = project.run_of(project.run(line + " --model_save_dir output/ranks"))
+    ours, theirs = (run.rows("train"), mixed.rows("train"))
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    for one, other in zip(ours, theirs):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-3)
+
+
+def test_finetuning_takes_the_snapshot(project, mixed):
+    tiny.write_single(project.path("single"))
+    output = project.run(
+        f"finetuning.py --task_name sst-2 --data_dir single --model_load_dir {mixed.path(mixed.best())} --seq_length 24 --num_epochs 1 "
+        "--batch_size_per_device 4 --dev_every_step_num 2 --device cpu --resave_ofrecord --model_save_dir output/single"
+    )
+    assert "initialised" not in output  # the classifier is that of the snapshot
