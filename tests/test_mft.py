@@ -463,7 +463,7 @@ def test_frozen_encoder(project, step_2):
     [
         ("--freeze_layers 3", "--freeze_layers 3: the encoder has 2 layers, give 0 to 2"),
         ("--freeze_layers -1", "--freeze_layers: -1 is not 0 or more"),
-        ("--freeze_encoder --freeze_layers 1", "--freeze_layers 1 some: give one of them"),
+        ("--freeze_encoder --freeze_layers 1", "--freeze_layers 1 only the first ones: give one of the two"),
         ("--freeze_encoder --model_load_dir=", "no snapshot is loaded"),
     ],
 )

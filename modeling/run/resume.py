@@ -16,7 +16,7 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
-from modeling.cli.scripts import script_path
+from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
@@ -159,8 +159,9 @@ def find_run(flags):
 def _script_of(folder):
     try:
         with open(os.path.join(folder, FLAGS_FILE), encoding="utf-8") as file:
-            return json.load(file).get("script")
-    except (OSError, ValueError, AttributeError):
+            script = json.load(file).get("script")
+            return script if script in SCRIPTS else None
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
 
 

@@ -267,7 +267,7 @@ def test_pooling():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"hidden_size": 21}, "no multiple of num_attention_heads"),
+        ({"hidden_size": 21}, "not a multiple of num_attention_heads"),
         ({"hidden_act": "relu"}, "gelu"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"vocab_size": "99"}, "vocab_size"),
