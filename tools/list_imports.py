@@ -1,0 +1,103 @@
+"""Lists the imports between the rooms of the project, and those that break a rule.
+
+    python3 tools/list_imports.py
+    python3 tools/list_imports.py --root ../another_checkout
+
+Prints one line per pair of rooms with the number of files that import. An import must go from a later room of ROOMS to an earlier
+one, and only modeling/engine may import OneFlow. Exit code 1 if an import breaks this.
+"""
+
+if not __package__:
+    import _root  # noqa: F401
+
+import ast
+import collections
+import os
+
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
+from ofrecord_util.errors import UserError
+
+ROOMS = (
+    "ofrecord_util",
+    "modeling.cli",
+    "modeling.engine",
+    "modeling.bert",
+    "modeling.objectives",
+    "modeling.checkpoints",
+    "modeling.run",
+    "modeling.report",
+    "modeling.predictor",
+)
+_SKIPPED = {"tests", "models", "output", "data", "docs"}
+
+
+def sources(root):
+    """Paths of the Python files below `root`, relative to it. Tests are left out."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _SKIPPED]
+        for name in sorted(names):
+            if name.endswith(".py"):
+                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def imports_of(source):
+    """Dotted names of the modules that a source text imports, anywhere in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(module):
+    """The room of a module, or None for a module outside the rooms."""
+    return next((room for room in ROOMS if module == room or module.startswith(room + ".")), None)
+
+
+def own_room(path):
+    """The room of a file."""
+    return room_of(path[: -len(".py")].replace(os.sep, "."))
+
+
+def faults(path, source):
+    """Modules that a file imports against the rules, sorted.
+
+    Args:
+        path: of the file, relative to the root.
+        source: its text.
+    """
+    own, found = own_room(path), set()
+    for module in imports_of(source):
+        other = room_of(module)
+        if own and other and ROOMS.index(other) > ROOMS.index(own):
+            found.add(module)
+        if module.split(".")[0] == "oneflow" and not path.startswith(os.path.join("modeling", "engine", "")):
+            found.add(module)
+    return sorted(found)
+
+
+def main():
+    parser = Parser(description=__doc__)
+    parser.add_argument("--root", default=".", help="folder of a checkout")
+    args = parser.parse_args()
+    if not os.path.isdir(os.path.join(args.root, "modeling")):
+        raise UserError(f"--root {args.root}: no checkout of this project, there is no modeling/ in it")
+    arrows, broken = collections.Counter(), []
+    for path in sources(args.root):
+        with open(os.path.join(args.root, path), encoding="utf-8") as file:
+            source = file.read()
+        own = own_room(path)
+        arrows.update((own, other) for other in {room_of(module) for module in imports_of(source)} if own and other not in (None, own))
+        broken += [f"{path} imports {module}" for module in faults(path, source)]
+    for (one, other), count in sorted(arrows.items(), key=lambda item: tuple(map(ROOMS.index, item[0]))):
+        print(f"{one:22} -> {other:22} files: {count}")
+    print(f"{len(arrows)} arrows between {len(ROOMS)} rooms")
+    for line in broken:
+        print(f"against the rules: {line}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    run(main)
