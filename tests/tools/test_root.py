@@ -10,7 +10,12 @@ import pytest
 import tiny
 
 FOLDERS = ("tools", "benchmarks", "benchmarks/workers", "recipes")
-NEED_ONEFLOW = ("tools/predict.py", "benchmarks/bench_data.py", "benchmarks/hugging_face_parity.py")  # they import it at their start
+NEED_ONEFLOW = (  # they import it at their start
+    "tools/predict.py",
+    "benchmarks/bench_data.py",
+    "benchmarks/hugging_face_parity.py",
+    "recipes/domain_mixing.py",
+)
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")
 
 
