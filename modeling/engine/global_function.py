@@ -25,7 +25,7 @@ from modeling.engine.engine import Engine
 from modeling.engine.lanes import build as lanes_build
 from modeling.engine.lanes.plan import by_lane, interleave
 from modeling.engine.runtime import flow
-from modeling.engine.workarounds import clear_symbolic_gradients, device_of, is_short, keep_alive, pad_short_graph
+from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph
 
 _class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
 _last_output = None  # the smallest output of the latest call: reading it waits for the graph
@@ -78,7 +78,7 @@ class GlobalFunction:
         if (type == "train") != (optimizer is not None):
             raise ValueError("a train function needs an optimizer, a predict function none")
         self.__name__, self.__doc__ = function.__name__, function.__doc__
-        self.engine = engine or Engine(device_of(variables))
+        self.engine = engine or Engine(parallel.device_of(variables))
         self._function, self._variables, self._frozen, self._trains = function, variables, frozen, type == "train"
         self._optimizer, self._schedule = optimizer, schedule
         self._mixed_precision, self._accumulation = mixed_precision, accumulation

@@ -70,6 +70,12 @@ def constant(shape, value, device):
     return memoize(("constant", tuple(shape), value, device), make)
 
 
+def device_of(variables) -> str:
+    """The device of a module's parameters, "cpu" or "cuda"."""
+    parameter = next(variables.parameters())
+    return parameter.placement.type if parameter.is_global else parameter.device.type
+
+
 def to_numpy(tensor):
     """A tensor's whole value as an array, on every rank; all ranks must ask for it."""
     if tensor.is_global:

@@ -109,13 +109,7 @@ _SMALL_MODEL, _PRODUCTS, _PRODUCT_SIZE = 2_000_000, 3, 512
 
 def is_short(variables) -> bool:
     """Whether graphs of these variables may finish before OneFlow has marked them as running."""
-    return device_of(variables) == "cpu" and sum(parameter.numel() for parameter in variables.parameters()) < _SMALL_MODEL
-
-
-def device_of(variables) -> str:
-    """The device of a module's parameters, "cpu" or "cuda"."""
-    parameter = next(variables.parameters())
-    return parameter.placement.type if parameter.is_global else parameter.device.type
+    return parallel.device_of(variables) == "cpu" and sum(parameter.numel() for parameter in variables.parameters()) < _SMALL_MODEL
 
 
 def pad_short_graph():
