@@ -7,9 +7,8 @@
 Runs each of the six scripts for a few steps in both checkouts, with this Python, on data/k-shot-cross/g1/16-42 and the demo's encoder:
 with the default lanes and texts per row, with one lane, and continued after an interruption. Compares the variables, task.json,
 bert_config.json and vocab.txt of every snapshot, predictions_*.tsv, prototypical scores and teacher outputs byte for byte, and
-metrics.jsonl
-without its times. This takes about ten minutes. The exit code is 1 if anything differs. The results stay in --work_dir. With --keep_before,
-a later call uses the results before the change again.
+metrics.jsonl without its times. This takes about ten minutes. The exit code is 1 if anything differs. The results stay in --work_dir. With
+--keep_before, a later call uses the results before the change again.
 """
 
 if not __package__:
