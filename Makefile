@@ -1,8 +1,8 @@
-# make demo | demo-kd | test | test-fast | lint | bench | clean    each sets up what it needs on its first run
+# make demo | demo-kd | test | test-fast | lint | bench | clean    each target creates the environment that it needs
 #   make test PYTEST_ARGS="tests/tools -k python"    one part of the tests
-#   make test-fast                                   the tests without the slow ones, in less than two minutes
-#   make test ONEFLOW=0.8.0                          the same tests on OneFlow 0.8.0, in an environment of its own
-#   make demo PYTHON=/path/to/python3.10             with this Python rather than the one that is found
+#   make test-fast                                   the fast tests, in less than two minutes
+#   make test ONEFLOW=0.8.0                          the same tests on OneFlow 0.8.0, in a separate environment
+#   make demo PYTHON=/path/to/python3.10             with this Python instead of the first suitable one
 
 ONEFLOW ?= 0.9.0
 PYTHON ?=
@@ -24,7 +24,7 @@ RUN := $(VENV)/bin/python
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-# Always asked, quick when the environment is up to date.
+# Runs before every target; quick if the environment is up to date.
 setup:
 	@PYTHON="$(PYTHON)" tools/setup_environment.sh "$(VENV)" "$(REQUIREMENTS)" requirements-dev.txt
 
@@ -47,12 +47,12 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# Set BENCH_TORCH_PYTHON to a Python with torch and transformers to have PyTorch measured beside.
+# Set BENCH_TORCH_PYTHON to a Python with torch and transformers to measure PyTorch too.
 bench: setup
 	@$(RUN) tools/fetch_demo_model.py
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
 
-# Leaves models/ and output/ alone: they hold the user's downloads and results.
+# Does not remove models/ and output/, which contain the user's downloads and results.
 clean:
 	rm -rf .venv .venv.lock .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,10 @@
-"""Seconds of reading and writing: text to records, records to arrays, snapshots, a teacher's outputs.
+"""Times reading and writing: text to records, records to arrays, snapshots, the outputs of a teacher.
 
     python3 benchmarks/bench_data.py --data_dir data/SENTI --task_name senti
 
-Prints one JSON line a case, medians over --runs. The split is copied to a temporary folder first; the snapshot is one of BERT-base's
-sizes with random values; the teacher is of 6 layers x 384, of which three are written for the first --teacher_rows texts.
-Written files are synced, as always; what is read was written just before and comes from memory.
+Prints one JSON line per case, with medians over --runs. The split is copied to a temporary folder first. The snapshot has the sizes of
+BERT-base and random values. The teacher has 6 layers x 384; three of them are written for the first --teacher_rows texts. Written files are
+synced to disk, as in all scripts. Files are read just after they were written, so they come from memory.
 """
 
 if not __package__:
@@ -36,7 +36,7 @@ from ofrecord_util.tokenization import Tokenizer
 
 
 def measure(case, job, runs, count=None):
-    """Shows the median seconds of a job, and `count` over them where there is one, as a rate."""
+    """Prints the median seconds of a job, and with `count`, the number of samples, also the samples per second."""
     seconds = []
     for _ in range(runs):
         started = time.perf_counter()
@@ -49,7 +49,7 @@ def measure(case, job, runs, count=None):
 
 
 def measure_teacher_outputs(folder, real, length, runs):
-    """Shows how fast a teacher's outputs for texts of these numbers of real tokens are written and come back in batches of 24."""
+    """Times writing and reading the outputs of a teacher, in batches of 24 texts. real: int [N], tokens of each text."""
     layout = Layout(Knowledge((1, 3, 5), hidden=True, attention=True, representation=True), 384, 12, 2)
     idxs, batches = np.arange(len(real), dtype=np.int32), np.array_split(np.arange(len(real)), -(-len(real) // 24))
     draw, largest = np.random.default_rng(0), max(map(len, batches))
@@ -97,7 +97,7 @@ def main():
             count = len(records)
 
         write()
-        measure("text to checked records, vocabulary loaded anew", write, args.runs, count)
+        measure("text to checked records, vocabulary loaded each time", write, args.runs, count)
         measure("records to arrays", lambda: read_split(folder, "train"), args.runs, count)
 
         shapes = encoder_shapes(BertConfig())

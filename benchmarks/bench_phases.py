@@ -1,10 +1,11 @@
-"""Each phase of both systems as a whole process: from its start to its first step or batch, its peak memory, its end.
+"""Times each phase of both systems as a whole process: seconds to its first step and to its end, and peak memory.
 
     python3 benchmarks/bench_phases.py [--model_dir models/uncased_L-6_H-384_A-12_oneflow] [--data_dir data/k-shot-cross/g1/16-42] \\
         [--single_dir data/k-shot-single/SST-2/16-42] [--max_steps 20] [--runs 5] [--phases meta_finetuning,meta_distill]
 
-Prints one JSON line a phase, medians over the runs. The flags are the documented ones, but that training ends after --max_steps steps of
-its schedule; a step's line is printed at once, so that "first_step" is what a user waits, imports, records and compiling included.
+Prints one JSON line per phase, with medians over the runs. The flags are the documented ones, except that training ends after --max_steps
+steps of its schedule. Each step prints its line at once, so that "first_step" is the time that a user waits, including imports, records
+and compilation.
 """
 
 if not __package__:
@@ -22,12 +23,12 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 
 PHASES = ("preprocess", "meta_finetuning", "finetuning", "meta_teacher", "meta_teacher_eval", "meta_distill")
-OUTPUT_FLAG = {"preprocess": "--log_dir", "meta_teacher_eval": "--teacher_output_dir"}  # --model_save_dir of the others
+OUTPUT_FLAG = {"preprocess": "--log_dir", "meta_teacher_eval": "--teacher_output_dir"}  # the other phases have --model_save_dir
 STEP = "step 1/"
 
 
 def commands(args, folder):
-    """dict phase -> function without arguments -> its flags; each takes up what the first run of those before it left in `folder`."""
+    """dict of phase -> function without arguments that returns its flags. A phase uses the output of the first runs of earlier phases."""
 
     def best(name):
         return glob.glob(os.path.join(folder, f"{name}-0", "snapshot_best_*"))[0]
@@ -60,13 +61,13 @@ def main():
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv of all domains")
     parser.add_argument("--single_dir", default="data/k-shot-single/SST-2/16-42", help="folder of the splits of SST-2")
-    parser.add_argument("--max_steps", type=int, default=20, help="steps of a training")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each")
-    parser.add_argument("--phases", default=",".join(PHASES), help="what is reported; those that it needs are run once before")
+    parser.add_argument("--max_steps", type=int, default=20, help="steps of a training run")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs per phase")
+    parser.add_argument("--phases", default=",".join(PHASES), help="phases to report; earlier phases run once")
     args = parser.parse_args()
     wanted = args.phases.split(",")
     if not set(wanted) <= set(PHASES):
-        raise UserError(f"--phases {args.phases}: none but {', '.join(PHASES)}")
+        raise UserError(f"--phases {args.phases}: choose from {', '.join(PHASES)}")
     show({"machine": machine()})
     with tempfile.TemporaryDirectory() as folder:
         flags_of = commands(args, folder)
@@ -80,7 +81,7 @@ def main():
 
 
 def summary(phase, timings):
-    """What is shown of the timings of a phase's runs."""
+    """The results of a phase, from the timings of its runs."""
     firsts = [timing.first for timing in timings if timing.first is not None]
     return {
         "case": phase,

@@ -1,12 +1,12 @@
-"""Step 2 of Meta Fine-tuning as documented on g1, whole processes: ours and the same job in PyTorch, padded to 128 and to the longest
-text of a batch.
+"""Times step 2 of Meta Fine-tuning, as documented on g1, as a whole process: ours, and the same work in PyTorch with padding to 128 and to
+the longest text of each batch.
 
     BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_step2.py --model_dir models/uncased_L-6_H-384_A-12_oneflow \\
         --data_dir data/k-shot-cross/g1/16-42 [--num_epochs 63] [--runs 5] [--paddings longest]
 
-Prints one JSON line for the CPU and, where there is a card, one for it in float32 and one in mixed precision. Seconds are of whole
-processes, imports, records and compiling of the graphs included. The runs of the three take turns. Step 1 is run first and not counted.
-Without BENCH_TORCH_PYTHON ours is timed alone.
+Prints one JSON line for the CPU and, if there is a GPU, one line for float32 and one for mixed precision on it. Seconds are those of whole
+processes, including imports, records and the compilation of the graphs. The three implementations take turns. Step 1 runs first and is not
+counted. Without BENCH_TORCH_PYTHON, only ours is timed.
 """
 
 if not __package__:
@@ -29,8 +29,8 @@ def main():
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv")
     parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each")
-    parser.add_argument("--paddings", default="128,longest", help="PyTorch's: 128, longest or both (default)")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs per implementation")
+    parser.add_argument("--paddings", default="128,longest", help="padding in PyTorch: 128, longest or both (default)")
     parser.add_argument("--device", default="all", choices=("all", "cpu", "cuda"), help=DEVICE_HELP)
     args = parser.parse_args()
     show({"machine": machine()})
@@ -71,7 +71,12 @@ def main():
 
 
 def summary(found, samples):
-    """What is shown of the timings: dict name -> list of `Timing`, ours first; samples that each run trained on."""
+    """The results of a device.
+
+    Args:
+        found: dict of name -> list of `Timing`, ours first.
+        samples: number of samples that each run trains on.
+    """
     medians = {name: statistics.median(timing.seconds for timing in timings) for name, timings in found.items()}
     return {
         name: {

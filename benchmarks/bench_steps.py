@@ -1,10 +1,10 @@
-"""Seconds of a training step and of an inference step, ours beside OneFlow's stock layers and PyTorch, in one run.
+"""Times a training step and an inference step of ours, of OneFlow's stock layers and of PyTorch, in one run.
 
     BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_steps.py [--cases minilm-4x128,base-4x128] [--modes train,predict]
 
-Prints one JSON line a case; see benchmarks/side_by_side.py for what it says. Without BENCH_TORCH_PYTHON (a Python with torch and
-transformers) PyTorch is left out. The processes take turns; in base-24x128 one follows the other. All texts fill their length. Ours holds
-the word embeddings in use (2,000 pieces), as the scripts do; PyTorch holds all 30,522.
+Prints one JSON line per case; `compare` in benchmarks/side_by_side.py describes it. Without BENCH_TORCH_PYTHON (a Python with torch and
+transformers), PyTorch is left out. The processes take turns, except in base-24x128, where they run one after the other. All texts have the
+full length. Ours has only the word embeddings in use (2,000 word pieces), as in the scripts; PyTorch has all 30,522.
 """
 
 if not __package__:
@@ -20,24 +20,24 @@ from modeling.cli.errors import UserError, run
 SIZES = {"minilm": {"layers": 6, "hidden": 384, "heads": 12}, "base": {"layers": 12, "hidden": 768, "heads": 12}}
 CASES = ("minilm-4x40", "minilm-4x128", "minilm-24x128", "base-4x128", "base-24x128")
 APART = ("base-24x128",)  # one process after the other: together they do not fit into 24 GiB
-TURN_TOKENS = 512 * 384 * 384 * 6 * 6  # work of a turn: small cases run several steps in it
+TURN_TOKENS = 512 * 384 * 384 * 6 * 6  # work per turn: small cases run several steps per turn
 
 
 def parse_case(case):
-    """("minilm-4x128") -> sizes, batch and length as a dict.
+    """Sizes, batch and length of a case such as "minilm-4x128", as a dict.
 
     Raises:
-        UserError: no such case.
+        UserError: the case has another form.
     """
     size, _, shape = case.partition("-")
     batch, _, length = shape.partition("x")
     if size not in SIZES or not batch.isdigit() or not length.isdigit():
-        raise UserError(f"--cases {case}: a case is SIZE-BATCHxLENGTH, SIZE one of {', '.join(SIZES)}")
+        raise UserError(f"--cases {case}: a case is SIZE-BATCHxLENGTH, where SIZE is one of {', '.join(SIZES)}")
     return dict(SIZES[size], batch=int(batch), length=int(length))
 
 
 def workers(job, names, threads):
-    """Functions that start the wanted workers for a job, ours first."""
+    """List of functions that start the workers for a job, ours first."""
     theirs = torch_python()
     starts = {
         "ours": lambda: Worker("ours", sys.executable, "oneflow_steps.py", dict(job, implementation="ours")),
@@ -55,8 +55,8 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
     parser.add_argument("--modes", default="train,predict", help="train, predict or both (default)")
-    parser.add_argument("--workers", default="ours,stock,torch eager,torch compile", help="what is timed (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
+    parser.add_argument("--workers", default="ours,stock,torch eager,torch compile", help="implementations to time (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measured turns per implementation")
     parser.add_argument("--device", default="all", choices=("all", "cpu", "cuda"), help=DEVICE_HELP)
     args = parser.parse_args()
     show({"machine": machine()})

@@ -1,15 +1,14 @@
-"""Shows that a change of the code changes no number: the same seeded runs in two checkouts, compared byte for byte.
+"""Shows that a code change does not change any number: compares the same seeded runs of two checkouts byte for byte.
 
     python3 tools/fetch_demo_model.py
     git worktree add ../before COMMIT
     python3 benchmarks/compare_checkouts.py --before ../before
 
 Runs each of the six scripts for a few steps in both checkouts, with this Python, on data/k-shot-cross/g1/16-42 and the demo's encoder:
-with lanes and shared rows as the scripts choose them, in one lane, and continued after an interruption. Compares the variables, task.json,
+with the default lanes and texts per row, with one lane, and continued after an interruption. Compares the variables, task.json,
 bert_config.json and vocab.txt of every snapshot, predictions_*.tsv, prototypical scores and teacher outputs byte for byte, and
-metrics.jsonl
-but for times. Takes about ten minutes. Exit code 1 where anything differs. A checkout's results are kept in --work_dir; a second call takes
-them from there.
+metrics.jsonl without its times. This takes about ten minutes. The exit code is 1 if anything differs. The results stay in --work_dir. With
+--keep_before, a later call uses the results before the change again.
 """
 
 if not __package__:
@@ -33,7 +32,7 @@ META_KD = COMMON + " --eval_example_num 96 --do_train --do_eval --device cpu"
 TRAINS = " --num_epochs 5 --learning_rate 5e-5 --loss_print_every_n_iter 4 --keep_all_best --device cpu --model_save_dir {work}/"
 MFT = COMMON + " --model_load_dir {encoder} --dev_example_num 96 --batch_size_per_device 4 --dev_every_step_num 6" + TRAINS
 TEACHER = META_KD + " --batch_size_per_device 8 --eval_every_step_num 8" + TRAINS[: TRAINS.index(" --device")] + " --model_save_dir {work}/"
-# (script, folder of the run or None, flags, name of an earlier case whose best snapshot {snapshot} stands for)
+# (script, folder of the run or None, flags, name of an earlier case whose best snapshot replaces {snapshot})
 CASES = (
     (
         "preprocess",
@@ -80,11 +79,11 @@ CASES = (
 
 
 def run_cases(checkout, work):
-    """Runs every case in a checkout; its files lie in the folder `work`."""
+    """Runs every case in a checkout. The files are written to the folder `work`."""
     data = os.path.join(work, "data")
     shutil.copytree(DATA, data)
     if not os.path.exists(os.path.join(data, "test.csv")):
-        shutil.copy(os.path.join(data, "dev.csv"), os.path.join(data, "test.csv"))  # to have the test split's path taken too
+        shutil.copy(os.path.join(data, "dev.csv"), os.path.join(data, "test.csv"))  # so that the runs evaluate a test split too
     for script, folder, flags, start in CASES:
         snapshot = start and best_snapshot(os.path.join(work, start))
         words = [word.format(data=data, work=work, encoder=os.path.abspath(ENCODER), snapshot=snapshot) for word in flags.split()]
@@ -95,13 +94,13 @@ def run_cases(checkout, work):
 
 
 def best_snapshot(folder):
-    """Path of a run's newest best snapshot."""
+    """Path of the newest best snapshot of a run."""
     names = [name for name in os.listdir(folder) if name.startswith("snapshot_best_")]
     return os.path.join(folder, max(names, key=lambda name: os.stat(os.path.join(folder, name, "snapshot_done")).st_mtime_ns))
 
 
 def results(work):
-    """dict of relative path -> digest of each file that must be the same, metrics without their times."""
+    """dict of relative path -> digest, for each file that must be the same; metrics are compared without their times."""
     found = {}
     for folder, _, names in os.walk(work):
         for name in names:
@@ -122,15 +121,15 @@ def results(work):
 def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--before", required=True, help="a checkout of the code before the change")
-    parser.add_argument("--after", default=".", help="a checkout of the code after it")
-    parser.add_argument("--work_dir", default="output/compare_checkouts", help="where the runs' files lie; removed where it is in the way")
-    parser.add_argument("--keep_before", action="store_true", help="take the results before the change from an earlier call")
+    parser.add_argument("--after", default=".", help="a checkout of the code after the change")
+    parser.add_argument("--work_dir", default="output/compare_checkouts", help="folder for the runs; earlier runs in it are removed")
+    parser.add_argument("--keep_before", action="store_true", help="use the results before the change from an earlier call")
     flags = parser.parse_args()
     if not os.path.isdir(ENCODER):
-        raise UserError(f"{ENCODER}: no such folder; tools/fetch_demo_model.py makes it")
+        raise UserError(f"{ENCODER}: no such folder; tools/fetch_demo_model.py creates it")
     found = {}
     for name, checkout in (("before", flags.before), ("after", flags.after)):
-        # one place for both, so that no path differs
+        # both checkouts write to the same folder, so that no path differs
         work, kept = os.path.abspath(os.path.join(flags.work_dir, "runs")), os.path.abspath(os.path.join(flags.work_dir, name))
         if not (name == "before" and flags.keep_before and os.path.isdir(kept)):
             for path in (work, kept):

@@ -1,12 +1,12 @@
-"""Compares a snapshot here with its export in transformers: the same sentences, raw text to probabilities, both ways.
+"""Compares a snapshot with its export to transformers: both compute probabilities from the same raw sentences.
 
     python3 benchmarks/hugging_face_parity.py --snapshot output/…/snapshot_best_ft_model_cr_dev_0.9 \\
         --torch_python /opt/torch/bin/python
 
-`--torch_python` is a Python that has PyTorch and transformers; it needs nothing of this project, which in turn needs
-neither of the two. The export goes to a temporary folder. Prints the largest difference of a probability and of a
-log-probability (a difference of logits less their common part), and the tokens that differ, if any; exit code 1 where a
-log-probability differs by more than `--tolerance`.
+`--torch_python` is a Python with PyTorch and transformers. It does not need the requirements of this project, and this
+project does not need the two packages. The export goes to a temporary folder. The script prints the largest difference
+between probabilities and between log-probabilities, and the sentences whose tokens differ, if any. The exit code is 1 if
+a log-probability differs by more than `--tolerance`.
 """
 
 if not __package__:
@@ -59,10 +59,10 @@ print("\n" + json.dumps({"ids": ids, "log_probabilities": rows, "labels": model.
 
 
 def ask_transformers(python, job):
-    """What transformers says of `job` in the other Python.
+    """Runs `job` with transformers in the other Python; returns its output.
 
     Raises:
-        UserError: that Python cannot be run, or its run failed.
+        UserError: that Python cannot be run, or it failed.
     """
     environment = dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     try:
@@ -85,8 +85,8 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--snapshot", required=True, help="snapshot of a training step")
     parser.add_argument("--torch_python", required=True, metavar="PYTHON", help="a Python with torch and transformers")
-    parser.add_argument("--input", metavar="FILE", help="sentences, one a line (default: ten built-in ones)")
-    parser.add_argument("--tolerance", type=float, default=1e-5, help="of a log-probability")
+    parser.add_argument("--input", metavar="FILE", help="sentences, one per line (default: ten built-in ones)")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="largest accepted difference between log-probabilities")
     args = parser.parse_args()
     texts = list(SENTENCES)
     if args.input:
@@ -96,7 +96,7 @@ def main():
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--input {args.input}: cannot be read ({error})") from error
     if not texts:
-        raise UserError(f"--input {args.input}: no sentences in it")
+        raise UserError(f"--input {args.input}: contains no sentences")
 
     predictor = Predictor(args.snapshot, "cpu", batch_size=1)
     pairs = texts[1:] + texts[:1] if predictor.task.pair else None
@@ -117,8 +117,8 @@ def main():
     versions = ", ".join(f"{name} {version}" for name, version in sorted(theirs["versions"].items()))
     print(f"{len(texts)} sentences, {', '.join(theirs['labels'].values())}; {versions}")
     print(f"sentences whose tokens differ: {len(differing)}" + "".join(f"\n  {text[:60]!r}" for text in differing))
-    print(f"largest difference of a probability:     {np.abs(ours - np.exp(other)).max():.2e}")
-    print(f"largest difference of a log-probability: {difference:.2e}")
+    print(f"largest difference between probabilities:     {np.abs(ours - np.exp(other)).max():.2e}")
+    print(f"largest difference between log-probabilities: {difference:.2e}")
     return int(bool(difference > args.tolerance))
 
 

@@ -1,11 +1,11 @@
-"""Measures Meta-KD on the Amazon reviews of four domains: the teacher, the same small student trained plainly, distilled,
-distilled without the meta parts, and distilled with one part left out (docs/results.md).
+"""Measures Meta-KD on Amazon reviews of four domains: the teacher, and one small student that is trained on labels only,
+distilled, distilled without the meta parts, or distilled without one part (docs/results.md).
 
     python3 benchmarks/kd_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/SENTI \\
         --output_dir output/kd_results
 
-Each job is one of the documented commands in a process of its own; jobs whose result is there already are not run
-again. Prints the tables in Markdown at the end.
+Each job runs one of the documented commands in a separate process. Finished jobs do not run again. At the end, the
+script prints the table in Markdown.
 """
 
 if not __package__:
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script, seconds_of
 
-PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # set to 0: only the labels teach
+PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # at 0, the student learns from the labels only
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
 STUDENTS = {  # name of the row -> flags of meta_distill.py
     "plain": [*(part for name in PLAIN for part in ("--" + name, "0")), *NO_META],
@@ -32,7 +32,7 @@ STUDENTS = {  # name of the row -> flags of meta_distill.py
 
 
 class Study:
-    """The jobs of the study, as methods that call each other in the order in which they depend on one another."""
+    """The jobs of the study, as methods."""
 
     def __init__(self, args):
         self.args = args
@@ -78,7 +78,7 @@ class Study:
 
 
 def accuracies(rows, prefix=""):
-    """[dev, test, test by domain …] in per cent: of the best snapshot on dev, and of it on test."""
+    """[dev, test, test by domain …] in per cent, for the snapshot that is best on dev."""
     dev = max(row["accuracy"] for row in rows if row["kind"] == prefix + "dev")
     test = last_of(rows, prefix + "test")
     return [100 * value for value in (dev, test["accuracy"], *(d["accuracy"] for d in test["by_domain"].values()))]
@@ -93,9 +93,9 @@ def main():
     parser.add_argument("--student_epochs", type=int, default=2)
     parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a job")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads per job")
     weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
-    parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, behind -- (default: %(default)s)")
+    parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, after -- (default: %(default)s)")
     args = parser.parse_args()
 
     study = Study(args)

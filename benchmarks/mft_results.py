@@ -1,12 +1,12 @@
-"""Measures Meta Fine-tuning against fine-tuning each domain alone and against plain mixing, over several seeds
+"""Compares Meta Fine-tuning with fine-tuning on each domain alone and with plain mixing, over several seeds
 (docs/results.md).
 
     python3 benchmarks/mft_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data \\
         --output_dir output/mft_results
 
-DATA_DIR holds k-shot-cross/g1/16-42 and k-shot-single/{SST-2,MR,CR}/16-42. Each job is one of the documented commands
-in a process of its own with one thread; jobs whose result is there already are not run again. Prints the table in
-Markdown at the end.
+DATA_DIR contains k-shot-cross/g1/16-42 and k-shot-single/{SST-2,MR,CR}/16-42. Each job runs one of the documented
+commands in a separate process with one thread. Finished jobs do not run again. At the end, the script prints the
+table in Markdown.
 """
 
 if not __package__:
@@ -29,7 +29,7 @@ META = {  # name of the row -> flags of step 2
 }
 
 
-LAST_STEP_ONLY = 10**9  # a --dev_every_step_num that no run reaches: dev is evaluated once, at the end
+LAST_STEP_ONLY = 10**9  # a --dev_every_step_num that no run reaches, so that dev is evaluated only once, at the end
 
 
 def file_name(words):
@@ -38,7 +38,7 @@ def file_name(words):
 
 
 class Grid:
-    """All jobs of one seed, as methods that call each other in the order in which they depend on one another."""
+    """All jobs of one seed, as methods. Each method calls those that it depends on."""
 
     def __init__(self, args, seed):
         self.args, self.seed = args, seed
@@ -61,7 +61,7 @@ class Grid:
         return best_snapshot(folder)
 
     def single(self, name, domain, snapshot, *flags):
-        """finetuning.py on a domain; returns the accuracy of what it leaves on the whole test split."""
+        """Runs finetuning.py on a domain; returns the accuracy of its snapshot on the whole test split."""
         _, rows = self._run(
             file_name(f"{name} {domain}"), "finetuning.py", domain, "k-shot-single/" + DOMAINS[domain], snapshot,
             "--dev_batch_size_per_device", 16, "--eval_batch_size_per_device", 32, *flags,
@@ -69,7 +69,7 @@ class Grid:
         return last_of(rows, "test")["accuracy"]
 
     def finetune(self, name, domain, snapshot, learning_rate, dev_every):
-        """Step 3: fine-tuning, then the test of the snapshot that is best on dev."""
+        """Step 3: fine-tuning, then a test of the snapshot that is best on dev."""
         return self.single(
             "ft " + name, domain, snapshot,
             "--num_epochs", self.args.ft_epochs, "--batch_size_per_device", self.args.ft_batch_size,
@@ -77,9 +77,9 @@ class Grid:
         )  # fmt: skip
 
     def run(self, row):
-        """All test accuracies of one row of the table: dict of (name, domain) -> accuracy."""
+        """All test accuracies for one row of the table: dict of (name, domain) -> accuracy."""
         if row == "single":
-            # the last snapshot: 32 dev rows, wrong more often than not about an untrained model, would pick one now and then
+            # Tests the last snapshot: with 32 dev rows, dev would sometimes select a snapshot that is hardly trained
             how = (self.args.single_learning_rate, LAST_STEP_ONLY)
             return {("single", domain): self.finetune("single", domain, self.model_dir, *how) for domain in DOMAINS}
         snapshot = self.meta(row)
@@ -93,7 +93,7 @@ class Grid:
 
 
 def prepare(args):
-    """Step 1 for the group and for each domain, where no scores are there yet."""
+    """Runs step 1 for the group and for each domain, unless the scores exist already."""
     for task, data in [("g1", "k-shot-cross/g1"), *((task, "k-shot-single/" + name) for task, name in DOMAINS.items())]:
         data_dir = os.path.abspath(os.path.join(args.data_dir, data, "16-42"))
         if not os.path.exists(os.path.join(data_dir, "ofrecord", "train", "weight.npy")):
@@ -105,7 +105,7 @@ def prepare(args):
 def main():
     parser = results_parser(__doc__)
     parser.add_argument("--rows", nargs="+", default=["single", "mixing", "mft", "mft, normalized, all"], choices=["single", *META])
-    parser.add_argument("--finetuned", nargs="*", default=["mft", "mft, normalized, all"], help="rows that step 3 follows")
+    parser.add_argument("--finetuned", nargs="*", default=["mft", "mft, normalized, all"], help="rows to which step 3 is applied")
     parser.add_argument("--meta_epochs", type=int, default=20)
     parser.add_argument("--dev_every", type=int, default=40, help="steps of step 2 between evaluations on dev")
     parser.add_argument("--ft_epochs", type=int, default=20)

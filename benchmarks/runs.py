@@ -1,5 +1,4 @@
-"""Runs of the project's scripts in processes of their own, what they left, and the tables made of it: shared by the benchmarks
-that train."""
+"""Shared code of the benchmarks that train: runs scripts in separate processes, reads their results, prints tables."""
 
 import concurrent.futures
 import glob
@@ -14,7 +13,7 @@ import numpy as np
 from modeling.cli.command_line import Parser
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DONE = "seconds.json"  # written last into a run's folder
+DONE = "seconds.json"  # the last file that is written to a run's folder
 
 
 def results_parser(description):
@@ -29,15 +28,17 @@ def results_parser(description):
 
 
 def run_script(flags, folder, threads=1, flag="--model_save_dir"):
-    """Runs `flags` (script first) into `folder` from the project's root; a finished folder is taken as it is.
+    """Runs a script from the project's root, unless its folder is finished already.
 
     Args:
+        flags: list, the script and its flags.
+        folder: the folder that the script writes.
         threads: CPU threads of the process.
         flag: the script's flag for the folder.
     Returns:
-        the rows of the run's metrics file, none where it has no such file.
+        the rows of the run's metrics file, [] without such a file.
     Raises:
-        SystemExit: the script failed; its last lines are shown.
+        SystemExit: the script failed; the message ends with its last output.
     """
     done = os.path.join(folder, DONE)
     if not os.path.exists(done):
@@ -61,7 +62,7 @@ def run_script(flags, folder, threads=1, flag="--model_save_dir"):
 
 
 def rows_of(folder):
-    """All lines of a run's metrics file, none where there is no such file."""
+    """The rows of a run's metrics file, [] without such a file."""
     path = os.path.join(folder, "metrics.jsonl")
     if not os.path.exists(path):
         return []
@@ -70,7 +71,7 @@ def rows_of(folder):
 
 
 def seconds_of(folder):
-    """Wall-clock seconds of a finished run, start-up included."""
+    """Wall-clock seconds of a finished run, including start-up."""
     with open(os.path.join(folder, DONE)) as f:
         return json.load(f)["seconds"]
 
@@ -81,7 +82,7 @@ def last_of(rows, kind):
 
 
 def best_snapshot(folder):
-    """Path of a run's best snapshot."""
+    """Path of the best snapshot of a run."""
     return glob.glob(os.path.join(folder, "snapshot_best_*"))[0]
 
 
@@ -92,7 +93,7 @@ def run_jobs(jobs, workers):
 
 
 def mean_and_spread(values):
-    """Mean of the seeds' numbers and the distance between their extremes: "81.2 (1.4)"."""
+    """Mean over the seeds, and the difference between the largest and the smallest value: "81.2 (1.4)"."""
     return f"{np.mean(values):.1f} ({np.ptp(values):.1f})"
 
 
@@ -100,10 +101,10 @@ def print_table(what, seeds, columns, rows):
     """Prints results in Markdown.
 
     Args:
-        what: what the numbers are.
+        what: name of the numbers.
         seeds: list of the seeds.
-        columns: titles of all columns but the first.
-        rows: lists of cells, the row's name first.
+        columns: titles of all columns except the first.
+        rows: lists of cells, which begin with the name of the row.
     """
     print(f"| {what}, mean (spread) of {len(seeds)} seeds | {' | '.join(columns)} |")
     print("| --- " * (len(columns) + 1) + "|")

@@ -1,8 +1,8 @@
-"""Several implementations of one job, each in a process of its own, timed turn by turn in one run.
+"""Times several implementations of one job, each in a separate process, in turns.
 
-A worker is a script that reads its job as one JSON line, answers `{"first": seconds}` once it is built and its first call done, then
-answers each line `turn` with the seconds of one turn, and `end` with its peak memory. Turns go round among the workers, so that a machine
-whose speed drifts drifts for all of them; the idle ones wait for their line and compute nothing.
+A worker is a script that reads its job as one JSON line. It answers `{"first": seconds}` after its first call. Then it answers each line
+`turn` with the seconds of one turn, and the line `end` with its peak memory. The workers take turns, so that changes in the speed of the
+machine affect all of them alike. A waiting worker does not compute anything.
 """
 
 import datetime
@@ -18,19 +18,19 @@ from modeling.cli import interruption
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKERS = os.path.join(ROOT, "benchmarks", "workers")
 TORCH_PYTHON = "BENCH_TORCH_PYTHON"
-DEVICE_HELP = "cpu, cuda (in float32 and mixed precision), or all that there are (default)"
+DEVICE_HELP = "cpu, cuda (in float32 and mixed precision), or all (default): the CPU and, if there is one, the GPU"
 
 
 def torch_python():
-    """The Python with PyTorch and transformers that BENCH_TORCH_PYTHON names, or None."""
+    """The Python with PyTorch and transformers from BENCH_TORCH_PYTHON, or None."""
     return os.environ.get(TORCH_PYTHON) or None
 
 
 def devices(wanted):
-    """What a benchmark runs on: list of (device, mixed precision).
+    """The devices that a benchmark runs on: list of (device, mixed precision).
 
     Args:
-        wanted: "cpu", "cuda", or "all": the CPU and, where OneFlow can use one, a card.
+        wanted: "cpu", "cuda", or "all" for the CPU and, if OneFlow can use one, a GPU.
     Raises:
         UserError: `cuda` cannot be used.
     """
@@ -44,12 +44,12 @@ class Worker:
     """One implementation, as a process.
 
     Args:
-        name: what the results call it.
-        python, script: of the worker.
-        job: dict, its first line.
-        environment: variables beside those of this process.
+        name: key of its results.
+        python, script: interpreter and script of the worker.
+        job: dict, sent as its first line.
+        environment: more environment variables, added to those of this process.
     Attributes:
-        first: seconds of its first call, or None where it could not be built (`problem` then says why).
+        first: seconds of its first call, or None if the worker failed (`problem` is then its last line of errors).
     """
 
     def __init__(self, name, python, script, job, **environment):
@@ -83,14 +83,14 @@ class Worker:
         return json.loads(answer)
 
     def turn(self):
-        """Runs one turn and notes its seconds."""
+        """Runs one turn and records its seconds."""
         if self.problem is None:
             answer = self._ask("turn")
             if answer:
                 self.turns.append(answer["seconds"])
 
     def end(self):
-        """Lets the process end; its peak memory is known from then on."""
+        """Ends the process and records its peak memory."""
         if self.problem is None:
             answer = self._ask("end")
             self.peak_bytes = answer and answer["peak_bytes"]
@@ -98,22 +98,22 @@ class Worker:
         self._process.wait()
 
     def kill(self):
-        """Ends the process at once."""
+        """Kills the process."""
         self._process.kill()
         self._process.communicate()
 
 
 def compare(case, workers, rounds, together=True):
-    """Times workers turn by turn.
+    """Times workers in turns.
 
     Args:
         case: dict that names the case.
-        workers: list of functions without arguments -> `Worker`; the first one is what the others are compared with.
-        rounds: turns of each that count; one more comes before them.
-        together: False lets each worker end before the next one starts: memory does not hold all of them.
+        workers: list of functions without arguments -> `Worker`. The others are compared with the first one.
+        rounds: number of measured turns per worker; one more turn comes first and does not count.
+        together: False to end each worker before the next one starts, if memory is too small for all of them.
     Returns:
-        dict for a JSON line: the case, and for each worker the median, least and largest seconds of a turn, seconds of the first call, peak
-        memory, and the ratio of the first worker's median to its own.
+        dict for a JSON line: the case, and for each worker the median, least and largest seconds of a turn, the seconds of the first call,
+        peak memory, and the median of the first worker divided by its own.
     """
     groups = [workers] if together else [[worker] for worker in workers]
     workers = [worker for group in groups for worker in _take_turns(group, rounds)]
@@ -138,7 +138,7 @@ def compare(case, workers, rounds, together=True):
 
 
 def _take_turns(starts, rounds):
-    """Starts workers, times them turn by turn and ends them; returns them."""
+    """Starts workers, times them in turns and ends them; returns them."""
     workers = []
     try:
         for start in starts:
@@ -165,7 +165,7 @@ def show(result):
 
 
 def machine():
-    """What a page of results says of the machine: date, processor, cores, memory."""
+    """Description of the machine for a page of results: date, processor, cores, memory, Python."""
     model = "?"
     with open("/proc/cpuinfo") as file:
         for line in file:

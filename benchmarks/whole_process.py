@@ -1,4 +1,4 @@
-"""A command timed as its user sees it: from its start to its end, to its first line of a kind, with its peak memory."""
+"""Times a command as its user sees it: seconds to its end and to a certain line of output, and peak memory."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ from ofrecord_util.errors import UserError
 
 
 class Timing(NamedTuple):
-    """What a command took."""
+    """Time and memory of a command."""
 
     seconds: float  # wall-clock, whole process
-    first: Optional[float]  # seconds until the awaited line came, None where it did not
+    first: Optional[float]  # seconds until the awaited line, None without such a line
     peak_bytes: int  # of its largest process
 
 
@@ -23,13 +23,13 @@ def time_command(command, awaited=None):
     """Runs a command from the project's root.
 
     Args:
-        command: list of program and arguments; it prints what it is doing.
-        awaited: the beginning of a line whose first coming is timed, to 20 ms.
+        command: list of program and arguments.
+        awaited: beginning of a line of output. The time until the first such line is measured, to 20 ms.
     Returns:
         `Timing`.
     Raises:
-        UserError: it failed; its last lines are shown.
-        Interrupted: a signal came; the command is killed.
+        UserError: the command failed; the message ends with its last output.
+        Interrupted: a signal was received; the command is killed.
     """
     started, first = time.perf_counter(), None
     with tempfile.NamedTemporaryFile() as written, open(written.name, encoding="utf-8", errors="replace") as output:

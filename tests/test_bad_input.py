@@ -488,7 +488,7 @@ def test_bad_flag(project, line, flags, parts):
         ("--batch_size_per_devise 2", ("did you mean --batch_size_per_device?",)),
         ("--dev_every_step_num 0", ("--dev_every_step_num",)),
         ("--num_nodes 3", ("--num_nodes 3", "--node_ips names 0 machines")),
-        ("--num_nodes 2 --node_ips 203.0.113.1,203.0.113.2", ("--node_ips 203.0.113.1,203.0.113.2", "none of them is this machine's")),
+        ("--num_nodes 2 --node_ips 203.0.113.1,203.0.113.2", ("--node_ips 203.0.113.1,203.0.113.2", "none is an address of this machine")),
         ("--do_train false --do_eval false", ("--do_train false", "--do_eval false", "nothing to do")),
     ],
 )
@@ -557,4 +557,4 @@ def test_oneflow_is_a_placeholder(project, line):
         universal_newlines=True,
     )
     output, errors = process.communicate(timeout=300)
-    check_error(process.returncode, output, errors, "oneflow 0.0.1 is a placeholder")
+    check_error(process.returncode, output, errors, "oneflow 0.0.1 is an empty placeholder")

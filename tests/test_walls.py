@@ -1,4 +1,4 @@
-"""The walls between the rooms: an import goes from a later room to an earlier one, and only the engine imports OneFlow."""
+"""Imports between packages: from a later package to an earlier one only, and only the engine imports OneFlow."""
 
 import os
 

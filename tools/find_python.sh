@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Prints the path of a Python that OneFlow has wheels for: CPython 3.10, 3.9, 3.8 or 3.7 (in this order) on x86-64 Linux.
 #
-# Looks on the PATH, then among pyenv's and uv's versions. Each candidate is run before it is believed: a pyenv shim
-# without a version behind it, a 32-bit build or one without venv is passed over. PYTHON=/path/to/python skips the search.
-# Finds nothing: one message that says what to install, exit code 2.
+# Searches the PATH, then the versions of pyenv and uv. Each candidate must run and pass a check. The search skips pyenv
+# shims without an installed version, 32-bit builds and builds without venv. PYTHON=/path/to/python replaces the search.
+# If no Python is suitable, prints one message that says what to install, and exits with code 2.
 set -euo pipefail
 
 versions=(3.10 3.9 3.8 3.7)
 rejected=""
 declare -A tried=()
 
-# Imports what pip and the project need of the standard library; pyenv leaves modules out where a header was missing.
+# Imports the modules of the standard library that pip and the project need. pyenv omits modules whose headers are missing.
 probe='
 import sys
 wanted = sys.argv[1]
@@ -36,7 +36,7 @@ if missing:
     sys.exit("lacks the module " + ", ".join(missing))
 '
 
-# suitable CANDIDATE VERSION: whether it runs and is what we want; notes why not for the final message.
+# suitable CANDIDATE VERSION: whether the candidate runs and has the version; records the reason if not, for the final message.
 suitable() {
   local reason runner=()
   # a folder may be on the PATH twice
@@ -47,11 +47,11 @@ suitable() {
     return 0
   fi
   reason=${reason%%$'\n'*}
-  rejected+="  passed over: $1 (${reason:-does not run})"$'\n'
+  rejected+="  skipped: $1 (${reason:-does not run})"$'\n'
   return 1
 }
 
-# candidates VERSION: one path a line, newest patch release first within a folder of versions.
+# candidates VERSION: one path per line, newest patch release first within a folder of versions.
 candidates() {
   local folder folders
   IFS=: read -r -a folders <<<"${PATH:-}"
@@ -73,7 +73,7 @@ if [[ -n "${PYTHON:-}" ]]; then
     echo "$path"
     exit 0
   fi
-  echo "error: PYTHON=$PYTHON cannot run OneFlow: it wants CPython 3.7 to 3.10 on x86-64 Linux with venv." >&2
+  echo "error: PYTHON=$PYTHON cannot run OneFlow, which needs CPython 3.7 to 3.10 with venv on x86-64 Linux." >&2
   printf '%s' "$rejected" >&2
   exit 2
 fi
@@ -92,7 +92,7 @@ if [[ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]]; then
   exit 2
 fi
 cat >&2 <<'MESSAGE'
-error: no Python that OneFlow has wheels for was found (CPython 3.10, 3.9, 3.8 or 3.7). Install one, then run this again:
+error: found no Python that OneFlow has wheels for (CPython 3.10, 3.9, 3.8 or 3.7). Install one, then run this again:
   uv:             uv python install 3.10
   pyenv:          pyenv install 3.10
   Ubuntu:         sudo add-apt-repository ppa:deadsnakes/ppa && sudo apt install python3.10 python3.10-venv

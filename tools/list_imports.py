@@ -1,9 +1,9 @@
-"""Lists the imports between the rooms of the project, and those that break a rule.
+"""Lists the imports between the packages of the project, and those that break a rule.
 
     python3 tools/list_imports.py
     python3 tools/list_imports.py --root ../another_checkout
 
-Prints one line per pair of rooms with the number of files that import. An import must go from a later room of ROOMS to an earlier
+Prints one line per pair of packages with the number of files that import. An import must go from a later package of PACKAGES to an earlier
 one, and only modeling/engine may import OneFlow. Exit code 1 if an import breaks this.
 """
 
@@ -18,7 +18,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from ofrecord_util.errors import UserError
 
-ROOMS = (
+PACKAGES = (
     "ofrecord_util",
     "modeling.cli",
     "modeling.engine",
@@ -51,14 +51,14 @@ def imports_of(source):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room_of(module):
-    """The room of a module, or None for a module outside the rooms."""
-    return next((room for room in ROOMS if module == room or module.startswith(room + ".")), None)
+def package_of(module):
+    """The package of a module, or None for a module outside of them."""
+    return next((name for name in PACKAGES if module == name or module.startswith(name + ".")), None)
 
 
-def own_room(path):
-    """The room of a file."""
-    return room_of(path[: -len(".py")].replace(os.sep, "."))
+def own_package(path):
+    """The package of a file."""
+    return package_of(path[: -len(".py")].replace(os.sep, "."))
 
 
 def faults(path, source):
@@ -68,10 +68,10 @@ def faults(path, source):
         path: of the file, relative to the root.
         source: its text.
     """
-    own, found = own_room(path), set()
+    own, found = own_package(path), set()
     for module in imports_of(source):
-        other = room_of(module)
-        if own and other and ROOMS.index(other) > ROOMS.index(own):
+        other = package_of(module)
+        if own and other and PACKAGES.index(other) > PACKAGES.index(own):
             found.add(module)
         if module.split(".")[0] == "oneflow" and not path.startswith(os.path.join("modeling", "engine", "")):
             found.add(module)
@@ -88,12 +88,12 @@ def main():
     for path in sources(args.root):
         with open(os.path.join(args.root, path), encoding="utf-8") as file:
             source = file.read()
-        own = own_room(path)
-        arrows.update((own, other) for other in {room_of(module) for module in imports_of(source)} if own and other not in (None, own))
+        own = own_package(path)
+        arrows.update((own, other) for other in {package_of(module) for module in imports_of(source)} if own and other not in (None, own))
         broken += [f"{path} imports {module}" for module in faults(path, source)]
-    for (one, other), count in sorted(arrows.items(), key=lambda item: tuple(map(ROOMS.index, item[0]))):
+    for (one, other), count in sorted(arrows.items(), key=lambda item: tuple(map(PACKAGES.index, item[0]))):
         print(f"{one:22} -> {other:22} files: {count}")
-    print(f"{len(arrows)} arrows between {len(ROOMS)} rooms")
+    print(f"{len(arrows)} arrows between {len(PACKAGES)} packages")
     for line in broken:
         print(f"against the rules: {line}")
     return 1 if broken else 0

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# tools/setup_environment.sh VENV REQUIREMENTS...    makes VENV hold exactly these requirements; does nothing if it does.
+# tools/setup_environment.sh VENV REQUIREMENTS...    creates the environment VENV with these requirements, unless it exists.
 #
-# VENV/.ready records what the environment was made from: the digest of the requirement files (and of those that they
-# include) and the version of Python. It is written last, so that an interrupted installation is never taken for a whole one.
+# VENV/.ready contains the digest of the requirement files (and of the file that they include) and the version of Python.
+# It is written last, so that an interrupted installation does not count as complete. If the digest or the version changes,
+# the environment is created again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,16 +15,16 @@ venv=$1
 shift
 for file in "$@"; do
   if [[ ! -f "$file" ]]; then
-    echo "error: there is no $file; OneFlow versions with requirements here: 0.9.0, 0.8.0" >&2
+    echo "error: $file does not exist; OneFlow versions with requirements: 0.9.0, 0.8.0" >&2
     exit 2
   fi
 done
 
-# A user's settings for pip and Python must not reach into the environment.
+# The user's settings for pip and Python must not affect the environment.
 unset PYTHONHOME PYTHONPATH
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# Two `make` at once: the second waits and then finds everything ready.
+# If two `make` run at once, the second one waits and then finds a complete environment.
 if command -v flock >/dev/null; then
   exec 9>"$venv.lock"
   flock 9
@@ -49,11 +50,11 @@ rm -rf "$venv"
 
 requirements=()
 for file in "$@"; do requirements+=(-r "$file"); done
-# Progress for a person, silence for a log; pip's errors show either way.
+# Shows progress on a terminal but not in a log. pip prints errors in both cases.
 quiet=()
 if [[ ! -t 1 ]]; then quiet=(-q); fi
 if ! "$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} "${requirements[@]}"; then
-  echo "error: pip could not install $* into $venv (its reason is above); run the command again once that is mended." >&2
+  echo "error: pip could not install $* into $venv (see the reason above). Fix it, then run the command again." >&2
   exit 1
 fi
 echo "$digest $version" >"$venv/.ready"

@@ -1,8 +1,8 @@
-"""Worker: steps of this project's graphs, or of the same graph in OneFlow's stock layers with OneFlow's own BLAS.
+"""Worker: steps of this project's graphs, or of the same graph with OneFlow's stock layers and OneFlow's own BLAS.
 
-Job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden, heads, batch, length, words (pieces in use), steps (of a
-turn), device, use_fp16. Dropout masks are drawn and handed over within the step, as the training loop does it. On a CPU the first answer
-says too how fast one GEMM of the job's sizes is on all cores, and how long the step's floating-point operations would take at that rate.
+Keys of the job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden, heads, batch, length, words (word pieces in
+use), steps (per turn), device, use_fp16. Each step includes sampling its dropout masks, as in the training loop. On a CPU, the first answer
+also contains the values of `machine_limit`.
 """
 
 if not __package__:
@@ -17,8 +17,12 @@ from modeling.engine import blas
 
 
 def machine_limit(job, config):
-    """dict: "gemm_gflops", the rate of the feed-forward layer's GEMM for the whole batch in one call on all cores, and "limit", the seconds
-    that the step's floating-point operations take at that rate, the backward pass being twice the forward pass."""
+    """The speed of the machine for GEMMs of the job's sizes.
+
+    Returns:
+        dict: "gemm_gflops", the rate of the feed-forward layer's GEMM for the whole batch, in one call on all cores; "limit", the seconds
+        that the floating-point operations of a step take at this rate. The backward pass counts as two forward passes.
+    """
     from modeling.engine.cpu_threads import cpu_threads, set_gemm_threads
     from modeling.engine.runtime import flow
 
@@ -40,7 +44,7 @@ def machine_limit(job, config):
 
 def main():
     job = read_job()
-    if job["implementation"] == "stock":  # what a user of OneFlow gets: its own BLAS
+    if job["implementation"] == "stock":  # OneFlow's own BLAS, which users of OneFlow have by default
         blas.load_blas = lambda _threads: None
     from modeling.bert.config import BertConfig
     from modeling.bert.dropout import DropoutPlan
@@ -99,9 +103,9 @@ def main():
             inputs = dict(arrays, **plan.masks(steps, batch, length)) if job["mode"] == "train" else arrays
             outputs, before = job_function(inputs), outputs
             if before is not None and job["mode"] == "train":
-                before[0].numpy()  # as the training loop does: not more than two steps ahead
+                before[0].numpy()  # at most two steps ahead, as in the training loop
             steps += 1
-        # Wait for the engine. A loss is ready before its backward pass and update are; a variable is only when all is done
+        # Waits for the engine. The loss is ready before backward pass and update; a variable is ready only after them
         (variables.get("classification-output_bias") if job["mode"] == "train" else outputs).numpy()
         return count
 

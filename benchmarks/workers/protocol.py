@@ -1,4 +1,4 @@
-"""The worker's side of benchmarks/side_by_side.py; needs nothing but Python's own library."""
+"""The worker's side of benchmarks/side_by_side.py. It needs only Python's standard library."""
 
 import json
 import resource
@@ -7,17 +7,17 @@ import time
 
 
 def read_job():
-    """The job that the first line holds."""
+    """The job, from the first line of standard input."""
     return json.loads(sys.stdin.readline())
 
 
 def serve(first_call, turn, **facts):
-    """Makes the first call, then runs turns as long as they are asked for.
+    """Makes the first call, then runs one turn per line `turn` until the line `end`.
 
     Args:
         first_call: function without arguments.
-        turn: function without arguments -> what is divided out of its seconds (steps of a turn).
-        facts: more for the answer, as they are.
+        turn: function without arguments that returns the number of steps in the turn; its seconds are divided by this number.
+        facts: more values for the first answer.
     """
     started = time.perf_counter()
     first_call()

@@ -1,8 +1,8 @@
-"""Step 2 of Meta Fine-tuning in PyTorch with Hugging Face's BERT, as one process: what benchmarks/bench_step2.py compares with.
+"""Step 2 of Meta Fine-tuning in PyTorch with Hugging Face's BERT, as one process, for comparison in benchmarks/bench_step2.py.
 
-Runs in the Python that BENCH_TORCH_PYTHON names. The same job: text to best dev accuracy, with prototypical scores as weights, the
-corrupted-domain loss on three layers, AdamW with global clip, linear warm-up and decay, evaluation on dev at the documented period.
-`--padding 128` or `longest`.
+It runs in the Python from BENCH_TORCH_PYTHON. It does the same work: from text to the best dev accuracy, with one weight per sample, the
+corrupted-domain loss on three layers, AdamW with clipping by the global norm, linear warm-up and decay, and evaluation on dev at the
+documented period. `--padding` is 128 or longest.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main():
     scaler = torch.amp.GradScaler(args.device, enabled=args.use_fp16)
     width = model.config.hidden_size
     depth = model.config.num_hidden_layers
-    layers = [-(-depth * third // 3) for third in (1, 2, 3)]  # of hidden_states, whose first are the embeddings
+    layers = [-(-depth * third // 3) for third in (1, 2, 3)]  # indices into hidden_states, whose first element is the embeddings
     table = torch.nn.Parameter(torch.randn(num_domains, width, device=args.device) * 0.02)
     head = torch.nn.Linear(width, num_domains, device=args.device)
     parameters = [*model.parameters(), table, *head.parameters()]
@@ -73,7 +73,7 @@ def main():
     total = -(-count * args.num_epochs // args.batch_size)
     warm = int(0.1 * total)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: s / warm if s < warm else max(0.0, 1 - s / total))
-    weights = torch.rand(count, device=args.device)  # stands for the scores of step 1, which cost nothing here
+    weights = torch.rand(count, device=args.device)  # replaces the scores of step 1, which is not timed
     best, order = 0.0, []
     training = time.perf_counter()
     for step in range(1, total + 1):

@@ -1,7 +1,7 @@
-"""Worker: steps of PyTorch with Hugging Face's BERT; runs in the Python that BENCH_TORCH_PYTHON names and needs nothing of this project.
+"""Worker: steps of PyTorch with Hugging Face's BERT. It runs in the Python from BENCH_TORCH_PYTHON, without the rest of this project.
 
-Job: implementation ("eager", "compile"), mode, layers, hidden, heads, batch, length, words (pieces in use of a vocabulary of 30,522),
-steps, device, use_fp16, threads. Attention by sdpa, fused AdamW, global clip at 1, dropout 0.1.
+Keys of the job: implementation ("eager", "compile"), mode, layers, hidden, heads, batch, length, words (word pieces in use, of a vocabulary
+of 30,522), steps, device, use_fp16, threads. It uses sdpa attention, fused AdamW, clipping at a global norm of 1, and dropout 0.1.
 """
 
 import contextlib

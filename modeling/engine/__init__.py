@@ -1,1 +1,1 @@
-"""OneFlow: how it is loaded, how functions become static graphs, kernels by device, ranks, lanes. The only room that imports it."""
+"""OneFlow: import, static graphs from functions, kernels by device, ranks, lanes. Only this package imports OneFlow."""

@@ -1,8 +1,8 @@
-"""The BLAS that OneFlow's GEMMs run on, chosen by processor.
+"""Selects the BLAS for OneFlow's GEMMs by processor.
 
-OneFlow's own runs on one thread. A library that is in the global symbol table before OneFlow is loaded takes `cblas_sgemm` over: MKL from
-its wheel, or, on AMD processors with AVX-512, the OpenBLAS that SciPy's wheel carries. MKL uses no AVX-512 there and is half as fast
-(docs/performance.md).
+OneFlow's own BLAS uses one thread. A library that is in the global symbol table before OneFlow is loaded replaces its `cblas_sgemm`. This
+is MKL from its wheel or, on AMD processors with AVX-512, the OpenBLAS in SciPy's wheel. On these processors MKL does not use AVX-512 and is
+half as fast (docs/performance.md).
 """
 
 import contextlib
@@ -16,25 +16,25 @@ import numpy as np
 
 _MKL_THREADING_INTEL = 0
 _MKL_THREADING_SEQUENTIAL = 1
-# One call of OpenBLAS with several threads at a time: no more cores than there can be lanes of one thread each
+# OpenBLAS runs one call with several threads at a time. So it is used only for as many cores as there can be lanes with one thread each
 # (modeling/engine/lanes/plan.py)
 _MOST_OPENBLAS_THREADS = 4
 _ROW_MAJOR, _AS_IT_IS = 101, 111
 
 
 class Blas(NamedTuple):
-    """A library that has been loaded."""
+    """A loaded library."""
 
     name: str
-    set_threads: Callable  # of a GEMM, one argument
-    spins: bool  # its threads wait for each other without giving way
+    set_threads: Callable  # function of one argument, the number of threads of a GEMM
+    spins: bool  # its threads wait for each other in a loop and keep their cores busy
 
 
-loaded: Optional[Blas] = None  # by `load_blas`
+loaded: Optional[Blas] = None  # set by `load_blas`
 
 
 def load(path):
-    """A library in the global symbol table, a `ctypes.CDLL`; None where it cannot be loaded."""
+    """Loads a library into the global symbol table. Returns a `ctypes.CDLL`, or None if it cannot be loaded."""
     try:
         return ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
     except OSError:
@@ -42,7 +42,7 @@ def load(path):
 
 
 def site_folders():
-    """Where wheels are unpacked."""
+    """The folders where wheels are installed."""
     return [path for path in sys.path if path.endswith("-packages")]
 
 
@@ -52,7 +52,7 @@ def load_blas(threads):
     Args:
         threads: CPU threads of the process.
     Returns:
-        `Blas`, or None where there is none. OneFlow uses its own BLAS then.
+        `Blas`, or None if no library is found. OneFlow then uses its own BLAS.
     """
     global loaded
     loaded = _load_openblas() if wants_openblas(_processor(), threads) else None
@@ -63,7 +63,7 @@ def load_blas(threads):
 
 
 def _processor():
-    """(vendor, set of flags) of the first processor by the system's word; empty where it says nothing."""
+    """(vendor, set of flags) of the first processor in /proc/cpuinfo; both empty if the file does not name them."""
     fields = {}
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -75,7 +75,7 @@ def _processor():
 
 
 def wants_openblas(processor, threads):
-    """Whether OpenBLAS is the faster one on a processor (vendor, flags), for a process of that many threads."""
+    """Whether OpenBLAS is faster than MKL on a processor (vendor, flags), for a process with `threads` threads."""
     vendor, flags = processor
     return vendor == "AuthenticAMD" and "avx512f" in flags and threads <= _MOST_OPENBLAS_THREADS
 
@@ -84,7 +84,7 @@ def _load_openblas():
     for folder in site_folders():
         for path in sorted(glob.glob(os.path.join(folder, "scipy.libs", "libopenblas*.so"))):
             _tell_cache_size()
-            for companion in ("libquadmath", "libgfortran"):  # which it finds by their names only once they are loaded
+            for companion in ("libquadmath", "libgfortran"):  # OpenBLAS finds them by name only after they are loaded
                 for needed in glob.glob(os.path.join(folder, "scipy.libs", companion + "*")):
                     load(needed)
             library = load(path)
@@ -94,13 +94,13 @@ def _load_openblas():
 
 
 def _tell_cache_size():
-    """OpenBLAS cuts matrices up by the second cache's size, which a virtual machine may hide from it."""
+    """Passes the size of the L2 cache to OpenBLAS, which divides matrices by it. A virtual machine may hide the size from OpenBLAS."""
     with contextlib.suppress(OSError, ValueError), open("/sys/devices/system/cpu/cpu0/cache/index2/size", encoding="ascii") as file:
         os.environ.setdefault("OPENBLAS_L2_SIZE", str(int(file.read().strip().rstrip("K"))))
 
 
 def multiplies(library):
-    """Whether a library's `cblas_sgemm` multiplies whole numbers as NumPy does: an OpenBLAS that is older than the processor may not."""
+    """Whether a library's `cblas_sgemm` multiplies integers like NumPy. An OpenBLAS older than the processor may fail."""
     if not hasattr(library, "cblas_sgemm"):
         return False
     draw, (rows, inner, columns) = np.random.RandomState(1), (67, 131, 259)
@@ -116,13 +116,13 @@ def multiplies(library):
 def _load_mkl(threads):
     for folder in [os.path.join(sys.prefix, "lib")] + [os.path.join(path, "..", "..") for path in site_folders()]:
         for path in sorted(glob.glob(os.path.join(folder, "libmkl_rt.so.*"))):
-            os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work: they share cores
-            # mkl_rt finds libiomp5 and its kernels beside itself only if that folder is known: load the OpenMP runtime by path first
+            os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms that idle OpenMP threads poll for work; short, because lanes share the cores
+            # mkl_rt finds libiomp5 and its kernels only in folders that the loader searches. So they are loaded by path first
             for companion in ("libiomp5.so", "libmkl_core.so." + path.rsplit(".", 1)[1]):
                 load(os.path.join(folder, companion))
             library = load(path)
             if library is not None:
                 library.MKL_Set_Threading_Layer(_MKL_THREADING_INTEL if threads > 1 else _MKL_THREADING_SEQUENTIAL)
-                library.MKL_Set_Dynamic(0)  # as many threads under load too: another number of threads is another rounding
+                library.MKL_Set_Dynamic(0)  # the same number of threads under load too, since another number rounds differently
                 return Blas("MKL", library.MKL_Set_Num_Threads, spins=False)
     return None

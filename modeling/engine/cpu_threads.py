@@ -1,7 +1,7 @@
-"""CPU threads: how many a process uses, how many a GEMM uses, and which thread of OneFlow's gives way.
+"""CPU threads: how many a process uses, how many a GEMM uses, and the priority of OneFlow's scheduler thread.
 
-OneFlow's CPU operations use one thread each. Only a GEMM uses several, those of its BLAS (modeling/engine/blas.py). Their number is one
-setting of the process; each `Engine` (modeling/engine/engine.py) sets it before its graphs run.
+OneFlow's CPU operations use one thread each. Only GEMMs use several, through the BLAS (modeling/engine/blas.py). Their number is a setting
+of the whole process. Each `Engine` (modeling/engine/engine.py) sets it before its graphs run.
 """
 
 import contextlib
@@ -12,23 +12,23 @@ from modeling.engine import blas
 # A higher niceness could leave the scheduler thread without CPU time for a whole graph run
 _SCHEDULER_NICENESS = 10
 
-_engine_threads: frozenset = frozenset()  # thread ids that the import of OneFlow has started
+_engine_threads: frozenset = frozenset()  # ids of the threads that the import of OneFlow started
 
 
 def cpu_threads() -> int:
-    """Number of CPU threads that one process uses: OMP_NUM_THREADS where the user set it, else the cores this process may run on."""
+    """Number of CPU threads that one process uses: OMP_NUM_THREADS if the user set it, else the cores that this process may use."""
     value = os.environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
 
 
 def gemm_threads(lanes: int = 1, short: bool = False) -> int:
-    """Threads of a GEMM where `lanes` of them run at the same time.
+    """Threads of one GEMM if `lanes` GEMMs run at the same time.
 
     Args:
         lanes: parts of a batch that compute at the same time.
-        short: whether the graphs take a few milliseconds only. The threads of OpenBLAS wait for each other in a loop. On a busy machine
-            this costs a short graph more than it gains, and keeps OneFlow from marking the graph as running in time
-            (modeling/engine/workarounds.py). One thread then.
+        short: whether the graphs take a few milliseconds only. They get one thread with OpenBLAS, whose threads wait for each other in a
+            loop. On a busy machine this costs a short graph more than it gains, and OneFlow may mark the graph as running too late
+            (modeling/engine/workarounds.py).
     """
     if short and blas.loaded is not None and blas.loaded.spins:
         return 1
@@ -36,14 +36,14 @@ def gemm_threads(lanes: int = 1, short: bool = False) -> int:
 
 
 def set_gemm_threads(count: int) -> None:
-    """Sets the number of threads of a GEMM, for the whole process. No graph may be running."""
+    """Sets the number of threads per GEMM for the whole process. No graph may be running."""
     if blas.loaded is not None:
         blas.loaded.set_threads(count)
 
 
 @contextlib.contextmanager
 def starting_engine_threads():
-    """Notes the threads that start while the block imports OneFlow, for `calm_scheduler`."""
+    """Context manager that records which threads start in the block, which imports OneFlow; for `calm_scheduler`."""
     global _engine_threads
     before = set(os.listdir("/proc/self/task"))
     yield
@@ -51,11 +51,12 @@ def starting_engine_threads():
 
 
 def calm_scheduler() -> None:
-    """Lowers the priority of OneFlow's scheduler thread; called after each run of a graph in lanes until the thread has been found.
+    """Lowers the priority of OneFlow's scheduler thread. It is called after each run of a graph in lanes.
 
-    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute. It is
-    found by its CPU time: of the threads that the import has started it has used by far the most. The others (among them the threads
-    that compute sums) sleep while there is nothing to do, and must not wait when there is.
+    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute. The
+    function identifies it by its CPU time: it has used by far the most among the threads that the import started. The other threads (among
+    them those that compute sums) sleep while they have no work, and must keep their priority. Once the thread is found, the function
+    does nothing.
     """
     global _engine_threads
     if not _engine_threads:

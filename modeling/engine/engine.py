@@ -1,4 +1,4 @@
-"""`Engine`: what computes a run's graphs. The one value that the rest of the project passes to the functions of this room."""
+"""`Engine`: the settings that decide how graphs are computed. Other modules pass it to the functions of this package."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from modeling.engine.kernels import StockKernels, select_kernels
 from modeling.engine.lanes.plan import Lanes, plan_lanes
 from modeling.engine.runtime import flow
 
-_active = None  # the `Engine` whose number of GEMM threads the process has set
+_active = None  # the `Engine` whose number of GEMM threads is set
 
 
 class Engine(NamedTuple):
@@ -16,7 +16,7 @@ class Engine(NamedTuple):
 
     Attributes:
         device: "cpu" or "cuda".
-        lanes: `Lanes`, how a batch is cut for the cores of a CPU. The default is one lane for short graphs; `plan_engine` chooses.
+        lanes: `Lanes`, how a batch is divided among the cores of a CPU. The default is one lane for short graphs. `plan_engine` chooses.
     """
 
     device: str = "cpu"
@@ -24,17 +24,17 @@ class Engine(NamedTuple):
 
     @property
     def kernels(self) -> StockKernels:
-        """How the operations of the model are computed on this device."""
+        """The kernels of this device, which compute the operations of the model."""
         return select_kernels(self.device)
 
     @property
     def ranks(self) -> int:
-        """Processes that train together."""
+        """Number of processes that train together."""
         return parallel.size()
 
     @property
     def gemm_threads(self) -> int:
-        """Threads of each GEMM."""
+        """Number of threads per GEMM."""
         return gemm_threads(self.lanes.count, self.lanes.short)
 
     @property
@@ -53,10 +53,10 @@ class Engine(NamedTuple):
         return flow.__version__
 
     def activate(self, finish) -> None:
-        """Gives the process this engine's number of GEMM threads.
+        """Sets the GEMM threads of the process to those of this engine.
 
         Args:
-            finish: function without arguments that waits for the graph of another engine that may still be running.
+            finish: function without arguments that waits for the last graph, which may belong to another engine and still be running.
         """
         global _active
         if self == _active:
@@ -68,5 +68,5 @@ class Engine(NamedTuple):
 
 
 def plan_engine(device: str, dense_weights: int, batch_size: int, length: int, wanted_lanes: int = 0) -> Engine:
-    """The `Engine` for a model and its batches; arguments as for `plan_lanes`."""
+    """The `Engine` for a model and its batches. The other arguments are those of `plan_lanes`."""
     return Engine(device, plan_lanes(dense_weights, batch_size, length, device, wanted_lanes))

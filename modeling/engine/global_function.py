@@ -1,7 +1,7 @@
 """`@global_function`: turns a plain Python function of tensors into a compiled static graph.
 
-The documents' code declared its jobs with `oneflow.global_function`, which no installable OneFlow has any more. This restores the form,
-as a thin layer on `oneflow.nn.Graph`:
+The original code declared its jobs with `oneflow.global_function`, which the installable versions of OneFlow no longer have. This
+module restores the form, as a thin layer on `oneflow.nn.Graph`:
 
     @global_function(type="train", variables=variables, engine=engine, optimizer=optimizer, schedule=schedule)
     def train_job(variables, word_rows, label):
@@ -10,13 +10,13 @@ as a thin layer on `oneflow.nn.Graph`:
 
     loss, metrics = train_job({"word_rows": ..., "label": ...})
 
-A call takes a batch as NumPy arrays by name. How the arrays become tensors, and how the batch is cut for ranks and for the lanes of a CPU
-(modeling/engine/lanes), is decided here. The function sees one lane's part of a batch: the outputs of a train function must be means over
-the batch, and those of a predict function must begin with the batch's dimension.
+A call takes a batch as NumPy arrays by name. This module turns the arrays into tensors and divides the batch among ranks and among the
+lanes of a CPU (modeling/engine/lanes). The function gets one lane's part of a batch. Therefore the outputs of a train function must be
+means over the batch, and the first dimension of a predict function's outputs must be that of the batch.
 
-The function runs once per shape of its inputs, to build the graph of that shape. Later calls with the shape run the compiled plan, and
-nothing runs eagerly. The graphs of one train function have variables, optimizer moments and the step counter in common, so a run may
-alternate between a few shapes.
+The function runs once per shape of its inputs, to build the graph of that shape. Later calls with that shape run the compiled plan. Nothing
+runs eagerly. The graphs of one train function share variables, optimizer moments and the step counter, so a run may alternate between a
+few shapes.
 """
 
 from modeling.engine import memo, parallel
@@ -27,7 +27,7 @@ from modeling.engine.lanes.plan import by_lane, interleave
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph
 
-_class_of = type  # `type` is a parameter's name below, as in the documents' `global_function(type="train")`
+_class_of = type  # below, `type` is the name of a parameter, as in the original `global_function(type="train")`
 _last_output = None  # the smallest output of the latest call: reading it waits for the graph
 
 
@@ -39,7 +39,7 @@ def _finish_last_call():
 
 
 def _smallest(outputs):
-    """The tensor with the fewest numbers among a function's outputs, which may be tuples in each other."""
+    """The tensor with the fewest elements among a function's outputs, which may be nested tuples."""
     if not isinstance(outputs, (tuple, list)):
         return outputs
     return min(map(_smallest, outputs), key=lambda output: output.numel())
@@ -49,16 +49,16 @@ class GlobalFunction:
     """A static graph that is built from a function at its first call.
 
     Args:
-        function: takes the graph's view of the variables first, then tensors by name.
+        function: takes the graph's view of the variables as its first argument, then tensors by name.
         type: "train" (the first returned tensor is minimised) or "predict".
         variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
-        optimizer, schedule: for "train", an OneFlow optimizer and its learning-rate schedule (or None).
-        engine: the `Engine` that computes; None for one lane on the device of the variables.
-        mixed_precision: float16 where it is safe, with a loss scaler; CUDA only.
-        accumulation: parts that a batch is cut into along the first dimension of its inputs. The function sees one part, the step uses the
+        optimizer, schedule: for "train", a OneFlow optimizer and its learning-rate schedule (or None).
+        engine: `Engine`; None for one lane on the device of the variables.
+        mixed_precision: whether OneFlow uses float16 where it is safe, with a loss scaler; CUDA only.
+        accumulation: number of parts of a batch, along the first dimension of its inputs. The function gets one part, the step uses the
             mean of the parts' gradients, and each output is the concatenation of the parts' outputs.
-        frozen: modules whose parameters the graph reads and no optimizer holds (a teacher). The function gets their views after
-            that of `variables`.
+        frozen: modules whose parameters the graph reads but does not train (a teacher). The function gets their views after that of
+            `variables`.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class GlobalFunction:
         """Runs the graph on a batch.
 
         Args:
-            batch: dict of name -> NumPy array [B, ...] that every rank holds, or tensor of this rank's part of it. Where the engine has
-                several lanes, the first one is [R, S, ...], and each other one has a multiple of R rows.
+            batch: dict of name -> NumPy array [B, ...], the same on every rank, or tensor of this rank's part. If the engine has several
+                lanes, the first array is [R, S, ...], and every other array has a multiple of R rows.
         Returns:
-            what the function returns, as tensors. The graph may still be running; reading a value waits for it.
+            the outputs of the function, as tensors. The graph may still be running. Reading a value waits for it.
         Raises:
             KeyError: an input of the first call is missing.
         """
@@ -118,7 +118,7 @@ class GlobalFunction:
     # ------------------------------------------------------------------------------------------------------- building
 
     def _new_graph(self, lanes):
-        """A graph for one more shape, that continues from the graphs there are."""
+        """A graph for one more shape. It continues from the state of the existing graphs."""
         graph = self._graph_class(lanes)()
         if self._restored and not self._graphs:
             state = {name: parallel.replicate(value, self.engine.device) for name, value in self._restored.items()}
@@ -131,7 +131,7 @@ class GlobalFunction:
         return graph
 
     def _graph_class(self, lanes):
-        """A class of its own per function, since OneFlow names plan and graph after the class."""
+        """A new class with the name of the function, since OneFlow names plan and graph after the class."""
         methods = {
             "__init__": lambda graph: self._configure(graph),
             "build": lambda graph, *inputs: self._build(graph, by_lane(inputs, lanes)),
@@ -147,7 +147,7 @@ class GlobalFunction:
             setattr(graph, f"frozen_{position}", module)
         if self._optimizer is not None:
             graph.add_optimizer(self._optimizer, lr_sch=self._schedule)
-        if self.engine.device == "cpu":  # the GEMM that makes a product also adds a bias, or another lane's gradient, to it
+        if self.engine.device == "cpu":  # a GEMM also adds a bias, or the gradient of another lane, to its product
             graph.config.allow_fuse_add_to_output(True)
             graph.config.allow_fuse_model_update_ops(True)
         if self._accumulation > 1:
@@ -159,10 +159,10 @@ class GlobalFunction:
                 graph.set_grad_scaler(scaler)
 
     def _build(self, graph, parts):
-        """The graph's outputs; `parts` is the list per lane of its inputs."""
+        """The graph's outputs. `parts` is a list with the inputs of each lane."""
         views = [getattr(graph, f"frozen_{position}") for position in range(len(self._frozen))]
         rows = [part[0].shape[0] for part in parts]
-        # lanes of one shape are replicated in the job, so that the first one alone is traced
+        # lanes of one shape are replicated in the job, so only the first lane is traced
         traced = parts[:1] if lanes_build.have_one_shape(parts) else parts
         with memo.scope():
             outputs = [self._function(graph.variables, *views, **dict(zip(self._names, part))) for part in traced]
@@ -172,8 +172,10 @@ class GlobalFunction:
         return (outputs, pad_short_graph()) if self._pads else outputs
 
     def _merge(self, outputs, rows):
-        """The outputs of all lanes as those of the batch: means weighted by the lanes' rows, or concatenated rows. Where one lane has been
-        traced for all: its term of the means, or its rows in place of those of every lane."""
+        """Merges the outputs of all lanes into those of the batch: means weighted by the lanes' rows, or concatenated rows.
+
+        If only the first lane is traced, the result is its term of the means, or its rows repeated in place of every lane's rows.
+        """
         if not isinstance(outputs[0], tuple):
             return self._merge([(output,) for output in outputs], rows)[0]
         if not self._trains:
@@ -188,16 +190,19 @@ class GlobalFunction:
     # ---------------------------------------------------------------------------------------------------------- state
 
     def optimizer_state(self):
-        """What a train function holds besides the variables: dict of name -> array of the optimizer's moments (named like their
-        variable, with the ending -m or -v), the step counter and, with mixed precision, that of the loss scaler. Empty before the first
-        call."""
+        """The state of a train function without the variables.
+
+        Returns:
+            dict of name -> array: the optimizer's moments (the name of the variable, with the ending -m or -v), the step counter and,
+            with mixed precision, the counter of the loss scaler. Empty before the first call.
+        """
         for graph in self._graphs.values():
             state = graph.state_dict().items()
             return {name: parallel.to_numpy(value).copy() for name, value in state if not isinstance(value, dict)}
         return {}
 
     def restore(self, state):
-        """Continues from an `optimizer_state`. Call it before the first call of the function.
+        """Continues from an `optimizer_state`. It must run before the first call of the function.
 
         Raises:
             ValueError: a graph has been compiled already.

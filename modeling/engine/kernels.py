@@ -1,9 +1,9 @@
-"""How each operation of BERT is computed, chosen by device here and nowhere else.
+"""Kernels: how each operation of BERT is computed on a device. No other module decides this.
 
-`StockKernels` are OneFlow's own fused operations, the fast ones on CUDA. `CpuKernels` compute the same numbers from
-operations that are fast on a CPU: there column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add`
-run 10 to 50 times slower than their neighbours, and sums over rows (a bias's gradient) wait for threads of their own, while
-GEMMs, row broadcasts and plain arithmetic run at the machine's speed. Both are exact (GELU in its erf form).
+`StockKernels` are OneFlow's own fused operations, which are fast on CUDA. `CpuKernels` compute the same numbers from operations that are
+fast on a CPU. There, column broadcasts ([T, 1] against [T, H]), `layer_norm`, `gelu` and `bias_add` run 10 to 50 times slower than other
+operations of their size, and sums over rows (the gradient of a bias) wait for separate threads. GEMMs, row broadcasts and plain arithmetic
+run at the speed of the machine. Both kinds are exact (GELU in its erf form).
 
 Dimension letters: see modeling/bert/encoder.py.
 """
@@ -16,7 +16,7 @@ from modeling.engine.runtime import flow
 
 
 class StockKernels:
-    """OneFlow's own operations; also the base of the CPU's."""
+    """OneFlow's own operations; the base class of `CpuKernels`."""
 
     def __init__(self, device):
         self.device = device
@@ -35,19 +35,19 @@ class StockKernels:
         return flow.nn.functional.layer_norm(x, (x.shape[1],), _vector(gamma), _vector(beta), epsilon)
 
     def additive_mask(self, input_mask, num_heads):
-        """[B, S] of 1 (token) and 0 (padding) -> what is added to attention scores [B, N, S, S]: 0 or -10000."""
+        """Padding mask [B, S], 1 for tokens and 0 for padding -> term to add to attention scores [B, N, S, S]: 0 or -10000."""
         batch, length = input_mask.shape
         return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
 
     def same_text_mask(self, input_mask, num_heads):
-        """Rows of several texts, [R, C, S] of 1 at the tokens of each text -> what is added to attention scores [R, N, S, S]: 0 where
-        query and key are of one text, else -10000."""
+        """Mask [R, C, S] of rows with several texts, 1 at the tokens of each text -> term to add to attention scores [R, N, S, S]: 0 if
+        query and key belong to the same text, else -10000."""
         rows, _, length = input_mask.shape
         same = flow.matmul(input_mask.permute(0, 2, 1), input_mask)  # [R, S, S]
         return (same.reshape(rows, 1, length, length) - 1.0) * 10000.0
 
     def text_mask(self, input_mask, num_heads):
-        """The same for one query of each text: [R, C, S] -> [R, N, C, S]."""
+        """The term of `same_text_mask` for one query per text: [R, C, S] -> [R, N, C, S]."""
         return (input_mask.reshape(input_mask.shape[0], 1, *input_mask.shape[1:]) - 1.0) * 10000.0
 
     def dropout(self, x, mask):
@@ -55,7 +55,7 @@ class StockKernels:
         return x * mask
 
     def heads(self, x, batch, num_heads, count):
-        """Cuts x [T, count * H], several projections side by side, into heads: `count` of [B, N, S, D]."""
+        """Splits x [T, count * H], which holds `count` projections, into heads: tuple of `count` tensors [B, N, S, D]."""
         length, width = x.shape[0] // batch, x.shape[1]
         by_head = x.reshape(batch, length, count * num_heads, width // (count * num_heads)).permute(0, 2, 1, 3)  # [B, count * N, S, D]
         like = parallel.constant((batch, num_heads, *by_head.shape[2:]), 0.0, self.device)
@@ -72,7 +72,7 @@ def _vector(row):
 
 
 class CpuKernels(StockKernels):
-    """The same numbers by operations that are fast on a CPU."""
+    """The same numbers, computed by operations that are fast on a CPU."""
 
     def __init__(self):
         super().__init__("cpu")
@@ -81,37 +81,37 @@ class CpuKernels(StockKernels):
         return parallel.constant(shape, value, "cpu")
 
     def _add_row(self, x, row, factor=1.0):
-        """x [T, N] + factor * row [1, N], by a rank-one GEMM: the row's gradient is a GEMM then and no sum over T."""
+        """x [T, N] + factor * row [1, N], by a rank-one GEMM. The gradient of the row is then a GEMM instead of a sum over T."""
         return x + flow.matmul(self._constant(1.0, x.shape[0], 1), row, alpha=factor)
 
     def linear(self, x, weight, bias):
         return self._add_row(flow.matmul(x, weight), bias)
 
     def feed_forward(self, x, inner_weight, inner_bias, outer_weight, outer_bias):
-        # GELU(z) = z / 2 * (1 + erf(z / sqrt 2)) with u = z / sqrt 2 is u * (1 + erf(u)) / sqrt 2: both factors go into the GEMMs,
-        # which leaves three passes over the widest activation
+        # With u = z / sqrt 2, GELU(z) = z / 2 * (1 + erf(z / sqrt 2)) = u * (1 + erf(u)) / sqrt 2. Both factors 1 / sqrt 2 are part of the
+        # GEMMs, which leaves three passes over the widest activation
         root = math.sqrt(0.5)
         scaled = self._add_row(flow.matmul(x, inner_weight, alpha=root), inner_bias, root)  # u [T, I]
         return self._add_row(flow.matmul(scaled * (flow.erf(scaled) + 1.0), outer_weight, alpha=root), outer_bias)
 
     def layer_norm(self, x, gamma, beta, epsilon):
-        # Reductions over H and broadcasts back as rank-one GEMMs; gamma rides on one of them
+        # Reductions over H, and the broadcasts back, are rank-one GEMMs. One of them also multiplies by gamma
         width = x.shape[1]
         to_mean, minus_row = self._constant(1.0 / width, width, 1), self._constant(-1.0, 1, width)
         centred = x + flow.matmul(flow.matmul(x, to_mean), minus_row)  # [T, H]
-        # [T, 1]; epsilon is added by the GEMM that takes the mean
+        # [T, 1]; the GEMM that computes the mean also adds epsilon
         variance = flow.matmul(flow.square(centred), to_mean) + self._constant(epsilon, x.shape[0], 1)
         return self._add_row(centred * flow.matmul(flow.rsqrt(variance), gamma), beta)
 
     def additive_mask(self, input_mask, num_heads):
-        # Materialised once a step, shared by the layers: a plain sum is several times faster than a broadcast in each
+        # Materialised once per step and shared by the layers, since a plain sum is several times faster than a broadcast in each
         # layer
         batch, length = input_mask.shape
         row = ((input_mask - 1.0) * 10000.0).reshape(batch, 1, length)
         return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(batch, num_heads, length, length)
 
     def same_text_mask(self, input_mask, num_heads):
-        # As above: of all heads at once, by a product that brings the factor with it
+        # Materialised for all heads as in `additive_mask`, by a GEMM that also multiplies by 10000
         rows, _, length = input_mask.shape
         queries = flow.cat([input_mask] * num_heads, dim=2).permute(0, 2, 1)  # [R, N * S, C]
         mask = flow.matmul(queries, input_mask, alpha=10000.0) - 10000.0

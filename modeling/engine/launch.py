@@ -1,8 +1,8 @@
-"""Starts one process (rank) per device and watches over them.
+"""Starts one process (rank) per device and supervises the processes.
 
-`--gpu_num_per_node N --num_nodes M` starts the script again as N processes, with the environment of OneFlow's launcher (MASTER_ADDR,
-MASTER_PORT, WORLD_SIZE, RANK, LOCAL_RANK). OneFlow's own launcher loses exit codes and lets the other ranks run when one dies; a run that
-it has started works all the same. With one process nothing here does anything.
+With `--gpu_num_per_node N --num_nodes M`, the script starts again as N processes on each machine, with the environment variables of
+OneFlow's launcher (MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK, LOCAL_RANK). OneFlow's own launcher loses exit codes and does not stop the
+other ranks when one dies; a run that it has started works too. With one process this module does nothing.
 """
 
 import ctypes
@@ -20,27 +20,28 @@ from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.runtime import flow
 
 _PR_SET_PDEATHSIG = 1
-_GRACE_SECONDS = 2.0  # for the other ranks to end of the same cause
+_GRACE_SECONDS = 2.0  # that the other ranks get to end for the same reason
 
 
 def relaunch(flags, device):
-    """Starts the script anew as the processes that the flags ask for and ends with their exit code; returns where there is nothing
-    to start.
+    """Starts the script again as the processes that the flags ask for, and ends with their exit code.
+
+    It returns without effect if one process is enough, or in a process that was started this way.
 
     Raises:
-        UserError: fewer cards than processes, or no address for each machine.
-        SystemExit: when the processes have ended.
+        UserError: there are fewer GPUs than processes, or --node_ips does not name every machine.
+        SystemExit: the processes have ended.
     """
     count, nodes = flags.gpu_num_per_node, flags.num_nodes
     if parallel.size() > 1 or count * nodes == 1:
         return
     if device == "cuda" and count > flow.cuda.device_count():
-        raise UserError(f"--gpu_num_per_node {count}: this machine has {flow.cuda.device_count()} cards that OneFlow can use")
+        raise UserError(f"--gpu_num_per_node {count}: this machine has {flow.cuda.device_count()} GPUs that OneFlow can use")
     node, address, port = 0, "127.0.0.1", flags.ctrl_port
     if nodes > 1:
         ips = flags.node_ips or []
         if len(ips) != nodes:
-            raise UserError(f"--num_nodes {nodes}: --node_ips names {len(ips)} machines; name each, the first one leads")
+            raise UserError(f"--num_nodes {nodes}: --node_ips names {len(ips)} machines; name every machine, the one with rank 0 first")
         node, address = _own_place(ips), ips[0]
     elif "ctrl_port" not in flags.given:
         port = _free_port()
@@ -53,11 +54,11 @@ def _own_place(ips):
     for place, ip in enumerate(ips):
         with socket.socket() as probe:
             try:
-                probe.bind((ip, 0))  # works for this machine's own addresses only
+                probe.bind((ip, 0))  # works only for addresses of this machine
                 return place
             except OSError:
                 continue
-    raise UserError(f"--node_ips {','.join(ips)}: none of them is this machine's")
+    raise UserError(f"--node_ips {','.join(ips)}: none is an address of this machine")
 
 
 def _free_port():
@@ -71,7 +72,7 @@ def _die_with_parent():
 
 
 def _supervise(environments):
-    """Runs the script once for each environment, hands signals on, and ends all when one fails; returns the exit code."""
+    """Runs the script once per environment, forwards signals, and ends all processes when one fails; returns the exit code."""
     processes, outputs = [], []
 
     def forward(number, _):
@@ -82,7 +83,7 @@ def _supervise(environments):
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for environment in environments:
-            # What the ranks other than 0 say is said by rank 0 too, unless one of them fails alone
+            # The other ranks print the same as rank 0, unless one of them fails alone
             output = None if environment["RANK"] == "0" else tempfile.TemporaryFile()  # noqa: SIM115  read after the processes end
             outputs.append(output)
             processes.append(
@@ -91,7 +92,7 @@ def _supervise(environments):
                     env=environment,
                     stdout=output,
                     stderr=output,
-                    start_new_session=True,  # a terminal's Ctrl-C comes by way of this process, once
+                    start_new_session=True,  # so that Ctrl-C reaches the ranks once, from this process
                     preexec_fn=_die_with_parent,
                 )
             )
@@ -99,7 +100,7 @@ def _supervise(environments):
         if failed is None:
             return 0
         code = processes[failed].returncode
-        if outputs[failed] is not None or code < 0:  # rank 0 has said itself what it met
+        if outputs[failed] is not None or code < 0:  # rank 0 has printed its own error
             _say_what_failed(processes, outputs, environments, failed)
         return code if code > 0 else 128 - code
     finally:
@@ -112,7 +113,7 @@ def _supervise(environments):
 
 
 def _first_failure(processes):
-    """Waits for the processes; returns the place of the one whose failure counts, None where all end well."""
+    """Waits for the processes; returns the index of the one that caused the failure, or None if all succeed."""
     deadline = None
     while True:
         codes = [process.poll() for process in processes]
@@ -121,7 +122,7 @@ def _first_failure(processes):
             return None
         if bad and deadline is None:
             deadline = time.monotonic() + _GRACE_SECONDS
-        # Rank 0's own exit code is the run's. OneFlow aborts the ranks whose partner has died: those are not the cause
+        # The exit code of rank 0 is that of the run. OneFlow aborts the other ranks after one has died; they are not the cause
         if bad and ((codes[0] or 0) > 0 or None not in codes or time.monotonic() > deadline):
             return min(bad, key=lambda place: (place > 0 or codes[0] < 0, codes[place] == -signal.SIGABRT, place))
         time.sleep(0.05)

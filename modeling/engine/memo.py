@@ -1,17 +1,16 @@
-"""Tensors that several places of a static graph use and the graph makes only once: constants, and variables in another shape.
+"""Tensors that a static graph uses in several places but computes once: constants, and variables in another shape.
 
-Each operation of a graph costs compile time and memory. Layers and lanes (modeling/engine/lanes/plan.py) ask for the same tensors
-again and again.
+Each operation of a graph costs compile time and memory. Layers and lanes (modeling/engine/lanes/plan.py) need the same tensors many times.
 """
 
 import contextlib
 
-_made = None  # of the graph under construction: (object, key) -> tensor
+_made = None  # (id of a tensor, key) -> (that tensor, result), of the graph under construction
 
 
 @contextlib.contextmanager
 def scope():
-    """A block that builds one graph: inside it `memoize` makes each tensor once."""
+    """Context manager for the construction of one graph. Inside it, `memoize` makes each tensor once."""
     global _made
     before, _made = _made, {}
     try:
@@ -23,12 +22,12 @@ def scope():
 def memoize(key, make, of=None):
     """Returns `make()`, or the result of an earlier call with the same `key` and `of` in this scope.
 
-    Outside a `scope` nothing is kept.
+    Outside a `scope`, no result is kept.
 
     Args:
-        key: hashable; what is made.
+        key: hashable; identifies the result.
         make: function without arguments -> tensor.
-        of: the tensor that it is made from, if any.
+        of: the tensor that the result depends on, if any.
     """
     if _made is None:
         return make()

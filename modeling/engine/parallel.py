@@ -1,8 +1,8 @@
-"""Data parallelism: what several processes (ranks) of one run share.
+"""Data parallelism: tensors, values and signals that the processes (ranks) of one run share.
 
 Variables are OneFlow's global tensors, complete on every rank (`sbp.broadcast`). Batches are cut along their first dimension
-(`sbp.split(0)`), and OneFlow adds the gradients. Every rank runs the same Python; rank 0 alone writes and prints. With one process these
-functions do nothing: tensors are local. modeling/engine/launch.py starts the ranks.
+(`sbp.split(0)`), and OneFlow sums the gradients. Every rank runs the same Python code; only rank 0 writes and prints. With one process,
+tensors are local, and there is no communication. modeling/engine/launch.py starts the ranks.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def size():
 
 
 def rank():
-    """This process's number among the ranks."""
+    """Rank of this process."""
     return flow.env.get_rank()
 
 
@@ -38,16 +38,19 @@ def _placement(device):
 
 
 def replicate(array, device):
-    """An array as a tensor that is whole on every rank; rank 0's values count."""
+    """An array as a tensor that is complete on every rank. The values are those of rank 0."""
     tensor = flow.tensor(array, device=device)
     return tensor if size() == 1 else tensor.to_global(placement=_placement(device), sbp=flow.sbp.broadcast)
 
 
 def shard(array, device):
-    """An array [B, ...] that every rank holds, or a tensor of this rank's part on its device, as one tensor cut along B.
+    """One tensor that is split along B among the ranks.
 
-    On one CPU the tensor shares the array's memory: `flow.tensor` copies a third of a GB a second, which a teacher's attention would
-    feel.
+    Args:
+        array: array [B, ...] that every rank holds, or tensor of this rank's part on its device. With one process on a CPU, the result
+            shares the memory of the array, because `flow.tensor` copies only a third of a GB per second. That would be slow for the
+            attention of a teacher.
+        device: "cpu" or "cuda".
     """
     if isinstance(array, np.ndarray):
         if size() > 1:
@@ -77,7 +80,7 @@ def device_of(variables) -> str:
 
 
 def to_numpy(tensor):
-    """A tensor's whole value as an array, on every rank; all ranks must ask for it."""
+    """The whole tensor as an array, on every rank. All ranks must call it."""
     if tensor.is_global:
         tensor = tensor.to_global(sbp=[flow.sbp.broadcast] * len(tensor.sbp)).to_local()
     return tensor.numpy()
@@ -87,7 +90,7 @@ def to_numpy(tensor):
 
 
 def broadcast(value):
-    """Rank 0's value (what JSON can hold) on every rank."""
+    """The value of rank 0 on every rank. It must be representable in JSON."""
     if size() == 1:
         return value
     data = np.frombuffer(json.dumps(value).encode("utf-8") if is_main() else b"", np.uint8).astype(np.int32)
@@ -99,14 +102,14 @@ def broadcast(value):
 
 
 def barrier():
-    """Waits until every rank is here."""
+    """Waits until every rank calls it."""
     if size() > 1:
         flow.comm.barrier()
 
 
 @contextlib.contextmanager
 def main_first():
-    """Rank 0 runs the block before the others do."""
+    """Context manager whose block rank 0 runs before the other ranks."""
     if not is_main():
         barrier()
     yield
@@ -115,7 +118,7 @@ def main_first():
 
 
 def check_interruption():
-    """`interruption.check`, for all ranks at once: rank 0's signal counts."""
+    """`interruption.check` for all ranks at once. Only a signal of rank 0 counts."""
     if size() == 1:
         return interruption.check()
     number = flow.tensor(np.array([interruption.received() or 0], np.int32))

@@ -1,9 +1,9 @@
-"""Loads BLAS and CUDA libraries, imports OneFlow, picks the device. The only module that imports OneFlow first.
+"""Loads BLAS and CUDA libraries, imports OneFlow, selects the device. Other modules take OneFlow from here.
 
     from modeling.engine.runtime import flow, select_device
 
-A fast BLAS (modeling/engine/blas.py) has to be loaded before OneFlow is. OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8,
-GPU or not: they are loaded from their wheels. No user sets an environment variable for any of this.
+A fast BLAS (modeling/engine/blas.py) must be loaded before OneFlow. OneFlow 0.9.0 cannot be imported without cuBLAS 11 and cuDNN 8, even on
+a machine without a GPU. This module loads them from their wheels. Users need no environment variables.
 """
 
 import atexit
@@ -22,14 +22,14 @@ _MACHINE_CODE_MAJORS = (6, 7, 8)
 
 
 def _preload_cuda():
-    """Puts cuBLAS and cuDNN from their wheels into the global symbol table; whatever is missing is left to the system's loader."""
+    """Loads cuBLAS and cuDNN from their wheels into the global symbol table. The system's loader finds the missing ones."""
     for name in ("cublas/lib/libcublasLt.so.11", "cublas/lib/libcublas.so.11", "cudnn/lib/libcudnn.so.8"):
         paths = (os.path.join(folder, "nvidia", name) for folder in blas.site_folders())
         any(blas.load(path) for path in paths if os.path.exists(path))
 
 
 def _card():
-    """(compute capability (major, minor), name) of the first NVIDIA card by the driver's own word, None without a driver or card."""
+    """((major, minor) compute capability, name) of the first NVIDIA GPU, as the driver reports it; None without a driver or GPU."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -46,8 +46,8 @@ def _card():
 
 
 def _import_oneflow():
-    """Imports OneFlow with its C++ start-up chatter (libibverbs, a missing driver) kept from the user's terminal."""
-    # Its C++ side complains of the missing driver at every start and makes a folder ./log in the current one
+    """Imports OneFlow and hides its start-up messages (libibverbs, a missing driver) from the user's terminal."""
+    # Otherwise OneFlow reports a missing driver at every start, and creates a folder ./log in the current folder
     os.environ.setdefault("GLOG_minloglevel", "3" if _card() is None else "2")
     if "GLOG_log_dir" not in os.environ:
         os.environ["GLOG_log_dir"] = tempfile.mkdtemp(prefix="oneflow-log-")
@@ -70,9 +70,9 @@ def _import_oneflow():
             os.close(saved)
     if not hasattr(oneflow, "nn"):
         raise UserError(
-            "the installed oneflow {} is a placeholder without an engine: OneFlow has wheels for CPython 3.7 "
+            "the installed oneflow {} is an empty placeholder: OneFlow has wheels only for CPython 3.7 "
             "to 3.10 on x86-64 "
-            "Linux only (`make test` finds or names such a Python)".format(getattr(oneflow, "__version__", "?"))
+            "Linux (`make test` finds such a Python or says how to install one)".format(getattr(oneflow, "__version__", "?"))
         )
     return oneflow
 
@@ -82,7 +82,7 @@ _preload_cuda()
 try:
     with cpu_threads.starting_engine_threads():
         flow = _import_oneflow()
-except UserError as error:  # no script has begun yet that could say it
+except UserError as error:  # no script is running yet that could print it
     fail(error)
 
 
@@ -92,24 +92,24 @@ def oneflow_version():
 
 
 def cuda_problem(card, version, has_cuda):
-    """Why this OneFlow cannot use the card: one sentence, or None where it can.
+    """The reason why this OneFlow cannot use the GPU, in one sentence; None if it can.
 
     Args:
-        card: ((major, minor), name) as the driver tells it, or None.
+        card: ((major, minor), name) as the driver reports it, or None without a GPU.
         version: OneFlow's version, a tuple of ints.
-        has_cuda: whether OneFlow says that CUDA is available.
+        has_cuda: whether OneFlow reports that CUDA is available.
     """
     if card is None:
-        return "no NVIDIA card with a driver was found"
+        return "no NVIDIA GPU with a driver was found"
     (major, minor), name = card
     if major > max(_MACHINE_CODE_MAJORS) and version >= (0, 9, 0):
         return (
-            "{} has compute capability {}.{}, for which OneFlow {} carries no code (6.0 to 8.9): OneFlow 0.8.0 "
-            "is the only wheel that "
-            "such a card can run (requirements-0.8.0.txt)".format(name, major, minor, ".".join(map(str, version)))
+            "{} has compute capability {}.{}, but OneFlow {} contains code for 6.0 to 8.9 only: OneFlow 0.8.0 "
+            "is the only version that "
+            "runs on such a GPU (requirements-0.8.0.txt)".format(name, major, minor, ".".join(map(str, version)))
         )
     if major < min(_MACHINE_CODE_MAJORS):
-        return f"{name} has compute capability {major}.{minor}, older than the 6.0 that OneFlow's wheels carry code for"
+        return f"{name} has compute capability {major}.{minor}, but OneFlow's wheels contain code for 6.0 and later only"
     if not has_cuda:
         return "OneFlow {} reports no CUDA for {} (driver too old?)".format(".".join(map(str, version)), name)
     return None
@@ -120,9 +120,9 @@ def select_device(name, warn=print):
 
     Args:
         name: `auto`, `cuda` or `cpu`, the value of `--device`.
-        warn: called with one line where `auto` falls back although a card is there.
+        warn: function that is called with one line if there is a GPU but `auto` selects the CPU.
     Raises:
-        UserError: `cuda` was asked for and cannot be used.
+        UserError: `name` is "cuda", and CUDA cannot be used.
     """
     if name == "cpu":
         return "cpu"
@@ -131,7 +131,7 @@ def select_device(name, warn=print):
     if problem is None:
         return "cuda"
     if name == "cuda":
-        raise UserError("--device cuda: " + problem + "; --device cpu runs without a card")
+        raise UserError("--device cuda: " + problem + "; --device cpu runs without a GPU")
     if card is not None:
         warn("running on the CPU: " + problem)
     return "cpu"

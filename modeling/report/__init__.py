@@ -1,1 +1,1 @@
-"""What a run tells its reader: `report.html` in the run's folder and `README.md` in its best snapshots, made from files alone."""
+"""Reports: `report.html` in a run's folder and a model card, `README.md`, in its best snapshots. Both are made from files only."""

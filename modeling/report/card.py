@@ -1,7 +1,7 @@
-"""`README.md` of a best snapshot: what it is, what it was measured at, how it is loaded, how it was trained.
+"""The model card of a best snapshot, `README.md`: kind of model, results, data, use, training and limits.
 
-The same run gives the same card, byte for byte, wherever and in however many parts it ran: no times, no paths of the machine, none of
-the flags that a continued run may change.
+The same run gives the same card, byte for byte, on any machine and after any number of interruptions. A card therefore contains no times,
+no paths of the machine, and no flags that a continued run may change.
 """
 
 import os
@@ -21,12 +21,12 @@ _KINDS = {
     FINETUNING: "A BERT fine-tuned on the task's own domain, from a meta learner or another snapshot",
     DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
-    META_DISTILL: "A student of Meta-KD: a BERT of fewer layers that learned from a meta-teacher",
+    META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
 
 
 def _plain(text):
-    """Text as Markdown shows it, without markup of its own."""
+    """Text with the characters escaped that are markup in Markdown."""
     return re.sub(r"([\\`*_|<\[])", r"\\\1", " ".join(str(text).split()))
 
 
@@ -36,7 +36,7 @@ def _cell(value):
 
 
 def _table(header, rows):
-    """A table in Markdown; columns of numbers stand right."""
+    """A table in Markdown. Columns of numbers are right-aligned."""
     right = [rows and isinstance(cell, (int, float, Number)) for cell in rows[0]]
     lines = [header, ["---:" if number else "---" for number in right], *rows]
     return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
@@ -47,8 +47,8 @@ def card(run, path, task):
 
     Args:
         run: `RunFacts`.
-        path: the snapshot's folder, one of run.snapshots.
-        task: the object of its task.json.
+        path: the snapshot's folder, a key of run.snapshots.
+        task: dict, the content of its task.json.
     """
     name, size = os.path.basename(path), model_text(run.record.get("config", {}))
     lines = [f"# {name}", "", _KINDS.get(run.script, "A trained BERT") + f". Task `{task.get('name')}`, OneFlow static graphs."]
@@ -63,13 +63,13 @@ def card(run, path, task):
         lines.append("- start: initial values, no pretrained snapshot")
     lines += ["", "## Results", "", *_results(run, name), "", "## Data", ""]
     header, rows = data_table(run)
-    lines += _table(header, rows) if rows else ["The run does not say what it learned from."]
+    lines += _table(header, rows) if rows else ["flags.json does not describe the data of this run."]
     text = '"a text" "another text"' if not task.get("pair") else "--input pairs.tsv"
     lines += ["", "## Use", "", "```", f"python3 tools/predict.py --model_load_dir {name} {text}", "```", ""]
     lines += ["```python", "from modeling.predictor import Predictor", "", f'predictor = Predictor("{name}")']
     pair = '[("a text", "its partner")]' if task.get("pair") else '["a text", "another text"]'
     lines += [f"for prediction in predictor({pair}):", "    print(prediction.label, prediction.probabilities)", "```", ""]
-    lines += ["The folder holds all that is needed: variables, sizes, vocabulary, labels and casing.", "", "## Training", ""]
+    lines += ["The folder contains everything that is needed: variables, sizes, vocabulary, labels and casing.", "", "## Training", ""]
     changed, version = changed_flags(run, results_only=True), run.record.get("versions", {}).get("oneflow", "of unknown version")
     lines.append(f"`{run.script}.py`, OneFlow {version}. Flags that differ from their defaults:")
     lines += ["", *(f"- `--{flag} {flag_text(value)}`" for flag, value in changed.items()), "", "## Limits", "", *_limits(run, task)]
@@ -77,10 +77,10 @@ def card(run, path, task):
 
 
 def _results(run, name):
-    """Tables of dev and, for the run's last best snapshot, of test."""
+    """A table of the results on dev and, for the last best snapshot of the run, one of the results on test."""
     best = run.best(name)
     if best is None:
-        return ["No evaluation of this snapshot is written down."]
+        return ["metrics.jsonl contains no evaluation of this snapshot."]
     lines = []
     for split in SPLITS if best is run.best() else SPLITS[:1]:
         found = result_rows(run, split, best if split == "dev" else None)
@@ -92,13 +92,13 @@ def _results(run, name):
 
 def _limits(run, task):
     rows = [f"{result['total']:,} rows of {split}" for split in SPLITS for result in [run.result(split)] if result]
-    measured = f"Measured on {' and '.join(rows)}; the intervals say how sure that is." if rows else "Not measured."
-    casing = "; casing and accents are dropped" if task.get("do_lower_case") else ""
+    measured = f"Measured on {' and '.join(rows)}; the 95 % intervals show the uncertainty." if rows else "Not measured."
+    casing = "; casing and accents are removed" if task.get("do_lower_case") else ""
     return [
-        f"- It answers with one of {len(task.get('labels', []))} labels, whatever the text. Texts of other domains were not measured.",
-        f"- {measured} dev chose the snapshot, so its accuracy flatters.",
-        f"- Longer texts are cut to {task.get('seq_length')} tokens{casing}.",
-        "- What the pretrained encoder and the training texts are biased towards, this model is biased towards.",
+        f"- It predicts one of {len(task.get('labels', []))} labels for any text. It was not measured on texts of other domains.",
+        f"- {measured} The snapshot was selected on dev, so the accuracy on dev is optimistic.",
+        f"- Longer texts are truncated to {task.get('seq_length')} tokens{casing}.",
+        "- The model inherits the biases of the pretrained encoder and of the training texts.",
     ]
 
 
@@ -107,11 +107,11 @@ def write_cards(run, replace=True):
 
     Args:
         run: `RunFacts`.
-        replace: whether a card that is there already is written anew.
+        replace: whether existing cards are replaced.
     Returns:
-        paths of the cards written.
+        list of the paths of the written cards.
     Raises:
-        UserError: one cannot be written.
+        UserError: a card cannot be written.
     """
     paths = []
     for folder, digest in run.snapshots.items():

@@ -1,4 +1,4 @@
-"""The charts of a report as SVG text: lines over the steps, histograms one below the other, samples in a plane. Pure functions."""
+"""The charts of a report as SVG text: line charts over the steps, histograms, and a map of the samples. Pure functions."""
 
 import math
 from typing import NamedTuple, Optional
@@ -29,30 +29,30 @@ _HISTOGRAM = 72  # height of one among several
 
 
 class Line(NamedTuple):
-    """A series of a line chart; xs and ys of equal length, numbers that are not finite interrupt the line."""
+    """A series of a line chart. xs and ys have equal length. Numbers that are not finite interrupt the line."""
 
     name: str
     xs: list
     ys: list
     colour: str = "s0"
     dash: Optional[str] = None
-    marks: bool = False  # a dot at each point, which shows its value when it is pointed at
+    marks: bool = False  # a dot at each point, whose value appears on hover
     wide: bool = False
 
     @property
     def class_(self):
-        """The line's name in the style sheet."""
+        """The line's classes in the style sheet."""
         return f"line {self.colour}{' wide' if self.wide else ''}"
 
 
 def line_chart(title, lines, y_name=None, references=(), y_range=None, height=210, x_name="step"):
-    """Lines over the steps.
+    """Draws lines over the steps.
 
     Args:
-        title: what the drawing is called where it cannot be seen.
+        title: the accessible name of the drawing, for screen readers.
         lines: list of `Line`; each is thinned to MOST_POINTS points.
         references: (name, value) of horizontal lines.
-        y_range: (low, high), or None to go by the values.
+        y_range: (low, high), or None for the range of the values.
     """
     drawn = [(line, *thin(line.xs, line.ys, MOST_POINTS)) for line in lines]
     low, high = y_range or value_range([y for _, _, ys in drawn for y in ys] + [value for _, value in references])
@@ -75,10 +75,10 @@ def line_chart(title, lines, y_name=None, references=(), y_range=None, height=21
 
 
 def histograms(title, groups, x_name, bins=30):
-    """Histograms one below the other over one axis, each with its mean.
+    """Draws histograms that share one x axis, each with its mean.
 
     Args:
-        groups: (name, float [N], colour) of each.
+        groups: list of (name, float [N], colour), one per histogram, from top to bottom.
     """
     groups = [(name, np.asarray(values, np.float64), colour) for name, values, colour in groups if len(values)]
     low, high = value_range([edge for _, values, _ in groups for edge in (values.min(), values.max())], 0.0)
@@ -101,10 +101,10 @@ def histograms(title, groups, x_name, bins=30):
 
 
 def embedding_map(title, drawn, domains, labels, height=360):
-    """The training samples in a plane: colour by domain, marker by class, prototypes large.
+    """Draws the training samples and the prototypes in a plane: colour by domain, marker by class, prototypes as large markers.
 
     Args:
-        drawn: `EmbeddingMap`; at most MOST_MARKS of its samples are drawn, evenly spread over the rows.
+        drawn: `EmbeddingMap`. At most MOST_MARKS of its samples are shown, evenly spread over the rows.
         domains, labels: names, in the order of their ids.
     """
     rows = np.array(pick(len(drawn.coordinates), MOST_MARKS))
@@ -117,14 +117,14 @@ def embedding_map(title, drawn, domains, labels, height=360):
     for domain, label in cells:
         here = samples[(drawn.domain[rows] == domain) & (drawn.label[rows] == label)]
         body.append(_marks("point", here, domain, label, f"{domains[domain]}, {labels[label]}: {len(here):,} samples", x, y))
-    for domain, label in cells:  # above all samples
+    for domain, label in cells:  # after the samples, so that they are on top
         told = f"prototype of {domains[domain]}, {labels[label]}"
         body.append(_marks("prototype", prototypes[domain, label][None], domain, label, told, x, y))
     return drawing(height, title, body)
 
 
 def _marks(kind, points, domain, label, told, x, y):
-    """All marks of a domain and class as one path; "" where there is none."""
+    """All marks of one domain and class as one path, or "" if there are none."""
     size = 7.0 if kind == "prototype" else 2.4
     shapes = [marker(label, x(a), y(b), size) for a, b in points.tolist() if math.isfinite(a) and math.isfinite(b)]
     return path("".join(shapes), f"{kind} {colour_of(domain)}", title=told) if shapes else ""

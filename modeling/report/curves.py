@@ -1,4 +1,4 @@
-"""The curves of a run over its steps: each part of the loss, accuracy, learning rate."""
+"""The curves of a run over its steps: loss and loss terms, accuracy, learning rate."""
 
 import math
 
@@ -9,7 +9,7 @@ from modeling.report.svg import colour_of, dash_of, line_swatch
 
 
 def loss_names(train):
-    """Names of the loss and its parts in the rows of training, in their order."""
+    """Names of the loss and of its terms in the training rows, in the order of the rows."""
     return [name for name in (train[0] if train else {}) if name == "loss" or name.endswith("_loss")]
 
 
@@ -18,7 +18,7 @@ def _column(rows, name):
 
 
 def figure(title, chart, legend=(), note=""):
-    """A chart with its title, its legend (pairs of swatch and name) and a line below."""
+    """A chart with a title, a legend (pairs of swatch and name) and a note below."""
     items = [element("li", swatch, words(name)) for swatch, name in legend]
     shown = element("ul", *items, class_="legend") if items else ""
     return element("figure", element("figcaption", words(title)), shown, chart, element("p", words(note), class_="note") if note else "")
@@ -30,7 +30,7 @@ def _legend(lines, references=()):
 
 
 def _domain_lines(run, rows, value):
-    """A `Line` for each domain of rows on dev, where there are several."""
+    """One `Line` per domain of the dev rows, if there are several domains."""
     named = [name for name in run.domains if any(name in row.get("by_domain", {}) for row in rows)]
     lines = []
     for name in named if len(named) > 1 else ():
@@ -41,7 +41,7 @@ def _domain_lines(run, rows, value):
 
 
 def accuracy_figure(run, train, dev):
-    """Accuracy in training and on dev, by domain; "" where there is neither."""
+    """The figure of the accuracy in training and on dev, by domain; "" if neither was measured."""
     lines = _domain_lines(run, dev, "accuracy")
     if any("accuracy" in row for row in train):
         lines.insert(0, Line("training", *_column(train, "accuracy"), "muted"))
@@ -60,13 +60,13 @@ def accuracy_figure(run, train, dev):
 
 
 def loss_figures(run, train, dev):
-    """A figure for the loss, each of its parts, and the cross-entropy on dev."""
+    """List of figures: the loss, each of its terms, and the cross-entropy on dev."""
     figures, domains = [], len(run.domains)
     for name in loss_names(train):
         line = Line("training", *_column(train, name), "s0")
         references = []
         if name == "domain_loss" and domains > 1 and run.script != "meta_distill":
-            references = [(f"knows nothing, ln {domains}", math.log(domains)), (f"best possible, ln {domains - 1}", math.log(domains - 1))]
+            references = [(f"chance level, ln {domains}", math.log(domains)), (f"best possible, ln {domains - 1}", math.log(domains - 1))]
         title = name.replace("_", " ")
         chart = line_chart(f"{title} over the steps", [line], "nats" if name == "domain_loss" else None, references)
         figures.append(figure(title.capitalize(), chart, _legend([line], references) if references else (), _thinned([line])))
@@ -82,7 +82,7 @@ def _thinned(lines):
     longest = max((len(line.xs) for line in lines), default=0)
     if longest <= MOST_POINTS:
         return ""
-    return f"{longest:,} points, drawn as means of {-(-longest // MOST_POINTS)} neighbours each."
+    return f"{longest:,} points; the chart shows means of up to {-(-longest // MOST_POINTS)} neighbours."
 
 
 def curves_section(run):
@@ -91,7 +91,7 @@ def curves_section(run):
     dev = [row for row in run.kind("dev") if "step" in row]
     parts = [element("h2", "Curves", id="curves")]
     if not train and not dev:
-        none = "No step of training is written down: the run only evaluated, or was cut off before."
+        none = "metrics.jsonl contains no training step: the run only evaluated, or it stopped before its first line of metrics."
         return element("section", *parts, element("p", none))
     figures = [accuracy_figure(run, train, dev), *loss_figures(run, train, dev)]
     if any("learning_rate" in row for row in train):

@@ -1,4 +1,4 @@
-"""`curves.png`: the parts of the loss over the steps (the domain loss next to its chance level), and the accuracies below."""
+"""`curves.png`: the loss and its terms over the steps, with the chance level of the domain loss; the accuracies below."""
 
 import math
 import os
@@ -12,7 +12,7 @@ def draw_curves(run):
     Args:
         run: `RunFacts`.
     Returns:
-        its path, or None for a run that has not trained.
+        the path of the file, or None for a run without training.
     """
     train, dev = run.kind("train"), run.kind("dev")
     if not train:

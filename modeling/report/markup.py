@@ -1,14 +1,14 @@
-"""HTML and SVG elements as text, everything in them escaped."""
+"""HTML and SVG elements as text. All text and attribute values are escaped."""
 
 from html import escape
 
 
 def element(name, *content, **attributes):
-    """An element.
+    """One element.
 
     Args:
-        content: pieces of markup; what is not markup goes through `words` first.
-        attributes: their values are escaped; None leaves one out; `class_` is "class", and _ stands for - in a name.
+        content: pieces of markup. Pass plain text through `words` first.
+        attributes: values are escaped. An attribute of None is left out. `class_` is written as "class", and _ in a name as -.
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items() if value is not None
@@ -22,12 +22,12 @@ def words(text):
 
 
 def table(header, rows, class_=None, caption=None):
-    """A table in a box of its own, which scrolls where the screen is narrow.
+    """A table in a box that scrolls on narrow screens.
 
     Args:
         header: list of str.
-        rows: lists of cells, each a str or a number; numbers stand right. The first cell names its row.
-        caption: str above it.
+        rows: lists of cells, each a str or a number. Numbers are right-aligned. The first cell is the name of the row.
+        caption: str above the table.
     """
     numeric = [any(_is_number(row[place]) for row in rows) for place in range(len(header))]
     kinds = ["number" if numbers else None for numbers in numeric]
@@ -42,11 +42,11 @@ def table(header, rows, class_=None, caption=None):
 
 
 class Markup(str):
-    """Text that is markup already, as a table's cell."""
+    """A table cell whose text is markup."""
 
 
 class Number(str):
-    """Text that is a number, as a table's cell."""
+    """A table cell whose text is a number."""
 
 
 def _is_number(cell):

@@ -1,4 +1,4 @@
-"""`report.html`: all of a run on one page, without scripts and without anything from outside."""
+"""`report.html`: a whole run on one page, without scripts and without external resources."""
 
 import os
 
@@ -18,25 +18,25 @@ _LINKS = {
     "confusion": "confusion",
     "hardest": "hardest samples",
     "training": "training samples",
-    "run": "what was run",
+    "run": "settings",
 }
 
 
 def status(run):
-    """How far the run came, in a sentence."""
+    """One sentence that says how far the run got."""
     train = run.kind("train")
     if run.states:
-        return f"Cut off after step {train[-1]['step']:,}: --resume goes on." if train else "Cut off: --resume goes on."
+        return f"Stopped after step {train[-1]['step']:,}: --resume continues the run." if train else "Stopped: --resume continues the run."
     if not train:
-        return "Evaluated without training." if run.result("dev") or run.result("test") else "Nothing is written down of it yet."
+        return "Evaluated without training." if run.result("dev") or run.result("test") else "The run has no results yet."
     total, last = run.record.get("total_steps"), train[-1]["step"]
     if total and last < total:
         return f"Stopped after step {last:,} of {total:,}."
-    return "Trained to its end." if run.best() else "Trained; no evaluation on dev is written down."
+    return "Training finished." if run.best() else "Trained; metrics.jsonl contains no evaluation on dev."
 
 
 def page(run):
-    """The page of a `RunFacts` as text."""
+    """The page of a run (`RunFacts`) as text."""
     title = " · ".join(filter(None, (run.script or "run", run.record.get("task", {}).get("name"), os.path.basename(run.folder))))
     parts = {
         "results": results_section(run),
@@ -61,10 +61,13 @@ def page(run):
 
 
 def write_page(run, path=None):
-    """Writes report.html into the run's folder, or another file, whole or not at all; returns its path.
+    """Writes the page, whole or not at all, and returns its path.
 
+    Args:
+        run: `RunFacts`.
+        path: the file; None for report.html in the run's folder.
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     path = path or os.path.join(run.folder, REPORT_FILE)
     try:

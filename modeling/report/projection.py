@@ -1,4 +1,4 @@
-"""The plane in which vectors differ most: their first two principal components, in NumPy."""
+"""The plane of the first two principal components of some vectors, in NumPy."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Projection(NamedTuple):
     """A plane through the mean of N vectors of H numbers."""
 
     mean: np.ndarray  # float64 [H]
-    axes: np.ndarray  # float64 [2, H], unit vectors at right angles, or zeros where the vectors do not differ in so many directions
+    axes: np.ndarray  # float64 [2, H], orthogonal unit vectors; zeros for an axis along which the vectors do not vary
     explained: np.ndarray  # float64 [2], share of the variance along each axis, in [0, 1]
 
     def apply(self, vectors):
@@ -22,8 +22,8 @@ class Projection(NamedTuple):
 def principal_plane(vectors):
     """The `Projection` on the first two principal components.
 
-    The singular vectors of the covariance [H, H] are those of the centred vectors [N, H]; it is added up a few thousand rows at a
-    time, so that millions of rows take no more memory than their float32 array.
+    The singular vectors of the covariance [H, H] equal the right singular vectors of the centred vectors [N, H]. The covariance is summed
+    over a few thousand rows at a time, so that millions of rows need little more memory than their float32 array.
 
     Args:
         vectors: float [N, H], N >= 1, finite.
@@ -36,7 +36,7 @@ def principal_plane(vectors):
         covariance += centred.T @ centred
     directions, variances = np.linalg.svd(covariance / count)[:2]
     axes, explained = np.zeros((2, width)), np.zeros(2)
-    # what is below rounding is no direction; the sign, which nothing decides, makes the largest part of an axis positive
+    # A variance below rounding error does not define a direction. The sign of an axis is arbitrary: its largest component becomes positive
     for place in range(min(2, width)):
         if variances[place] > 1e-12 * max(variances[0], np.finfo(np.float64).tiny):
             axis = directions[:, place]

@@ -1,32 +1,35 @@
-"""Results: what a split's accuracy is, by domain and beside a teacher's, and which labels are taken for which."""
+"""Results: accuracy by split and domain, compared with a teacher's, and confusion matrices."""
 
 import math
 
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.predictions import total_of
 
-SPLITS = ("dev", "test")  # that are measured
+SPLITS = ("dev", "test")  # the evaluated splits
 
 
 def wilson_interval(correct, total, z=1.96):
-    """Wilson's interval (low, high) of a share, z = 1.96 for 95 %: unlike the plain one it holds for few samples and shares near 1."""
+    """The Wilson score interval (low, high) of a proportion; z = 1.96 for 95 %.
+
+    Unlike the normal approximation, it holds for few samples and for proportions near 1.
+    """
     share, extra = correct / total, z * z / total
     middle, spread = share + extra / 2, z * math.sqrt(share * (1 - share) / total + extra / (4 * total))
     return max(0.0, (middle - spread) / (1 + extra)), min(1.0, (middle + spread) / (1 + extra))
 
 
 def kept_text(accuracy, teacher):
-    """How much of a teacher's accuracy a student keeps: "96.3 %"."""
+    """The student's accuracy as a percentage of the teacher's: "96.3 %"."""
     return f"{100 * accuracy / teacher:.1f} %" if teacher else "no share"
 
 
 def result_rows(run, split, result=None):
-    """A split's results by domain and over all, as (header, rows) for `table`; None where it was not measured.
+    """The results on a split, by domain and in total, as (header, rows) for `table`; None if the split was not evaluated.
 
-    Beside a teacher measured on the same split there are its accuracy and the share that is kept.
+    If a teacher was evaluated on the same split, two more columns contain its accuracy and the percentage that the student keeps.
 
     Args:
-        result: the row of metrics.jsonl; None for the one that counts.
+        result: a row of metrics.jsonl; None for the one that `RunFacts.result` returns.
     """
     result, teacher = result or run.result(split), run.result("teacher_" + split)
     if result is None:
@@ -56,7 +59,7 @@ def results_section(run):
         if found:
             parts.append(table(*found, class_="results", caption=split + _when(run, split)))
     if len(parts) == 1:
-        parts.append(element("p", "Nothing was measured yet."))
+        parts.append(element("p", "No split has been evaluated yet."))
     return element("section", *parts)
 
 
@@ -68,7 +71,7 @@ def _when(run, split):
 
 
 def confusion_table(counts, labels, caption):
-    """A confusion matrix as markup: true labels down, predicted ones across, each cell with its share of its row.
+    """A confusion matrix as markup: one row per true label, one column per predicted label, each cell with its percentage of the row.
 
     Args:
         counts: int [C, C].
@@ -89,7 +92,7 @@ def confusion_table(counts, labels, caption):
 
 
 def confusion_section(run):
-    """The section as markup: student and teacher, dev and test, and on demand each domain; "" where no predictions are at hand."""
+    """The section as markup: matrices of student and teacher on dev and test, and folded ones per domain; "" without predictions."""
     has_teacher = any(name.startswith("teacher_") for name in run.predictions)
     shown, by_domain = [], []
     for split in SPLITS:
@@ -110,7 +113,7 @@ def confusion_section(run):
 
 
 def tiles(run):
-    """The numbers at the top: list of (name, value, what it is of)."""
+    """The numbers at the top of the page: list of (name, value, detail)."""
     shown = []
     for split in SPLITS:
         result, teacher = run.result(split), run.result("teacher_" + split)
@@ -128,12 +131,14 @@ def tiles(run):
         of = f"of {total:,} steps, " if total else "steps, "
         shown.append(("trained", f"{train[-1]['step']:,}", f"{of}{train[-1].get('epoch', 0):.4g} of {epochs} epochs"))
     if run.record.get("parameters"):
-        shown.append(("parameters", f"{run.record['parameters'] / 1e6:.1f} M", f"{run.record.get('samples_per_step', '')} samples a step"))
+        shown.append(
+            ("parameters", f"{run.record['parameters'] / 1e6:.1f} M", f"{run.record.get('samples_per_step', '')} samples per step")
+        )
     return shown
 
 
 def tile_list(run):
-    """The numbers at the top as markup."""
+    """The numbers at the top of the page as markup."""
     parts = [(element("span", words(name)), element("b", words(value)), element("small", words(of))) for name, value, of in tiles(run)]
     cells = [element("li", *part) for part in parts]
     return Markup(element("ul", *cells, class_="tiles")) if cells else Markup("")

@@ -1,4 +1,4 @@
-"""Samples: the hardest ones of dev with their text, and the training samples' prototypical scores and map."""
+"""Samples: the hardest dev samples with their texts; prototypical scores and a map of the training samples."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from modeling.report.curves import figure
 from modeling.report.markup import element, words
 from modeling.report.svg import colour_of, marker_swatch
 
-_SHORT, _LONG = 320, 4000  # characters of a text that are shown at once, and on demand
+_SHORT, _LONG = 320, 4000  # characters of a text: shown at first, and at most after a click
 
 
 def _text_markup(text):
-    """A text; a long one opens on demand, an endless one is cut and says so."""
+    """A text. A long text opens after a click. A text of more than _LONG characters is truncated, with a note."""
     if len(text) <= _SHORT:
         return element("p", words(text), class_="text")
     rest = words(text[_SHORT:_LONG])
@@ -21,9 +21,9 @@ def _text_markup(text):
 
 
 def _sample_markup(sample, labels):
-    """A sample: what it is, what was said of it, its text."""
+    """One sample: its row, domain, true and predicted label, probabilities and texts."""
     wrong = sample.label != sample.predicted
-    said = "taken for" if wrong else "rightly taken for"
+    said = "predicted as" if wrong else "correctly predicted as"
     head = [element("b", words(f"row {sample.idxs:,}")), element("span", words(sample.domain), class_="chip")]
     head += [element("span", "is ", element("b", words(sample.label))), element("span", f"{said} ", element("b", words(sample.predicted)))]
     bars = []
@@ -35,14 +35,14 @@ def _sample_markup(sample, labels):
 
 
 def hardest_section(run):
-    """The section as markup; "" where no predictions are at hand."""
+    """The section as markup; "" without predictions."""
     summary = run.predictions.get("dev")
     if summary is None or not summary.hardest:
         return ""
     wrong = sum(sample.label != sample.predicted for sample in summary.hardest)
     said = (
-        f"The {len(summary.hardest)} samples of dev whose true label got the least probability, the worst first; {wrong} of them are taken "
-        "for another label. The blue bar is the true label's probability. Rows count from 0."
+        f"The {len(summary.hardest)} dev samples whose true label has the lowest probability, lowest first. {wrong} of them are predicted "
+        "as another label. The blue bar is the probability of the true label. Rows count from 0."
     )
     items = [_sample_markup(sample, summary.labels) for sample in summary.hardest]
     parts = [element("h2", "Hardest samples of dev", id="hardest"), element("p", words(said)), element("ol", *items, class_="samples")]
@@ -50,14 +50,14 @@ def hardest_section(run):
 
 
 def training_section(run):
-    """The prototypical scores by domain and the map of the training samples, as markup; "" where preprocess.py's files are not at hand."""
+    """The section as markup: prototypical scores by domain and the map of the training samples; "" without the files of preprocess.py."""
     samples = run.samples
     if samples is None:
         return ""
     domains, labels = run.domains, run.record.get("task", {}).get("labels", [])
     groups = [(name, samples.scores[samples.domain == place], colour_of(place)) for place, name in enumerate(domains)]
     chart = histograms("Prototypical scores of the training samples by domain", groups, "prototypical score")
-    note = "How near a sample lies to the prototypes of its class, in its own domain and in the others (cosine, 1 at most): its weight."
+    note = "Weighted mean of the cosine similarities (at most 1) to the prototypes of the sample's class in its own and in other domains."
     figures = [figure("Prototypical scores", chart, (), note)]
     if samples.map is not None:
         figures.append(_map_figure(samples.map, domains, labels))
@@ -70,8 +70,8 @@ def _map_figure(drawn, domains, labels):
     legend += [(marker_swatch(place, "point ink"), name) for place, name in enumerate(labels)]
     shown = f"{MOST_MARKS:,} of {count:,} samples, evenly spread over the rows" if count > MOST_MARKS else f"{count:,} samples"
     note = (
-        f"{shown}, as the encoder of step 1 represents them, in the plane in which they differ most "
-        f"({100 * np.sum(drawn.explained):.0f} % of the variance). Colours are domains, shapes classes; the large marks are prototypes."
+        f"{shown}, represented by the encoder of step 1, in the plane of the first two principal components "
+        f"({100 * np.sum(drawn.explained):.0f} % of the variance). Colours show domains, shapes show classes, large markers are prototypes."
     )
     chart = embedding_map("Training samples and prototypes in the plane of the first two principal components", drawn, domains, labels)
     return figure("Map of the training samples", chart, legend, note)

@@ -1,11 +1,11 @@
-"""Scales of charts: from data to the units of a drawing, and the round numbers at which an axis is marked."""
+"""Scales of charts: from data to the units of a drawing, and the ticks of an axis."""
 
 import math
 from typing import NamedTuple
 
 
 class Scale(NamedTuple):
-    """The straight line that takes `low` to `start` and `high` to `end`; low < high."""
+    """A linear map from [low, high] to [start, end]; low < high."""
 
     low: float
     high: float
@@ -22,10 +22,11 @@ def finite(values):
 
 
 def value_range(values, margin=0.05, zero=False):
-    """(low, high) around the finite values, low < high, with that share of their range on both sides.
+    """(low, high) around the finite values, low < high.
 
     Args:
-        zero: whether 0 is in it, at an end without a margin where no value lies beyond.
+        margin: added on both sides, as a fraction of the range of the values.
+        zero: whether the range includes 0. If 0 is an end of the range, that end has no margin.
     """
     values = finite(values) or [0.0]
     low, high = min(values), max(values)
@@ -39,7 +40,7 @@ def value_range(values, margin=0.05, zero=False):
 
 
 def tick_step(low, high, count):
-    """The step among 1, 2 and 5 times a power of ten that makes at most `count` steps between low and high."""
+    """The smallest step of the form 1, 2 or 5 times a power of ten with at most `count` steps between low and high."""
     rough = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(rough))
     for factor in (1, 2, 5, 10):
@@ -62,7 +63,7 @@ def ticks(low, high, count=5, whole=False):
 
 
 def tick_labels(marks):
-    """The marks as text, all with the decimals that tell them apart; thousands are separated, small numbers have an exponent."""
+    """The ticks as text, with as many decimals as distinguish them. Thousands are separated, small numbers have an exponent."""
     step = min((abs(b - a) for a, b in zip(marks, marks[1:])), default=abs(marks[0]) if marks else 1.0) or 1.0
     largest = max(map(abs, marks), default=0.0)
     if 0 < largest < 1e-3:
@@ -74,9 +75,9 @@ def tick_labels(marks):
 
 
 def thin(xs, ys, limit):
-    """(xs, ys) with at most `limit` points: means of neighbours, as many in each; points that are not finite stay out of the means.
+    """(xs, ys) with at most `limit` points, each the mean of neighbouring points. Values that are not finite are left out.
 
-    A line through fewer points than are drawn apart on a screen loses nothing, and a page stays small.
+    A screen could not show more points, and the page stays small.
     """
     if len(xs) <= limit:
         return list(xs), list(ys)
@@ -87,5 +88,5 @@ def thin(xs, ys, limit):
 
 
 def pick(count, limit):
-    """At most `limit` of the row numbers 0 to count - 1, evenly spread, ascending."""
+    """At most `limit` row numbers between 0 and count - 1, evenly spread, in ascending order."""
     return list(range(count)) if count <= limit else [int((place + 0.5) * count / limit) for place in range(limit)]

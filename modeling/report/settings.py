@@ -1,4 +1,4 @@
-"""What was run: flags and which of them differ from their defaults, versions, data, snapshots."""
+"""Settings of the run: flags, and which of them differ from their defaults; versions, data, snapshots."""
 
 from modeling.cli.flags import SCRIPTS, build_parser, script_path
 from modeling.report.markup import element, table, words
@@ -8,7 +8,7 @@ _NOTHING = "not known"
 
 
 def flag_text(value):
-    """A flag's value as the command line has it; "unset" for None."""
+    """A flag's value as on the command line; "unset" for None."""
     if value is None:
         return "unset"
     if isinstance(value, bool):
@@ -17,7 +17,7 @@ def flag_text(value):
 
 
 def model_text(config):
-    """An encoder's sizes in words, None where they are not known."""
+    """An encoder's sizes in words, or None if they are not known."""
     sizes = [config.get(name) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")]
     return "{} layers x {}, {} heads, {:,} word pieces".format(*sizes) if all(isinstance(size, int) for size in sizes) else None
 
@@ -27,8 +27,8 @@ def changed_flags(run, results_only=False):
 
     Args:
         run: `RunFacts`.
-        results_only: without those that a continued run may change (places, what is printed and kept): they do not decide what
-            is learned.
+        results_only: leave out the flags that a continued run may change (paths, output, what is kept). They do not affect what
+            the model learns.
     """
     if run.script not in SCRIPTS:
         return dict(run.flags)
@@ -38,7 +38,7 @@ def changed_flags(run, results_only=False):
 
 
 def data_table(run):
-    """Rows, classes, file and digest of each split, as (header, rows) for `table`."""
+    """Number of rows per class, file and digest of each split, as (header, rows) for `table`."""
     data, labels = run.record.get("data", {}), run.record.get("task", {}).get("labels", [])
     header = ["split", "domain", *labels, "rows", "file", "digest of the text"]
     rows = []
@@ -58,7 +58,7 @@ def data_table(run):
 
 
 def snapshot_roles(run):
-    """(role, path as the flags have it, digest) of each snapshot that the run started from."""
+    """List of (role, path from the flags, digest), one per snapshot that the run started from."""
     roles = []
     start = run.flags.get("student_model") or run.flags.get("model_load_dir")
     if start:
@@ -78,7 +78,7 @@ def settings_section(run):
     facts.append(("model", model_text(record.get("config", {})) or _NOTHING))
     if flags.get("data_dir"):
         facts.append(("data", flags["data_dir"]))
-    facts += [("vocabulary's digest", record.get("vocab_digest", _NOTHING))]
+    facts += [("digest of the vocabulary", record.get("vocab_digest", _NOTHING))]
     for role, path, digest in snapshot_roles(run):
         facts.append((f"{role} snapshot", f"{path}, digest {digest}"))
     for path, digest in run.snapshots.items():
@@ -103,7 +103,7 @@ def settings_section(run):
     header, rows = data_table(run)
     if rows:
         parts += [element("h3", "Data"), table(header, rows, class_="digests")]
-    return element("section", element("h2", "What was run", id="run"), *parts)
+    return element("section", element("h2", "Settings of the run", id="run"), *parts)
 
 
 def _quoted(argument):

@@ -1,8 +1,8 @@
-"""Parts of SVG drawings: the frame, axes with their ticks, paths, markers. Pure functions.
+"""Parts of SVG drawings: the frame, axes with ticks, paths, markers. Pure functions.
 
-A drawing is WIDTH units wide: on a telephone a unit is about a pixel, so that its letters can still be read, and a broader screen shows
-it larger. Colours are names of the page's style sheet ("s0" to "s7", "ink"), which has them for light and dark screens; dashes and
-markers tell apart what colours do not.
+A drawing is WIDTH units wide. On a phone one unit is about one pixel, so that the text is readable; wider screens enlarge the drawing.
+Colours are classes of the page's style sheet ("s0" to "s7", "ink"), which defines them for light and dark mode. Dashes and markers
+distinguish series that have the same colour.
 """
 
 import math
@@ -10,10 +10,10 @@ import math
 from modeling.report.markup import element, words
 from modeling.report.scale import tick_labels, ticks
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 50, 350, 10, 40  # LEFT and RIGHT are where the axis ends, TOP and BOTTOM what is left for text
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 50, 350, 10, 40  # LEFT and RIGHT are the ends of the axis, TOP and BOTTOM the margins for text
 _COLOURS = 8
 _DASHES = (None, "6 3", "2 3", "8 3 2 3")
-_CORNERS = (  # of the classes' markers behind the first one, which is a circle
+_CORNERS = (  # of the markers of the classes after the first one, which is a circle
     ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
     ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
     ((0, -1.3), (1.1, 0), (0, 1.3), (-1.1, 0)),
@@ -21,39 +21,39 @@ _CORNERS = (  # of the classes' markers behind the first one, which is a circle
 
 
 def colour_of(place):
-    """Colour of the series number `place`."""
+    """Colour of series number `place`."""
     return f"s{place % _COLOURS}"
 
 
 def dash_of(place):
-    """Dashes of the series number `place`: none until the colours begin again."""
+    """Dashes of series number `place`: None until the colours repeat."""
     return _DASHES[place // _COLOURS % len(_DASHES)]
 
 
 def number(value):
-    """A coordinate, to a tenth of a unit."""
+    """A coordinate as text, rounded to a tenth of a unit."""
     text = f"{value:.1f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
 def drawing(height, title, body, width=WIDTH):
-    """The element around a drawing; `title` is what it is called where it cannot be seen."""
+    """The element around a drawing. `title` is its accessible name, for screen readers."""
     box = f"0 0 {width} {number(height)}"
     return element("svg", element("title", words(title)), *body, viewBox=box, role="img", aria_label=title)
 
 
 def text(x, y, shown, anchor="middle", class_=None, transform=None):
-    """Words at (x, y)."""
+    """Text at (x, y)."""
     return element("text", words(shown), x=number(x), y=number(y), text_anchor=anchor, class_=class_, transform=transform)
 
 
 def path(d, class_, dash=None, title=None):
-    """A path; `title` is shown when it is pointed at."""
+    """A path. `title` appears on hover."""
     return element("path", element("title", words(title)) if title else "", class_=class_, d=d, stroke_dasharray=dash)
 
 
 def line_path(points):
-    """The `d` of a line through (x, y) points; a coordinate that is not finite interrupts it."""
+    """The attribute `d` of a line through (x, y) points. A coordinate that is not finite interrupts the line."""
     parts, pen = [], "M"
     for x, y in points:
         if math.isfinite(x) and math.isfinite(y):
@@ -65,7 +65,7 @@ def line_path(points):
 
 
 def marker(place, x, y, size):
-    """The `d` of the marker of class number `place` around (x, y), `size` from its middle to its edge."""
+    """The attribute `d` of the marker of class number `place`, with centre (x, y) and radius `size`."""
     shape = place % (len(_CORNERS) + 1)
     if shape == 0:
         r, across = number(size), number(2 * size)
@@ -74,7 +74,7 @@ def marker(place, x, y, size):
 
 
 def x_axis(x, y, name, whole=False):
-    """Line, ticks and name of a horizontal axis: `Scale` x at height y."""
+    """Line, ticks and name of a horizontal axis. x: `Scale`; y: its height."""
     marks = ticks(x.low, x.high, 5, whole)
     body = [path(f"M{number(x.start)} {number(y)}H{number(x.end)}", "axis")]
     for mark, label in zip(marks, tick_labels(marks)):
@@ -83,7 +83,7 @@ def x_axis(x, y, name, whole=False):
 
 
 def y_axis(y, left, right, name=None):
-    """Line, ticks, grid to `right` and name of a vertical axis: `Scale` y at `left`."""
+    """Line, ticks, grid and name of a vertical axis. y: `Scale`; the grid lines run from `left` to `right`."""
     marks = ticks(y.low, y.high)
     body = [path(f"M{number(left)} {number(y.end)}V{number(y.start)}", "axis")]
     for mark, label in zip(marks, tick_labels(marks)):
@@ -99,10 +99,10 @@ def _swatch(shape):
 
 
 def line_swatch(class_, dash=None):
-    """A piece of a line, for a legend."""
+    """A short line for a legend."""
     return _swatch(path("M1 5H23", class_, dash))
 
 
 def marker_swatch(place, class_):
-    """A class's marker, for a legend."""
+    """The marker of a class for a legend."""
     return _swatch(path(marker(place, 12, 5, 4), class_))

@@ -1,4 +1,4 @@
-"""Writes a run's report: curves.png, report.html, and a model card into each best snapshot. A script's last line calls it."""
+"""Writes a run's report: curves.png, report.html, and a model card into each best snapshot. It is the last call of a script."""
 
 from modeling.engine import parallel
 from modeling.report.card import write_cards
@@ -8,7 +8,7 @@ from modeling.report.page import write_page
 
 
 def write_report(context) -> None:
-    """Writes the report of a script's run, from what the run's folder and the data hold.
+    """Writes the report of a run from the files in the run's folder and the data.
 
     Args:
         context: `RunContext` of a training script.

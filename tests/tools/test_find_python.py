@@ -85,7 +85,7 @@ def test_none_at_all_says_what_to_install(machine):
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("error:") == 1
-    assert "passed over" not in result.stderr
+    assert "skipped:" not in result.stderr
     for advice in ("uv python install 3.10", "pyenv install 3.10", "deadsnakes", "PYTHON="):
         assert advice in result.stderr
 
@@ -95,8 +95,8 @@ def test_none_that_will_do_says_why(machine):
     plain = add(machine, "bin/python3.9", NO_VENV)
     result = find(machine)
     assert result.returncode == 2
-    assert f"passed over: {shim} (pyenv: python3.10: command not found)" in result.stderr
-    assert f"passed over: {plain} (lacks the module ensurepip)" in result.stderr
+    assert f"skipped: {shim} (pyenv: python3.10: command not found)" in result.stderr
+    assert f"skipped: {plain} (lacks the module ensurepip)" in result.stderr
     assert result.stderr.count(shim) == 1  # the folder is on the PATH twice
 
 

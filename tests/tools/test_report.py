@@ -44,7 +44,7 @@ def test_page_and_card(folder, tmp_path):
 
 
 def test_refusals(tmp_path):
-    for argument, message in ((tmp_path, "no run's folder"), (tmp_path / "none", "no such folder")):
+    for argument, message in ((tmp_path, "not the folder of a run"), (tmp_path / "none", "no such folder")):
         result = tool(argument)
         assert result.returncode == 2
         assert result.stdout == ""

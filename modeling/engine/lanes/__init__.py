@@ -1,1 +1,1 @@
-"""A batch in parts that a CPU's cores compute at the same time. The only room that uses OneFlow's private interfaces."""
+"""Lanes: parts of a batch that the cores of a CPU compute at the same time. Only this package changes OneFlow's compiled jobs."""

@@ -1,6 +1,6 @@
-"""Builds a graph whose batch comes in lanes: completes the job of one lane, or of all, and gives every operation its stream.
+"""Builds a graph with several lanes: replicates the traced lane in the graph's job, and assigns a stream to each operation.
 
-The only door to the private interfaces of OneFlow that lanes need. A graph in one lane never comes here.
+Other modules reach the private interfaces of OneFlow that lanes need only through this module. A graph with one lane does not use it.
 """
 
 from modeling.engine.lanes.job import CompiledJob
@@ -11,21 +11,21 @@ from modeling.engine.runtime import flow
 
 
 def have_one_shape(parts) -> bool:
-    """Whether one lane can be traced for all: the inputs of all lanes have the same shapes.
+    """Whether the inputs of all lanes have the same shapes, so that it is enough to trace one lane.
 
     Args:
-        parts: list per lane of its inputs.
+        parts: list with the inputs of each lane.
     """
     return len({tuple(tuple(tensor.shape) for tensor in part) for part in parts}) == 1
 
 
 def build_graph(graph, inputs, count, trains):
-    """Stands in for `oneflow.nn.Graph.build_graph` where a batch comes in lanes.
+    """Replaces `oneflow.nn.Graph.build_graph` in graphs with several lanes.
 
     Args:
         graph: the `nn.Graph`.
-        inputs: its inputs, of all lanes, as `interleave` orders them.
-        count: lanes.
+        inputs: the graph's inputs for all lanes, in the order of `interleave`.
+        count: number of lanes.
         trains: whether the graph has a backward pass.
     """
     built = flow.nn.Graph.build_graph(graph, *inputs)

@@ -1,19 +1,19 @@
-"""OneFlow's own description of a graph, its job, and how operations of it are added and replaced before it becomes a plan.
+"""A job, OneFlow's description of a graph: adds and replaces operations before OneFlow compiles the job to a plan.
 
-That a job may be changed at all is private to OneFlow; tests/modeling/engine/lanes/test_lanes.py holds it to that. An operation stands in
-five places of a job, which are known here and nowhere else. Jobs of one process only: every blob is whole on the one device.
+This uses private interfaces of OneFlow; tests/modeling/engine/lanes/test_lanes.py checks that they still work. An operation has entries in
+five places of a job, which only this module knows. It supports jobs of one process only: every blob is complete on the one device.
 """
 
 import math
 
-_ADDED = "_add_to_output"  # argument of a GEMM to whose product it is added
+_ADDED = "_add_to_output"  # argument of a GEMM: a blob that the GEMM adds to its product
 
 
 class CompiledJob:
-    """A job, complete with backward pass and update.
+    """A complete job, with backward pass and update.
 
     Args:
-        proto: OneFlow's job; changed in place.
+        proto: OneFlow's job, a protobuf message; changed in place.
     """
 
     def __init__(self, proto):
@@ -22,27 +22,27 @@ class CompiledJob:
         self._groups = None
 
     def of_kind(self, kind):
-        """The operations of OneFlow's type `kind`, in their order."""
+        """The operations of OneFlow's type `kind`, in the order of the job."""
         return [operation for operation in self.operations.values() if operation.user_conf.op_type_name == kind]
 
     def size(self, blob):
-        """int, the numbers that a blob ("operation/output") holds."""
+        """Number of elements of a blob ("operation/output")."""
         return math.prod(self.proto.helper.lbn2logical_blob_desc[blob].shape.dim)
 
     def inputs(self):
-        """dict name of operation -> list of the blobs that it takes."""
+        """dict of operation name -> list of its input blobs."""
         return {name: _inputs(operation) for name, operation in self.operations.items()}
 
     def put(self, like, name, inputs, **attributes):
-        """Adds an operation like another one, or, under the same name, puts it in its place.
+        """Adds a copy of an operation with other inputs, or changes the operation itself if `name` is its name.
 
         Args:
-            like: an operation of one argument and one output.
-            name: of the new one.
-            inputs: list of blobs in place of those that `like` takes.
-            attributes: name -> OneFlow's attribute value, for those that differ.
+            like: an operation with one argument and one output.
+            name: name of the new operation.
+            inputs: list of input blobs, which replace those of `like`.
+            attributes: name -> attribute value of OneFlow, for attributes that differ.
         Returns:
-            its output, a blob of the same shape.
+            the output, a blob of the same shape as that of `like`.
         """
         new = like if name == like.name else self._add(like, name)
         (argument,) = new.user_conf.input
@@ -54,14 +54,14 @@ class CompiledJob:
         return blobs.s[0]
 
     def repeat(self, like, name, renamed):
-        """Adds an operation like another one.
+        """Adds a copy of an operation.
 
         Args:
             like: an operation.
-            name: of the new one.
-            renamed: dict blob -> the blob that the new one takes in its place; those that are not in it stay.
+            name: name of the copy.
+            renamed: dict of input blob of `like` -> input blob of the copy. Blobs that are not in it stay the same.
         Returns:
-            dict of the outputs' blobs of `like` -> those of the new one.
+            dict of output blob of `like` -> output blob of the copy.
         """
         new = self._add(like, name)
         self.take(name, [renamed.get(blob, blob) for blob in _inputs(new)])
@@ -72,7 +72,7 @@ class CompiledJob:
         return dict(zip(theirs, ours))
 
     def add_up(self, blobs, name):
-        """Adds the sum of blobs of one shape, an operation; returns its blob."""
+        """Adds an operation that sums blobs of one shape; returns its output blob."""
         new = self._copy(self.operations[producer(blobs[0])], name)
         new.user_conf.Clear()
         new.user_conf.op_type_name = "add_n"
@@ -86,7 +86,11 @@ class CompiledJob:
         return blob
 
     def add_to(self, product, blob):
-        """Lets a GEMM (its blob) add its product to a blob of the same shape; returns whether it could: it may do so already."""
+        """Lets the GEMM with output `product` add its product to a blob of the same shape.
+
+        Returns:
+            False if `product` is not the output of a GEMM, or if the GEMM adds to a blob already; else True.
+        """
         operation = self.operations[producer(product)]
         if operation.user_conf.op_type_name != "matmul" or _ADDED in operation.user_conf.input:
             return False
@@ -96,7 +100,7 @@ class CompiledJob:
         return True
 
     def take(self, name, blobs):
-        """Gives the operation `name` other blobs, in the order of `inputs`."""
+        """Replaces the input blobs of the operation `name`, in the order of `inputs`."""
         operation = self.operations[name]
         if operation.WhichOneof("op_type") == "output_conf":
             (blob,) = blobs
@@ -116,7 +120,7 @@ class CompiledJob:
         return new
 
     def _add(self, like, name):
-        """A copy of an operation, with outputs of its own."""
+        """Adds a copy of an operation with new output blobs."""
         new, described = self._copy(like, name), self.proto.helper.lbn2logical_blob_desc
         for blobs in new.user_conf.output.values():
             for place, blob in enumerate(blobs.s):
@@ -125,14 +129,14 @@ class CompiledJob:
         return new
 
     def _group_of(self, name):
-        """The names of the operations that are placed together with the one of that name."""
+        """The names of the operations in the placement group of the operation `name`."""
         if self._groups is None:
             names = [group.op_set.op_name for group in self.proto.placement.placement_group]
             self._groups = {name: group for group in names for name in group}
         return self._groups[name]
 
     def _describe(self, operation):
-        """Makes an operation's entries of its arguments: their blobs, and that each is whole on the device."""
+        """Writes the entries for an operation's arguments: their blobs, and that each blob is complete on the device."""
         views, helper = self.proto.job_parallel_view_conf, self.proto.helper
         spreads = views.op_name2sbp_signature_conf[operation.name].bn_in_op2sbp_parallel
         nd_spreads = views.op_name2nd_sbp_signature_conf[operation.name].bn_in_op2nd_sbp
@@ -146,12 +150,16 @@ class CompiledJob:
 
 
 def producer(blob):
-    """Name of the operation whose output a blob is."""
+    """Name of the operation that produces a blob."""
     return blob.rsplit("/", 1)[0]
 
 
 def in_order(inputs):
-    """Names of operations (`CompiledJob.inputs`), each behind those that it takes from."""
+    """Names of operations in topological order: each comes after the operations that produce its inputs.
+
+    Args:
+        inputs: from `CompiledJob.inputs`.
+    """
     waiting = {name: len(blobs) for name, blobs in inputs.items()}
     users = {}
     for name, blobs in inputs.items():
@@ -174,7 +182,7 @@ def _inputs(operation):
 
 
 def _arguments(operation):
-    """(argument's name with its place, blob) of all that an operation takes and gives."""
+    """List of (name and position of the argument, blob) for all inputs and outputs of an operation."""
     if operation.WhichOneof("op_type") == "output_conf":
         return [("in", getattr(operation.output_conf, "in")), ("out", f"{operation.name}/{operation.output_conf.out}")]
     conf = operation.user_conf

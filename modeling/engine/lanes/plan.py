@@ -1,11 +1,11 @@
 """Lanes: the parts of a batch that the cores of a CPU compute at the same time, inside one static graph.
 
-OneFlow's CPU operations use one thread each; only a GEMM uses several. A graph whose operations follow one another therefore leaves most
-cores idle outside of its GEMMs. In lanes, each part of the batch goes through the graph's function on its own, and its operations go
-to a stream of their own (modeling/engine/lanes/streams.py): the lanes run at the same time, and each GEMM uses its share of the threads.
+OneFlow's CPU operations use one thread each; only GEMMs use several. A graph that runs one operation after the other therefore leaves most
+cores idle outside its GEMMs. With lanes, the graph computes each part of the batch separately, with one stream per part
+(modeling/engine/lanes/streams.py). The lanes run at the same time, and their GEMMs divide the threads among themselves.
 
-A GPU needs no lanes, and several processes already divide the cores among themselves. Short graphs stay in one lane: they gain little, and
-OneFlow aborts when a graph finishes before it is marked as running (modeling/engine/workarounds.py), which is likelier while all
+A GPU needs no lanes, and several processes already divide the cores among themselves. Short graphs have one lane, since they gain little.
+Moreover, OneFlow aborts if a graph finishes before it is marked as running (modeling/engine/workarounds.py), which is more likely while all
 cores are busy.
 """
 
@@ -14,17 +14,17 @@ from typing import NamedTuple
 from modeling.engine import parallel
 from modeling.engine.cpu_threads import cpu_threads
 
-_MOST = 4  # each lane repeats the graph's operations, and so the time to compile them
-_WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # of a forward pass, on two cores
+_MOST = 4  # each lane repeats the operations of the graph, and the time to compile them
+_WORTH_SECONDS, _FLOPS_PER_SECOND = 0.02, 1e11  # for a forward pass on two cores
 
 
 class Lanes(NamedTuple):
-    """How batches are cut.
+    """How batches are divided into lanes.
 
     Attributes:
-        count: lanes.
-        least_tokens: batches with fewer tokens stay in one lane.
-        short: whether the graphs take a few milliseconds only.
+        count: number of lanes.
+        least_tokens: batches with fewer tokens use one lane.
+        short: whether the graphs take only a few milliseconds.
     """
 
     count: int = 1
@@ -32,13 +32,13 @@ class Lanes(NamedTuple):
     short: bool = False
 
     def cut(self, arrays):
-        """Cuts the arrays of a batch into the parts of the lanes, along the first dimension.
+        """Divides the arrays of a batch into one part per lane, along the first dimension.
 
         Args:
-            arrays: dict of name -> array. The first one, [R, S, ...], says how many rows the batch has and how many tokens a row has;
-                each other one has a multiple of R rows.
+            arrays: dict of name -> array. The first array, [R, S, ...], defines the number of rows R and the tokens per row S. Every other
+                array has a multiple of R rows.
         Returns:
-            dict of name -> tuple of arrays, views of the arrays; a batch of fewer rows than lanes has fewer parts.
+            dict of name -> tuple of views, one per part. A batch with fewer rows than lanes has fewer parts.
         """
         rows, length = (*next(iter(arrays.values())).shape, 1)[:2]
         count = min(self.count, rows) if rows * length >= self.least_tokens else 1
@@ -53,13 +53,13 @@ class Lanes(NamedTuple):
 
 
 def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wanted: int = 0) -> Lanes:
-    """The `Lanes` for a model and its batches: one per core, at most four, one where a batch is too short to gain.
+    """The `Lanes` for a model and its batches: one lane per core, at most four; one lane if the batches are too small to gain.
 
     Args:
         dense_weights: weights of the model's GEMMs (`BertConfig.dense_weights`).
-        batch_size, length: samples that a step computes at once in this process, and their greatest length.
-        device: "cpu" or "cuda"; a GPU has one lane, and so has each of several processes.
-        wanted: a number of lanes that overrides the choice; 0 to choose.
+        batch_size, length: samples that a step computes at once in this process, and their maximum length.
+        device: "cpu" or "cuda". A GPU always has one lane, and so does each process if there are several.
+        wanted: number of lanes; 0 to choose it.
     """
     least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * dense_weights))
     short = batch_size * length < least
@@ -74,20 +74,24 @@ def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wa
 
 
 def interleave(parts):
-    """dict of name -> tuple of parts, one per lane -> list of a graph's inputs: input by input, and the lanes of each in order."""
+    """The inputs of a graph in lanes, as a list: one input after the other, each as its parts in the order of the lanes.
+
+    Args:
+        parts: dict of name -> tuple with one part per lane.
+    """
     return [part for lanes in parts.values() for part in lanes]
 
 
 def of_lane(inputs, lane: int, count: int):
-    """The inputs of one lane, in the order of the names."""
+    """The inputs of one lane, in the order of their names."""
     return inputs[lane::count]
 
 
 def by_lane(inputs, count: int):
-    """list per lane of its inputs."""
+    """List with the inputs of each lane."""
     return [of_lane(inputs, lane, count) for lane in range(count)]
 
 
 def lane_of(position: int, count: int) -> int:
-    """The lane of the input at a position."""
+    """The lane of the graph's input number `position`."""
     return position % count

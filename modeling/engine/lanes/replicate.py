@@ -1,35 +1,35 @@
-"""The other lanes of a graph (modeling/engine/lanes/plan.py), made from the first one in its compiled job.
+"""Replicates the first lane of a graph (modeling/engine/lanes/plan.py) in the compiled job, to get the other lanes.
 
-A good part of the time that a graph takes to compile goes into tracing it and into OneFlow's passes over its job: backward pass, fusions,
-updates. Lanes of one shape are the same operations, so that only the first is traced and completed; the others are written into the job as
-its copies. What the lanes make for the whole batch is then joined: gradients and a train graph's outputs are added up, a predict graph's
-outputs are put behind each other.
+Much of the time to compile a graph goes into tracing and into OneFlow's passes over the job: backward pass, fusions, updates. Lanes of one
+shape have the same operations. So only the first lane is traced and completed, and the other lanes are added to the job as its copies. Then
+the lanes are joined: the gradients and the outputs of a train graph are sums over the lanes, and the outputs of a predict graph are
+concatenated.
 """
 
 from modeling.engine.lanes.job import in_order, producer
 from modeling.engine.lanes.plan import by_lane
 
-NORM = "multi_reduce_sum_pow_abs"  # of all gradients, for their clipping
-_UPDATE = "_update"  # how the names of OneFlow's update operations end
+NORM = "multi_reduce_sum_pow_abs"  # operation type: sum of powers of all gradients, for their clipping
+_UPDATE = "_update"  # suffix of the types of OneFlow's update operations
 
 
 def replicate_lane(job, count, trains):
     """Adds the other lanes to a job.
 
     Args:
-        job: `CompiledJob`, changed in place; its inputs are those of all lanes, in turn. A train graph's computes the first lane's share of
-            the loss, gradients and outputs, each a term of a sum over the lanes. In a predict graph's the first lane's outputs stand
-            in place of those of every lane, put behind each other.
-        count: lanes.
-        trains: which of both it is.
+        job: `CompiledJob`, changed in place. It has the inputs of all lanes, in the order of `interleave`. The job of a train graph
+            computes the first lane's parts of loss, gradients and outputs, which are sums over the lanes. The job of a predict graph
+            concatenates the first lane's outputs once for each lane.
+        count: number of lanes.
+        trains: whether the job is that of a train graph.
     """
     inputs = job.inputs()
     entrances = [name for name in job.operations if job.operations[name].WhichOneof("op_type") == "input_conf"]
-    shares = _sums(job) if trains else _rows(job, inputs)
+    parts = _sums(job) if trains else _rows(job, inputs)
     first_lane, *other_lanes = by_lane(entrances, count)
-    own, joint = _parts(in_order(inputs), inputs, first_lane, shares)
+    own, joint = _split(in_order(inputs), inputs, first_lane, parts)
     if any(job.operations[name].WhichOneof("op_type") == "output_conf" for name in own):
-        raise RuntimeError("an output of the first lane alone: OneFlow has changed how it joins the lanes")
+        raise RuntimeError("the job has an output of the first lane only: OneFlow has changed how it joins the lanes")
     copies = []
     for lane, its_entrances in enumerate(other_lanes, start=1):
         renamed = {f"{first}/out": f"{other}/out" for first, other in zip(first_lane, its_entrances)}
@@ -37,14 +37,18 @@ def replicate_lane(job, count, trains):
             renamed.update(job.repeat(job.operations[name], f"{name}-lane-{lane}", renamed))
         copies.append(renamed)
     if trains:
-        _add_up(job, inputs, own, joint, shares, copies)
+        _add_up(job, inputs, own, joint, parts, copies)
     else:
-        for name, blobs in shares.items():
+        for name, blobs in parts.items():
             job.take(name, [renamed.get(blob, blob) for blob, renamed in zip(blobs, [{}, *copies])])
 
 
 def _sums(job):
-    """dict name of each operation that takes sums over all lanes -> those blobs: gradients of clipping and updates, outputs."""
+    """Operations whose inputs are sums over all lanes: gradient clipping, updates, outputs.
+
+    Returns:
+        dict of operation name -> list of the input blobs that are partial sums of the first lane.
+    """
     sums = {}
     for name, operation in job.operations.items():
         kind = operation.user_conf.op_type_name
@@ -56,18 +60,31 @@ def _sums(job):
 
 
 def _rows(job, inputs):
-    """dict name of each operation that puts an output's rows of all lanes behind each other -> its blobs."""
+    """Operations that concatenate the rows of an output over all lanes.
+
+    Returns:
+        dict of operation name -> list of its input blobs.
+    """
     outputs = [producer(*inputs[name]) for name in inputs if job.operations[name].WhichOneof("op_type") == "output_conf"]
     return {name: inputs[name] for name in outputs if job.operations[name].user_conf.op_type_name == "concat"}
 
 
-def _parts(order, inputs, entrances, shares):
-    """(names of the operations that compute with the first lane's inputs, in order; names of those that see all lanes: where the lanes'
-    `shares` come together, and what follows)."""
+def _split(order, inputs, entrances, parts):
+    """Splits the operations of a job into those of the first lane and those that depend on all lanes.
+
+    Args:
+        order: operation names in topological order.
+        inputs: from `CompiledJob.inputs`.
+        entrances: names of the first lane's input operations.
+        parts: dict whose keys are the operations that join the parts of all lanes.
+    Returns:
+        (names of the operations that depend on the first lane's inputs only, names of the operations that join lanes and of those that
+        follow), both in order.
+    """
     of_lane, own, joint = set(entrances), [], {}
     for name in order:
         producers = {producer(blob) for blob in inputs[name]}
-        if name in shares or not producers.isdisjoint(joint.keys()):
+        if name in parts or not producers.isdisjoint(joint.keys()):
             joint[name] = None
         elif not producers.isdisjoint(of_lane):
             of_lane.add(name)
@@ -75,16 +92,16 @@ def _parts(order, inputs, entrances, shares):
     return own, list(joint)
 
 
-def _add_up(job, inputs, own, joint, shares, copies):
-    """Gives the operations that see all lanes the sums of what the lanes make."""
+def _add_up(job, inputs, own, joint, parts, copies):
+    """Replaces the first lane's partial sums by sums over all lanes, in the inputs of the operations that depend on all lanes."""
     by_lane, by_all = set(own), set(joint)
     used_by_lane = {blob for name in own for blob in inputs[name]}
     totals = {}
     for name in joint:
-        taken = {blob for blob in inputs[name] if producer(blob) in by_lane}.union(shares.get(name, ()))
+        taken = {blob for blob in inputs[name] if producer(blob) in by_lane}.union(parts.get(name, ()))
         for blob in sorted(taken - totals.keys()):
             if producer(blob) not in by_all:
-                # What no input of the batch reaches is the same share in every lane
+                # A part that does not depend on the batch is the same in every lane
                 terms = [blob, *(renamed.get(blob, blob) for renamed in copies)]
                 totals[blob] = _sum(job, terms, within=producer(blob) in by_lane and blob not in used_by_lane)
         if not totals.keys().isdisjoint(inputs[name]):
@@ -92,7 +109,7 @@ def _add_up(job, inputs, own, joint, shares, copies):
 
 
 def _sum(job, terms, within):
-    """The sum of what the lanes make; where it may be `within` them, by the GEMMs that make it."""
+    """Adds operations that sum one part per lane. If `within` is true, GEMMs that produce a part also add it to the sum."""
     total = terms[0]
     rest = [total]
     for term in terms[1:]:

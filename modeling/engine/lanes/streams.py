@@ -1,8 +1,7 @@
-"""Gives each operation of a compiled job the stream of a lane (modeling/engine/lanes/plan.py), so that the engine runs the lanes
-side by side.
+"""Assigns each operation of a compiled job to the stream of a lane (modeling/engine/lanes/plan.py), so that the lanes run in parallel.
 
-What a lane's operations are follows from the job: those that descend from the lane's inputs and from no other lane's. What joins the
-lanes (sums of gradients) and what follows (clipping, the optimizer) is dealt out evenly.
+The operations of a lane are those that depend on the inputs of this lane and of no other lane. The operations that join lanes (sums of
+gradients) and those that follow (clipping, the optimizer) are distributed evenly among the streams.
 """
 
 import collections
@@ -15,17 +14,17 @@ from modeling.engine.lanes.replicate import NORM
 
 
 def assign_streams(job, count):
-    """Names the stream of each operation of a job.
+    """Assigns a stream to each operation of a job.
 
     Args:
-        job: `CompiledJob`, changed in place. Its inputs are the lanes' in turn.
-        count: lanes.
+        job: `CompiledJob`, changed in place. It has the inputs of all lanes, in the order of `interleave`.
+        count: number of lanes.
     """
     for operation in job.of_kind(NORM):
         _cut_norm(job, operation, count)
     operations, inputs = job.operations, job.inputs()
     lanes = _lanes_of(operations, inputs, count)
-    loads = collections.defaultdict(lambda: [0] * count)  # by kind: the updates come behind the norm, whose lane takes half of them
+    loads = collections.defaultdict(lambda: [0] * count)  # by operation type, so that the updates are distributed evenly by themselves
     for name in in_order(inputs):
         operation, lane = operations[name], lanes[name]
         if operation.WhichOneof("op_type") != "user_conf":
@@ -38,23 +37,23 @@ def assign_streams(job, count):
 
 
 def _cut_norm(job, norm, count):
-    """Cuts the sum of powers of all gradients, for whose one operation all lanes wait, into one of each lane's share and their sum."""
-    shares, load = [[] for _ in range(count)], [0] * count
+    """Splits the sum of powers of all gradients into one partial sum per lane and their total, since all lanes wait for it."""
+    parts, load = [[] for _ in range(count)], [0] * count
     for blob in sorted(norm.user_conf.input["x"].s, key=lambda blob: -job.size(blob)):
         lane = min(range(count), key=load.__getitem__)
-        shares[lane].append(blob)
+        parts[lane].append(blob)
         load[lane] += job.size(blob)
-    parts = [job.put(norm, f"{norm.name}-part-{lane}", share) for lane, share in enumerate(shares) if share]
-    job.put(norm, norm.name, parts, p=AttrValue(at_float=1.0))  # of sums, which are not negative
+    sums = [job.put(norm, f"{norm.name}-part-{lane}", part) for lane, part in enumerate(parts) if part]
+    job.put(norm, norm.name, sums, p=AttrValue(at_float=1.0))  # the total: partial sums are not negative
 
 
 def _lanes_of(operations, inputs, count):
-    """dict name of operation -> its lane, None for what joins lanes or belongs to none."""
+    """dict of operation name -> its lane; None for an operation that joins lanes or belongs to none."""
     producers = {name: [producer(blob) for blob in blobs] for name, blobs in inputs.items()}
     order = in_order(inputs)
     entrances = [name for name in operations if operations[name].WhichOneof("op_type") == "input_conf"]
     lanes = {name: lane_of(position, count) for position, name in enumerate(entrances)}
-    joint = set()  # whose output is of several lanes, though a lane may compute it: its product on top of another lane's
+    joint = set()  # operations that depend on several lanes. One lane may compute them: a GEMM that adds to another lane's product
     for name in order:
         if name in lanes:
             continue
@@ -70,7 +69,7 @@ def _lanes_of(operations, inputs, count):
     for name, others in producers.items():
         for other in others:
             users.setdefault(other, []).append(name)
-    for name in reversed(order):  # constants and views of variables go where they are used
+    for name in reversed(order):  # constants and views of variables belong to the lane that uses them
         if lanes[name] is None:
             found = {lanes[user] for user in users.get(name, ())}
             lanes[name] = found.pop() if len(found) == 1 else None
@@ -78,7 +77,7 @@ def _lanes_of(operations, inputs, count):
 
 
 def _summands(operation):
-    """Names of the operations whose outputs this one adds up, or adds its own to."""
+    """Names of the operations whose outputs this operation sums, or adds to its own product."""
     if operation.WhichOneof("op_type") != "user_conf":
         return set()
     summands = operation.user_conf.input.get("in" if operation.user_conf.op_type_name == "add_n" else "_add_to_output")

@@ -17,14 +17,14 @@ V8, V9 = (0, 8, 0), (0, 9, 0)
 @pytest.mark.parametrize(
     ("card", "version", "has_cuda", "problem"),
     [
-        (None, V9, False, "no NVIDIA card"),
+        (None, V9, False, "no NVIDIA GPU"),
         (((8, 6), "RTX A6000"), V9, True, None),
         (((8, 9), "L4"), V9, True, None),
         (((6, 0), "P100"), V8, True, None),
-        (((9, 0), "H200"), V9, True, "H200 has compute capability 9.0, for which OneFlow 0.9.0 carries no code"),
+        (((9, 0), "H200"), V9, True, "H200 has compute capability 9.0, but OneFlow 0.9.0 contains code for 6.0 to 8.9 only"),
         (((12, 0), "new"), V9, True, "requirements-0.8.0.txt"),
         (((9, 0), "H200"), V8, True, None),
-        (((5, 2), "Titan X"), V8, True, "older than the 6.0"),
+        (((5, 2), "Titan X"), V8, True, "contain code for 6.0 and later only"),
         (((7, 5), "T4"), V9, False, "reports no CUDA for T4"),
     ],
 )
@@ -51,7 +51,7 @@ def test_without_a_card_auto_is_the_cpu_in_silence(monkeypatch):
     lines = []
     assert runtime.select_device("auto", lines.append) == "cpu"
     assert lines == []
-    with pytest.raises(UserError, match="no NVIDIA card"):
+    with pytest.raises(UserError, match="no NVIDIA GPU"):
         runtime.select_device("cuda")
 
 

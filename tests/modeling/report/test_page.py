@@ -61,7 +61,7 @@ def test_everything_is_on_the_page(written):
     reader = _Reader(text)
     assert not run.missing
     assert "Not on this page" not in text
-    assert "Trained to its end." in text
+    assert "Training finished." in text
     assert not reader.tags & {"script", "img", "link", "iframe", "i"}
     assert all(address.startswith("#") for address in reader.addresses)
     assert not re.search(r"https?:|url\(|@import", text)
@@ -134,12 +134,12 @@ def test_only_the_flags(folder):
         if not path.endswith("flags.json"):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     text = page(read_run(folder))
-    assert "Nothing is written down of it yet." in text
-    assert "Nothing was measured yet." in text
+    assert "The run has no results yet." in text
+    assert "No split has been evaluated yet." in text
 
 
 def test_no_run(tmp_path):
-    for path, message in ((str(tmp_path / "none"), "no such folder"), (str(tmp_path), "no run's folder")):
+    for path, message in ((str(tmp_path / "none"), "no such folder"), (str(tmp_path), "not the folder of a run")):
         with pytest.raises(UserError, match=message):
             read_run(path)
 
@@ -153,7 +153,7 @@ def test_cut_off(folder):
     os.mkdir(os.path.join(folder, "state_step_7"))
     run = read_run(folder)
     assert len(run.kind("train")) == 7
-    assert status(run) == "Cut off after step 7: --resume goes on."
+    assert status(run) == "Stopped after step 7: --resume continues the run."
     _Reader(page(run))
 
 
@@ -172,7 +172,7 @@ def test_data_of_another_text(folder, tmp_path):
     assert run.samples is None
     assert any("another training text" in line for line in run.missing)
     change_record(folder, lambda record: record["flags"].update(data_dir=str(tmp_path / "gone")))
-    assert any("--data_dir finds them" in line for line in read_run(folder).missing)
+    assert any("--data_dir names their folder" in line for line in read_run(folder).missing)
     change_record(folder, lambda record: record.update(script="finetuning"))
     assert not any("scores" in line for line in read_run(folder).missing)  # which does without
 
@@ -186,11 +186,11 @@ def test_scores_without_a_map(tmp_path):
     text = page(facts)
     assert "Prototypical scores" in text
     assert "Map of the training" not in text
-    assert "preprocess.py of this version makes it" in text
+    assert "preprocess.py of this version writes it" in text
     os.remove(str(tmp_path / "data" / "train.csv"))
     facts = read_run(run)
     assert facts.samples is None
-    assert any("nothing tells the domains" in line for line in facts.missing)
+    assert any("the domains of the scored samples are not known" in line for line in facts.missing)
 
 
 def test_moved_data(folder, tmp_path, written):
