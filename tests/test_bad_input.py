@@ -260,7 +260,7 @@ def test_wrong_vocabulary(project, line):
     fails(
         project,
         line + " --vocab_file vocab.txt --resave_ofrecord",
-        f"vocab.txt holds {len(tiny.TOKENS) - 3} pieces",
+        f"vocab.txt has {len(tiny.TOKENS) - 3} pieces",
         str(len(tiny.TOKENS)),
         "--vocab_file",
     )

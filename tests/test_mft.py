@@ -421,7 +421,7 @@ def test_pooling(project):
     assert again["cross_entropy"] == pytest.approx(test["cross_entropy"], rel=1e-5)
     code, _, errors = project.call(line + " --pooling mean")
     assert code == 2
-    assert f"--pooling mean contradicts {snapshot}, whose classifier stands on max" in errors
+    assert f"--pooling mean contradicts {snapshot}, whose classifier was trained with max" in errors
     assert errors.count("\n") == 1
     with pytest.raises(UserError, match="classifier of the checkpoint uses the max over the tokens"):
         convert(snapshot, project.path("exported"), to=HUGGING_FACE, log=lambda line: None)
