@@ -405,10 +405,10 @@ def test_disk_too_small_for_the_run(project, line, monkeypatch):
 
 @TRAINING
 def test_resume_of_what_is_no_run(project, line):
-    fails(project, line + " --resume", "output holds no run of")
+    fails(project, line + " --resume", "output has no interrupted run of")
     fails(project, line + " --resume nowhere", "--resume nowhere", "no such folder")
     os.makedirs(project.path("output", "empty"))
-    fails(project, line + " --resume output/empty", "no run folder", "flags.json")
+    fails(project, line + " --resume output/empty", "not a run folder", "flags.json")
     fails(project, line + " --resume --do_train false --do_eval", "--resume continues a training")
 
 

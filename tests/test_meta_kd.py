@@ -332,7 +332,7 @@ def test_a_term_of_weight_zero(student, teacher, project):
     row, other = less.rows("train")[0], whole.rows("train")[0]
     assert [name for name in row if name.endswith("_loss")] == ["hidden_loss", "prediction_loss", "label_loss"]
     assert "sample_weight" not in row
-    assert "every sample weighs 1" in less.output
+    assert "all sample weights are 1" in less.output
     for name in ("hidden_loss", "prediction_loss", "label_loss"):
         assert row[name] == other[name]
     assert row["loss"] == pytest.approx(other["loss"] - other["attention_loss"] - 0.2 * other["knowledge_loss"], rel=1e-5)

@@ -630,7 +630,7 @@ def test_no_pretrained_model(project):
     assert code == 2
     assert "preprocess.py" in errors
     run = project.run_of(project.call_well(line + " --use_sample_weights false"))
-    assert "--use_sample_weights false: every sample weighs 1" in run.log
+    assert "--use_sample_weights false: all sample weights are 1" in run.log
     assert "weights of" not in run.log
     assert run.snapshots() == [run.best(), "snapshot_initial_model"]
     initial = run.path("snapshot_initial_model")
