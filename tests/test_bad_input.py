@@ -296,7 +296,7 @@ def test_no_snapshot(project, line):
     missing = line.replace("--model_load_dir encoder", "--model_load_dir nowhere")
     fails(project, missing, "nowhere: no such snapshot folder", "--model_load_dir")
     os.mkdir(project.path("nowhere"))
-    fails(project, missing, "nowhere: holds no variables", "tools/convert_checkpoint.py")
+    fails(project, missing, "nowhere: contains no variables", "tools/convert_checkpoint.py")
 
 
 @ALL
@@ -431,7 +431,7 @@ def test_folder_of_a_run_instead_of_its_snapshot(project, line):
     os.mkdir(project.path("run"))
     shutil.move(project.path("encoder"), project.path("run", "snapshot_best_mft_model_g1_dev_0.5"))
     line = line.replace("--model_load_dir encoder", "--model_load_dir run")
-    fails(project, line, "run: holds no variables", "snapshot_best_mft_model_g1_dev_0.5")
+    fails(project, line, "run: contains no variables", "snapshot_best_mft_model_g1_dev_0.5")
 
 
 def test_encoder_that_is_not_finite(project):

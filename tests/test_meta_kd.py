@@ -321,7 +321,7 @@ def test_prediction_loss_only(teacher, project):
         f"{STEP_3B.format(teacher=teacher.snapshot)} --teacher_output_dir output/predictions --model_save_dir output/x"
     )
     assert code == 2
-    assert "hidden was not written, which the loss needs" in errors
+    assert "hidden is missing, but the loss needs it" in errors
 
 
 def test_a_term_of_weight_zero(student, teacher, project):
@@ -363,7 +363,7 @@ def test_portion_of_the_training_split(scores, teacher, outputs, project):
     distil(project, teacher, "part-student", f"--data_portion 0.3 {folder} {SHORT}")
     code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} {folder} --model_save_dir output/x")
     assert code == 2
-    assert f"holds {count} samples, not all of the {TRAIN_COUNT}" in errors
+    assert f"contains {count} samples, but not all {TRAIN_COUNT}" in errors
 
 
 # Other tasks and files
@@ -466,7 +466,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     evaluate = STEP_3A.format(teacher=teacher.snapshot) + " "
     assert "has 4 encoder layers" in fails(project, distill + "--student_num_hidden_layers 5")
     message = fails(project, distill + "--student_num_hidden_layers 3")
-    assert "holds the teacher's layers 1,3, the student needs 0,2,3" in message
+    assert "contains the teacher's layers 1,3, but the student needs 0,2,3" in message
     assert "--teacher_layers 0,2,3" in message
     assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
@@ -474,7 +474,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
         project, distill + "--pred_distill --prediction_loss_weight 0"
     )
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
-    assert "which is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
+    assert "and is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
     message = fails(project, distill + "--domains books,dvd,electronics,toys")
     assert "was trained for domains books,dvd,electronics,kitchen" in message
