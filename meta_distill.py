@@ -68,11 +68,14 @@ def main():
     context.use_config(config)
     frozen = context.freezing.layers
     loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
-    log(describe_mapping(start, own, "student snapshot") + " to start from")
-    log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
+    log(describe_mapping(start, own, "student snapshot") + " (initial weights)")
+    log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " (distillation targets)")
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
     if loss_weights.attention and average_heads:
-        log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
+        log(
+            f"{config.num_attention_heads} student heads, {teacher_config.num_attention_heads} teacher heads: "
+            "attention scores are averaged over heads"
+        )
 
     # The training samples have prototypical scores. Teacher and student share dev and test
     train_records = context.splits.weighted_records() if do_train else None

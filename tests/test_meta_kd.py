@@ -274,7 +274,7 @@ def test_two_processes_learn_what_one_learns(outputs, teacher, project, kind):
 
 def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     run = distil(project, teacher, "narrow", f"--student_model narrow --teacher_outputs disk {SHORT} --num_epochs 3")
-    assert "3 heads against 4: attention scores are averaged over heads" in run.output
+    assert "3 student heads, 4 teacher heads: attention scores are averaged over heads" in run.output
     assert "the nearest ones: 2 does not divide 3" in run.output
     assert run.flags["start_layers"] == [1, 2]
     rows = run.rows("train")
