@@ -1,5 +1,5 @@
-"""Step 3 of Meta Fine-tuning: fine-tunes the meta learner on one domain and measures it on that domain's whole test
-split.
+"""Step 3 of Meta Fine-tuning: fine-tunes the meta learner on one domain and evaluates it on the whole test split of that
+domain.
 
     python3 finetuning.py --task_name sst-2 --data_dir data/k-shot-single/SST-2/16-42 \\
         --model_load_dir output/model_save-…/snapshot_best_mft_model_g1_dev_… --num_epochs 64 \\
@@ -8,8 +8,8 @@ split.
         --eval_batch_size_per_device 2 --dev_every_step_num 50 --learning_rate 1e-5 \\
         --resave_ofrecord
 
-Plain cross-entropy; the snapshot that is best on dev is loaded again and counts every row of the test split once.
-Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and
+The loss is plain cross-entropy. After training, the script loads the best snapshot (on dev) and evaluates it on each row of the
+test split once. Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and
 report.html.
 """
 
@@ -51,7 +51,7 @@ def main():
         training = Training(context, variables, train, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning uses neither
+        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning does not use these two
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 

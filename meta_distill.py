@@ -1,4 +1,4 @@
-"""Step 3b of Meta-KD: distils the meta-teacher into a student of fewer layers.
+"""Step 3b of Meta-KD: distils the meta-teacher into a student with fewer layers.
 
     python3 meta_distill.py --task_name senti --student_model uncased_L-12_H-768_A-12_oneflow \\
         --teacher_model output/model_save-…/snapshot_best_mft_model_senti_dev_… \\
@@ -8,9 +8,9 @@
         --vocab_file uncased_L-12_H-768_A-12/vocab.txt
 
 Minimises mean_i w_i [MSE of hidden states + MSE of attention scores + T^2 soft cross-entropy] + cross-entropy with the
-labels + gamma MSE of domain representations, w_i the domain-expertise weight of sample i. The teacher's side comes from
-the files of meta_teacher_eval.py, or from the frozen teacher in the same graph (--teacher_outputs online). Teacher and
-student are measured on dev and, where there is one, on test. Writes
+labels + gamma MSE of domain representations, where w_i is the domain-expertise weight of sample i. The teacher's outputs come
+from the files of meta_teacher_eval.py, or from the frozen teacher in the same graph (--teacher_outputs online). The script
+evaluates teacher and student on dev and, if there is a test split, on test. Writes
 MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
@@ -57,7 +57,7 @@ def main():
         check_classifier(context)
     task, kernels, log = context.task, context.engine.kernels, context.log
 
-    # The teacher, and the student as some of the layers of its snapshot
+    # The teacher, and the student as a selection of its snapshot's layers
     teacher_snapshot = Snapshot(teacher_path)
     teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
     check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=loss_weights.knowledge > 0)
@@ -68,13 +68,16 @@ def main():
     context.use_config(config)
     frozen = context.freezing.layers
     loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
-    log(describe_mapping(start, own, "student snapshot") + " to start from")
-    log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " to learn from")
+    log(describe_mapping(start, own, "student snapshot") + " (initial weights)")
+    log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " (distillation targets)")
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
     if loss_weights.attention and average_heads:
-        log(f"{config.num_attention_heads} heads against {teacher_config.num_attention_heads}: attention scores are averaged over heads")
+        log(
+            f"{config.num_attention_heads} student heads, {teacher_config.num_attention_heads} teacher heads: "
+            "attention scores are averaged over heads"
+        )
 
-    # The training samples carry their prototypical scores; dev and test are the teacher's and the student's
+    # The training samples have prototypical scores. Teacher and student share dev and test
     train_records = context.splits.weighted_records() if do_train else None
     dev_records = context.splits.records("dev", name="eval")
     test_records = context.splits.test_records() if do_eval else None
@@ -126,7 +129,7 @@ def main():
         @global_function(**training.settings)
         def train_job_disk(variables, **batch):
             dropout = training.dropout.take(batch)
-            sample = {name: batch.pop(name) for name in inputs}  # what is left is the teacher's
+            sample = {name: batch.pop(name) for name in inputs}  # the rest of the batch are the teacher's outputs
             return distillation_objective(variables, config, kernels, dropout, plan, batch, **sample)
 
         @global_function(**training.settings, frozen=(teacher,))

@@ -6,7 +6,7 @@
         --dev_batch_size_per_device 2 --dev_every_step_num 100 --learning_rate 5e-5 \\
         --resave_ofrecord
 
-Minimises the classification loss weighted by the prototypical scores of step 1 plus lambda times the corrupted-domain
+Minimises the classification loss, weighted by the prototypical scores of step 1, plus lambda times the corrupted-domain
 loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json,
 curves.png and report.html.
 """

@@ -6,9 +6,9 @@
         --eval_every_step_num 100 --learning_rate 5e-5 --resave_ofrecord --do_train --do_eval \\
         --vocab_file uncased_L-12_H-768_A-12/vocab.txt
 
-Minimises the classification loss weighted by the prototypical scores of preprocess.py plus lambda times the
-corrupted-domain loss. The snapshot that is best on dev is loaded again and counts the test split, where there is one.
-The flags' eval_* speak of dev. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl,
+Minimises the classification loss, weighted by the prototypical scores of preprocess.py, plus lambda times the
+corrupted-domain loss. After training, the script loads the best snapshot (on dev) and evaluates it on the test split, if there
+is one. The flags eval_* refer to dev. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl,
 run.log, flags.json, curves.png and report.html.
 """
 

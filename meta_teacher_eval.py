@@ -1,13 +1,13 @@
-"""Step 3a of Meta-KD: asks the meta-teacher about every training sample and writes what a student learns from.
+"""Step 3a of Meta-KD: computes the meta-teacher's outputs for each training sample and writes them for the student.
 
     python3 meta_teacher_eval.py --task_name senti --data_dir data/SENTI/ \\
         --model_load_dir output/model_save-…/snapshot_best_mft_model_senti_dev_… --num_epochs 4 \\
         --seed 42 --seq_length=128 --train_example_num 6480 --eval_batch_size_per_device 1 \\
         --vocab_file uncased_L-12_H-768_A-12/vocab.txt --resave_ofrecord
 
-Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representation, hidden states and attention
-scores of the layers that a student of --student_num_hidden_layers learns from, real tokens only, and a manifest
-(modeling/checkpoints/teacher_outputs.py). With --do_eval the teacher is measured on dev and test too.
+Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representations, and, without padding, the hidden
+states and attention scores of the layers that a student with --student_num_hidden_layers layers learns from; also a manifest
+(modeling/checkpoints/teacher_outputs.py). With --do_eval the script also evaluates the teacher on dev and test.
 """
 
 from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
@@ -25,7 +25,7 @@ from ofrecord_util.files import size_text
 
 
 def choose_layers(flags, config, log):
-    """The teacher's layers to write: --teacher_layers, or those that the student will be mapped to."""
+    """The teacher's layers to write: --teacher_layers, or the layers to which the student will be mapped."""
     own = config.num_hidden_layers
     if flags.teacher_layers:
         if not all(0 <= layer < own for layer in flags.teacher_layers):

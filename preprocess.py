@@ -1,12 +1,11 @@
-"""Step 1 of Meta Fine-tuning and of Meta-KD: writes the OFRecord files and the prototypical scores of the training
-samples.
+"""Step 1 of Meta Fine-tuning and Meta-KD: writes the OFRecord files and the prototypical scores of the training samples.
 
     python3 preprocess.py --task_name g1 --model_load_dir models/uncased_L-6_H-384_A-12_oneflow \\
         --data_dir data/k-shot-cross/g1/16-42 --seed 42 --seq_length=128 --train_example_num 96 \\
         --dev_example_num 96 --resave_ofrecord
 
-Writes DATA_DIR/ofrecord/{train,dev,test}/, ofrecord/train/weight.npy (a score for each training sample, which the next
-steps weight their classification loss with), prototypes.npz, and map.npz (the samples in a plane, for the runs' reports).
+Writes DATA_DIR/ofrecord/{train,dev,test}/ and, in ofrecord/train/, weight.npy (one score per training sample; the next steps
+weight their classification loss with it), prototypes.npz, and map.npz (the samples in a plane, for the reports of runs).
 """
 
 import os
@@ -31,11 +30,11 @@ from ofrecord_util.text import text_path
 def main():
     flags = parse_flags(PREPROCESS, __doc__)
     if not flags.model_load_dir:
-        raise UserError("--model_load_dir is needed: prototypes are means of a pretrained encoder's representations")
+        raise UserError("--model_load_dir is needed: prototypes are means of the representations of a pretrained encoder")
     context = RunContext(flags, flags.model_load_dir, trains=False)
     task, config, log = context.task, context.config, context.log
 
-    if flags.resave_ofrecord:  # before the training split: a fault in these leaves training records and scores in agreement
+    if flags.resave_ofrecord:  # before the training split, so that an error here keeps training records and scores consistent
         for split, name in (("dev", "dev"), ("test", "eval")):
             if text_path(flags.data_dir, split):
                 context.splits.records(split, name)
@@ -52,9 +51,11 @@ def main():
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():
-        raise UserError(f"{context.snapshot.path}: its representations are not finite numbers, so there are no scores")
+        raise UserError(
+            f"{context.snapshot.path}: its representations are not finite, so scores cannot be computed: give another --model_load_dir"
+        )
     if np.count_nonzero(prototypes.counts.any(axis=1)) == 1:
-        log("one domain only: a score is the cosine to the prototype of the sample's own label in it")
+        log("only one domain: a score is the cosine similarity to the prototype of the sample's label")
     statistics = score_statistics(scores, records.domain, task.domains)
 
     info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": context.snapshot.digest(), "by_domain": statistics}

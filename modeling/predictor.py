@@ -1,4 +1,4 @@
-"""Labels for texts from a snapshot folder alone: sizes, vocabulary, labels and casing come with it.
+"""Predicts labels for texts. The snapshot folder contains all that is needed: weights, sizes, vocabulary, labels and casing.
 
 predictor = Predictor("output/…/snapshot_best_ft_model_sst-2_dev_0.75")
 for prediction in predictor(["a moving film", "two hours I will not get back"]):
@@ -20,32 +20,32 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 
-_LENGTHS = (32, 128)  # shorter batches than the model's own length; each length used is one more graph to compile
-_BATCHES_AT_ONCE = 64  # that many batches are read, sorted by length and run before the next texts are read
+_LENGTHS = (32, 128)  # batch lengths below the model's own length; each length in use is one more graph to compile
+_BATCHES_AT_ONCE = 64  # number of batches that are read and sorted by length at a time
 
 
 class Prediction(NamedTuple):
-    """What a model says of one text."""
+    """A model's prediction for one text."""
 
     label: str
     probabilities: dict  # label -> probability, in the task's order
 
 
 class Predictor:
-    """A trained snapshot as a function of texts.
+    """A trained snapshot as a function from texts to labels.
 
     Args:
         path: snapshot folder of a training step.
         device: auto, cuda or cpu.
-        batch_size: texts in one call of the graph.
-        seq_length: most tokens of a text, longer ones are truncated; None for the length that the model was trained with.
-        vocab_file: None for the snapshot's own.
-        log: called with one line about the device, where there is something to say.
+        batch_size: texts per batch.
+        seq_length: maximum number of tokens per text; longer texts are truncated. None for the length used in training.
+        vocab_file: path of a vocabulary; None for the snapshot's own.
+        log: called with one line about the device if there is something to report.
     Attributes:
         task: the `Task` of the snapshot.
         seq_length: int.
     Raises:
-        UserError: no snapshot, not trained for a task, no classifier, no vocabulary.
+        UserError: the path is not a snapshot, or the snapshot has no task, no classifier or no vocabulary.
     """
 
     def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=print):
@@ -61,10 +61,12 @@ class Predictor:
         config = snapshot.config()
         self.seq_length = seq_length or stored.get("seq_length") or config.max_position_embeddings
         if not 5 <= self.seq_length <= config.max_position_embeddings:
-            raise UserError(f"--seq_length {self.seq_length}: the model has {config.max_position_embeddings} positions, 5 are needed")
+            raise UserError(
+                f"--seq_length {self.seq_length}: the model has {config.max_position_embeddings} positions: give 5 up to this number"
+            )
         self._tokenizer = Tokenizer(vocab_file, stored.get("do_lower_case", True))
         if self._tokenizer.vocab_size != config.vocab_size:
-            raise UserError(f"{vocab_file} holds {self._tokenizer.vocab_size} pieces, the model's word embeddings {config.vocab_size}")
+            raise UserError(f"{vocab_file} has {self._tokenizer.vocab_size} pieces, but the model has {config.vocab_size} word embeddings")
         self._batch_size = batch_size
         engine = plan_engine(select_device(device, log), config.dense_weights, batch_size, self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
@@ -77,13 +79,11 @@ class Predictor:
         self._job = predict_job
 
     def __call__(self, texts):
-        """A `Prediction` for each text, in order.
+        """Yields one `Prediction` per text, in order.
 
         Args:
-            texts: iterable of str, or of (str, str) where the task is of pairs; it is read as it is needed, so that any
-                number of texts takes little memory.
-        Returns:
-            an iterator.
+            texts: iterable of str, or of (str, str) for a task of text pairs. The method reads it in portions, so that any number of
+                texts needs little memory.
         """
         waiting = []
         for text in texts:
@@ -107,10 +107,10 @@ class Predictor:
         logits = np.empty((len(texts), self.task.num_labels))
         for start in range(0, len(texts), self._batch_size):
             rows = order[start : start + self._batch_size]
-            filled = np.resize(rows, self._batch_size)  # the last batch is filled up with repeats
+            filled = np.resize(rows, self._batch_size)  # the last batch is filled with repeated rows
             length = min([n for n in _LENGTHS if needed[rows[-1]] <= n < self.seq_length], default=self.seq_length)
             batch = {
-                "word_rows": encoded.input_ids[filled, :length],  # the embeddings of the whole vocabulary
+                "word_rows": encoded.input_ids[filled, :length],  # the model holds the embeddings of the whole vocabulary
                 "input_mask": encoded.input_mask[filled, :length],
                 "segment_ids": encoded.segment_ids[filled, :length],
             }

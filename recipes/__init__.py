@@ -1,1 +1,1 @@
-"""Scripts of other methods, which use the modules of this project."""
+"""Scripts of other methods. They use the modules of this project."""

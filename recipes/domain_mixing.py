@@ -1,4 +1,4 @@
-"""Domain mixing: trains one model on all domains of a task with plain cross-entropy, and measures it on each of them.
+"""Domain mixing: trains one model on all domains of a task with plain cross-entropy and evaluates it on each domain.
 
     python3 recipes/domain_mixing.py --task_name g1 --data_dir data/k-shot-cross/g1/16-42 \\
         --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --num_epochs 63 --seed 42 \\
@@ -6,8 +6,8 @@
         --dev_batch_size_per_device 2 --dev_every_step_num 100 --learning_rate 5e-5 \\
         --resave_ofrecord
 
-It is the baseline of Meta Fine-tuning: the same data and steps as meta_finetuning.py, without prototypical scores and without the
-corrupted-domain loss. Writes MODEL_SAVE_DIR/snapshot_best_mixing_model_{task}_dev_{accuracy}, which finetuning.py takes as
+This is the baseline of Meta Fine-tuning: the same data and steps as meta_finetuning.py, without prototypical scores and without
+the corrupted-domain loss. Writes MODEL_SAVE_DIR/snapshot_best_mixing_model_{task}_dev_{accuracy}, which finetuning.py takes as
 --model_load_dir, and metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
@@ -50,7 +50,7 @@ def main():
         training = Training(context, variables, train, may_share_rows=True)
 
         @global_function(**training.settings)
-        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001 (every sample counts alike)
+        def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001 (all samples have equal weight)
             dropout = training.dropout.take(batch)
             return finetuning_objective(variables, config, kernels, dropout, **batch)
 

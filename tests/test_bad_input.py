@@ -260,7 +260,7 @@ def test_wrong_vocabulary(project, line):
     fails(
         project,
         line + " --vocab_file vocab.txt --resave_ofrecord",
-        f"vocab.txt holds {len(tiny.TOKENS) - 3} pieces",
+        f"vocab.txt has {len(tiny.TOKENS) - 3} pieces",
         str(len(tiny.TOKENS)),
         "--vocab_file",
     )
@@ -296,7 +296,7 @@ def test_no_snapshot(project, line):
     missing = line.replace("--model_load_dir encoder", "--model_load_dir nowhere")
     fails(project, missing, "nowhere: no such snapshot folder", "--model_load_dir")
     os.mkdir(project.path("nowhere"))
-    fails(project, missing, "nowhere: holds no variables", "tools/convert_checkpoint.py")
+    fails(project, missing, "nowhere: contains no variables", "tools/convert_checkpoint.py")
 
 
 @ALL
@@ -405,10 +405,10 @@ def test_disk_too_small_for_the_run(project, line, monkeypatch):
 
 @TRAINING
 def test_resume_of_what_is_no_run(project, line):
-    fails(project, line + " --resume", "output holds no run of")
+    fails(project, line + " --resume", "output has no interrupted run of")
     fails(project, line + " --resume nowhere", "--resume nowhere", "no such folder")
     os.makedirs(project.path("output", "empty"))
-    fails(project, line + " --resume output/empty", "no run folder", "flags.json")
+    fails(project, line + " --resume output/empty", "not a run folder", "flags.json")
     fails(project, line + " --resume --do_train false --do_eval", "--resume continues a training")
 
 
@@ -431,7 +431,7 @@ def test_folder_of_a_run_instead_of_its_snapshot(project, line):
     os.mkdir(project.path("run"))
     shutil.move(project.path("encoder"), project.path("run", "snapshot_best_mft_model_g1_dev_0.5"))
     line = line.replace("--model_load_dir encoder", "--model_load_dir run")
-    fails(project, line, "run: holds no variables", "snapshot_best_mft_model_g1_dev_0.5")
+    fails(project, line, "run: contains no variables", "snapshot_best_mft_model_g1_dev_0.5")
 
 
 def test_encoder_that_is_not_finite(project):

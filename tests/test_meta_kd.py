@@ -274,7 +274,7 @@ def test_two_processes_learn_what_one_learns(outputs, teacher, project, kind):
 
 def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     run = distil(project, teacher, "narrow", f"--student_model narrow --teacher_outputs disk {SHORT} --num_epochs 3")
-    assert "3 heads against 4: attention scores are averaged over heads" in run.output
+    assert "3 student heads, 4 teacher heads: attention scores are averaged over heads" in run.output
     assert "the nearest ones: 2 does not divide 3" in run.output
     assert run.flags["start_layers"] == [1, 2]
     rows = run.rows("train")
@@ -321,7 +321,7 @@ def test_prediction_loss_only(teacher, project):
         f"{STEP_3B.format(teacher=teacher.snapshot)} --teacher_output_dir output/predictions --model_save_dir output/x"
     )
     assert code == 2
-    assert "hidden was not written, which the loss needs" in errors
+    assert "hidden is missing, but the loss needs it" in errors
 
 
 def test_a_term_of_weight_zero(student, teacher, project):
@@ -332,7 +332,7 @@ def test_a_term_of_weight_zero(student, teacher, project):
     row, other = less.rows("train")[0], whole.rows("train")[0]
     assert [name for name in row if name.endswith("_loss")] == ["hidden_loss", "prediction_loss", "label_loss"]
     assert "sample_weight" not in row
-    assert "every sample weighs 1" in less.output
+    assert "all sample weights are 1" in less.output
     for name in ("hidden_loss", "prediction_loss", "label_loss"):
         assert row[name] == other[name]
     assert row["loss"] == pytest.approx(other["loss"] - other["attention_loss"] - 0.2 * other["knowledge_loss"], rel=1e-5)
@@ -363,7 +363,7 @@ def test_portion_of_the_training_split(scores, teacher, outputs, project):
     distil(project, teacher, "part-student", f"--data_portion 0.3 {folder} {SHORT}")
     code, _, errors = project.call(f"{STEP_3B.format(teacher=teacher.snapshot)} {folder} --model_save_dir output/x")
     assert code == 2
-    assert f"holds {count} samples, not all of the {TRAIN_COUNT}" in errors
+    assert f"contains {count} samples, but not all {TRAIN_COUNT}" in errors
 
 
 # Other tasks and files
@@ -466,7 +466,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     evaluate = STEP_3A.format(teacher=teacher.snapshot) + " "
     assert "has 4 encoder layers" in fails(project, distill + "--student_num_hidden_layers 5")
     message = fails(project, distill + "--student_num_hidden_layers 3")
-    assert "holds the teacher's layers 1,3, the student needs 0,2,3" in message
+    assert "contains the teacher's layers 1,3, but the student needs 0,2,3" in message
     assert "--teacher_layers 0,2,3" in message
     assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
@@ -474,7 +474,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
         project, distill + "--pred_distill --prediction_loss_weight 0"
     )
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
-    assert "which is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
+    assert "and is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
     message = fails(project, distill + "--domains books,dvd,electronics,toys")
     assert "was trained for domains books,dvd,electronics,kitchen" in message

@@ -421,7 +421,7 @@ def test_pooling(project):
     assert again["cross_entropy"] == pytest.approx(test["cross_entropy"], rel=1e-5)
     code, _, errors = project.call(line + " --pooling mean")
     assert code == 2
-    assert f"--pooling mean contradicts {snapshot}, whose classifier stands on max" in errors
+    assert f"--pooling mean contradicts {snapshot}, whose classifier was trained with max" in errors
     assert errors.count("\n") == 1
     with pytest.raises(UserError, match="classifier of the checkpoint uses the max over the tokens"):
         convert(snapshot, project.path("exported"), to=HUGGING_FACE, log=lambda line: None)
@@ -630,7 +630,7 @@ def test_no_pretrained_model(project):
     assert code == 2
     assert "preprocess.py" in errors
     run = project.run_of(project.call_well(line + " --use_sample_weights false"))
-    assert "--use_sample_weights false: every sample weighs 1" in run.log
+    assert "--use_sample_weights false: all sample weights are 1" in run.log
     assert "weights of" not in run.log
     assert run.snapshots() == [run.best(), "snapshot_initial_model"]
     initial = run.path("snapshot_initial_model")

@@ -1,1 +1,1 @@
-"""What is written of models: snapshots and the teacher's outputs."""
+"""File formats for models: snapshots and teacher outputs."""

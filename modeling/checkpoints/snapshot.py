@@ -1,10 +1,10 @@
-"""Snapshots: a folder for each variable holding `out` (raw little-endian float32) and `meta`, and `snapshot_done` at
-the root, written last.
+"""Snapshots: one folder per variable with `out` (raw little-endian float32) and `meta`, and the file `snapshot_done`, which is written
+last.
 
-The format is OneFlow's own of one folder a variable, so `oneflow.load(folder)` reads it; reading and writing here is
-plain NumPy. Beside the variables lie `bert_config.json`, `vocab.txt` and `task.json`, and whatever
-else is a plain file, such as a model card, says nothing to the reader and is in no digest. Folders of the earlier converter
-(no `meta`, no `snapshot_done`, no config) are read too: shapes then come from the graph that is to hold them.
+This is OneFlow's format of one folder per variable, so `oneflow.load(folder)` can read it. This module reads and writes it with plain
+NumPy. The folder also contains `bert_config.json`, `vocab.txt` and `task.json`. Other plain files, such as a model card, are ignored,
+and no digest covers them. Folders of the earlier converter (without `meta`, `snapshot_done` and config) can be read too. The graph then
+determines the shapes.
 """
 
 import functools
@@ -28,7 +28,7 @@ CONFIG_FILE, VOCAB_FILE, TASK_FILE = "bert_config.json", "vocab.txt", "task.json
 
 
 def _meta_text(shape):
-    """VariableMetaInfo in protobuf's text form."""
+    """VariableMetaInfo in protobuf's text format."""
     return "shape {{\n{}}}\ndata_type: kFloat\n".format("".join(f"  dim: {size}\n" for size in shape))
 
 
@@ -38,20 +38,20 @@ def _write_file(data, *path):
 
 
 def write_variables(folder, variables, files=None):
-    """Writes a snapshot folder: beside its final name first, then renamed, so that a reader sees all of it or nothing.
+    """Writes a snapshot folder under a temporary name, then renames it, so that a reader never sees an incomplete snapshot.
 
     Args:
-        folder: the snapshot's path; a folder that is there already is replaced only once the new one is whole.
+        folder: path of the snapshot. An existing folder is replaced only when the new one is complete.
         variables: dict of documented variable name -> float32 array.
-        files: dict of file name -> str or bytes, put beside the variables.
+        files: dict of file name -> str or bytes, further files of the snapshot.
     Raises:
-        UserError: a name is no plain folder name, a variable is not float32, the disk is full or not writable.
+        UserError: a name is not a plain folder name, a variable is not float32, or the disk is full or not writable.
     """
     for name, value in variables.items():
         if os.path.basename(name) != name or name in ("", ".", "..") or name.startswith("."):
-            raise UserError(f"{name!r} cannot be the name of a snapshot's variable")
+            raise UserError(f"{name!r} is not a valid name for a snapshot's variable")
         if value.dtype != np.float32:
-            raise UserError(f"variable {name} is {value.dtype}, a snapshot holds float32")
+            raise UserError(f"variable {name} is {value.dtype}, but a snapshot must contain float32")
     try:
         with replacing_folder(folder) as new:
             for name, value in sorted(variables.items()):
@@ -66,28 +66,28 @@ def write_variables(folder, variables, files=None):
 
 
 def _parse_meta(path):
-    """Shape that a variable's `meta` says; ValueError with the reason where it says none."""
+    """The shape in a variable's `meta`. Raises a ValueError with the reason if the file is invalid."""
     with open(path, "rb") as f:
         text = f.read().decode("utf-8", "backslashreplace")
     if "data_type: kFloat" not in text or "kFloat16" in text:
-        raise ValueError("{}: only data_type kFloat (float32) is read, found {!r:.100}".format(path, " ".join(text.split())))
+        raise ValueError("{}: only data_type kFloat (float32) is supported, found {!r:.100}".format(path, " ".join(text.split())))
     return tuple(int(size) for size in re.findall(r"dim:\s*(\d+)", text))
 
 
 def _count(shape):
-    return functools.reduce(operator.mul, shape, 1)  # in Python's integers: NumPy's would wrap around to a size that fits
+    return functools.reduce(operator.mul, shape, 1)  # Python integers: NumPy's could overflow to a size that matches
 
 
 class Snapshot:
-    """A snapshot folder on disk, checked when opened, its variables read when asked for.
+    """A snapshot folder on disk. The constructor checks it; `read` reads a variable.
 
     Attributes:
         path: the folder.
         sizes: dict of variable name -> number of float32 values.
         shapes: dict of variable name -> shape, for the variables that have a `meta`.
     Raises:
-        UserError: not a folder, no variables in it, an interrupted save, a file whose size does not fit its shape, a symbolic
-            link, a pickle; all faults are listed.
+        UserError: the path is not a folder, the folder contains no variables, a symbolic link or a pickle, the save was interrupted, or
+            the size of a file does not match its shape. The message lists all problems.
     """
 
     def __init__(self, path):
@@ -95,7 +95,7 @@ class Snapshot:
         self._digest = None
         recover_folder(self.path)
         if not os.path.isdir(path):
-            raise UserError(f"{path}: no such snapshot folder (--model_load_dir; run the step before, or tools/convert_checkpoint.py)")
+            raise UserError(f"{path}: no such snapshot folder (--model_load_dir): run the previous step, or tools/convert_checkpoint.py")
         self.sizes, self.shapes, problems = {}, {}, []
         for name in sorted(os.listdir(path)):
             try:
@@ -105,52 +105,52 @@ class Snapshot:
         if not self.sizes:
             inside = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name, DONE)))
             raise UserError(
-                "{}: holds no variables (a folder each with a file {!r}); {}".format(
+                "{}: contains no variables (one folder per variable, with a file {!r}): {}".format(
                     path,
                     DATA,
                     "did you mean " + os.path.join(path, inside[-1])
                     if inside
-                    else "a Hugging Face folder is converted by tools/convert_checkpoint.py",
+                    else "convert a Hugging Face folder with tools/convert_checkpoint.py",
                 )
             )
         if self.shapes and not os.path.exists(os.path.join(path, DONE)):
-            problems.insert(0, f"no {DONE}, an interrupted save is not a snapshot")
+            problems.insert(0, f"no {DONE}, so the save was interrupted")
         if problems:
             raise UserError(f"{path}: {'; '.join(problems)}")
 
     def _check_entry(self, name):
-        """Takes a variable's size and shape down; ValueError with the reason where an entry of the folder is refused."""
+        """Stores the size and shape of a variable. Raises a ValueError with the reason if the entry is not allowed."""
         entry = os.path.join(self.path, name)
         data, meta = os.path.join(entry, DATA), os.path.join(entry, META)
         linked = [path for path in (entry, data, meta) if os.path.islink(path)]
         if linked:
-            raise ValueError(f"{os.path.relpath(linked[0], self.path)} is a symbolic link, a snapshot holds its own files")
+            raise ValueError(f"{os.path.relpath(linked[0], self.path)} is a symbolic link, but a snapshot must contain its own files")
         if name == PICKLE:
-            raise ValueError(f"{PICKLE}, which oneflow.load would unpickle and so run: remove it, nothing here needs it")
+            raise ValueError(f"{PICKLE} is a pickle, which can run code when oneflow.load reads it: remove it, no script needs it")
         if name.startswith(".") or not os.path.isdir(entry):
             return
         if not os.path.isfile(data):
             raise ValueError(f"{name} has no file {DATA!r}")
         size = os.path.getsize(data)
         if size % 4:
-            raise ValueError(f"{name} has {size} bytes, no multiple of 4")
+            raise ValueError(f"{name} has {size} bytes, which is not a multiple of 4")
         self.sizes[name] = size // 4
         if os.path.isfile(meta):
             self.shapes[name] = shape = _parse_meta(meta)
             if _count(shape) * 4 != size:
-                raise ValueError(f"{name} has {size} bytes, its meta says {list(shape)} = {_count(shape) * 4} bytes")
+                raise ValueError(f"{name} has {size} bytes, but its meta says {list(shape)} = {_count(shape) * 4} bytes")
 
     def read(self, name, shape):
         """The variable `name` as a float32 array of `shape`.
 
         Raises:
-            UserError: its size or its recorded shape does not fit.
+            UserError: its size or its recorded shape does not match.
         """
         count = _count(shape)
         recorded = self.shapes.get(name, tuple(shape))
         if self.sizes[name] != count or tuple(size for size in recorded if size != 1) != tuple(size for size in shape if size != 1):
             raise UserError(
-                f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, the "
+                f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, but the "
                 f"model needs {count} of shape {list(shape)}"
             )
         return np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
@@ -163,13 +163,13 @@ class Snapshot:
             with open(path, encoding="utf-8") as f:
                 value = json.load(f)
         except ValueError as error:
-            raise UserError(f"{path} is no JSON: {error}") from error
+            raise UserError(f"{path} is not JSON: {error}") from error
         if not isinstance(value, dict):
-            raise UserError(f"{path} is no JSON object")
+            raise UserError(f"{path} is not a JSON object")
         return value
 
     def task(self):
-        """The parsed task.json (domains, labels, …) or None."""
+        """The parsed task.json (domains, labels, …), or None."""
         return self._json(TASK_FILE)
 
     def vocab_file(self):
@@ -178,11 +178,11 @@ class Snapshot:
         return path if os.path.isfile(path) else None
 
     def config(self, head_size=64, num_heads=None):
-        """The encoder's `BertConfig`: bert_config.json, or sizes read off the variables where there is none.
+        """The encoder's `BertConfig`, from bert_config.json or, if there is none, from the sizes of the variables.
 
         Args:
-            head_size: D to assume where nothing on disk says how many heads there are (`--hidden_size_per_head`).
-            num_heads: N to assume there instead (`--num_attention_heads`), None to go by `head_size`.
+            head_size: D to assume if there is no bert_config.json (`--hidden_size_per_head`).
+            num_heads: N to assume instead (`--num_attention_heads`), None to use `head_size`.
         """
         values = self._json(CONFIG_FILE)
         if values is not None:
@@ -193,11 +193,11 @@ class Snapshot:
         intermediate = f"{names.layer_prefix(0)}{names.INTERMEDIATE}-bias"
         missing = [name for name in (gamma, words, positions, types, intermediate) if name not in self.sizes]
         if missing:
-            raise UserError("{} is no BERT snapshot: missing {}".format(self.path, ", ".join(missing)))
+            raise UserError("{} is not a BERT snapshot: missing {}".format(self.path, ", ".join(missing)))
         hidden = self.sizes[gamma]
         if num_heads is None and hidden % head_size:
             raise UserError(
-                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is no multiple of {head_size}: say --hidden_size_per_head"
+                f"{self.path} has no {CONFIG_FILE}, and hidden size {hidden} is not a multiple of {head_size}: give --hidden_size_per_head"
             )
         return BertConfig(
             vocab_size=self.sizes[words] // hidden,
@@ -210,9 +210,9 @@ class Snapshot:
         )
 
     def digest(self):
-        """sha256 (hex) over the names and bytes of all variables: what a later step names when it says which model it used.
+        """sha256 (hex) of the names and bytes of all variables. Later steps use it to identify the model.
 
-        Computed once per object.
+        The digest is computed once per object.
         """
         if self._digest is not None:
             return self._digest

@@ -1,6 +1,6 @@
-"""What a teacher says about each training sample, on disk: written by meta_teacher_eval.py, read by meta_distill.py.
+"""The teacher's outputs for each training sample, on disk. meta_teacher_eval.py writes them and meta_distill.py reads them.
 
-A folder of one .npy file an array, to be mapped into memory, and `manifest.json`, written last:
+The folder contains one .npy file per array, which can be mapped into memory, and `manifest.json`, which is written last:
 
     idxs           int32   [N]             row numbers of the samples in the training split
     token_offsets  int64   [N + 1]         sample i has the real tokens token_offsets[i] to token_offsets[i + 1]
@@ -9,8 +9,8 @@ A folder of one .npy file an array, to be mapped into memory, and `manifest.json
     hidden         float16 [tokens, L, H]  outputs of the chosen layers, real tokens only
     attention      float16 [values]        scores before softmax, for each sample [L, heads, len, len]
 
-L is the number of chosen layers. The manifest names the teacher by its snapshot's digest and the samples by the digests of
-text and vocabulary. The folder is written beside its final name and renamed when it is whole (`files.replacing_folder`).
+L is the number of chosen layers. The manifest identifies the teacher by its snapshot's digest, and the samples by the digests of the
+text and the vocabulary. The folder is written under a temporary name and renamed when it is complete (`files.replacing_folder`).
 """
 
 import contextlib
@@ -30,11 +30,11 @@ MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 1"
 STEP = "run meta_teacher_eval.py"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-_ALWAYS = ("idxs", "token_offsets", "logits")  # small: read whole, checked by digest
+_ALWAYS = ("idxs", "token_offsets", "logits")  # small arrays: read completely and checked by digest
 
 
 class Layout(NamedTuple):
-    """What decides the shapes of the arrays."""
+    """The sizes that determine the shapes of the arrays."""
 
     knowledge: Knowledge
     hidden_size: int
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     num_labels: int
 
     def arrays(self, lengths):
-        """dict of name -> (shape, dtype) for samples of the given numbers of real tokens, int [N]."""
+        """dict of name -> (shape, dtype); `lengths` is int [N], the number of real tokens per sample."""
         lengths = np.asarray(lengths, np.int64)
         count, layers = len(lengths), len(self.knowledge.layers)
         plan = {
@@ -72,12 +72,12 @@ def file_bytes(shape, dtype):
 
 
 def estimate(arrays):
-    """Bytes that the arrays of `Layout.arrays` take on the disk; exact, since all lengths are known beforehand."""
+    """Bytes of the arrays of `Layout.arrays` on disk. The number is exact, because all lengths are known."""
     return sum(file_bytes(shape, dtype) for shape, dtype in arrays.values())
 
 
 def sample_identity(records, task, tokenizer):
-    """What says whose samples the outputs are: dict for the manifest, compared by `TeacherOutputs.check`."""
+    """Identifies the samples of the outputs: dict for the manifest. `TeacherOutputs.check` compares it."""
     return {
         "text_digest": records.text_digest,
         "vocab_digest": tokenizer.digest,
@@ -89,22 +89,22 @@ def sample_identity(records, task, tokenizer):
 
 
 def to_half(values):
-    """(values as float16, how many lay beyond float16's range and were clipped to it)."""
+    """(values as float16, number of values that were clipped to float16's range)."""
     clipped = int((np.abs(values) > FLOAT16_MAX).sum())
     return (np.clip(values, -FLOAT16_MAX, FLOAT16_MAX) if clipped else values).astype(np.float16), clipped
 
 
 class TeacherOutputWriter:
-    """Writes the folder: a context manager, the folder is there when its block ends well and unchanged when it does not.
+    """Context manager that writes the folder. If its block raises, the folder is unchanged.
 
     Args:
-        folder: path; teacher outputs that are there already are replaced when the new ones are whole.
+        folder: path. Existing teacher outputs are replaced when the new ones are complete.
         layout: `Layout`.
         idxs: int32 [N], row numbers of the samples.
-        lengths: int64 [N], their real tokens.
-        facts: dict, more for the manifest (teacher's digest, `sample_identity`, …).
+        lengths: int64 [N], number of real tokens per sample.
+        facts: dict of further values for the manifest (teacher's digest, `sample_identity`, …).
     Raises:
-        UserError: the folder holds something else, cannot be written, or the disk has no space for it.
+        UserError: the folder contains something else or cannot be written, or there is not enough disk space.
     """
 
     def __init__(self, folder, layout, idxs, lengths, facts):
@@ -127,8 +127,8 @@ class TeacherOutputWriter:
                     self.folder,
                     estimate(arrays),
                     "the teacher's outputs need",
-                    "free some, give a --teacher_output_dir on another disk, leave the largest part out with --attention_loss_weight 0, "
-                    "or let meta_distill.py ask the teacher with --teacher_outputs online",
+                    "free some, give a --teacher_output_dir on another disk, leave out the largest part with --attention_loss_weight 0, "
+                    "or run meta_distill.py with --teacher_outputs online",
                 )
                 for name, (shape, dtype) in arrays.items():
                     self._arrays[name] = _reserve(os.path.join(self._temporary, name + ".npy"), shape, dtype)
@@ -140,16 +140,16 @@ class TeacherOutputWriter:
         return self
 
     def write(self, rows, outputs):
-        """Takes the outputs of some samples.
+        """Writes the outputs of some samples.
 
         Args:
             rows: int [b], positions of the samples in `idxs`.
-            outputs: dict of name -> float32 [B, ...] with B >= b, as `teacher_knowledge` names them.
+            outputs: dict of name -> float32 [B, ...] with B >= b; the names are those of `teacher_knowledge`.
         """
         layout, arrays, count = self.layout, self._arrays, len(rows)
         if not np.isfinite(outputs[LOGITS][:count]).all():
             row = rows[int(np.flatnonzero(~np.isfinite(outputs[LOGITS][:count]).all(axis=1))[0])]
-            raise UserError(f"the teacher's logits of training row {self._idxs[row]} are not finite: it cannot teach, train it again")
+            raise UserError(f"the teacher's logits of training row {self._idxs[row]} are not finite: train the teacher again")
         arrays["logits"][rows] = outputs[LOGITS][:count]
         if layout.knowledge.representation:
             arrays["representation"][rows] = outputs[REPRESENTATION][:count]
@@ -161,11 +161,11 @@ class TeacherOutputWriter:
         self._written[rows] = True
 
     def logits(self):
-        """float32 [N, C] of what has been written; within the block."""
+        """The logits written so far, float32 [N, C]. Call it inside the block."""
         return np.array(self._arrays["logits"])
 
     def summary(self):
-        """Bytes on disk and values clipped to float16's range, for the log."""
+        """Size on disk and number of values clipped to float16's range, for the log."""
         clipped = ", ".join(f"{count} values of {name} clipped to float16" for name, count in self.clipped.items() if count)
         return size_text(estimate(self.layout.arrays(self.lengths))) + (", " + clipped if clipped else "")
 
@@ -220,8 +220,10 @@ class TeacherOutputWriter:
 
 
 def _reserve(path, shape, dtype):
-    """A new .npy file mapped for writing, its disk blocks taken: a disk that fills up later would end the process in the
-    middle of a write to the map."""
+    """Creates a .npy file, allocates its disk blocks and maps it for writing.
+
+    Without the allocation, a disk that fills up later would kill the process during a write to the map.
+    """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with open(path, "rb+") as file:
         os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
@@ -236,7 +238,9 @@ def _check_replaceable(folder):
         with contextlib.suppress(UserError):
             is_ours = files.read_json(os.path.join(folder, MANIFEST), "").get("format") == FORMAT
     if not is_ours and not (os.path.isdir(folder) and not os.listdir(folder)):
-        raise UserError(f"--teacher_output_dir {folder}: holds something other than teacher outputs, which is not replaced")
+        raise UserError(
+            f"--teacher_output_dir {folder}: contains something other than teacher outputs and is not replaced: give another folder"
+        )
 
 
 def _file_digest(path):
@@ -245,21 +249,22 @@ def _file_digest(path):
 
 
 class TeacherOutputs:
-    """Teacher outputs on disk, checked when opened; the large arrays are mapped, not read.
+    """Teacher outputs on disk. The constructor checks them. The large arrays are mapped into memory and not read.
 
     Attributes:
-        folder, manifest.
-        layout: `Layout` of what is there.
-        idxs, offsets: as on disk.
+        folder: path.
+        manifest: dict, the content of the manifest.
+        layout: `Layout` of the arrays.
+        idxs, offsets: the arrays idxs and token_offsets.
     Raises:
-        UserError: missing, incomplete, damaged; names the step to run.
+        UserError: the outputs are missing, incomplete or damaged. The message names the step to run.
     """
 
     def __init__(self, folder):
         self.folder = folder
         path = os.path.join(folder, MANIFEST)
         if not os.path.isfile(path):
-            raise UserError(f"{folder}: no teacher outputs ({MANIFEST} is not there): {STEP} first, or give --teacher_outputs online")
+            raise UserError(f"{folder}: no teacher outputs ({MANIFEST} is missing): {STEP} first, or give --teacher_outputs online")
         self.manifest = files.read_json(path, STEP + " again")
         if self.manifest.get("format") != FORMAT:
             raise UserError(f"{path}: format {self.manifest.get('format')!r} is not {FORMAT!r}; {STEP} again")
@@ -267,12 +272,12 @@ class TeacherOutputs:
         self.idxs, self.offsets = (np.array(self._arrays[name]) for name in ("idxs", "token_offsets"))
         lengths = np.diff(self.offsets) if self.offsets.ndim == 1 else np.zeros(1)
         if (lengths < 1).any() or self.offsets[0] != 0 or len(np.unique(self.idxs)) != len(lengths):
-            raise self._damaged("token_offsets or idxs are not what their names say")
+            raise self._damaged("token_offsets or idxs have invalid values")
         self.layout = self._layout()
         for name, (shape, dtype) in self.layout.arrays(lengths).items():
             found = self._arrays[name] if name in _ALWAYS else self._open(name)
             if found.shape != shape or found.dtype != np.dtype(dtype):
-                raise self._damaged(f"{name} is {found.dtype} {list(found.shape)}, expected is {np.dtype(dtype)} {list(shape)}")
+                raise self._damaged(f"{name} is {found.dtype} {list(found.shape)}, expected {np.dtype(dtype)} {list(shape)}")
             self._arrays[name] = found
         self._squares = np.concatenate([[0], np.cumsum(lengths**2)])
         self._lengths = lengths
@@ -286,7 +291,7 @@ class TeacherOutputs:
         layers, sizes = manifest.get("layers"), [manifest.get("hidden_size"), manifest.get("num_attention_heads")]
         numbers = isinstance(layers, list) and all(type(value) is int and value >= 0 for value in layers + sizes)
         if not numbers or layers != sorted(set(layers)):
-            raise self._damaged(f"{MANIFEST} does not tell layers, hidden_size and num_attention_heads")
+            raise self._damaged(f"{MANIFEST} lacks valid layers, hidden_size or num_attention_heads")
         has = manifest["arrays"]
         knowledge = Knowledge(tuple(layers), "hidden" in has, "attention" in has, "representation" in has)
         return Layout(knowledge, *sizes, logits.shape[-1] if logits.ndim else 0)
@@ -298,51 +303,52 @@ class TeacherOutputs:
         if not isinstance(about, dict) or not os.path.isfile(path):
             raise self._damaged(f"{name}.npy is missing")
         if os.path.getsize(path) != about.get("bytes"):
-            raise self._damaged(f"{name}.npy has {os.path.getsize(path)} bytes, the manifest says {about.get('bytes')}")
+            raise self._damaged(f"{name}.npy has {os.path.getsize(path)} bytes, but the manifest says {about.get('bytes')}")
         if name in _ALWAYS and _file_digest(path) != about.get("sha256"):
             raise self._damaged(f"{name}.npy has changed since it was written")
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError) as error:
-            raise self._damaged(f"{name}.npy is no array ({error})") from error
+            raise self._damaged(f"{name}.npy is not an array ({error})") from error
         if not array.flags.c_contiguous:
             raise self._damaged(f"{name}.npy is not in C order")
         return array
 
     def check(self, teacher_path, teacher_digest, records, identity, needs):
-        """Raises a UserError where these are not the outputs that a distillation needs: another teacher, other samples, a
-        layer or an array that was not written.
+        """Checks that these are the outputs that a distillation needs.
 
         Args:
-            teacher_path, teacher_digest: of --teacher_model.
+            teacher_path, teacher_digest: path and digest of --teacher_model.
             records: the training `Records`.
-            identity: their `sample_identity`.
+            identity: `sample_identity` of the records.
             needs: `Knowledge`.
+        Raises:
+            UserError: the outputs belong to another teacher or other samples, or lack a layer or an array.
         """
         again = f"{STEP} with --model_load_dir {teacher_path}"
         if self.manifest.get("teacher_digest") != teacher_digest:
             raise UserError(
-                f"{self.folder}: outputs of teacher {str(self.manifest.get('teacher_digest'))[:16]}, --teacher_model "
+                f"{self.folder}: outputs of teacher {str(self.manifest.get('teacher_digest'))[:16]}, but --teacher_model "
                 f"{teacher_path} is {teacher_digest[:16]}: {again}"
             )
         for name, value in identity.items():
             stored = self.manifest.get(name)
             if stored != value:
                 told, wanted = (str(v)[:16] if name.endswith("_digest") else v for v in (stored, value))
-                raise UserError(f"{self.folder}: outputs for records with {name} {told}, this run's have {wanted}: {again}")
+                raise UserError(f"{self.folder}: outputs for records with {name} {told}, but this run's records have {wanted}: {again}")
         positions = self._positions(records.idxs)
         if positions is None:
             raise UserError(
-                f"{self.folder}: holds {len(self.idxs)} samples, not all of the {len(records)} of this run: {again} and the same "
+                f"{self.folder}: contains {len(self.idxs)} samples, but not all {len(records)} samples of this run: {again} and the same "
                 "--train_example_num, --data_portion and --seed"
             )
         if not np.array_equal(self._lengths[positions], records.lengths):
-            raise UserError(f"{self.folder}: outputs for texts of other lengths than those of {records.path}: {again}")
+            raise UserError(f"{self.folder}: the text lengths differ from those of {records.path}: {again}")
         own = self.layout.knowledge
         missing = [layer for layer in needs.layers if layer not in own.layers] if needs.hidden or needs.attention else []
         if missing:
             raise UserError(
-                "{}: holds the teacher's layers {}, the student needs {}: {} --teacher_layers {}".format(
+                "{}: contains the teacher's layers {}, but the student needs {}: {} --teacher_layers {}".format(
                     self.folder, _listed(own.layers) or "none", _listed(needs.layers), again, _listed(needs.layers)
                 )
             )
@@ -352,10 +358,10 @@ class TeacherOutputs:
             ("representation", "--use_domain_loss and --domain_loss_weight above 0"),
         ):
             if getattr(needs, name) and not getattr(own, name):
-                raise UserError(f"{self.folder}: {name} was not written, which the loss needs: {again} and {flag}, without --pred_distill")
+                raise UserError(f"{self.folder}: {name} is missing, but the loss needs it: {again} and {flag}, without --pred_distill")
 
     def _positions(self, idxs):
-        """Where the samples of some row numbers are, int64 [b]; None where one is not there."""
+        """Positions of the samples with these row numbers, int64 [b]; None if one of them is missing."""
         places = np.minimum(np.searchsorted(self.idxs, idxs, sorter=self._order), len(self.idxs) - 1)
         positions = self._order[places]
         return positions if np.array_equal(self.idxs[positions], idxs) else None
@@ -365,11 +371,11 @@ class TeacherOutputs:
 
         Args:
             idxs: int32 [B], row numbers.
-            length: S that the batch is padded to.
+            length: S, the length to which the batch is padded.
             needs: `Knowledge`.
-            average_heads: attention averaged over its heads: [B, 1, S, S].
+            average_heads: whether to average the attention scores over the heads: [B, 1, S, S].
         Returns:
-            dict of name -> float32 array, names and shapes as of `teacher_knowledge`.
+            dict of name -> float32 array. The names and shapes are those of `teacher_knowledge`.
         """
         positions, own = self._positions(idxs), self.layout.knowledge
         result = {LOGITS: np.asarray(self._arrays["logits"][positions], np.float32)}
@@ -392,7 +398,7 @@ class TeacherOutputs:
         return result
 
     def _attention(self, position, layer_position, real):
-        """Scores of one sample and layer, float16 [heads, len, len]."""
+        """Attention scores of one sample and layer, float16 [heads, len, len]."""
         heads, layers = self.layout.num_attention_heads, len(self.layout.knowledge.layers)
         start = heads * (layers * self._squares[position] + layer_position * real * real)
         return self._arrays["attention"][start : start + heads * real * real].reshape(heads, real, real)

@@ -1,1 +1,1 @@
-"""One run of a script: set-up, data, training, evaluation, resume, and what it writes."""
+"""One run of a script: set-up, data, training, evaluation, resume, and the files that it writes."""

@@ -1,4 +1,4 @@
-"""The best snapshot of a run, by dev accuracy: named by it, one at a time, and carried over by --resume."""
+"""The best snapshot of a run, by dev accuracy. Its name contains the accuracy. A run keeps one at a time, and --resume restores it."""
 
 import os
 
@@ -15,11 +15,11 @@ class BestSnapshot:
     Args:
         context: `RunContext`.
         kind: "mft", "ft" or "distill".
-        variables: what is saved.
-        config: of the saved model where it is not the run's (a student's).
+        variables: the `Variables` to save.
+        config: `BertConfig` of the saved model if it differs from the run's (for a student).
     Attributes:
-        path, evaluation: of the best so far; None before the first.
-        stale: evaluations since then.
+        path, evaluation: path and `Evaluation` of the best snapshot so far; None before the first.
+        stale: number of evaluations since the best one.
     """
 
     def __init__(self, context, kind, variables, config=None):
@@ -29,19 +29,19 @@ class BestSnapshot:
         self.stale = 0
 
     def to_dict(self):
-        """For a state: {"best": name and evaluation, or None, "stale"}."""
+        """The values for a state: {"best": name and evaluation, or None; "stale"}."""
         best = self.evaluation and dict(self.evaluation.to_dict(), name=os.path.basename(self.path))
         return {"best": best, "stale": self.stale}
 
     def restore(self, best, stale):
-        """Continues from what `to_dict` gave."""
+        """Continues from the values of `to_dict`."""
         self.stale = stale
         if best is not None:
             self.path = os.path.join(self._context.folder.path, best["name"])
             self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):
-        """Saves where dev accuracy strictly improves, or is equal with a lower dev cross-entropy; returns whether it did."""
+        """Saves a snapshot if dev accuracy improves, or if it is equal and dev cross-entropy is lower. Returns whether it saved one."""
         best = self.evaluation
         if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (
             best.accuracy,
@@ -56,11 +56,11 @@ class BestSnapshot:
         return True
 
     def load(self):
-        """Gives the variables the values of the best snapshot."""
+        """Loads the best snapshot into the variables."""
         self.variables.load(Snapshot(self.path))
 
     def prune(self):
-        """Removes the best snapshots before the best one, but for those that a state of the run still refers to."""
+        """Removes earlier best snapshots, except those that a state of the run refers to."""
         if self._context.flags.keep_all_best or self.path is None or not parallel.is_main():
             return
         folder = self._context.folder.path

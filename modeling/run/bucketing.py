@@ -1,4 +1,4 @@
-"""Which static graphs a run compiles: the sizes of its batches and the lengths that they are padded to."""
+"""Selects the static graphs that a run compiles: its batch sizes and the lengths to which batches are padded."""
 
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ from ofrecord_util.batches import (
 )
 from ofrecord_util.errors import UserError
 
-# Rough costs that decide how many batch lengths pay, and how many texts in a row: passes over the model, seconds that a graph takes
-# to compile for each encoder layer in each lane, what two CPU cores compute in a second, and what they would compute in the time
-# that a layer's passes over one attention score of a head take
+# Rough costs. They decide how many batch lengths are worth compiling and how many texts share a row: passes over the model, seconds
+# of compile time per encoder layer and lane, operations per second of two CPU cores, and the cost of one attention score of a head in
+# one layer, in operations
 _TRAIN_PASSES, _PREDICT_PASSES = 3, 1
 _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
@@ -30,35 +30,35 @@ _MOST_TEXTS_PER_ROW = 8
 
 
 class TrainingBatches(NamedTuple):
-    """How the texts of a training step lie in its arrays."""
+    """The layout of a training step's texts in its arrays."""
 
     per_row: int  # texts that share a row
-    lengths: tuple  # that rows are padded to, ascending
+    lengths: tuple  # lengths to which rows are padded, ascending
 
     @classmethod
     def from_list(cls, values):
-        """What a state holds of it."""
+        """The layout from the list in a state."""
         per_row, lengths = values
         return cls(per_row, tuple(lengths))
 
 
 class EvaluationBatches(NamedTuple):
-    """How a split is cut up for a predict function."""
+    """The batches of a split for a predict function."""
 
-    size: int  # samples of a step on each device
-    lengths: tuple  # that batches are padded to, ascending
+    size: int  # samples per step and device
+    lengths: tuple  # lengths to which batches are padded, ascending
 
 
 def train_batch_size(flags):
-    """Samples of a training step: of all devices and accumulated parts."""
+    """Samples per training step, over all devices and accumulated parts."""
     return flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
 
 
 class Bucketing:
-    """Chooses a run's batch lengths, each of which is a graph to compile, and keeps count of the graphs.
+    """Chooses the batch lengths of a run and lists the graphs. Each length is one graph to compile.
 
     Args:
-        flags: of the script.
+        flags: flags of the script.
         config: `BertConfig`.
         engine: `Engine`.
     Attributes:
@@ -70,37 +70,37 @@ class Bucketing:
         self.graphs = []
 
     def training(self, records, batch_size, may_share=False, planned=None):
-        """`TrainingBatches` of a split: --seq_length alone with --pad_to_max_length.
+        """`TrainingBatches` of a split. With --pad_to_max_length the only length is --seq_length.
 
         Args:
             records: `Records` of the split.
-            batch_size: samples of a step, of all devices and accumulated parts.
-            may_share: whether the objective can do with several texts in a row.
-            planned: `TrainingBatches` that a run to be continued had.
+            batch_size: samples per step, over all devices and accumulated parts.
+            may_share: whether the objective supports several texts per row.
+            planned: `TrainingBatches` of the run that --resume continues, or None.
         Raises:
-            UserError: --texts_per_row asks for what cannot be.
+            UserError: the value of --texts_per_row is not possible.
         """
         chosen = planned or min(self._estimate(records, batch_size, per_row) for per_row in self._texts_per_row(records, may_share))[1]
         self.graphs += [(True, batch_size // self._parts() // chosen.per_row, length) for length in chosen.lengths]
         return chosen
 
     def _parts(self):
-        """What a step's samples are cut into: accumulated parts of each process."""
+        """Number of parts of a step's samples: the accumulated parts of all processes."""
         return self._flags.gradient_accumulation_steps * parallel.size()
 
     def _estimate(self, records, batch_size, per_row):
-        """(seconds of a run, `TrainingBatches`) with that many texts in a row."""
+        """(seconds of a run, `TrainingBatches`) for `per_row` texts per row."""
         needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
         longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
         rows = (
             -(-batch_size // self._parts() // per_row // self._engine.lanes.count) * self._engine.lanes.count
-        )  # a lane with a row less waits for the others
+        )  # a lane with fewer rows waits for the others
         costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
         lengths = self._lengths(records, needed, longest, costs)
         return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
 
     def _texts_per_row(self, records, may_share):
-        """Numbers of texts that may share a row."""
+        """The numbers of texts per row to choose from."""
         wanted, batch_size = getattr(self._flags, "texts_per_row", 1), self._flags.batch_size_per_device
         holes = (records.input_mask.sum(axis=1) != records.lengths).any()
         may_share = may_share and not self._pads_to_max_length() and not holes and self._config.pooling != MAX
@@ -109,8 +109,8 @@ class Bucketing:
                 raise UserError(f"--texts_per_row {wanted}: does not divide --batch_size_per_device {batch_size}")
             if not may_share:
                 raise UserError(
-                    f"--texts_per_row {wanted}: not with --pad_to_max_length, --pooling max, or records whose masks have holes: "
-                    "leave it out"
+                    f"--texts_per_row {wanted}: not possible with --pad_to_max_length, --pooling max, or records whose masks have gaps: "
+                    "leave the flag out"
                 )
             return [wanted]
         if wanted == 1 or not may_share or self._engine.device != "cpu":
@@ -123,8 +123,8 @@ class Bucketing:
 
         Args:
             records: `Records` of the split.
-            batch_size: the flag's.
-            train_records: `Records` of a training run that evaluates the split now and then; None for a split that is run over once.
+            batch_size: value of the batch size flag.
+            train_records: training `Records` of a run that evaluates the split periodically; None for a split that is evaluated once.
         """
         passes = 1
         if train_records is not None:
@@ -138,7 +138,7 @@ class Bucketing:
         return EvaluationBatches(size, lengths)
 
     def _costs(self, rows, passes, graph_seconds):
-        """Seconds by estimate: of a token in each of `rows` rows, of a graph, and of a pair of tokens in each row."""
+        """Estimated seconds of one token in each of `rows` rows, of one graph, and of one pair of tokens in each row."""
         config = self._config
         token = 2 * config.dense_weights
         pair = config.num_hidden_layers * (4 * config.hidden_size + _SCORE_FLOPS * config.num_attention_heads)

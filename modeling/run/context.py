@@ -1,4 +1,4 @@
-"""`RunContext`: what every script sets up before its algorithm."""
+"""`RunContext`: the set-up that all scripts share."""
 
 import os
 from typing import Optional
@@ -20,12 +20,12 @@ from ofrecord_util.tasks import numbers_for_words, resolve_task
 from ofrecord_util.text import TextFolder
 from ofrecord_util.tokenization import Tokenizer
 
-# What a script's step computes at once: the first of these flags that the script has
+# The first of these flags that a script has is its number of samples per step
 _STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
 
 
 class RunContext:
-    """The surroundings of one script's run.
+    """The environment of one script's run.
 
     Attributes:
         flags: from `parse_flags`.
@@ -33,7 +33,7 @@ class RunContext:
         log: `Log`.
         task: `Task`.
         tokenizer: `Tokenizer`.
-        snapshot: `Snapshot` that the model starts from, or None.
+        snapshot: `Snapshot` with the initial weights, or None.
         config: `BertConfig` of the trained model.
         freezing: `Freezing`.
         bucketing: `Bucketing`.
@@ -42,10 +42,10 @@ class RunContext:
 
     Args:
         flags: from `parse_flags`.
-        load_dir: snapshot folder to start from, None to start from initial values.
-        trains: whether the script writes a run folder. Such a script is started once per rank here.
+        load_dir: snapshot folder to load, None to start from initial values.
+        trains: whether the script writes a run folder. The constructor starts such a script once per rank.
     Raises:
-        UserError: a flag, the data folder, the vocabulary or the snapshot is at fault, or they do not fit each other.
+        UserError: a flag, the data folder, the vocabulary or the snapshot is invalid, or they do not fit each other.
     """
 
     def __init__(self, flags, load_dir: Optional[str], trains: bool = True):
@@ -54,7 +54,7 @@ class RunContext:
         if trains:
             relaunch(flags, device)
         if flags.use_fp16 and device == "cpu":
-            raise UserError("--use_fp16: mixed precision exists on CUDA only, this run is on the CPU")
+            raise UserError("--use_fp16: mixed precision needs CUDA, but this run uses the CPU: leave the flag out")
         self.engine = Engine(device)
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
@@ -62,12 +62,14 @@ class RunContext:
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
             raise UserError(
-                f"--task_name {flags.task_name}: the name becomes part of a folder's name, so it must not contain / or start with a dot"
+                f"--task_name {flags.task_name}: the name becomes part of folder names, so it must not contain / or start with a dot"
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
         self.use_config(resolve_config(flags, self.snapshot))
         if self.freezing.embeddings and self.snapshot is None:
-            raise UserError("--freeze_encoder, --freeze_layers: no snapshot is loaded, and initial values are not worth keeping")
+            raise UserError(
+                "--freeze_encoder, --freeze_layers: no snapshot is loaded, so there are no weights to freeze: leave the flags out"
+            )
         if flags.seq_length > self.config.max_position_embeddings:
             raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
         self.tokenizer = self._make_tokenizer(load_dir)
@@ -77,12 +79,12 @@ class RunContext:
         self._say_what_runs()
 
     def use_config(self, config) -> None:
-        """Sets the sizes of the trained model and what follows from them. Call it before the first samples and variables are loaded."""
+        """Sets the sizes of the trained model and everything that depends on them. Call it before samples or variables are loaded."""
         self.config, self.freezing, flags = config, plan_freezing(self.flags, config), vars(self.flags)
         batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
         if "batch_size_per_device" not in flags:
             batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.engine.device)
-        accumulates = flags.get("gradient_accumulation_steps", 1) > 1  # which cuts a batch into parts of its own
+        accumulates = flags.get("gradient_accumulation_steps", 1) > 1  # accumulation already splits the batch
         lanes = 1 if accumulates else self.flags.cpu_lanes
         self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, lanes)
         self.bucketing = Bucketing(self.flags, config, self.engine)
@@ -95,7 +97,7 @@ class RunContext:
         if tokenizer.vocab_size != self.config.vocab_size:
             remedy = "" if self.snapshot else f", or --vocab_size {tokenizer.vocab_size}"
             raise UserError(
-                f"{vocab_file} holds {tokenizer.vocab_size} pieces, the model's word embeddings {self.config.vocab_size}: "
+                f"{vocab_file} has {tokenizer.vocab_size} pieces, but the model has {self.config.vocab_size} word embeddings: "
                 f"give the model's own --vocab_file{remedy}"
             )
         return tokenizer
@@ -105,11 +107,12 @@ class RunContext:
         warn_without_effect(flags, self.log)
         if flags.cpu_lanes > self.engine.lanes.count == 1:
             self.log(
-                "--cpu_lanes has no effect here: a GPU, several processes, accumulated gradients or one sample per step leave one lane"
+                "--cpu_lanes has no effect here: runs on a GPU, with several processes, with accumulated gradients or with one sample "
+                "per step use one lane"
             )
         if numbers_for_words(self.task):
             self.log(
-                "the training text has numbers as labels, and they become the labels' names: --label_list NAME_OF_0,NAME_OF_1 names them"
+                "the labels in the training text are numbers and are used as names: give --label_list NAME_OF_0,NAME_OF_1 to name them"
             )
         source = f" from {self.snapshot.path}" if self.snapshot else ", initial values"
         self.log(

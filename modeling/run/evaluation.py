@@ -1,4 +1,4 @@
-"""Runs a predict function over a split, every sample once, and measures it."""
+"""Runs a predict function on each sample of a split once and computes accuracy and cross-entropy."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -11,41 +11,41 @@ from modeling.cli import interruption
 from modeling.engine import parallel
 from ofrecord_util.batches import iterate_evaluation
 
-_EVALUATION_TOKENS = 512  # of a step on a CPU at least: smaller ones keep its cores waiting
+_EVALUATION_TOKENS = 512  # minimum tokens per step on a CPU: smaller steps do not keep its cores busy
 
 
 class Predictions(NamedTuple):
-    """What a model said of each sample of a split (N samples, C labels)."""
+    """A model's outputs for each sample of a split (N samples, C labels)."""
 
     idxs: np.ndarray  # int [N], row numbers in the split
     domain: np.ndarray  # int [N]
-    label: np.ndarray  # int [N], the true ones
+    label: np.ndarray  # int [N], true labels
     logits: np.ndarray  # float32 [N, C]
-    text_digest: str  # whose rows they are
+    text_digest: str  # digest of the text that contains the rows
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and mean cross-entropy of a split, overall and by domain."""
+    """Accuracy and mean cross-entropy of a split, in total and by domain."""
 
     correct: int
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"}
-    predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost where a run is resumed
+    predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
     def accuracy(self):
-        """correct / total, as the snapshot's name says it."""
+        """correct / total, the number in the snapshot's name."""
         return self.correct / self.total
 
     @classmethod
     def from_dict(cls, values):
-        """The evaluation that `to_dict` gave, without its predictions."""
+        """The evaluation from the values of `to_dict`, without predictions."""
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")))
 
     def to_dict(self):
-        """For a line of metrics.jsonl."""
+        """The values for a line of metrics.jsonl."""
         return {
             "accuracy": self.accuracy,
             "correct": self.correct,
@@ -66,10 +66,10 @@ class Evaluation:
 
 
 def evaluation_batch_size(wanted, length, device):
-    """Samples of an evaluation's step: those of the flag; a CPU takes short texts together, which changes no sample's outcome.
+    """Samples per evaluation step: the flag's value, or more on a CPU if the texts are short. This does not change the results.
 
     Args:
-        wanted: the flag's.
+        wanted: value of the flag.
         length: tokens of the longest text.
         device: "cpu" or "cuda".
     Returns:
@@ -81,12 +81,12 @@ def evaluation_batch_size(wanted, length, device):
 
 
 def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
-    """Output of a predict function for every sample of a split, once, in the split's order.
+    """The outputs of a predict function for all samples of a split, in the split's order.
 
     Args:
         job: a predict `GlobalFunction` that returns one tensor [B, ...].
-        samples: `Samples` of N samples; short texts are run together, so that little is padding.
-        batches: `EvaluationBatches`, from `GraphPlan.evaluation`.
+        samples: `Samples` of N samples. Texts of similar length share a batch, to reduce padding.
+        batches: `EvaluationBatches`, from `Bucketing.evaluation`.
         names: features that the function takes.
     Returns:
         float32 [N, ...].
@@ -97,12 +97,12 @@ def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_id
 
 
 def predict_batches(job, samples, batches, names):
-    """Runs a predict function over a split, short texts first; shows the progress.
+    """Runs a predict function over a split, short texts first, and shows the progress.
 
-    Arguments as in `predict`; the function may return several tensors.
+    The arguments are those of `predict`. The function may return several tensors.
 
     Yields:
-        (rows, outputs): rows int64 [b] of the split that the first b <= B rows of the outputs belong to; each row once.
+        (rows, outputs): int64 [b], the rows of the split for the first b <= B rows of the outputs; each row once.
     """
     batch_size = batches.size * parallel.size()
     order = np.argsort(samples.lengths, kind="stable")
@@ -110,13 +110,13 @@ def predict_batches(job, samples, batches, names):
     total = -(-len(samples) // batch_size)
     shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
     for start, batch in zip(range(0, len(samples), batch_size), shown):
-        if parallel.size() == 1:  # ranks must not leave each other alone in a graph
+        if parallel.size() == 1:  # a rank that stops alone would leave the others waiting in a graph
             interruption.check()
         yield order[start : start + batch_size], job({name: batch[name] for name in names})
 
 
 def measure(logits, label, domain, domain_names):
-    """`Evaluation` of logits [N, C] against label [N]; the cross-entropy is computed in float64."""
+    """`Evaluation` of logits [N, C] against label [N]. The cross-entropy is computed in float64."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]
@@ -147,9 +147,9 @@ class SplitEvaluator:
     Args:
         context: `RunContext`.
         job: a predict `GlobalFunction` that returns label logits [B, C].
-        splits: dict of split -> `Samples`, or None for a split that is left out.
-        batch_sizes: dict of split -> samples per batch as the flags say; or one int for all.
-        train_samples: `Samples` of a training run that evaluates dev now and then; None for splits that are measured once.
+        splits: dict of split -> `Samples`, or None for a split to leave out.
+        batch_sizes: dict of split -> samples per batch from the flags, or one int for all splits.
+        train_samples: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
         splits: dict of split -> `Samples`.
     """
@@ -163,7 +163,7 @@ class SplitEvaluator:
             self._batches[split] = context.bucketing.evaluation(samples, size, train_samples if split == "dev" else None)
 
     def with_job(self, job):
-        """The evaluator of another model on the same batches."""
+        """An evaluator of another model on the same batches."""
         other = copy.copy(self)
         other._job = job
         return other
@@ -177,11 +177,11 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     """Measures and reports each split of an evaluator.
 
     Args:
-        context: `RunContext`. Its run folder, where it has one, gets a line of metrics and the predictions of each split.
+        context: `RunContext`. If it has a run folder, the function writes a line of metrics and the predictions of each split there.
         evaluator: `SplitEvaluator`.
-        best: `BestSnapshot` of a run that has trained. It is loaded first, so that all results are those of the best snapshot and not
-            of the last step; dev has been measured when it was saved.
-        prefix: of the names under which the results are reported ("teacher_").
+        best: `BestSnapshot` of a run that has trained. The function loads it first, so that all results are those of the best snapshot
+            and not those of the last step. Its dev result was computed when it was saved.
+        prefix: prefix of the names of the results ("teacher_").
     Returns:
         dict of split -> `Evaluation`.
     """
@@ -189,7 +189,7 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     if best is not None:
         best.load()
         results["dev"] = best.evaluation
-        # the predictions are lost where the best evaluation was before the step that --resume continued from
+        # a resumed run does not have the predictions of an evaluation before the interruption
         folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
         log(f"best dev {best.evaluation}")
         log(f"snapshot {best.path}")

@@ -1,5 +1,5 @@
-"""`flags.json`: what a run's folder says about how the run was made. Its readers are the report and `--resume`; people run it again
-with run.flags (modeling/cli/flags_file.py)."""
+"""`flags.json`: the flags, data and versions of a run. The report and `--resume` read it. To repeat a run, use run.flags
+(modeling/cli/flags_file.py)."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ def write_flags(context, **facts) -> None:
 
     Args:
         context: `RunContext`.
-        facts: what else flags.json is to hold.
+        facts: additional values for flags.json.
     """
     if not context.engine.is_main:
         return

@@ -1,4 +1,4 @@
-"""The lines that a script says: on the terminal and, with the time before them, in `run.log` or its log file."""
+"""The log of a script: lines on the terminal and, with the time, in `run.log` or another log file."""
 
 import fcntl
 import os
@@ -10,14 +10,14 @@ LOG_FILE = "run.log"
 
 
 class Log:
-    """Lines for the terminal (standard output) and, with the time before them, for a file.
+    """Prints lines on standard output and appends them, with the time, to a file.
 
     Args:
-        path: the log file, appended to; None for the terminal alone.
-        exclusive: the file's folder belongs to one process as long as it lives.
-        silent: nothing is said anywhere, as for all ranks but the first.
+        path: the log file; None for standard output only.
+        exclusive: whether to lock the file, so that only one process at a time can use its folder.
+        silent: whether to suppress all output, for all ranks except the first.
     Raises:
-        UserError: another process has the folder.
+        UserError: another process has locked the file.
     """
 
     def __init__(self, path=None, exclusive=False, silent=False):
@@ -27,8 +27,8 @@ class Log:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"{os.path.dirname(path)}: another process is writing this run") from error
-        self.progress = None  # a tqdm bar that must be lifted for a line
+                raise UserError(f"{os.path.dirname(path)}: another process is writing to this folder") from error
+        self.progress = None  # a tqdm bar that must be cleared before a line is printed
 
     def __call__(self, line):
         if self._silent:
@@ -42,6 +42,6 @@ class Log:
             self._file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + line + "\n")
 
     def close(self):
-        """Closes the file and with it lets its folder go."""
+        """Closes the file and releases its lock."""
         if self._file:
             self._file.close()

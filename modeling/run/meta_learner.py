@@ -1,8 +1,9 @@
-"""The meta learner of MFT (section 3), which is also the meta-teacher of Meta-KD: one model that learns from all domains at once.
+"""The meta learner of MFT (section 3), which is also the meta-teacher of Meta-KD: one model trained on all domains.
 
     loss = mean_i t_i CE(y_i) + lambda * mean_i CE(z_i; domain head)
 
-t_i is the prototypical score of a sample, z_i its corrupted domain. meta_finetuning.py and meta_teacher.py differ in flags alone.
+t_i is the prototypical score of sample i, and z_i is its corrupted domain. meta_finetuning.py and meta_teacher.py differ only in
+their flags.
 """
 
 from modeling.bert.heads import check_domain_layers
@@ -18,25 +19,25 @@ from modeling.run.training import Training
 
 
 def domain_loss_weight(context) -> float:
-    """lambda: 0 with --use_domain_loss false, and where no other domain exists to corrupt to."""
+    """lambda. It is 0 with --use_domain_loss false, and if the task has only one domain."""
     flags = context.flags
     if not flags.use_domain_loss:
         return 0.0
     if context.task.num_domains < 2:
-        context.log("one domain only: there are no corrupted domains, and the domain loss is off")
+        context.log("only one domain: there are no corrupted domains, so the domain loss is off")
         return 0.0
     return flags.domain_loss_weight
 
 
 def run_meta_learner(context, train, dev, test, dev_batch_size):
-    """Trains the meta learner, and measures its best snapshot on dev and test.
+    """Trains the meta learner and evaluates its best snapshot on dev and test.
 
     Args:
         context: `RunContext`.
-        train: training `Records` with their sample weights, or None to evaluate alone.
+        train: training `Records` with their sample weights, or None to evaluate only.
         dev: `Records`.
         test: `Records`, or None.
-        dev_batch_size: samples per batch of an evaluation.
+        dev_batch_size: samples per evaluation batch.
     """
     flags, task, config, kernels = context.flags, context.task, context.config, context.engine.kernels
     domain_layers, weight = check_domain_layers(flags.domain_layers, config.num_hidden_layers), domain_loss_weight(context)

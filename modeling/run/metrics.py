@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object per line, for each report of the training loop and each evaluation."""
+"""`metrics.jsonl`: one JSON object per line, for each training report and each evaluation."""
 
 import json
 import os
@@ -11,7 +11,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class Metrics:
-    """Appends one JSON object a line to `metrics.jsonl` and keeps them for the curves; without `writes` it only keeps them."""
+    """Appends one JSON object per line to `metrics.jsonl` and keeps the objects for the curves. Without `writes` it only keeps them."""
 
     def __init__(self, folder, writes=True):
         self.folder, self.rows = folder, []
@@ -19,7 +19,7 @@ class Metrics:
         self._file = open(self._path, "a", encoding="utf-8", buffering=1) if writes else None  # noqa: SIM115  open for the whole run
 
     def continue_from(self, step):
-        """Keeps of an earlier part of the run the rows of the steps before `step`, which is reported anew; and this part's."""
+        """Keeps the earlier rows of steps before `step`, and all rows of the current process. `step` will be reported again."""
         if self._file is None:
             return
         with open(self._path, encoding="utf-8") as file:
@@ -31,7 +31,7 @@ class Metrics:
         self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def add(self, kind, **values):
-        """Records one object; `kind` says what it is ("train", "dev", "test", …)."""
+        """Adds one object of a kind ("train", "dev", "test", …)."""
         row = dict(kind=kind, **values)
         self.rows.append(row)
         if self._file:
@@ -39,5 +39,5 @@ class Metrics:
 
 
 def mean_rows(rows):
-    """Mean over the first axis of a list of float arrays."""
+    """Element-wise mean of a list of float arrays."""
     return np.mean(np.stack(rows), axis=0)

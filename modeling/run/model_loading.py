@@ -1,4 +1,4 @@
-"""How a run's variables get their values: from the snapshot, or new ones for heads of other labels or domains."""
+"""Loads a run's variables from the snapshot. Heads for other labels or domains get initial values."""
 
 import os
 
@@ -11,7 +11,7 @@ from ofrecord_util.tasks import Task
 
 
 def stored_task(snapshot):
-    """The `Task` that a `Snapshot` was trained for, or None.
+    """The `Task` for which a `Snapshot` was trained, or None.
 
     Raises:
         UserError: its task.json is damaged.
@@ -24,11 +24,11 @@ def stored_task(snapshot):
 
 
 def heads_to_restart(stored, task):
-    """Names of the variables that start from initial values although the snapshot has them: the classifier where the labels are others
-    than the snapshot's, the domain head where the domains are others.
+    """Names of the variables that start from initial values although the snapshot has them: the classifier if the labels differ from
+    the snapshot's, and the domain head if the domains differ.
 
     Args:
-        stored: `Task` of the snapshot, or None where it names none.
+        stored: `Task` of the snapshot, or None if it has no task.
         task: `Task` of the run.
     """
     names = ()
@@ -40,16 +40,14 @@ def heads_to_restart(stored, task):
 
 
 def check_classifier(context) -> None:
-    """Raises a UserError where a run without training has no classifier for the task's labels to evaluate."""
+    """Raises a UserError if a run without training has no classifier for the task's labels."""
     snapshot, task = context.snapshot, context.task
     if snapshot is None:
-        raise UserError("--do_train false: --model_load_dir is needed, there is nothing else to evaluate")
+        raise UserError("--do_train false: --model_load_dir is needed (the snapshot to evaluate)")
     stored = stored_task(snapshot)
     if stored is None or stored.labels != task.labels or not set(CLASSIFIER) <= set(snapshot.sizes):
         found = "was trained for the labels " + ",".join(stored.labels) if stored else f"has no {TASK_FILE}"
-        raise UserError(
-            f"--do_train false: {snapshot.path} {found}, so there is no classifier to evaluate for the labels {','.join(task.labels)}"
-        )
+        raise UserError(f"--do_train false: {snapshot.path} {found}, so it has no classifier for the labels {','.join(task.labels)}")
 
 
 def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, given=None):
@@ -59,9 +57,9 @@ def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, g
         context: `RunContext`.
         shapes: dict of documented name -> shape.
         snapshot: a `Snapshot`, or None for initial values.
-        vocabulary: `ActiveVocabulary` whose word embeddings they hold, or None for all.
-        trainable: False for a model that is frozen as a whole (a teacher). Otherwise the flags say what is frozen, and what starts from
-            initial values never is.
+        vocabulary: `ActiveVocabulary` with the word embeddings to hold, or None for all.
+        trainable: False to freeze all variables (for a teacher). Otherwise the flags select the frozen variables. Variables that start
+            from initial values are never frozen.
         given: dict of name -> array, values that do not come from the snapshot.
     """
     given = given or {}
@@ -76,12 +74,12 @@ def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, g
 
 
 def load_model(context, shapes, *records):
-    """The run's `Variables`, from its snapshot, and the `Samples` that fit them.
+    """Loads the run's `Variables` from its snapshot, and the `Samples` that match them.
 
     Args:
         context: `RunContext`.
         shapes: dict of documented name -> shape.
-        records: `Records` (or None) of the splits that the graphs will see. The variables hold the word embeddings that occur in them.
+        records: `Records` (or None) of all splits that the graphs will read. The variables hold only the word embeddings of their pieces.
     Returns:
         the `Variables`, followed by the `Samples` (or None) of each split.
     """

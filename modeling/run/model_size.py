@@ -1,4 +1,4 @@
-"""The sizes of the model that a run builds: what the snapshot says, what the flags say, and where the two contradict each other."""
+"""The model sizes of a run, from the snapshot or the flags. Flags that contradict the snapshot are an error."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ from ofrecord_util.errors import UserError
 
 
 def resolve_config(flags, snapshot):
-    """The encoder's sizes: the snapshot's where there is one, else the flags'.
+    """The `BertConfig` of a run: the sizes of the snapshot, or those of the flags if there is no snapshot.
 
     Raises:
-        UserError: a given flag contradicts the snapshot.
+        UserError: a flag contradicts the snapshot.
     """
     given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
     rates = {
@@ -30,19 +30,19 @@ def resolve_config(flags, snapshot):
         for name, value in given.items():
             own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
             if own != value:
-                raise UserError(f"--{name} {value} contradicts {snapshot.path}, whose own is {own}: leave the flag out")
+                raise UserError(f"--{name} {value} contradicts {snapshot.path}, which has {own}: leave the flag out")
     return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
 
 
 def _resolve_pooling(flags, snapshot, own):
-    """The pooling of the trained model: `--pooling` where given, else `own`, the snapshot's (or cls).
+    """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls).
 
     Raises:
-        UserError: the snapshot's classifier has been trained on another.
+        UserError: the snapshot's classifier was trained with another pooling.
     """
-    given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # there it is that of the prototypes
+    given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # in preprocess.py the flag applies to the prototypes
     if given in (None, own):
         return own
     if snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes):
-        raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier stands on {own}: leave the flag out")
+        raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier was trained with {own}: leave the flag out")
     return given

@@ -12,7 +12,7 @@ CLIP_NORM = 1.0
 
 
 class Schedule(NamedTuple):
-    """Linear warm-up then linear decay to 0, as Google's create_optimizer has it."""
+    """Linear warm-up, then linear decay to 0, as in Google's create_optimizer."""
 
     peak: float  # highest learning rate
     total_steps: int
@@ -21,30 +21,30 @@ class Schedule(NamedTuple):
     def rate(self, step):
         """The learning rate of `step` (from 0).
 
-        peak * step / warmup_steps while warming up, then peak * (1 - step / total_steps): the decay counts from step 0,
-        so the rate falls a little where warm-up ends.
+        The rate is peak * step / warmup_steps during warm-up, then peak * (1 - step / total_steps). The decay counts from step 0, so
+        the rate drops slightly at the end of warm-up.
         """
         if step < self.warmup_steps:
             return self.peak * step / self.warmup_steps
         return self.peak * max(0.0, 1.0 - step / self.total_steps)
 
     def decay_factor(self, steps, weight_decay):
-        """What `steps` steps of decoupled weight decay leave of a weight without gradient: the product of 1 - rate(k) * weight_decay."""
+        """Factor by which `steps` steps of decoupled weight decay scale a weight without gradient: prod_k 1 - rate(k) * weight_decay."""
         return float(np.prod([1.0 - self.rate(step) * weight_decay for step in range(steps)]))
 
 
 def plan_schedule(flags, num_samples, batch_size):
-    """The `Schedule` of a run over num_samples by the flags' epochs, learning rate and warm-up share; batch_size samples a step."""
+    """The `Schedule` of a run with num_samples samples, batch_size samples per step, and the flags' epochs, rate and warm-up proportion."""
     total_steps = count_steps(num_samples, flags.num_epochs, batch_size)
     return Schedule(flags.learning_rate, total_steps, int(total_steps * flags.warmup_proportion))
 
 
 class _AdamW(flow.optim.AdamW):
-    """AdamW with weight decay excluded by variable name.
+    """AdamW that excludes variables from weight decay by name.
 
-    OneFlow clips each parameter group by a norm of its own, so decay and no-decay groups would be clipped apart; one
-    group with names excluded from decay keeps the clip global. The graph configuration this sets is private to OneFlow:
-    tests/modeling/run/test_optimizer.py pins it.
+    OneFlow clips each parameter group by its own norm. Two groups, with and without decay, would therefore be clipped separately. A
+    single group with excluded names keeps the clip global. This class sets a graph configuration that is private to OneFlow;
+    tests/modeling/run/test_optimizer.py tests it.
     """
 
     def _generate_conf_for_graph(self, train_conf, vars_conf):
@@ -58,10 +58,10 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
     """The optimizer and its schedule for a training graph.
 
     Args:
-        variables: a `Variables`; its frozen ones are left out.
+        variables: a `Variables`. The optimizer does not update its frozen variables.
         schedule: `Schedule`.
-        weight_decay: decoupled decay of every weight not in NO_DECAY.
-        bias_correction: Adam's (off in Google's BERT; few-sample fine-tuning does better with it, arXiv 2006.05987).
+        weight_decay: decoupled decay of all weights that are not in NO_DECAY.
+        bias_correction: Adam's bias correction. Google's BERT does not use it; it improves few-sample fine-tuning (arXiv 2006.05987).
     Returns:
         (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
     """
@@ -83,6 +83,6 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
     decay = schedulers.PolynomialLR(optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False)
     if schedule.warmup_steps == 0:
         return optimizer, decay
-    # LinearLR wants a start factor above 0; 1e-30 of the peak changes no float32 weight above 1e-22
+    # LinearLR needs a start factor above 0. A rate of 1e-30 times the peak does not change a float32 weight above 1e-22
     warmup = schedulers.LinearLR(optimizer, start_factor=1e-30, end_factor=1.0, total_iters=schedule.warmup_steps)
     return optimizer, schedulers.SequentialLR(optimizer, [warmup, decay], milestones=[schedule.warmup_steps], interval_rescaling=[False])

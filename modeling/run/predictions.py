@@ -1,10 +1,10 @@
-"""`predictions_SPLIT.tsv`: what the best snapshot of a run said of each sample of a split, a line a sample.
+"""`predictions_SPLIT.tsv`: the predictions of a run's best snapshot for a split, one line per sample.
 
     idxs    domain  label   predicted   p(negative) p(positive) text
     0       books   negative positive   0.31        0.69        a moving book
 
-The columns are separated by tabs; of a pair there are `text_a` and `text_b`; where the text was not at hand there is neither. The file is
-read as a stream, so a split of any size takes little memory.
+Tabs separate the columns. Text pairs have the columns `text_a` and `text_b`. If the text was not available, there is no text column. The
+file is read as a stream, so that a split of any size needs little memory.
 """
 
 import glob
@@ -23,45 +23,45 @@ HARDEST = 20  # samples that a report shows
 
 
 class Sample(NamedTuple):
-    """One sample and what was said of it."""
+    """One sample and its prediction."""
 
     idxs: int
     domain: str
     label: str
     predicted: str
     probabilities: tuple  # float, in the order of the labels
-    texts: tuple  # no, one or two str
+    texts: tuple  # zero, one or two str
 
 
 class Summary(NamedTuple):
-    """What a report needs of a split's predictions."""
+    """A summary of a split's predictions for the report."""
 
     labels: tuple  # str [C]
-    confusion: dict  # domain -> int64 [C, C], true labels down, predicted ones across
-    hardest: list  # of `Sample`, those whose true label had the least probability, worst first
+    confusion: dict  # domain -> int64 [C, C], rows are true labels, columns are predicted labels
+    hardest: list  # of `Sample`: the lowest probabilities of the true label, lowest first
     has_text: bool
 
 
 def predictions_path(folder, name):
-    """Path of a run's predictions; `name` is a split's, behind "teacher_" for another model's."""
+    """Path of a run's predictions. `name` is a split, or "teacher_" and a split for the teacher's predictions."""
     return os.path.join(folder, f"predictions_{name}.tsv")
 
 
 def written_predictions(folder):
-    """dict of name -> path of the predictions in a run's folder."""
+    """dict of name -> path for the predictions in a run's folder."""
     paths = glob.glob(predictions_path(glob.escape(folder), "*"))
     names = {re.match(r"predictions_(.*)\.tsv\Z", os.path.basename(path)).group(1): path for path in paths}
     return dict(sorted(names.items()))
 
 
 def probabilities_of(logits):
-    """Softmax over the last axis, in float64; logits float [N, C]."""
+    """Softmax over the last axis of logits, float [N, C]. It is computed in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def write_predictions(path, task, predictions, texts=None):
-    """Writes a split's predictions, whole or not at all.
+    """Writes the predictions of a split. The file appears only when it is complete.
 
     Args:
         path: see `predictions_path`.
@@ -92,9 +92,9 @@ def read_predictions(path):
     """Opens a file of predictions.
 
     Returns:
-        (labels, number of texts of a sample, iterator of `Sample`).
+        (labels, number of texts per sample, iterator of `Sample`).
     Raises:
-        UserError: not such a file; names the row, from 1, the header counted. The iterator raises it too.
+        UserError: the file is not a file of predictions. The message names the row; row 1 is the header. The iterator raises it too.
     """
     rows = _rows(path, None)
     header = next(rows, None)
@@ -104,10 +104,10 @@ def read_predictions(path):
 
 
 def _rows(path, header):
-    """The header as (labels, number of texts) where none is given, else the samples."""
+    """Yields (labels, number of texts) from the header if `header` is None, otherwise the samples."""
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):  # binary: a row ends at LF and nowhere else
+            for number, line in enumerate(file, 1):  # binary: only LF ends a row
                 try:
                     cells = line.decode("utf-8").rstrip("\n").split("\t")
                     if header is None:
@@ -122,7 +122,7 @@ def _rows(path, header):
 
 
 def _read_header(cells):
-    """(labels, number of texts) of the first row's columns."""
+    """(labels, number of texts) from the columns of the first row."""
     labels = tuple(cell[2:-1] for cell in cells[len(_HEAD) :] if cell.startswith("p(") and cell.endswith(")"))
     texts = cells[len(_HEAD) + len(labels) :]
     if tuple(cells[: len(_HEAD)]) != _HEAD or len(labels) < 2 or texts not in ([], ["text"], ["text_a", "text_b"]):
@@ -131,10 +131,10 @@ def _read_header(cells):
 
 
 def _sample(cells, labels, number_of_texts):
-    """A row's `Sample`; ValueError says what is wrong with it."""
+    """The `Sample` of a row. Raises a ValueError with the reason if the row is invalid."""
     expected = len(_HEAD) + len(labels) + number_of_texts
     if len(cells) != expected:
-        raise ValueError(f"{len(cells)} columns, the header has {expected}")
+        raise ValueError(f"has {len(cells)} columns, but the header has {expected}")
     idxs, domain, label, predicted = cells[: len(_HEAD)]
     for name in (label, predicted):
         if name not in labels:
@@ -144,7 +144,7 @@ def _sample(cells, labels, number_of_texts):
 
 
 def summarize(path, hardest=HARDEST):
-    """The `Summary` of a file of predictions, with that many of the hardest samples."""
+    """The `Summary` of a file of predictions, with at most `hardest` of the hardest samples."""
     labels, number_of_texts, samples = read_predictions(path)
     confusion, worst = {}, []
 
@@ -156,12 +156,12 @@ def summarize(path, hardest=HARDEST):
         cells = confusion.setdefault(sample.domain, np.zeros((len(labels), len(labels)), np.int64))
         cells[truth, labels.index(sample.predicted)] += 1
         worst.append((sample.probabilities[truth], sample.idxs, sample))
-        if len(worst) > 100 * hardest:  # few enough to hold, many enough to sort seldom
+        if len(worst) > 100 * hardest:  # bounds the memory, and sorts rarely
             worst = least(worst)
     return Summary(labels, confusion, [sample for _, _, sample in least(worst)], number_of_texts > 0)
 
 
 def total_of(summary, domain: Optional[str] = None):
-    """Confusion int64 [C, C] of a domain, or of all."""
+    """Confusion matrix, int64 [C, C], of one domain or of all domains together."""
     count = len(summary.labels)
     return summary.confusion[domain] if domain is not None else sum(summary.confusion.values(), np.zeros((count, count), np.int64))

@@ -1,9 +1,9 @@
-"""States: what a training run writes down of itself to be continued, bit for bit, and how `--resume` finds one.
+"""Training states, from which `--resume` continues a run bit for bit.
 
-A state is a folder `state_step_N` in the run's folder: the trained variables and the optimizer's moments in the form of a snapshot,
-and `state.json`. It says: step N has been trained, and nothing that follows a step (a line of metrics, an evaluation, a snapshot)
-has been done for it yet. The weights that a run does not train, its records and the order of its samples come from the same flags
-as before; `state.json` holds digests that tell when they do not.
+A state is a folder `state_step_N` in the run's folder. It contains the trained variables and the optimizer's moments in the form of a
+snapshot, and `state.json`. The state is that after training step N, before anything that follows a step (a line of metrics, an
+evaluation, a snapshot). The frozen weights, the records and the order of the samples come from the flags, which must be the same as
+before. `state.json` contains digests to check this.
 """
 
 import glob
@@ -24,7 +24,7 @@ from ofrecord_util.files import remove_folder
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
 
-# Flags that may differ when a run goes on: where things lie (digests tell what they hold), what is printed and kept, when to stop
+# Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, and when to stop
 FREE_FLAGS = frozenset(
     [
         "resume",
@@ -54,10 +54,10 @@ class State:
 
     Attributes:
         path, step.
-        values: dict, the rest of state.json: "identity", "best", "stale", "window", "counters".
+        values: dict, the values of state.json: "identity", "best", "stale", "window", "counters" and others.
         arrays: dict of name -> float32 array: variables and moments.
     Raises:
-        UserError: damaged; the message names what is.
+        UserError: the state is damaged. The message names the file or variable.
     """
 
     def __init__(self, path):
@@ -70,26 +70,26 @@ class State:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: {STATE_FILE} cannot be read ({error})") from error
         if not whole:
-            raise UserError(f"{path}: {STATE_FILE} does not have the digest that it names")
+            raise UserError(f"{path}: the digest in {STATE_FILE} does not match its content")
         self.path, self.step, self.arrays = path, self.values["step"], {}
         if set(digests) != set(snapshot.sizes):
             odd = ", ".join(sorted(set(digests) ^ set(snapshot.sizes)))
-            raise UserError(f"{path}: other variables than {STATE_FILE} names: {odd}")
+            raise UserError(f"{path}: the variables differ from those in {STATE_FILE}: {odd}")
         for name, digest in digests.items():
             self.arrays[name] = snapshot.read(name, snapshot.shapes[name])
             if _digest(self.arrays[name].tobytes()) != digest:
-                raise UserError(f"{path}: {name} does not have the digest that {STATE_FILE} names")
+                raise UserError(f"{path}: {name} does not match its digest in {STATE_FILE}")
 
 
 def write_state(folder, arrays, values):
     """Writes the state of step `values["step"]` into a run's folder and removes all but the newest two.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         arrays: dict of name -> float32 array.
         values: dict for state.json (see `State`).
     Returns:
-        its path.
+        the path of the state.
     """
     path = os.path.join(folder, f"{STATE_PREFIX}{values['step']}")
     digests = {name: _digest(np.ascontiguousarray(value).tobytes()) for name, value in arrays.items()}
@@ -112,28 +112,28 @@ def list_states(folder):
 
 
 def remove_states(folder):
-    """Removes the states of a run that needs none any more."""
+    """Removes all states of a run that has ended."""
     for path in list_states(folder):
         remove_folder(path)
 
 
 def best_names(folder):
-    """Names of the best snapshots that the states of a run refer to; they must outlive the states."""
+    """Names of the best snapshots to which the states of a run refer. They must exist as long as the states."""
     names = set()
     for path in list_states(folder):
         try:
             with open(os.path.join(path, STATE_FILE), encoding="utf-8") as file:
                 names.add((json.load(file)["values"]["best"] or {}).get("name"))
-        except (OSError, ValueError, KeyError, TypeError):  # damaged: nothing goes on from it
+        except (OSError, ValueError, KeyError, TypeError):  # no run can continue from a damaged state
             continue
     return names
 
 
 def find_run(flags):
-    """The run folder that --resume means.
+    """The run folder that --resume selects.
 
     Raises:
-        UserError: no such folder, of another script, or nothing in it to continue from.
+        UserError: the folder does not exist, belongs to another script, or has no state.
     """
     folder = flags.resume
     if folder == NEWEST_RUN:
@@ -141,18 +141,16 @@ def find_run(flags):
         paths = glob.glob(os.path.join(glob.escape(parent), "*"))
         runs = [path for path in paths if list_states(path) and _script_of(path) == flags.script]
         if not runs:
-            raise UserError(
-                f"--resume: {parent} holds no run of {script_path(flags.script)} that was cut off with a state to continue from"
-            )
+            raise UserError(f"--resume: {parent} has no interrupted run of {script_path(flags.script)} with a saved state")
         return max(runs, key=lambda path: os.stat(list_states(path)[0]).st_mtime_ns)
     folder = folder.rstrip("/")
     if not os.path.isdir(folder):
         raise UserError(f"--resume {folder}: no such folder")
     script = _script_of(folder)
     if script != flags.script:
-        raise UserError(f"--resume {folder}: {f'a run of {script_path(script)}' if script else f'no run folder, it has no {FLAGS_FILE}'}")
+        raise UserError(f"--resume {folder}: {f'is a run of {script_path(script)}' if script else f'not a run folder: no {FLAGS_FILE}'}")
     if not list_states(folder):
-        raise UserError(f"--resume {folder}: no {STATE_PREFIX}* in it: the run has ended, or was cut off before its first state")
+        raise UserError(f"--resume {folder}: contains no {STATE_PREFIX}*: the run has ended or stopped before its first state")
     return folder
 
 
@@ -166,10 +164,10 @@ def _script_of(folder):
 
 
 def newest_state(folder, log):
-    """The newest state of a run that is whole; says which ones are not.
+    """The newest undamaged state of a run. Logs the newer states that are damaged.
 
     Raises:
-        UserError: none is.
+        UserError: all states are damaged.
     """
     problems = []
     for path in list_states(folder):
@@ -179,16 +177,16 @@ def newest_state(folder, log):
             problems.append(str(error))
             continue
         for problem in problems:
-            log(f"damaged state passed over: {problem}")
+            log(f"skipped a damaged state: {problem}")
         return state
-    raise UserError(f"--resume {folder}: no state is whole: " + "; ".join(problems))
+    raise UserError(f"--resume {folder}: all states are damaged: " + "; ".join(problems))
 
 
 _DIGESTED = ("input_ids", "input_mask", "segment_ids", "domain", "label", "sample_weights")  # of `Records`
 
 
 def records_digest(records):
-    """sha256 (hex) over what a run sees of a split's `Records`. It depends on no other split, unlike the `Samples` made of them."""
+    """sha256 (hex) of the arrays of a split's `Records` that a run reads. Unlike `Samples`, it does not depend on the other splits."""
     digest = hashlib.sha256()
     for name in _DIGESTED:
         value = np.ascontiguousarray(getattr(records, name))
@@ -198,10 +196,10 @@ def records_digest(records):
 
 
 def run_identity(flags, **facts):
-    """What must be the same for a run to go on: dict name -> value, of flags and digests.
+    """The flags and digests that must be the same when a run continues, dict of name -> value.
 
     Args:
-        facts: digests and the like by the name that a message shows.
+        facts: digests and other values, by the name that a message shows.
     """
     given = {f"--{name}": value for name, value in vars(flags).items() if name not in FREE_FLAGS and name != "given"}
     return json.loads(json.dumps({**given, **facts}))
@@ -211,13 +209,13 @@ def check_identity(state, identity):
     """Compares the run's identity with the state's.
 
     Raises:
-        UserError: they differ; every difference is named.
+        UserError: they differ. The message names all differences.
     """
     before = state.values["identity"]
     changed = [name for name in sorted({*before, *identity}) if before.get(name) != identity.get(name)]
     if changed:
         parts = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(identity.get(name))}" for name in changed)
-        raise UserError(f"--resume {os.path.dirname(state.path)}: {parts}: give what the run had, or start anew without --resume")
+        raise UserError(f"--resume {os.path.dirname(state.path)}: {parts}: give the run's values, or start a new run without --resume")
 
 
 def _short(value):

@@ -1,4 +1,4 @@
-"""The folder of a training run: how it is made or found again, and what is written into it."""
+"""The folder of a training run: creates or finds it, and writes its files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from ofrecord_util.errors import UserError
 
 
 def unique_folder(path):
-    """Makes a folder and returns its path. Where one of that name exists, a number is appended, so that two runs never share a folder."""
+    """Creates a folder and returns its path. If the name exists, a number is appended, so that two runs never share a folder."""
     for number in range(1000):
         candidate = path if number == 0 else f"{path}-{number}"
         try:
@@ -23,18 +23,18 @@ def unique_folder(path):
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"--model_save_dir {path}: cannot be made ({error.strerror})") from error
-    raise UserError(f"--model_save_dir {path}: a thousand folders of that name exist already")
+            raise UserError(f"--model_save_dir {path}: cannot be created ({error.strerror})") from error
+    raise UserError(f"--model_save_dir {path}: a thousand folders with this name exist already")
 
 
 class RunFolder:
-    """A run's folder; rank 0 alone writes.
+    """A run's folder. Only rank 0 writes files.
 
     Attributes:
         path: its path.
         log: `Log`.
         metrics: `Metrics`.
-        state: `State` that --resume continues from, or None.
+        state: `State` from which --resume continues, or None.
 
     Args:
         context: `RunContext`.
@@ -53,12 +53,12 @@ class RunFolder:
         self.state = newest_state(self.path, self.log) if resumes else None
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
-        """Writes the variables as a snapshot, with sizes, vocabulary and task; returns its path.
+        """Writes the variables as a snapshot with sizes, vocabulary and task. Returns its path.
 
         Args:
-            name: of the snapshot's folder.
+            name: name of the snapshot's folder.
             variables: `Variables`.
-            config: `BertConfig`; None for the run's.
+            config: `BertConfig`; None for that of the run.
             decay: see `Variables.arrays`.
         """
         path, context = os.path.join(self.path, name), self._context

@@ -1,4 +1,4 @@
-"""The splits of a run's data: which records it uses, with which sample weights, and what it notes about them."""
+"""The data splits of a run: selects the records and sample weights, and collects facts about them for flags.json."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ _USE_OF_SCORES = {
     DOMAIN_MIXING: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
-}  # by script; else needed
+}  # all other scripts need scores
 
 
 class Splits:
@@ -29,7 +29,7 @@ class Splits:
 
     Attributes:
         dataset: `Dataset` of the data folder.
-        facts: dict of split -> what flags.json says about it.
+        facts: dict of split -> facts for flags.json.
         digests: dict of name -> digest of a split's records, for `run_identity`.
 
     Args:
@@ -46,16 +46,16 @@ class Splits:
         self.facts, self.digests = {}, {}
 
     def records(self, split, name=None):
-        """`Records` of a split. --resave_ofrecord writes them from the text first.
+        """`Records` of a split. With --resave_ofrecord they are first written from the text.
 
         Args:
             split: "train", "dev" or "test".
-            name: how the flags spell the split ("eval" is dev in Meta-KD and test in finetuning.py); None means `split`.
+            name: name of the split in the flags ("eval" is dev in Meta-KD and test in finetuning.py); None means `split`.
         """
         return self._note(split, self._prepare(split, name or split))
 
     def test_records(self):
-        """`Records` of the test split of Meta-KD, which is optional. None where there is neither text nor records."""
+        """`Records` of the optional test split of Meta-KD, or None if there is neither text nor records."""
         flags = self._flags
         first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
         has_text = text_path(flags.data_dir, "test") is not None
@@ -68,7 +68,7 @@ class Splits:
         """The training `Records` with the sample weights that --use_sample_weights selects: prototypical scores, or 1.
 
         Raises:
-            UserError: scores are needed, and preprocess.py has not made any.
+            UserError: scores are needed, but preprocess.py has not written them.
         """
         return self._note("train", self._weighted(self._prepare("train", "train")))
 
@@ -79,7 +79,7 @@ class Splits:
         return self._portion(records) if split == "train" else records
 
     def _portion(self, records):
-        """The part of the training split that --data_portion selects: the first samples in the order of epoch 0, in the split's order."""
+        """The part of the training split that --data_portion selects: the first samples of epoch 0. They keep the split's order."""
         portion = getattr(self._flags, "data_portion", 1.0)
         if portion == 1:
             return records
@@ -92,7 +92,7 @@ class Splits:
     def _weighted(self, records):
         flags = self._flags
         if not flags.use_sample_weights:
-            self._log("--use_sample_weights false: every sample weighs 1")
+            self._log("--use_sample_weights false: all sample weights are 1")
             return dataclasses.replace(records, sample_weights=np.ones(len(records), np.float32))
         if not records.scored:
             raise UserError(
@@ -110,7 +110,7 @@ class Splits:
         return records
 
     def _note(self, split, records):
-        """Notes what flags.json and the run's identity need to know about a split's records; returns them."""
+        """Stores facts about a split's records for flags.json and the run's identity. Returns the records."""
         manifest, task = records.manifest or {}, self._task
         counts = np.zeros((task.num_domains, task.num_labels), int)
         np.add.at(counts, (records.domain, records.label), 1)

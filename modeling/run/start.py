@@ -1,4 +1,4 @@
-"""What a training run writes and says before its first step."""
+"""Start of a training run: the files and log lines before its first step."""
 
 import os
 
@@ -10,16 +10,16 @@ from ofrecord_util.files import check_space, size_text
 
 
 def start_run(context, variables, schedule, batch_size, **facts) -> None:
-    """Writes the run's flags, writes the initial snapshot where no model was loaded, and says what is about to run.
+    """Writes the run's flags, writes an initial snapshot if no model was loaded, and logs a summary of the run.
 
     Args:
         context: `RunContext`.
         variables: the trained `Variables`.
         schedule: `Schedule`.
         batch_size: samples per step.
-        facts: for flags.json; texts_per_row and lengths are among them.
+        facts: values for flags.json, including texts_per_row and lengths.
     Raises:
-        UserError: too little disk space for the run's snapshots and states.
+        UserError: there is not enough disk space for the run's snapshots and states.
     """
     log, steps = context.log, {"total_steps": schedule.total_steps, "warmup_steps": schedule.warmup_steps}
     write_flags(context, parameters=variables.count(), samples_per_step=batch_size, **steps, **facts)
@@ -38,11 +38,11 @@ def start_run(context, variables, schedule, batch_size, **facts) -> None:
 
 
 def _check_resources(context, variables, schedule):
-    """Says how much disk space and memory the run needs, and compares both with what is free."""
+    """Logs the disk space and memory that the run needs, and compares both with the free amounts."""
     flags, steps = context.flags, schedule.total_steps
     trained = sum(parameter.numel() for parameter in variables.trained().values())
     kept = (context.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
-    states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # and one when a signal comes
+    states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # one more in case of a signal
     # room for the current best snapshot, its replacement while it is written, and the best ones that saved states refer to
     disk = 4 * ((kept + 1 + states) * variables.count() + 3 * states * trained)
     check_space(
@@ -51,7 +51,7 @@ def _check_resources(context, variables, schedule):
         "the run's snapshots and states need up to",
         "free some, or give a --model_save_dir on another disk",
     )
-    line = f"needs up to {size_text(disk)} of disk"
+    line = f"the run needs up to {size_text(disk)} of disk space"
     if context.engine.device == "cpu":
         held = sum(parameter.numel() for parameter in variables.parameters())
         graphs, lanes = context.bucketing.graphs, context.engine.lanes.count
@@ -60,7 +60,7 @@ def _check_resources(context, variables, schedule):
         line += f" and about {size_text(memory)} of memory"
         if available is not None and memory > available:
             line += (
-                f", more than the {size_text(available)} that are free: give smaller batches, or --gradient_accumulation_steps for those "
-                "of training"
+                f", but only {size_text(available)} of memory are free: give smaller batches, or more --gradient_accumulation_steps for "
+                "training"
             )
     context.log(line)

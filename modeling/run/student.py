@@ -1,5 +1,5 @@
 """Sets up the teacher and the student of Meta-KD (section 4): checks the teacher's snapshot, chooses the student's depth, maps its layers
-to the teacher's, and derives the factors of the loss terms from the flags.
+to the teacher's, and reads the weights of the loss terms from the flags.
 
 M is the number of the student's encoder layers, N the number of the teacher's.
 """
@@ -20,12 +20,12 @@ DEFAULT_STUDENT_LAYERS = 6
 
 
 def choose_loss_weights(flags) -> LossWeights:
-    """The factors of the loss terms.
+    """The weights of the loss terms.
 
     Args:
-        flags: of meta_distill.py, or of meta_teacher_eval.py, which has only the flags that decide what is written.
+        flags: flags of meta_distill.py or meta_teacher_eval.py. The latter has only the flags that decide what it writes.
     Raises:
-        UserError: all factors are 0.
+        UserError: all weights are 0.
     """
     label, prediction = getattr(flags, "label_loss_weight", 1.0), getattr(flags, "prediction_loss_weight", 1.0)
     if flags.pred_distill:
@@ -42,7 +42,7 @@ def without_constant_terms(loss_weights: LossWeights, num_frozen: int, num_stude
     """Removes the terms of hidden states and attention scores if all layers of the student are frozen.
 
     Args:
-        num_frozen: the student's first layers that are frozen.
+        num_frozen: number of the student's first layers that are frozen.
         num_student_layers: M.
         log: called with one line if some or all layers are frozen.
     Raises:
@@ -73,7 +73,7 @@ def student_depth(wanted, available: int, path: str) -> int:
     Args:
         wanted: --student_num_hidden_layers; None for 6, or for all layers of a snapshot with fewer.
         available: encoder layers of the student's snapshot.
-        path: of the snapshot, for the message.
+        path: path of the snapshot, for the message.
     Raises:
         UserError: `wanted` is greater than `available`.
     """
@@ -98,8 +98,9 @@ def describe_mapping(mapping: tuple, num_layers: int, owner: str) -> str:
     """One line for the log, "student layers 0 to 2: layers 1, 3, 5 of the teacher's 6". It says so if the layers are not evenly spaced.
 
     Args:
-        mapping: of `layer_mapping`.
-        num_layers, owner: the number of layers that it maps to, and whose they are.
+        mapping: result of `layer_mapping`.
+        num_layers: total number of layers of the model that it refers to.
+        owner: name of this model for the message.
     """
     nearest = "" if num_layers % len(mapping) == 0 else f" (the nearest ones: {len(mapping)} does not divide {num_layers})"
     listed = ", ".join(map(str, mapping))
@@ -107,7 +108,7 @@ def describe_mapping(mapping: tuple, num_layers: int, owner: str) -> str:
 
 
 class LayerSelection:
-    """Some encoder layers of a `Snapshot`, renumbered: layer m is layer `layers[m]` of the snapshot. For `load_values`.
+    """Selected encoder layers of a `Snapshot`, renumbered: layer m is layer `layers[m]` of the snapshot. Used with `load_values`.
 
     Args:
         snapshot: a `Snapshot`.
@@ -116,7 +117,7 @@ class LayerSelection:
 
     def __init__(self, snapshot, layers):
         self._snapshot, self.path = snapshot, snapshot.path
-        self._names = {name: name for name in snapshot.sizes if layer_of(name) is None}  # name here -> name in the snapshot
+        self._names = {name: name for name in snapshot.sizes if layer_of(name) is None}  # new name -> name in the snapshot
         for student, original in enumerate(layers):
             old, new = layer_prefix(original), layer_prefix(student)
             self._names.update({new + name[len(old) :]: name for name in snapshot.sizes if name.startswith(old)})

@@ -1,5 +1,5 @@
-"""A training run: schedule, optimizer, dropout and batches from the flags, and the one loop over the steps with its evaluations,
-metrics, snapshots and states."""
+"""A training run: schedule, optimizer, dropout and batches from the flags, and the training loop with its evaluations, metrics,
+snapshots and states."""
 
 import math
 import time
@@ -27,17 +27,17 @@ class Training:
         context: `RunContext`.
         variables: the trained `Variables`.
         samples: `Samples` of the training split.
-        may_share_rows: whether the objective can do with several texts in a row.
-        facts: what else must be the same for the run to be continued, by name (a teacher's digest).
+        may_share_rows: whether the objective supports several texts per row.
+        facts: other values that must be the same when the run is continued, by name (a teacher's digest).
     Attributes:
-        settings: keywords for `global_function` of the run's train function.
+        settings: keyword arguments of `global_function` for the train function.
         schedule: `Schedule`.
-        num_samples, batch_size: of the training split, and of a step.
-        dropout: `DropoutPlan`; the train function takes the step's masks from its inputs with `dropout.take(batch)`.
-        layout: `TrainingBatches`, how the texts of a step lie in rows.
-        start_step: steps that are done already: 0, or those of the state that --resume continues.
+        num_samples, batch_size: samples in the training split, and per step.
+        dropout: `DropoutPlan`. The train function takes the step's masks from its inputs with `dropout.take(batch)`.
+        layout: `TrainingBatches`, the layout of a step's texts in rows.
+        start_step: number of completed steps: 0, or the step of the state from which --resume continues.
     Raises:
-        UserError: the run to be continued had other flags or data.
+        UserError: the run that --resume continues had other flags or data.
     """
 
     def __init__(self, context, variables, samples, may_share_rows=False, **facts):
@@ -74,25 +74,25 @@ class Training:
         self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned)
 
     def batches(self):
-        """The run's batches from `start_step` on, with their dropout masks."""
+        """The run's batches after `start_step`, with their dropout masks."""
         flags = self._context.flags
         run = self._samples, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
         batches = iterate_training(*run, self.start_step, self.layout.per_row)
         return with_dropout(batches, self.dropout, self.start_step)
 
     def run(self, job, batches, metric_names, evaluate, best, **facts):
-        """Trains and leaves the best snapshot on disk.
+        """Trains the model. The best snapshot is then on disk.
 
         Args:
             job: train `GlobalFunction` that takes the arrays of a batch by name and returns (loss, metrics [M]).
-            batches: `batches()`, or more made of them.
+            batches: `batches()`, possibly with further arrays.
             metric_names: names of the M metrics, the loss first.
-            evaluate: function without arguments -> `Evaluation` on dev.
-            best: `BestSnapshot`; periodic snapshots save its variables too.
-            facts: for flags.json.
+            evaluate: function without arguments that returns the `Evaluation` on dev.
+            best: `BestSnapshot`. Periodic snapshots save its variables too.
+            facts: values for flags.json.
         Raises:
-            Interrupted: a signal came; the state of the last step has been written.
-            UserError: the loss or the dev cross-entropy is not finite; the step or its samples are named.
+            Interrupted: a signal arrived. The state of the last step has been written.
+            UserError: the loss or the dev cross-entropy is not finite. The message names the step and, for the loss, its samples.
         """
         context, variables = self._context, self._variables
         if self._state is None:
@@ -118,7 +118,7 @@ class Training:
         context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; compiling the graphs")
 
     def save_state(self, job, step, window, best):
-        """Writes the state of a step that is trained and not reported yet; returns its path."""
+        """Writes the state of a step that is trained but not yet reported. Returns its path."""
         arrays = {name: parallel.to_numpy(value) for name, value in self._variables.trained().items()}
         counters = {}
         for name, value in job.optimizer_state().items():
@@ -131,7 +131,7 @@ class Training:
 
 
 class _Loop:
-    """The loop over the steps of a `Training`."""
+    """The training loop of a `Training`."""
 
     def __init__(self, training, context, job, metric_names, evaluate, best):
         self._training, self._context, self._job = training, context, job
@@ -144,7 +144,7 @@ class _Loop:
         total = training.schedule.total_steps
         last = min(total, flags.max_steps or total)
         step = training.start_step
-        shown = None if parallel.is_main() else True  # None: on a terminal
+        shown = None if parallel.is_main() else True  # None: tqdm shows the bar only on a terminal
         bar = tqdm(total=last, initial=step, desc=flags.script, unit="step", disable=shown, dynamic_ncols=True)
         context.log.progress = None if bar.disable else bar
         if state is not None:
@@ -169,10 +169,10 @@ class _Loop:
                         break
         except interruption.Interrupted:
             if step > saved:
-                self._window = window  # an evaluation that was cut off comes after the line of metrics
+                self._window = window  # an interrupted evaluation comes after the line of metrics
                 self._save_state(step)
             context.log(
-                f"interrupted after step {step} of {total}: --resume {context.folder.path} goes on"
+                f"interrupted after step {step} of {total}: continue with --resume {context.folder.path}"
                 if step
                 else "interrupted before the first step: there is nothing to resume"
             )
@@ -183,35 +183,35 @@ class _Loop:
         if flags.save_last_snapshot:
             context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
-            context.log(f"stopped after step {step} of {total} (--max_steps): --resume {context.folder.path} goes on")
+            context.log(f"stopped after step {step} of {total} (--max_steps): continue with --resume {context.folder.path}")
         if parallel.is_main() and (step == total or stopped):
             remove_states(context.folder.path)
-            self._best.prune()  # of what the states referred to
-        parallel.barrier()  # the best snapshot is there for all ranks
+            self._best.prune()  # removes the snapshots to which the states referred
+        parallel.barrier()  # from here on all ranks can read the best snapshot
 
     def _step(self, step, batch):
         metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
         self._window.append((step, batch["idxs"], metrics))
         self._sample_count += int((batch["loss_mask"] > 0).sum())
-        # Not further ahead of the engine than the step that runs and the one that waits: each holds its inputs in memory, and the
-        # arrays of its dropout masks are used again
+        # Stay at most one step ahead of the step that the engine runs: each step holds its inputs in memory, and the arrays of its
+        # dropout masks are reused
         self._fetch_window(len(self._window) - 1)
 
     def _fetch_window(self, count=None):
-        """The metrics of the window, or of its first steps, as arrays [M]; waits for the engine.
+        """Waits for the engine and converts the metrics of the window, or of its first `count` steps, to arrays [M].
 
         Raises:
-            UserError: a loss is not finite: nothing of that step may reach a snapshot, a state or an evaluation.
+            UserError: a loss is not finite. No snapshot, state or evaluation may use the weights of such a step.
         """
         for position, (step, rows, metrics) in enumerate(self._window[:count]):
             if not isinstance(metrics, np.ndarray):
-                parts = parallel.to_numpy(metrics).reshape(-1, len(self._metric_names))  # of an accumulated batch
+                parts = parallel.to_numpy(metrics).reshape(-1, len(self._metric_names))  # parts of an accumulated batch
                 metrics = parts.mean(axis=0)
                 self._window[position] = (step, rows, metrics)
             if not np.isfinite(metrics[0]):
                 raise UserError(
                     f"step {step}: the loss is {metrics[0]} on the training samples {', '.join(map(str, sorted(set(map(int, rows)))))}: "
-                    "training has diverged, give a lower --learning_rate, or look at the samples and at the snapshot of --model_load_dir"
+                    "training has diverged: give a lower --learning_rate, or check the samples and the snapshot of --model_load_dir"
                 )
 
     def _save_state(self, step):
@@ -227,7 +227,7 @@ class _Loop:
         return self._context.folder.write_snapshot(name, self._best.variables, self._best.config, self._decay(step))
 
     def _after(self, step, last):
-        """What follows a step: its line of metrics, evaluation, snapshot; returns whether the run is to stop early."""
+        """Reports, evaluates and saves a snapshot after a step where they are due. Returns whether to stop early."""
         flags, log = self._context.flags, self._context.log
         if step % flags.loss_print_every_n_iter == 0 or step == last:
             self._report(step)
@@ -237,14 +237,14 @@ class _Loop:
             self._run_evaluation(step)
             stop = flags.early_stop_patience is not None and self._best.stale >= flags.early_stop_patience
             if stop and step < last:
-                log(f"stopped after step {step}: {self._best.stale} evaluations without a better one (--early_stop_patience)")
+                log(f"stopped after step {step}: {self._best.stale} evaluations without improvement (--early_stop_patience)")
         if step % flags.model_save_every_n_iter == 0 and step < last:
             self._fetch_window()
             log("saved " + self._snapshot(f"snapshot_step_{step}", step))
         return stop
 
     def _report(self, step):
-        """One line of metrics: means over the window, which is emptied."""
+        """Writes one line of metrics, the means over the window, and empties the window."""
         self._fetch_window()
         if not self._window:
             return
@@ -271,4 +271,4 @@ class _Loop:
         seconds = time.perf_counter() - started
         context.folder.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
         context.log("step {}: dev {}{}".format(step, evaluation, ", saved" if improved else ""))
-        self._since += seconds  # samples per second speak of training alone
+        self._since += seconds  # samples per second measure training only

@@ -118,7 +118,7 @@ def test_snapshot(tmp_path):
 
 
 def test_refusals(tmp_path):
-    for path, message in ((tmp_path / "none", "no such file or folder"), (tmp_path, "holds no variables")):
+    for path, message in ((tmp_path / "none", "no such file or folder"), (tmp_path, "contains no variables")):
         result = tool(path)
         assert result.returncode == 2
         assert message in result.stderr

@@ -135,7 +135,7 @@ def test_other_refusals(tmp_path, snapshot):
     with pytest.raises(UserError, match=r"no task.json"):
         Predictor(encoder, "cpu")
     vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tiny.TOKENS[:-1])
-    with pytest.raises(UserError, match=r"holds .* pieces"):
+    with pytest.raises(UserError, match=r"has .* pieces"):
         Predictor(snapshot, "cpu", vocab_file=vocabulary)
 
 

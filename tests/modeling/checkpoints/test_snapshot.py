@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "..", ".hidden", ""])
 def test_names_that_leave_the_folder(tmp_path, name):
-    with pytest.raises(UserError, match="name of a snapshot's variable"):
+    with pytest.raises(UserError, match="name for a snapshot's variable"):
         write_variables(str(tmp_path / "s"), {name: np.zeros(1, np.float32)})
     assert os.listdir(str(tmp_path)) == []
 
@@ -146,7 +146,7 @@ def test_all_damage_is_listed(tmp_path):
 
 def test_wrong_shape_names_both(tmp_path):
     snapshot = Snapshot(written(tmp_path))
-    with pytest.raises(UserError, match=r"a-w holds 6 values of shape \[2, 3\], the model needs 6 of shape \[3, 2\]"):
+    with pytest.raises(UserError, match=r"a-w holds 6 values of shape \[2, 3\], but the model needs 6 of shape \[3, 2\]"):
         snapshot.read("a-w", (3, 2))
     with pytest.raises(UserError, match="b holds 3 values"):
         snapshot.read("b", (4,))
@@ -260,7 +260,7 @@ def test_folder_of_the_earlier_converter(tmp_path):
     values = load_values(encoder_shapes(config), snapshot, seed=1, log=lambda line: None)
     for name, value in arrays.items():
         np.testing.assert_array_equal(values[name], value)
-    with pytest.raises(UserError, match=r"hidden size 20 is no multiple of 64.*--hidden_size_per_head"):
+    with pytest.raises(UserError, match=r"hidden size 20 is not a multiple of 64.*--hidden_size_per_head"):
         snapshot.config()
     assert snapshot.config(num_heads=10).num_attention_heads == 10  # no file of the folder says otherwise
     for flag, value in (("--num_attention_heads", "4"), ("--hidden_size_per_head", "5")):
@@ -282,5 +282,5 @@ def test_what_is_no_snapshot(tmp_path):
     with pytest.raises(UserError, match="convert_checkpoint"):
         Snapshot(str(tmp_path))
     folder = written(tmp_path, files={CONFIG_FILE: "{"})
-    with pytest.raises(UserError, match="is no JSON"):
+    with pytest.raises(UserError, match="is not JSON"):
         Snapshot(folder).config()

@@ -214,11 +214,11 @@ def test_other_folders_are_not_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     for name, text in (("notes.txt", "dear"), (MANIFEST, '{"format": 1}')):
         (tmp_path / "mine" / name).write_text(text)
-        with pytest.raises(UserError, match=r"--teacher_output_dir .*mine: holds something other than teacher outputs"):
+        with pytest.raises(UserError, match=r"--teacher_output_dir .*mine: contains something other than teacher outputs"):
             write(tmp_path / "mine")
     assert sorted(os.listdir(tmp_path / "mine")) == [MANIFEST, "notes.txt"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: holds something other"):
+    with pytest.raises(UserError, match="file: contains something other"):
         write(tmp_path / "file")
     with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / "file" / "teacher")
@@ -267,11 +267,11 @@ def test_truncated_missing_and_changed_files(folder, name):
         data = file.read()
     with open(path, "wb") as file:
         file.write(data[:-1])
-    with pytest.raises(UserError, match=f"{name}.npy has {len(data) - 1} bytes, the manifest says {len(data)}; run meta_teacher_eval"):
+    with pytest.raises(UserError, match=f"{name}.npy has {len(data) - 1} bytes, but the manifest says {len(data)}; run meta_teacher_eval"):
         TeacherOutputs(folder)
     with open(path, "wb") as file:
         file.write(b"\0" * len(data))
-    with pytest.raises(UserError, match=f"{name}.npy (is no array|has changed)"):
+    with pytest.raises(UserError, match=f"{name}.npy (is not an array|has changed)"):
         TeacherOutputs(folder)
     os.remove(path)
     with pytest.raises(UserError, match=f"{name}.npy is missing"):
@@ -285,7 +285,7 @@ def test_nothing_is_unpickled(folder):
     with open(path, "ab") as file:
         file.write(pickle.dumps(0) + b"\0" * (size - os.path.getsize(path) - len(pickle.dumps(0))))
     assert os.path.getsize(path) == size
-    with pytest.raises(UserError, match=r"hidden.npy is no array"):
+    with pytest.raises(UserError, match=r"hidden.npy is not an array"):
         TeacherOutputs(folder)
 
 
@@ -294,12 +294,12 @@ def test_nothing_is_unpickled(folder):
     [
         ({"format": 1}, "format 1 is not"),
         ({"layers": [0, 1, 2]}, "hidden is float16"),
-        ({"layers": [2, 0]}, "does not tell layers"),
-        ({"layers": [0, "2"]}, "does not tell layers"),
-        ({"layers": None}, "does not tell layers"),
+        ({"layers": [2, 0]}, "lacks valid layers"),
+        ({"layers": [0, "2"]}, "lacks valid layers"),
+        ({"layers": None}, "lacks valid layers"),
         ({"hidden_size": SIZE + 1}, "representation is float32"),
         ({"num_attention_heads": 2}, "attention is float16"),
-        ({"num_attention_heads": True}, "does not tell layers"),
+        ({"num_attention_heads": True}, "lacks valid layers"),
         ({"arrays": []}, "idxs.npy is missing"),
         ({"arrays": {"idxs": 3}}, "idxs.npy is missing"),
     ],
@@ -328,20 +328,20 @@ def test_foreign_outputs_name_both_digests(folder):
     assert "cd" * 8 in str(error.value)
     assert "34" * 8 in str(error.value)
     assert "meta_teacher_eval.py" in str(error.value)
-    with pytest.raises(UserError, match="seq_length 13, this run's have 12"):
+    with pytest.raises(UserError, match="seq_length 13, but this run's records have 12"):
         check(folder, identity=dict(IDENTITY, seq_length=12))
 
 
 def test_outputs_must_hold_what_the_student_needs(folder, tmp_path):
     check(folder, needs=Knowledge((2,), True, False, False))
     check(folder, needs=Knowledge((1,), False, False, True))  # no layer is needed then
-    with pytest.raises(UserError, match=r"layers 0,2, the student needs 0,1: .*--teacher_layers 0,1"):
+    with pytest.raises(UserError, match=r"layers 0,2, but the student needs 0,1: .*--teacher_layers 0,1"):
         check(folder, needs=NEEDS._replace(layers=(0, 1)))
     write(tmp_path / "less", LAYOUT._replace(knowledge=Knowledge(LAYERS, False, True, False)))
     check(str(tmp_path / "less"), needs=Knowledge(LAYERS, False, True, False))
-    with pytest.raises(UserError, match=r"hidden was not written.*--hidden_loss_weight above 0"):
+    with pytest.raises(UserError, match=r"hidden is missing, but the loss needs it.*--hidden_loss_weight above 0"):
         check(str(tmp_path / "less"))
-    with pytest.raises(UserError, match=r"representation was not written.*--domain_loss_weight"):
+    with pytest.raises(UserError, match=r"representation is missing, but the loss needs it.*--domain_loss_weight"):
         check(str(tmp_path / "less"), needs=Knowledge(LAYERS, False, True, True))
 
 
@@ -349,9 +349,9 @@ def test_outputs_must_hold_the_samples(folder):
     few = records().select(np.array([3, 1]))
     check(folder, records=few)  # a part of them will do
     few.idxs[0] = 3
-    with pytest.raises(UserError, match=r"holds 5 samples, not all of the 2 of this run.*--data_portion"):
+    with pytest.raises(UserError, match=r"contains 5 samples, but not all 2 samples of this run.*--data_portion"):
         check(folder, records=few)
     other = records()
     other.lengths[0] += 1
-    with pytest.raises(UserError, match="texts of other lengths"):
+    with pytest.raises(UserError, match="the text lengths differ"):
         check(folder, records=other)

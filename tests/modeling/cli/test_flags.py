@@ -242,7 +242,7 @@ def test_sizes_of_a_snapshot():
     assert resolve_config(sizes(), _Snapshot) == CONFIG
     assert resolve_config(sizes("--num_hidden_layers", "3", "--hidden_size_per_head", "5"), _Snapshot) == CONFIG
     assert resolve_config(sizes("--hidden_dropout_prob", "0.3"), _Snapshot).hidden_dropout_prob == 0.3
-    with pytest.raises(UserError, match="--num_hidden_layers 12 contradicts somewhere, whose own is 3"):
+    with pytest.raises(UserError, match="--num_hidden_layers 12 contradicts somewhere, which has 3"):
         resolve_config(sizes("--num_hidden_layers", "12"), _Snapshot)
 
 
@@ -259,7 +259,7 @@ def test_pooling():
     assert pooling(trained) == "mean"
     assert pooling(None, "--pooling", "max") == pooling(encoder, "--pooling", "max") == "max"
     assert pooling(trained, "--pooling", "mean") == pooling(trained, "--pooling", "max", script="preprocess") == "mean"
-    with pytest.raises(UserError, match="--pooling max contradicts learner, whose classifier stands on mean: leave the flag out"):
+    with pytest.raises(UserError, match="--pooling max contradicts learner, whose classifier was trained with mean: leave the flag out"):
         pooling(trained, "--pooling", "max")
     assert parse_flags("preprocess", argv=REQUIRED).pooling == "mean"
 

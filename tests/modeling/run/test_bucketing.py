@@ -126,7 +126,7 @@ def test_texts_per_row_as_asked_for():
     assert plan().training(holes, 4, may_share=True).per_row == 1
     maximum = Bucketing(SimpleNamespace(**dict(FLAGS, texts_per_row=2)), dataclasses.replace(MINILM, pooling="max"), Engine())
     for unable, split in ((plan(texts_per_row=2), holes), (plan(texts_per_row=2, pad_to_max_length=True), UNLIKE), (maximum, UNLIKE)):
-        with pytest.raises(UserError, match="--texts_per_row 2: not with"):
+        with pytest.raises(UserError, match="--texts_per_row 2: not possible with"):
             unable.training(split, 4, may_share=True)
 
 

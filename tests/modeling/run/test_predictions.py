@@ -89,7 +89,7 @@ ROW = "0\tbooks\tno\tyes\t0.5\t0.5\ta\n"
         ("", "is empty"),
         ("text\tdomain\tlabel\n", "row 1: is not the header"),
         (HEADER.replace("p(no)\t", ""), "row 1: is not the header"),
-        (HEADER + "0\tbooks\tno\tyes\t0.5\t0.5\n", "row 2: 6 columns, the header has 7"),
+        (HEADER + "0\tbooks\tno\tyes\t0.5\t0.5\n", "row 2: has 6 columns, but the header has 7"),
         (HEADER + ROW * 3 + ROW.replace("yes", "perhaps"), "row 5: label 'perhaps' is not one of no, yes"),
         (HEADER + "x\tbooks\tno\tyes\t0.5\t0.5\ta\n", "row 2: invalid literal"),
         (HEADER.encode() + b"0\tbooks\tno\tyes\t0.5\t0.5\t\xff\n", "row 2: .*utf-8"),

@@ -394,7 +394,7 @@ def test_damaged_state(tmp_path, runs, how):
     assert losses == runs[0][1][2:]
     check_equal_runs(context, runs[0][0])
     damage(os.path.join(copy, os.path.basename(before)), how)
-    with pytest.raises(UserError, match=r"no state is whole.*state_step_3.*state_step_2"):
+    with pytest.raises(UserError, match=r"all states are damaged.*state_step_3.*state_step_2"):
         run(copy, resume=str(copy))
 
 
