@@ -16,6 +16,7 @@ from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import select_device
 from modeling.objectives.mft import predict_logits
+from modeling.run.predictions import probabilities_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
@@ -115,5 +116,4 @@ class Predictor:
                 "segment_ids": encoded.segment_ids[filled, :length],
             }
             logits[rows] = self._job(batch).numpy()[: len(rows)]
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return probabilities_of(logits)

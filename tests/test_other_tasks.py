@@ -132,4 +132,4 @@ def test_classifier_in_step_3_of_other_tasks(chain):
         assert CLASSIFIER[0] in chain.fine.log
     else:
         assert "initialised" not in chain.fine.log
-    assert "left behind in the snapshot: " + ", ".join(sorted(DOMAIN_HEAD)) in chain.fine.log
+    assert "not taken from the snapshot: " + ", ".join(sorted(DOMAIN_HEAD)) in chain.fine.log

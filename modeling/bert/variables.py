@@ -265,5 +265,5 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
         log("initialised, not in the snapshot or for other labels or domains: " + ", ".join(started))
     left = sorted(n for n in present if n not in shapes)
     if left:
-        log("left behind in the snapshot: " + ", ".join(left))
+        log("not taken from the snapshot: " + ", ".join(left))
     return values
