@@ -34,6 +34,7 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.flags_json import write_flags
 from modeling.run.model_loading import check_classifier, load_variables
+from modeling.run.resources import Model
 from modeling.run.student import (
     LayerSelection,
     check_teacher,
@@ -119,10 +120,13 @@ def main():
 
     splits = {"dev": dev_samples, "test": test_samples}
     evaluator, best = SplitEvaluator(context, student_job, splits, flags.eval_batch_size_per_device, train_samples), None
+    if do_train:
+        held = Model(teacher_config, teacher.count(), in_train_graph=online)
+        training = Training(context, student, train_samples, others=(held,), **{"teacher's digest": teacher_digest})
     reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
+    teacher_job.release()
 
     if do_train:
-        training = Training(context, student, train_samples, **{"teacher's digest": teacher_digest})
         plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 

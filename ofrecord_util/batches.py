@@ -17,7 +17,7 @@ from ofrecord_util.records import SAMPLE_ARRAYS, TOKEN_ARRAYS, Records, Samples
 from ofrecord_util.seeds import order_stream
 
 LENGTH_STEP = 8
-_MOST_BUCKETS = 3
+MOST_BUCKETS = 3
 
 Batch = Dict[str, np.ndarray]
 
@@ -35,9 +35,9 @@ def padded_length(records: Records, pad_to_max_length: bool = False) -> int:
 
 
 def choose_buckets(
-    needed: Sequence[int], longest: int, token_seconds: float, graph_seconds: float, pair_seconds: float = 0.0
+    needed: Sequence[int], longest: int, token_seconds: float, graph_seconds: float, pair_seconds: float = 0.0, most: int = MOST_BUCKETS
 ) -> Tuple[int, ...]:
-    """The buckets of a run: at most three, `longest` among them, the cheapest by estimate.
+    """The buckets of a run: at most `most`, `longest` among them, the cheapest by estimate.
 
     Another bucket saves padding and costs the compilation of another static graph.
 
@@ -47,12 +47,13 @@ def choose_buckets(
         token_seconds: estimated seconds that one more token in each row of a batch costs.
         graph_seconds: estimated seconds that a graph costs.
         pair_seconds: estimated seconds that each pair of tokens in each row costs (attention).
+        most: largest number of buckets.
     Returns:
         tuple of ints, ascending.
     """
     ascending = np.sort(np.asarray(needed))
     shorter = range(LENGTH_STEP, longest, LENGTH_STEP)
-    choices = [(*some, longest) for count in range(_MOST_BUCKETS) for some in itertools.combinations(shorter, count)]
+    choices = [(*some, longest) for count in range(most) for some in itertools.combinations(shorter, count)]
     return min(choices, key=lambda buckets: _bucket_seconds(buckets, ascending, token_seconds, graph_seconds, pair_seconds))
 
 

@@ -45,11 +45,13 @@ class DropoutPlan:
         config: `BertConfig` of the trained model, with the rates.
         seed: the run's seed.
         device: "cpu" or "cuda".
+        parts: number of parts in which the graph computes a batch (modeling/engine/accumulation.py). With several parts, the masks are
+            sampled when the graph takes a part of them, so that they need memory for a few parts only. The masks are the same.
     """
 
-    def __init__(self, config, seed, device):
-        self._config, self._seed, self._device = config, seed, device
-        self._arrays = {}  # (step % _KEPT_STEPS, layer, shape) -> array
+    def __init__(self, config, seed, device, parts=1):
+        self._config, self._seed, self._device, self._parts = config, seed, device, parts
+        self._arrays = {}  # (step or part % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length, texts=None):
         """The dropout layers of a graph, in order: embeddings; attention probabilities, attention output and layer output of each encoder
@@ -71,7 +73,7 @@ class DropoutPlan:
 
     def kept_numbers(self, batch, length):
         """Number of floats in all arrays for masks of this shape, including those of previous steps."""
-        return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch, length))
+        return _KEPT_STEPS * sum(math.prod(shape) for _, shape in self.layers(batch // self._parts, length))
 
     def masks(self, step, batch, length, texts=None):
         """Masks of a step: 1 / (1 - rate) where a value is kept, else 0.
@@ -83,10 +85,12 @@ class DropoutPlan:
             step: from 0.
             batch, length, texts: as for `layers`.
         Returns:
-            dict of name -> float32 array or tensor, of the layer's shape.
+            dict of name -> float32 array, `MaskInParts` or tensor, of the layer's shape.
         """
         words = dropout_stream(self._seed, step)
-        if self._device == "cpu":
+        if self._parts > 1:
+            draw = self._masks_in_parts(step, words)
+        elif self._device == "cpu":
             draw = self._array_masks(step, np.random.PCG64(words))
         else:
             batch, texts = batch // parallel.size(), texts and texts // parallel.size()
@@ -96,18 +100,34 @@ class DropoutPlan:
 
     def _array_masks(self, step, generator):
         def draw(position, rate, shape):
-            place = step % _KEPT_STEPS, position, shape
-            if place not in self._arrays:
-                self._arrays[place] = np.empty(shape, np.float32)
-            mask = self._arrays[place].reshape(-1)
-            scale = np.float32(1.0 / (1.0 - rate))
-            for start in range(0, mask.size, _SAMPLED_AT_ONCE):
-                part = mask[start : start + _SAMPLED_AT_ONCE]
-                uniform = generator.random_raw(-(-part.size // 4)).view(np.uint16)[: part.size]  # four numbers from each raw word
-                np.multiply(uniform >= round(rate * 2**16), scale, out=part)
-            return self._arrays[place]
+            mask = self._array(step, position, shape)
+            _sample(mask.reshape(-1), rate, generator)
+            return mask
 
         return draw
+
+    def _masks_in_parts(self, step, words):
+        first = 0  # raw words of the generator that the masks of the earlier layers take
+
+        def draw(position, rate, shape):
+            nonlocal first
+
+            def sample(part, offset, shape):
+                mask = self._array(step * self._parts + part, position, shape)
+                _sample(mask.reshape(-1), rate, np.random.PCG64(words).advance(start + offset // 4), offset % 4)
+                return mask
+
+            start, first = first, first - -math.prod(shape) // 4
+            return MaskInParts(sample, shape, self._parts)
+
+        return draw
+
+    def _array(self, number, position, shape):
+        """The array for a mask of step or part `number`."""
+        place = number % _KEPT_STEPS, position, shape
+        if place not in self._arrays:
+            self._arrays[place] = np.empty(shape, np.float32)
+        return self._arrays[place]
 
     def take(self, batch):
         """Removes the masks from the inputs of a graph and returns them as a `Dropout`.
@@ -117,6 +137,37 @@ class DropoutPlan:
         """
         names = [name for name in batch if name.startswith(_PREFIX)]
         return Dropout(self._config, [batch.pop(name) for name in names])
+
+
+class MaskInParts:
+    """A mask that is sampled in parts: a slice of its first dimension is an array.
+
+    Args:
+        sample: function of (number of the part, its first element, its shape) -> array.
+        shape: shape of the whole mask.
+        parts: number of parts, of equal size.
+    """
+
+    def __init__(self, sample, shape, parts):
+        self._sample, self.shape, self._size = sample, shape, shape[0] // parts
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        start, stop, _ = rows.indices(len(self))
+        return self._sample(start // self._size, start * math.prod(self.shape[1:]), (stop - start, *self.shape[1:]))
+
+
+def _sample(mask, rate, generator, skipped=0):
+    """Fills a mask, a flat array, with four numbers from each raw word of the generator; leaves out the first `skipped` numbers."""
+    scale, kept_from = np.float32(1.0 / (1.0 - rate)), round(rate * 2**16)
+    start = 0
+    while start < mask.size:
+        part = mask[start : start + _SAMPLED_AT_ONCE - skipped]
+        uniform = generator.random_raw(-(-(skipped + part.size) // 4)).view(np.uint16)[skipped : skipped + part.size]
+        np.multiply(uniform >= kept_from, scale, out=part)
+        start, skipped = start + part.size, 0
 
 
 def _device_masks(seed, device):

@@ -33,6 +33,11 @@ class Engine(NamedTuple):
         return parallel.size()
 
     @property
+    def sums_gradients(self) -> bool:
+        """Whether a batch in parts uses `GradientSums` (one process on a CPU), else OneFlow's gradient accumulation."""
+        return self.device == "cpu" and self.ranks == 1
+
+    @property
     def gemm_threads(self) -> int:
         """Number of threads per GEMM."""
         return gemm_threads(self.lanes.count, self.lanes.short)

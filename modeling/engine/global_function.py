@@ -20,12 +20,13 @@ few shapes.
 """
 
 from modeling.engine import memo, parallel
+from modeling.engine.accumulation import GradientSums
 from modeling.engine.cpu_threads import calm_scheduler
 from modeling.engine.engine import Engine
 from modeling.engine.lanes import build as lanes_build
 from modeling.engine.lanes.plan import by_lane, interleave
 from modeling.engine.runtime import flow
-from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph
+from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph, release
 
 _class_of = type  # below, `type` is the name of a parameter, as in the original `global_function(type="train")`
 _last_output = None  # the smallest output of the latest call: reading it waits for the graph
@@ -45,6 +46,18 @@ def _smallest(outputs):
     return min(map(_smallest, outputs), key=lambda output: output.numel())
 
 
+def _rows_of_part(array, part, parts):
+    """The rows of an array that belong to part number `part` of `parts`."""
+    return array[len(array) * part // parts : len(array) * (part + 1) // parts]
+
+
+def _concatenated(outputs):
+    """The outputs of all parts of a batch as one, along the first dimension; a scalar becomes [number of parts]."""
+    if not isinstance(outputs[0], tuple):
+        return flow.cat([value if value.ndim else value.reshape(1) for value in outputs], dim=0)
+    return tuple(map(_concatenated, zip(*outputs)))
+
+
 class GlobalFunction:
     """A static graph that is built from a function at its first call.
 
@@ -55,8 +68,8 @@ class GlobalFunction:
         optimizer, schedule: for "train", a OneFlow optimizer and its learning-rate schedule (or None).
         engine: `Engine`; None for one lane on the device of the variables.
         mixed_precision: whether OneFlow uses float16 where it is safe, with a loss scaler; CUDA only.
-        accumulation: number of parts of a batch, along the first dimension of its inputs. The function gets one part, the step uses the
-            mean of the parts' gradients, and each output is the concatenation of the parts' outputs.
+        parts: number of parts of equal size in which a train function computes a batch. The function gets one part, the step uses the
+            mean of the parts' gradients, and each output is the concatenation of the parts' outputs. Memory is needed for one part.
         frozen: modules whose parameters the graph reads but does not train (a teacher). The function gets their views after that of
             `variables`.
     """
@@ -70,7 +83,7 @@ class GlobalFunction:
         schedule=None,
         engine=None,
         mixed_precision=False,
-        accumulation=1,
+        parts=1,
         frozen=(),
     ):
         if type not in ("train", "predict"):
@@ -81,7 +94,11 @@ class GlobalFunction:
         self.engine = engine or Engine(parallel.device_of(variables))
         self._function, self._variables, self._frozen, self._trains = function, variables, frozen, type == "train"
         self._optimizer, self._schedule = optimizer, schedule
-        self._mixed_precision, self._accumulation = mixed_precision, accumulation
+        self._mixed_precision, self._parts = mixed_precision, parts
+        self._sums = None
+        if parts > 1 and self.engine.sums_gradients:
+            self._sums = GradientSums(variables, optimizer, schedule, self.engine.lanes.count)
+            self._optimizer, self._schedule = self._sums.optimizer, None
         self._names, self._graphs, self._restored = None, {}, None
         self._pads = is_short(variables)
         keep_alive(self)
@@ -97,11 +114,23 @@ class GlobalFunction:
         Raises:
             KeyError: an input of the first call is missing.
         """
-        global _last_output
         self.engine.activate(_finish_last_call)
         if self._names is None:
             self._names = tuple(batch)
-        parts = self.engine.lanes.cut({name: batch[name] for name in self._names})
+        if self._sums is None:
+            return self._run({name: batch[name] for name in self._names})
+        outputs = []
+        for part in range(self._parts):
+            if part > 1:  # the arrays of a part are reused: stay at most one part ahead of the one that the engine runs
+                _smallest(outputs[-2]).numpy()
+            outputs.append(self._run({name: _rows_of_part(batch[name], part, self._parts) for name in self._names}))
+        self._sums.update(self._restored)
+        return _concatenated(outputs)
+
+    def _run(self, batch):
+        """The outputs of one run of the graph for the shape of a batch, or of a part of it."""
+        global _last_output
+        parts = self.engine.lanes.cut(batch)
         count = len(next(iter(parts.values())))
         inputs = [parallel.shard(part, self.engine.device) for part in interleave(parts)]
         shapes = tuple(tuple(value.shape) for value in inputs)
@@ -120,6 +149,10 @@ class GlobalFunction:
     def _new_graph(self, lanes):
         """A graph for one more shape. It continues from the state of the existing graphs."""
         graph = self._graph_class(lanes)()
+        if self._sums is not None:
+            graph.load_state_dict(dict(self._sums.state(), variables=self._variables.state_dict()), strict=False)
+            clear_symbolic_gradients(self._variables)
+            return graph
         if self._restored and not self._graphs:
             state = {name: parallel.replicate(value, self.engine.device) for name, value in self._restored.items()}
             graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
@@ -150,8 +183,8 @@ class GlobalFunction:
         if self.engine.device == "cpu":  # a GEMM also adds a bias, or the gradient of another lane, to its product
             graph.config.allow_fuse_add_to_output(True)
             graph.config.allow_fuse_model_update_ops(True)
-        if self._accumulation > 1:
-            graph.config.set_gradient_accumulation_steps(self._accumulation)
+        if self._parts > 1 and self._sums is None:
+            graph.config.set_gradient_accumulation_steps(self._parts)
         if self._mixed_precision:
             graph.config.enable_amp(True)
             if self._trains:
@@ -168,7 +201,8 @@ class GlobalFunction:
             outputs = [self._function(graph.variables, *views, **dict(zip(self._names, part))) for part in traced]
         outputs = outputs[0] if len(parts) == 1 else self._merge(outputs, rows)
         if self._trains:
-            (outputs[0] if isinstance(outputs, tuple) else outputs).backward()
+            loss = outputs[0] if isinstance(outputs, tuple) else outputs
+            (loss if self._sums is None else loss * (1.0 / self._parts)).backward()
         return (outputs, pad_short_graph()) if self._pads else outputs
 
     def _merge(self, outputs, rows):
@@ -196,10 +230,19 @@ class GlobalFunction:
             dict of name -> array: the optimizer's moments (the name of the variable, with the ending -m or -v), the step counter and,
             with mixed precision, the counter of the loss scaler. Empty before the first call.
         """
-        for graph in self._graphs.values():
+        graphs = list(self._graphs.values()) if self._sums is None else self._sums.graphs()
+        for graph in graphs:
             state = graph.state_dict().items()
             return {name: parallel.to_numpy(value).copy() for name, value in state if not isinstance(value, dict)}
         return {}
+
+    def release(self):
+        """Frees the graphs and their memory. The next call builds them again. Only for predict functions: see `forget_graphs`."""
+        if self._trains:
+            raise ValueError("the graphs of a train function share its state")
+        _finish_last_call()
+        self._graphs.clear()
+        release(self)
 
     def restore(self, state):
         """Continues from an `optimizer_state`. It must run before the first call of the function.

@@ -129,6 +129,13 @@ def keep_alive(function) -> None:
     _ALIVE.append(function)
 
 
+def release(function) -> None:
+    """Frees the graphs of a predict function, if nothing else refers to them."""
+    _ALIVE.remove(function)
+    gc.collect()
+    keep_alive(function)
+
+
 def forget_graphs() -> None:
     """Frees all graphs that have no other references. Each graph takes three threads and at least 30 MB.
 

@@ -10,6 +10,7 @@ from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
 from ofrecord_util.batches import (
     LENGTH_STEP,
+    MOST_BUCKETS,
     bucket_seconds,
     choose_buckets,
     count_steps,
@@ -27,6 +28,7 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
+_PART_SECONDS_PER_WEIGHT = 2e-9  # for each further part of a step: its gradients are added to the sums
 
 
 class TrainingBatches(NamedTuple):
@@ -34,12 +36,17 @@ class TrainingBatches(NamedTuple):
 
     per_row: int  # texts that share a row
     lengths: tuple  # lengths to which rows are padded, ascending
+    parts: int = 1  # parts in which a step is computed (modeling/engine/accumulation.py)
 
     @classmethod
     def from_list(cls, values):
         """The layout from the list in a state."""
-        per_row, lengths = values
-        return cls(per_row, tuple(lengths))
+        per_row, lengths, parts = values
+        return cls(per_row, tuple(lengths), parts)
+
+    def to_dict(self):
+        """The values for flags.json."""
+        return {"texts_per_row": self.per_row, "lengths": self.lengths, "parts_per_step": self.parts}
 
 
 class EvaluationBatches(NamedTuple):
@@ -69,7 +76,7 @@ class Bucketing:
         self._flags, self._config, self._engine = flags, config, engine
         self.graphs = []
 
-    def training(self, records, batch_size, may_share=False, planned=None):
+    def training(self, records, batch_size, may_share=False, planned=None, memory=None):
         """`TrainingBatches` of a split. With --pad_to_max_length the only length is --seq_length.
 
         Args:
@@ -77,27 +84,52 @@ class Bucketing:
             batch_size: samples per step, over all devices and accumulated parts.
             may_share: whether the objective supports several texts per row.
             planned: `TrainingBatches` of the run that --resume continues, or None.
+            memory: `MemoryPlan`, None if the memory does not matter. A step is computed in as many parts as fit into its limit, in fewer
+                lengths if that is faster. If nothing fits, the choice is the one that needs the least memory.
         Raises:
             UserError: the value of --texts_per_row is not possible.
         """
-        chosen = planned or min(self._estimate(records, batch_size, per_row) for per_row in self._texts_per_row(records, may_share))[1]
-        self.graphs += [(True, batch_size // self._parts() // chosen.per_row, length) for length in chosen.lengths]
+        chosen = planned or self._choose(records, batch_size, self._texts_per_row(records, may_share), memory)
+        self.graphs += self._training_graphs(batch_size, chosen)
         return chosen
 
-    def _parts(self):
-        """Number of parts of a step's samples: the accumulated parts of all processes."""
-        return self._flags.gradient_accumulation_steps * parallel.size()
+    def _training_graphs(self, batch_size, layout):
+        rows = batch_size // parallel.size() // layout.parts // layout.per_row
+        return [(True, rows, length) for length in layout.lengths]
 
-    def _estimate(self, records, batch_size, per_row):
-        """(seconds of a run, `TrainingBatches`) for `per_row` texts per row."""
-        needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
-        longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
-        rows = (
-            -(-batch_size // self._parts() // per_row // self._engine.lanes.count) * self._engine.lanes.count
-        )  # a lane with fewer rows waits for the others
-        costs = self._costs(self._parts() * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
-        lengths = self._lengths(records, needed, longest, costs)
-        return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths)
+    def _choose(self, records, batch_size, texts_per_row, memory):
+        found = []  # (bytes above the limit, estimated seconds, `TrainingBatches`)
+        for per_row in texts_per_row:
+            needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
+            for most in range(MOST_BUCKETS, 0, -1):
+                for parts in self._numbers_of_parts(batch_size, per_row, memory):
+                    seconds, layout = self._estimate(records, batch_size, needed, TrainingBatches(per_row, (), parts), most)
+                    graphs = self._training_graphs(batch_size, layout)
+                    excess = max(0.0, memory.needed(self.graphs + graphs, layout.parts) - memory.limit) if memory else 0.0
+                    found.append((excess, seconds, layout))
+                    if not excess:
+                        break
+                if found[-1][0] == 0 and parts == self._flags.gradient_accumulation_steps:
+                    break  # the fastest choice fits
+        return min(found)[2]
+
+    def _numbers_of_parts(self, batch_size, per_row, memory):
+        """The numbers of parts to choose from, ascending."""
+        accumulated = self._flags.gradient_accumulation_steps
+        if memory is None or not self._engine.sums_gradients:
+            return [accumulated]
+        rows = batch_size // per_row
+        return [number for number in range(accumulated, rows + 1, accumulated) if rows % number == 0]
+
+    def _estimate(self, records, batch_size, needed, layout, most):
+        """(estimated seconds of a run, `TrainingBatches` with lengths)."""
+        longest = padded_length(records) if layout.per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
+        count, lanes = layout.parts * parallel.size(), self._engine.lanes.count
+        rows = -(-batch_size // count // layout.per_row // lanes) * lanes  # a lane with fewer rows waits for the others
+        costs = self._costs(count * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
+        lengths = self._lengths(records, needed, longest, costs, most)
+        sums = (layout.parts - 1) * len(needed) * _PART_SECONDS_PER_WEIGHT * self._config.dense_weights
+        return bucket_seconds(lengths, needed, *costs) + sums, layout._replace(lengths=lengths)
 
     def _texts_per_row(self, records, may_share):
         """The numbers of texts per row to choose from."""
@@ -145,10 +177,10 @@ class Bucketing:
         factor = rows * passes / _FLOPS_PER_SECOND
         return factor * token, graph_seconds * config.num_hidden_layers * self._engine.lanes.count, factor * pair
 
-    def _lengths(self, records, needed, longest, costs):
+    def _lengths(self, records, needed, longest, costs, most=MOST_BUCKETS):
         if self._pads_to_max_length():
             return (records.seq_length,)
-        return choose_buckets(needed, longest, *costs)
+        return choose_buckets(needed, longest, *costs, most=most)
 
     def _pads_to_max_length(self):
         return getattr(self._flags, "pad_to_max_length", False)

@@ -84,9 +84,7 @@ class RunContext:
         batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
         if "batch_size_per_device" not in flags:
             batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.engine.device)
-        accumulates = flags.get("gradient_accumulation_steps", 1) > 1  # accumulation already splits the batch
-        lanes = 1 if accumulates else self.flags.cpu_lanes
-        self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, lanes)
+        self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
         self.bucketing = Bucketing(self.flags, config, self.engine)
 
     def _make_tokenizer(self, load_dir):
@@ -106,10 +104,7 @@ class RunContext:
         flags, c = self.flags, self.config
         warn_without_effect(flags, self.log)
         if flags.cpu_lanes > self.engine.lanes.count == 1:
-            self.log(
-                "--cpu_lanes has no effect here: runs on a GPU, with several processes, with accumulated gradients or with one sample "
-                "per step use one lane"
-            )
+            self.log("--cpu_lanes has no effect here: runs on a GPU, with several processes or with one sample per step use one lane")
         if numbers_for_words(self.task):
             self.log(
                 "the labels in the training text are numbers and are used as names: give --label_list NAME_OF_0,NAME_OF_1 to name them"

@@ -1,53 +1,190 @@
-"""Estimates the memory that a run needs, and reads how much is free."""
+"""Estimates the memory that a run needs, reads how much is free, and refuses runs that do not fit."""
 
+import os
+from typing import NamedTuple
+
+from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
+from ofrecord_util.errors import UserError
+from ofrecord_util.files import size_text
 
-_PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
-# OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. Measured bytes, divided by the bytes of the
-# forward pass from `_forward_floats`: 0.9 to 1.3 for prediction, 1.9 to 2.2 for training (models of 6 x 384 with batches of 4 x 128 and
-# 24 x 128, and of 12 x 768 with batches of 4 x 128)
-_PREDICT_FACTOR, _TRAIN_FACTOR = 1.1, 2.1
-_PREDICT_LAYER_BYTES, _TRAIN_LAYER_BYTES = 8e6, 25e6  # for a graph's operations, per encoder layer and lane
-
-
-def _forward_floats(config, batch, length):
-    """Number of output values of all operations in an encoder's forward pass (modeling/engine/kernels.py, modeling/bert/encoder.py)."""
-    tokens = batch * length
-    hidden, inner = tokens * config.hidden_size, tokens * config.intermediate_size
-    scores = batch * config.num_attention_heads * length * length
-    return config.num_hidden_layers * (31 * hidden + 5 * inner + 4 * scores)
+_PROCESS_BYTES = 420e6  # Python, OneFlow and the BLAS without any graph
+_USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimates are up to 15 % off
+# OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. The factors count these outputs for the graphs of
+# modeling/bert/encoder.py on modeling/engine/kernels.py: multiples of L * T * H, of L * B * N * S * S, and of T * H
+# (tests/modeling/run/test_resources.py compares them with the graphs)
+_TRAIN_HIDDEN, _TRAIN_SCORES, _TRAIN_REST = 102.0, 7.5, 40.0
+_PREDICT_HIDDEN, _PREDICT_SCORES, _PREDICT_REST = 48.0, 2.5, 10.0
+_OPERATION_BYTES = 0.15e6  # for an operation itself: its actor, its entries in the plan
+_TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 45  # per encoder layer and lane
 
 
-def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0, lanes=1):
-    """Rough estimate of the memory of a process with these graphs, in bytes.
+class Model(NamedTuple):
+    """What the memory of a model's graphs depends on."""
+
+    config: BertConfig
+    parameters: int  # in memory
+    trained: int = 0  # those with gradients and moments
+    frozen_layers: int = 0  # encoder layers without a backward pass
+    in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
+
+
+class MemoryPlan:
+    """The memory of a process that trains or predicts on a CPU.
 
     Args:
-        config: `BertConfig`.
-        num_parameters: number of parameters of all variables in memory.
-        trained: number of parameters with moments and gradients.
-        graphs: list of (trains, batch size, length).
-        frozen_layers: number of encoder layers without a backward pass.
+        model: the `Model` that is trained, or that predicts.
         lanes: number of lanes of the `Engine`.
+        limit: bytes that the process may use.
+        others: further `Model`s in memory.
     """
-    frozen = frozen_layers / config.num_hidden_layers
-    floats = num_parameters + 2 * trained
-    layers = 0.0
-    for trains, batch, length in graphs:
-        backward = (1 - frozen) if trains else 0.0
-        floats += (_PREDICT_FACTOR + backward * (_TRAIN_FACTOR - _PREDICT_FACTOR)) * _forward_floats(config, batch, length)
-        layers += _PREDICT_LAYER_BYTES + backward * (_TRAIN_LAYER_BYTES - _PREDICT_LAYER_BYTES)
-        if trains:  # each lane has its own gradients
-            floats += DropoutPlan(config, 0, "cpu").kept_numbers(batch, length) + lanes * trained
-    return _PROCESS_BYTES + 4 * floats + layers * config.num_hidden_layers * lanes
+
+    def __init__(self, model, lanes, limit, others=()):
+        self.model, self._lanes, self.limit, self._others = model, lanes, limit, others
+
+    def needed(self, graphs, parts=1):
+        """Estimated bytes of the process.
+
+        Args:
+            graphs: list of (trains, rows, length).
+            parts: number of parts of a training step.
+        """
+        model = self.model
+        floats = sum(other.parameters for other in (model, *self._others)) + (2 + (parts > 1)) * model.trained
+        return _PROCESS_BYTES + 4 * floats + sum(self._graph_bytes(*graph) for graph in graphs)
+
+    def freezing(self, layers):
+        """The `MemoryPlan` with the first `layers` encoder layers and the embeddings frozen."""
+        config = self.model.config
+        share = 1 - layers / config.num_hidden_layers
+        model = self.model._replace(trained=int(config.dense_weights * share), frozen_layers=layers)
+        return MemoryPlan(model, self._lanes, self.limit, self._others)
+
+    def _graph_bytes(self, trains, rows, length):
+        """Bytes of one graph."""
+        if not trains:
+            return _pass_bytes(self.model.config, rows, length, self._lanes, backward=0.0)
+        model = self.model
+        backward = 1 - model.frozen_layers / model.config.num_hidden_layers
+        own = _pass_bytes(model.config, rows, length, self._lanes, backward)
+        masks = DropoutPlan(model.config, 0, "cpu").kept_numbers(rows, length)
+        theirs = sum(_pass_bytes(other.config, rows, length, self._lanes, backward=0.0) for other in self._others if other.in_train_graph)
+        return own + theirs + 4 * (masks + self._lanes * model.trained)  # each lane has its own gradients
+
+
+def _pass_bytes(config, rows, length, lanes, backward):
+    """Bytes of a graph's operations, for the share `backward` of encoder layers that have a backward pass."""
+    hidden, layers = rows * length * config.hidden_size, config.num_hidden_layers
+    scores = layers * rows * config.num_attention_heads * length * length
+
+    def total(of_hidden, of_scores, rest, operations):
+        return 4 * ((of_hidden * layers + rest) * hidden + of_scores * scores) + lanes * layers * operations * _OPERATION_BYTES
+
+    predict = total(_PREDICT_HIDDEN, _PREDICT_SCORES, _PREDICT_REST, _PREDICT_OPERATIONS)
+    train = total(_TRAIN_HIDDEN, _TRAIN_SCORES, _TRAIN_REST, _TRAIN_OPERATIONS)
+    return predict + backward * (train - predict)
+
+
+def plan_memory(context, variables, others=()):
+    """The `MemoryPlan` of a run that trains `variables`; None on a GPU, whose memory is not planned.
+
+    Args:
+        context: `RunContext`.
+        variables: the trained `Variables`.
+        others: further `Model`s.
+    """
+    if context.engine.device != "cpu":
+        return None
+    sizes = [parameter.numel() for parameter in variables.parameters()]
+    trained = sum(parameter.numel() for parameter in variables.trained().values())
+    model = Model(context.config, sum(sizes), trained, context.freezing.layers)
+    return MemoryPlan(model, context.engine.lanes.count, memory_limit(context.flags.memory_limit), others)
+
+
+def memory_limit(wanted):
+    """Bytes that this process may use: `wanted` GB, or most of the free memory; infinite if the system does not report it."""
+    if wanted:
+        return wanted * 1e9
+    free = available_memory()
+    return float("inf") if free is None else _USED_SHARE * (free + _own_memory())
+
+
+def settings_that_fit(memory, graphs, seq_length):
+    """Settings with which a training run would fit, as a text for a message.
+
+    Args:
+        memory: `MemoryPlan`.
+        graphs: list of the evaluation graphs, (False, rows, length).
+        seq_length: value of the flag.
+    """
+    found = []
+    for length in range(seq_length - 8, 7, -8):
+        if (
+            memory.needed([*((trains, rows, min(longest, length)) for trains, rows, longest in graphs), (True, 1, length)], 2)
+            <= memory.limit
+        ):
+            found.append(f"--seq_length {length}")
+            break
+    for layers in range(1, memory.model.config.num_hidden_layers):
+        if memory.freezing(layers).needed([*graphs, (True, 1, seq_length)], 2) <= memory.limit:
+            found.append(f"--freeze_layers {layers}")
+            break
+    return " or ".join(["free some memory, or give a smaller model", *found])
+
+
+def check_memory(needed, limit, remedies):
+    """Refuses a run that does not fit.
+
+    Args:
+        needed: estimated bytes.
+        limit: of `memory_limit`.
+        remedies: text with the settings that need less.
+    Raises:
+        UserError: needed is above the limit.
+    """
+    if needed > limit:
+        raise UserError(f"the run needs about {size_text(needed)} of memory, but may use only {size_text(limit)}: {remedies}")
 
 
 def available_memory():
-    """Bytes of memory that are available to a new process; None if the system does not report it."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    """Bytes of memory that are available to a new process: those of the machine, or of the control group if it has a lower limit; None if
+    the system does not report it."""
+    amounts = [amount for amount in (_machine_memory(), _group_memory()) if amount is not None]
+    return min(amounts) if amounts else None
+
+
+def _machine_memory():
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return None
+
+
+def _group_memory():
+    """Bytes up to the memory limit of the control group (version 2 or 1); None without a limit. File caches count as free."""
+    root = "/sys/fs/cgroup"
+    for folder, limit, used, cache in (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit, used = (next(iter(_lines(os.path.join(root, folder, name))), "").strip() for name in (limit, used))
+        if limit.isdigit() and used.isdigit() and int(limit) < 2**60:
+            caches = [int(line.split()[1]) for line in _lines(os.path.join(root, folder, "memory.stat")) if line.split()[0] == cache]
+            return max(0, int(limit) - int(used) + sum(caches))
+    return None
+
+
+def _own_memory():
+    """Bytes of memory that this process uses already."""
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _lines(path):
+    try:
+        with open(path, encoding="ascii") as file:
+            return list(file)
+    except OSError:
+        return []

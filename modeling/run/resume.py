@@ -45,6 +45,7 @@ FREE_FLAGS = frozenset(
         "loss_print_every_n_iter",
         "max_steps",
         "early_stop_patience",
+        "memory_limit",
     ]
 )
 

@@ -4,12 +4,11 @@ import os
 
 from modeling.engine import parallel
 from modeling.run.flags_json import write_flags
-from modeling.run.resources import available_memory, memory_estimate
 from modeling.run.resume import KEPT
 from ofrecord_util.files import check_space, size_text
 
 
-def start_run(context, variables, schedule, batch_size, **facts) -> None:
+def start_run(context, variables, schedule, batch_size, memory, **facts) -> None:
     """Writes the run's flags, writes an initial snapshot if no model was loaded, and logs a summary of the run.
 
     Args:
@@ -17,28 +16,30 @@ def start_run(context, variables, schedule, batch_size, **facts) -> None:
         variables: the trained `Variables`.
         schedule: `Schedule`.
         batch_size: samples per step.
-        facts: values for flags.json, including texts_per_row and lengths.
+        memory: estimated bytes of memory, None if unknown.
+        facts: values for flags.json, including those of `TrainingBatches.to_dict`.
     Raises:
         UserError: there is not enough disk space for the run's snapshots and states.
     """
     log, steps = context.log, {"total_steps": schedule.total_steps, "warmup_steps": schedule.warmup_steps}
     write_flags(context, parameters=variables.count(), samples_per_step=batch_size, **steps, **facts)
     if parallel.is_main():
-        _check_resources(context, variables, schedule)
+        _check_resources(context, variables, schedule, memory)
     if variables.count(frozen=True):
         log(f"{variables.count(frozen=False):,} parameters are trained, {variables.count(frozen=True):,} frozen")
     if context.snapshot is None:
         log("saved " + context.folder.write_snapshot("snapshot_initial_model", variables))
+    parts = f" in {facts['parts_per_step']} parts" if facts["parts_per_step"] > 1 else ""
     rows = "texts" if facts["texts_per_row"] == 1 else f"rows of {facts['texts_per_row']} texts"
     lengths = "/".join(map(str, facts["lengths"]))
     log(
-        f"{schedule.total_steps} steps of {batch_size} samples, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} "
+        f"{schedule.total_steps} steps of {batch_size} samples{parts}, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} "
         "tokens; compiling the graphs"
     )
 
 
-def _check_resources(context, variables, schedule):
-    """Logs the disk space and memory that the run needs, and compares both with the free amounts."""
+def _check_resources(context, variables, schedule, memory):
+    """Checks the disk space that the run needs, and logs it with the memory."""
     flags, steps = context.flags, schedule.total_steps
     trained = sum(parameter.numel() for parameter in variables.trained().values())
     kept = (context.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
@@ -51,16 +52,5 @@ def _check_resources(context, variables, schedule):
         "the run's snapshots and states need up to",
         "free some, or give a --model_save_dir on another disk",
     )
-    line = f"the run needs up to {size_text(disk)} of disk space"
-    if context.engine.device == "cpu":
-        held = sum(parameter.numel() for parameter in variables.parameters())
-        graphs, lanes = context.bucketing.graphs, context.engine.lanes.count
-        memory = memory_estimate(context.config, held, trained, graphs, context.freezing.layers, lanes)
-        available = available_memory()
-        line += f" and about {size_text(memory)} of memory"
-        if available is not None and memory > available:
-            line += (
-                f", but only {size_text(available)} of memory are free: give smaller batches, or more --gradient_accumulation_steps for "
-                "training"
-            )
-    context.log(line)
+    in_memory = f" and about {size_text(memory)} of memory" if memory else ""
+    context.log(f"the run needs up to {size_text(disk)} of disk space{in_memory}")

@@ -14,6 +14,7 @@ from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
+from modeling.run.resources import check_memory, plan_memory, settings_that_fit
 from modeling.run.resume import check_identity, remove_states, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
@@ -28,6 +29,7 @@ class Training:
         variables: the trained `Variables`.
         samples: `Samples` of the training split.
         may_share_rows: whether the objective supports several texts per row.
+        others: further `Model`s in memory (a teacher).
         facts: other values that must be the same when the run is continued, by name (a teacher's digest).
     Attributes:
         settings: keyword arguments of `global_function` for the train function.
@@ -37,10 +39,10 @@ class Training:
         layout: `TrainingBatches`, the layout of a step's texts in rows.
         start_step: number of completed steps: 0, or the step of the state from which --resume continues.
     Raises:
-        UserError: the run that --resume continues had other flags or data.
+        UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
 
-    def __init__(self, context, variables, samples, may_share_rows=False, **facts):
+    def __init__(self, context, variables, samples, may_share_rows=False, others=(), **facts):
         flags = context.flags
         self._context, self._variables, self._samples = context, variables, samples
         self.num_samples = len(samples)
@@ -54,9 +56,7 @@ class Training:
             "schedule": rates,
             "engine": context.engine,
             "mixed_precision": flags.use_fp16,
-            "accumulation": flags.gradient_accumulation_steps,
         }
-        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
         self._identity = run_identity(
             flags,
             task=context.task.to_dict(),
@@ -71,7 +71,14 @@ class Training:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned)
+        memory, evaluations = plan_memory(context, variables, others), list(context.bucketing.graphs)
+        self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned, memory)
+        self._memory_bytes = memory and memory.needed(context.bucketing.graphs, self.layout.parts)
+        if memory:
+            check_memory(self._memory_bytes, memory.limit, settings_that_fit(memory, evaluations, flags.seq_length))
+        self.settings["parts"] = self.layout.parts
+        parts = self.layout.parts if context.engine.sums_gradients else 1
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
 
     def batches(self):
         """The run's batches after `start_step`, with their dropout masks."""
@@ -96,9 +103,7 @@ class Training:
         """
         context, variables = self._context, self._variables
         if self._state is None:
-            start_run(
-                context, variables, self.schedule, self.batch_size, texts_per_row=self.layout.per_row, lengths=self.layout.lengths, **facts
-            )
+            start_run(context, variables, self.schedule, self.batch_size, self._memory_bytes, **self.layout.to_dict(), **facts)
         else:
             self._restore(job, best)
         _Loop(self, context, job, metric_names, evaluate, best).run(batches, self._state)

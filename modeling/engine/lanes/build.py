@@ -5,7 +5,7 @@ Other modules reach the private interfaces of OneFlow that lanes need only throu
 
 from modeling.engine.lanes.job import CompiledJob
 from modeling.engine.lanes.plan import by_lane
-from modeling.engine.lanes.replicate import replicate_lane
+from modeling.engine.lanes.replicate import replace_gradients, replicate_lane
 from modeling.engine.lanes.streams import assign_streams
 from modeling.engine.runtime import flow
 
@@ -33,5 +33,22 @@ def build_graph(graph, inputs, count, trains):
     if have_one_shape(by_lane(inputs, count)):
         replicate_lane(job, count, trains)
     assign_streams(job, count)
+    graph._full_graph_proto = job.proto
+    return built
+
+
+def build_update_graph(graph, sums, count):
+    """Replaces `oneflow.nn.Graph.build_graph` in a graph that updates variables from sums of gradients.
+
+    Args:
+        graph: the `nn.Graph`, without inputs.
+        sums: dict of variable's name in the job -> name of the variable that contains the sum of its gradients.
+        count: number of lanes.
+    """
+    built = flow.nn.Graph.build_graph(graph)
+    job = CompiledJob(graph._full_graph_proto)
+    replace_gradients(job, sums)
+    if count > 1:
+        assign_streams(job, count)
     graph._full_graph_proto = job.proto
     return built

@@ -6,6 +6,7 @@ five places of a job, which only this module knows. It supports jobs of one proc
 
 import math
 
+UPDATE = "_update"  # suffix of the types of OneFlow's update operations
 _ADDED = "_add_to_output"  # argument of a GEMM: a blob that the GEMM adds to its product
 
 
@@ -111,6 +112,29 @@ class CompiledJob:
                 taken.s[:] = [next(blobs) for _ in taken.s]
         self._describe(operation)
 
+    def remove_unused(self):
+        """Removes the operations on which neither an output of the job nor a change of a variable depends."""
+        inputs = self.inputs()
+        needed = [name for name, operation in self.operations.items() if _has_effect(operation)]
+        kept = set(needed)
+        for name in needed:
+            for other in {producer(blob) for blob in inputs[name]} - kept:
+                kept.add(other)
+                needed.append(other)
+        for name in self.operations.keys() - kept:
+            self._remove(name)
+
+    def _remove(self, name):
+        operation, helper, views = self.operations.pop(name), self.proto.helper, self.proto.job_parallel_view_conf
+        for blobs in operation.user_conf.output.values():
+            for blob in blobs.s:
+                del helper.lbn2logical_blob_desc[blob]
+        self._group_of(name).remove(name)
+        for entries in (helper.op_name2arg_signature, views.op_name2sbp_signature_conf, views.op_name2nd_sbp_signature_conf):
+            if name in entries:
+                del entries[name]
+        self.proto.net.op.remove(operation)
+
     def _copy(self, like, name):
         new = self.proto.net.op.add()
         new.CopyFrom(like)
@@ -147,6 +171,12 @@ class CompiledJob:
             spreads[name].broadcast_parallel.SetInParent()
             nd_spreads[name].sbp_parallel.add().broadcast_parallel.SetInParent()
             blobs_of[name].op_name, blobs_of[name].blob_name = blob.rsplit("/", 1)
+
+
+def _has_effect(operation):
+    """Whether an operation is needed for itself: it is not an ordinary operation, or it changes a variable."""
+    kind = operation.user_conf.op_type_name
+    return operation.WhichOneof("op_type") != "user_conf" or kind.endswith(UPDATE) or kind == "assign"
 
 
 def producer(blob):

@@ -108,3 +108,30 @@ def test_arrays_are_used_again_at_the_fourth_step():
     assert kept + sum(mask.size for mask in first.values()) == plan.kept_numbers(BATCH, LENGTH)
     again = plan.masks(4, BATCH, LENGTH)
     assert all(again[name] is first[name] and not np.array_equal(first[name], copies[name]) for name in copies)
+
+
+@pytest.mark.parametrize(("rows", "length", "texts"), [(6, 13, None), (12, 5, 24), (6, 150, None)])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_masks_in_parts_are_the_masks_of_the_whole_batch(rows, length, texts, parts):
+    """The number of values before a part is often no multiple of the four in a raw word, and some masks are sampled in several pieces."""
+    whole = DropoutPlan(WITH_RATE, 42, "cpu").masks(5, rows, length, texts)
+    in_parts = DropoutPlan(WITH_RATE, 42, "cpu", parts).masks(5, rows, length, texts)
+    assert list(in_parts) == list(whole)
+    for name, mask in whole.items():
+        size = len(mask) // parts
+        found = [in_parts[name][start : start + size].copy() for start in range(0, len(mask), size)]
+        assert in_parts[name].shape == mask.shape
+        assert {part.dtype for part in found} == {np.dtype(np.float32)}
+        np.testing.assert_array_equal(np.concatenate(found), mask)
+
+
+def test_masks_in_parts_take_the_memory_of_a_few_parts():
+    plan = DropoutPlan(WITH_RATE, 42, "cpu", 6)
+    arrays = {}
+    for step in range(3):
+        for mask in plan.masks(step, 6, LENGTH).values():
+            for row in range(0, len(mask), len(mask) // 6):
+                part = mask[row : row + len(mask) // 6]
+                arrays[id(part)] = part
+    assert sum(part.size for part in arrays.values()) == plan.kept_numbers(6, LENGTH)
+    assert plan.kept_numbers(6, LENGTH) == DropoutPlan(WITH_RATE, 42, "cpu").kept_numbers(1, LENGTH)

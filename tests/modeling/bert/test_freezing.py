@@ -17,7 +17,6 @@ from modeling.engine.global_function import GlobalFunction
 from modeling.objectives.losses import cross_entropy
 from modeling.objectives.mft import finetuning_objective, predict_logits
 from modeling.run.optimizer import Schedule, create_optimizer
-from modeling.run.resources import memory_estimate
 from modeling.run.resume import run_identity
 from ofrecord_util.errors import UserError
 
@@ -140,13 +139,3 @@ def test_a_training_graph(freezing, trained_layers):
     assert ops["softmax"] == LAYERS
     assert ops["softmax_grad"] == ops["erf_grad"] == trained_layers
     assert ops["adam_update"] == len(variables.trained())
-
-
-def test_memory_estimate():
-    """Frozen layers cost what they cost in prediction; dropout masks come on top, and each further lane's gradients."""
-    graphs = [(True, 4, 16)]
-    whole, half, none = (memory_estimate(CONFIG, 1000, 500, graphs, layers) for layers in (0, LAYERS / 2, LAYERS))
-    masks, gradients = 4 * DropoutPlan(CONFIG, 0, "cpu").kept_numbers(4, 16), 4 * 500
-    assert whole > half > none == pytest.approx(memory_estimate(CONFIG, 1000, 500, [(False, 4, 16)]) + masks + gradients)
-    assert memory_estimate(CONFIG, 1000, 500, graphs * 2) > 2 * whole - 600e6
-    assert memory_estimate(CONFIG, 1000, 500, graphs, lanes=3) == pytest.approx(whole + 2 * (gradients + LAYERS * 25e6))

@@ -131,7 +131,42 @@ def test_texts_per_row_as_asked_for():
 
 
 def test_a_run_that_goes_on_keeps_its_rows():
-    planned = TrainingBatches.from_list([2, [16, 88]])
+    planned = TrainingBatches.from_list([2, [16, 88], 2])
     continued = plan()
-    assert continued.training(UNLIKE, 4, True, planned) == planned == (2, (16, 88))
-    assert continued.graphs == [(True, 2, 16), (True, 2, 88)]
+    assert continued.training(UNLIKE, 4, True, planned) == planned == (2, (16, 88), 2)
+    assert continued.graphs == [(True, 1, 16), (True, 1, 88)]
+
+
+class Memory:
+    """A `MemoryPlan` that needs one byte per token of the training graphs, and one per evaluation graph."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def needed(self, graphs, parts):  # noqa: ARG002
+        return sum(rows * length if trains else 1 for trains, rows, length in graphs)
+
+
+def test_a_step_is_computed_in_as_many_parts_as_fit():
+    """In more parts the fewer bytes there are; in the fastest way where there are enough."""
+    lengths = records([24] * 90 + [72] * 6)
+    free = plan().training(lengths, 12)
+    assert free == plan().training(lengths, 12, memory=Memory(10**6)) == TrainingBatches(1, (24, 72), 1)
+    for limit, parts in ((12 * 96, 1), (12 * 96 - 1, 2), (2 * 72 - 1, 12), (72, 12)):
+        bucketing = plan()
+        chosen = bucketing.training(lengths, 12, memory=Memory(limit))
+        assert chosen.parts == parts, (limit, chosen)
+        assert Memory(limit).needed(bucketing.graphs, parts) <= limit
+    assert chosen.lengths == (72,)
+    short = plan(num_epochs=6).training(lengths, 12, memory=Memory(12 * 96 - 1))
+    assert short == TrainingBatches(1, (72,), 1)  # in a short run one graph less is faster than parts
+    assert plan().training(lengths, 12, memory=Memory(1)).parts == 12  # nothing fits: the least
+    accumulated = plan(gradient_accumulation_steps=3).training(lengths, 12, memory=Memory(3 * 72))
+    assert accumulated.parts == 6
+
+
+def test_parts_are_for_one_process_on_a_cpu(monkeypatch):
+    lengths = records([24] * 90 + [72] * 6)
+    assert plan(device="cuda").training(lengths, 12, memory=Memory(72)).parts == 1
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    assert plan().training(lengths, 12, memory=Memory(72)).parts == 1

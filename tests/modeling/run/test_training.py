@@ -67,7 +67,19 @@ FLAGS = SimpleNamespace(
     max_steps=None,
     early_stop_patience=None,
     resume=None,
+    seq_length=13,
+    memory_limit=None,
 )
+
+
+class _Bucketing:
+    """Two lengths; one part per accumulated batch."""
+
+    def __init__(self, parts):
+        self.graphs, self._parts = [], parts
+
+    def training(self, records, batch_size, may_share, planned, memory):  # noqa: ARG002
+        return planned or TrainingBatches(1, LENGTHS, self._parts)
 
 
 class _Context:
@@ -77,8 +89,12 @@ class _Context:
         self.path, self.flags, self.engine, self.task, self.config = str(folder), flags, Engine(), TASK, config
         os.makedirs(self.path, exist_ok=True)
         digest = hashlib.sha256(records.label.tobytes()).hexdigest()
-        self.snapshot, self.splits = None, SimpleNamespace(digests={"training data's digest": digest})
-        self.bucketing = SimpleNamespace(training=lambda records, batch_size, may_share, planned: planned or TrainingBatches(1, LENGTHS))
+        self.freezing, self.snapshot, self.splits = (
+            SimpleNamespace(layers=0),
+            None,
+            SimpleNamespace(digests={"training data's digest": digest}),
+        )
+        self.bucketing = _Bucketing(flags.gradient_accumulation_steps)
         self.decays = {}  # name of a snapshot -> what its rows out of use were multiplied by
         self.lines = []
         self.log, self.metrics = Log(os.path.join(self.path, "run.log"), exclusive=True), Metrics(self.path)

@@ -1,0 +1,132 @@
+"""modeling/run/resources.py: the estimated memory against the graphs, the free memory, and runs that do not fit."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_model import KERNELS
+
+from modeling.bert.config import BertConfig
+from modeling.bert.dropout import DropoutPlan
+from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes
+from modeling.engine.engine import Engine
+from modeling.engine.global_function import GlobalFunction
+from modeling.engine.lanes.plan import Lanes
+from modeling.objectives.mft import finetuning_objective, predict_logits
+from modeling.run import resources
+from modeling.run.optimizer import Schedule, create_optimizer
+from modeling.run.resources import MemoryPlan, Model, available_memory, check_memory, memory_limit, plan_memory, settings_that_fit
+from ofrecord_util.errors import UserError
+
+ROWS, LENGTH = 4, 64
+SMALL = BertConfig(vocab_size=50, hidden_size=96, num_hidden_layers=6, num_attention_heads=4, intermediate_size=384)
+
+
+def graph_floats(trains, lanes):
+    """Number of output values of all operations in a graph, without its variables and inputs."""
+    shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
+    variables = Variables({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    arrays = {name: np.ones((ROWS, LENGTH), np.int32) for name in ("word_rows", "input_mask", "segment_ids")}
+    plan, engine = DropoutPlan(SMALL, 1, "cpu"), Engine("cpu", Lanes(lanes, short=True))
+    if trains:
+        optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
+
+        def step(variables, **batch):
+            return finetuning_objective(variables, SMALL, KERNELS["cpu"], plan.take(batch), **batch)
+
+        job = GlobalFunction(step, "train", variables, optimizer, rates, engine)
+        arrays.update(label=np.zeros(ROWS, np.int32), loss_mask=np.ones(ROWS, np.float32), **plan.masks(0, ROWS, LENGTH))
+    else:
+
+        def step(variables, **batch):
+            return predict_logits(variables, SMALL, KERNELS["cpu"], **batch)
+
+        job = GlobalFunction(step, "predict", variables, engine=engine)
+    outputs = job(arrays)
+    (outputs[0] if trains else outputs).numpy()
+    (graph,) = job._graphs.values()
+    kinds = {operation.name: operation.WhichOneof("op_type") for operation in graph._full_graph_proto.net.op}
+    blobs = graph._full_graph_proto.helper.lbn2logical_blob_desc
+    return sum(math.prod(blobs[name].shape.dim) for name in blobs if kinds.get(name.rsplit("/", 1)[0]) == "user_conf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_estimate_counts_the_outputs_of_a_graphs_operations(trains, lanes):
+    shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    plan = MemoryPlan(Model(SMALL, parameters, parameters), lanes, math.inf)
+    estimated = plan.needed([(trains, ROWS, LENGTH)]) - plan.needed([])
+    operations = resources._TRAIN_OPERATIONS if trains else resources._PREDICT_OPERATIONS
+    estimated -= lanes * SMALL.num_hidden_layers * operations * resources._OPERATION_BYTES
+    if trains:
+        estimated -= 4 * DropoutPlan(SMALL, 0, "cpu").kept_numbers(ROWS, LENGTH)
+    assert estimated / 4 == pytest.approx(graph_floats(trains, lanes), rel=0.12)
+
+
+BASE = BertConfig()
+PARAMETERS = 110_000_000
+
+
+def plan(limit, **changes):
+    return MemoryPlan(Model(BASE, PARAMETERS, **dict({"trained": PARAMETERS}, **changes)), 2, limit)
+
+
+def test_what_the_estimate_depends_on():
+    graph = [(True, 4, 128)]
+    whole = plan(math.inf).needed(graph)
+    assert plan(math.inf).needed(graph * 2) > whole + 2e9  # each length has memory of its own
+    assert plan(math.inf).needed(graph, parts=2) == whole + 4 * PARAMETERS  # the sums of gradients
+    assert plan(math.inf).needed([(True, 2, 128)]) < whole - 1e9
+    assert plan(math.inf).needed([(False, 4, 128)]) < 0.6 * whole
+    half = plan(math.inf, trained=PARAMETERS // 2, frozen_layers=6).needed(graph)
+    assert half < whole - 1e9
+    alone = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS),))
+    online = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
+    assert alone.needed(graph) == MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf).needed(graph) + 4 * PARAMETERS
+    assert online.needed(graph) > alone.needed(graph) + 1e9
+
+
+def test_a_run_that_does_not_fit_is_refused_with_settings_that_do():
+    graphs = [(False, 4, 128)]
+    for limit in (4e9, 3e9):
+        fitting = settings_that_fit(plan(limit), graphs, 128)
+        assert "--freeze_layers" in fitting
+        layers = int(fitting.rsplit(" ", 1)[1])
+        least = [*graphs, (True, 1, 128)]
+        assert plan(limit).freezing(layers).needed(least, 2) <= limit < plan(limit).freezing(layers - 1).needed(least, 2)
+    length = int(settings_that_fit(plan(4.4e9), graphs, 512).split("--seq_length ")[1].split()[0])
+    assert plan(4.4e9).needed([(False, 4, min(128, length)), (True, 1, length)], 2) <= 4.4e9
+    assert settings_that_fit(plan(1e9), graphs, 128) == "free some memory, or give a smaller model"
+    check_memory(4e9, 4e9, "")
+    with pytest.raises(UserError, match=r"^the run needs about 5.0 GB of memory, but may use only 4.0 GB: give less$"):
+        check_memory(5e9, 4e9, "give less")
+
+
+def test_free_memory(monkeypatch):
+    files = {"/proc/meminfo": ["MemTotal: 9 kB\n", "MemAvailable:    8000000 kB\n"], "/proc/self/status": ["VmRSS:\t 1000000 kB\n"]}
+    monkeypatch.setattr(resources, "_lines", lambda path: files.get(path, []))
+    assert available_memory() == 8000000 * 1024
+    assert memory_limit(None) == pytest.approx(0.9 * 9000000 * 1024)
+    assert memory_limit(2.5) == 2.5e9
+    group = "/sys/fs/cgroup/"
+    files.update({group + "memory.max": ["max\n"], group + "memory.current": ["5\n"]})
+    assert available_memory() == 8000000 * 1024
+    files.update({group + "memory.max": ["4000000000\n"], group + "memory.current": ["3000000000\n"]})
+    files[group + "memory.stat"] = ["anon 1\n", "inactive_file 500000000\n"]
+    assert available_memory() == 1500000000
+    del files[group + "memory.max"]
+    files[group + "memory/memory.limit_in_bytes"] = ["9223372036854771712\n"]
+    files[group + "memory/memory.usage_in_bytes"] = ["1\n"]
+    assert available_memory() == 8000000 * 1024
+    files[group + "memory/memory.limit_in_bytes"] = ["2000\n"]
+    assert available_memory() == 1999
+    files.clear()
+    assert available_memory() is None
+    assert memory_limit(None) == math.inf
+
+
+def test_the_memory_of_a_gpu_is_not_planned():
+    assert plan_memory(SimpleNamespace(engine=Engine("cuda")), None) is None
