@@ -33,7 +33,7 @@ def commands(args, folder):
     def best(name):
         return glob.glob(os.path.join(folder, f"{name}-0", "snapshot_best_*"))[0]
 
-    cross = ["--task_name", "g1", "--data_dir", os.path.abspath(args.data_dir), "--seed", "42", "--seq_length=128"]
+    cross = ["--task_name", args.task_name, "--data_dir", os.path.abspath(args.data_dir), "--seed", "42", "--seq_length=128"]
     model = os.path.abspath(args.model_dir)
     short = ["--max_steps", str(args.max_steps), "--loss_print_every_n_iter", "1", "--num_epochs", "63", "--learning_rate", "5e-5"]
     small = ["--batch_size_per_device", "4", "--dev_batch_size_per_device", "2", "--dev_every_step_num", str(args.max_steps)]
@@ -60,6 +60,7 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv of all domains")
+    parser.add_argument("--task_name", default="g1", help="task of --data_dir")
     parser.add_argument("--single_dir", default="data/k-shot-single/SST-2/16-42", help="folder of the splits of SST-2")
     parser.add_argument("--max_steps", type=int, default=20, help="steps of a training run")
     parser.add_argument("--runs", type=int, default=5, help="number of runs per phase")

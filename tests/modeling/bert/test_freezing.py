@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, GOLDEN, KERNELS, NO_DROPOUT, documented, golden_batch, gradients
 
-from modeling.bert.dropout import DropoutPlan
 from modeling.bert.freezing import Freezing, plan_freezing
 from modeling.bert.names import WORD_EMBEDDINGS
 from modeling.bert.variables import Variables

@@ -137,5 +137,5 @@ def test_loading_reaches_graphs_that_are_compiled(tmp_path):
         variables.load(Snapshot(str(tmp_path / "s")))
         np.testing.assert_array_equal(job({"x": x}).numpy(), changed["w"] * x + changed["b-bias"])
     write_variables(str(tmp_path / "s"), {"w": np.zeros((3, 2), np.float32), "b-bias": values["b-bias"]})
-    with pytest.raises(UserError, match=r"w holds 6 values of shape \[3, 2\], the model needs 3 of shape \[1, 3\]"):
+    with pytest.raises(UserError, match=r"w holds 6 values of shape \[3, 2\], but the model needs 3 of shape \[1, 3\]"):
         variables.load(Snapshot(str(tmp_path / "s")))

@@ -143,7 +143,7 @@ class Memory:
     def __init__(self, limit):
         self.limit = limit
 
-    def needed(self, graphs, parts):  # noqa: ARG002
+    def needed(self, graphs, parts):
         return sum(rows * length if trains else 1 for trains, rows, length in graphs)
 
 

@@ -78,7 +78,7 @@ class _Bucketing:
     def __init__(self, parts):
         self.graphs, self._parts = [], parts
 
-    def training(self, records, batch_size, may_share, planned, memory):  # noqa: ARG002
+    def training(self, records, batch_size, may_share, planned, memory):
         return planned or TrainingBatches(1, LENGTHS, self._parts)
 
 
