@@ -554,8 +554,11 @@ def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
     del wanted["transformers_version"]
     assert {key: config[key] for key in wanted} == wanted
     assert tokenizer["do_lower_case"] is False
-    assert tokenizer["tokenizer_class"] == "BertTokenizer"
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"  # BertTokenizer ignores the limit of 200 characters below
     assert tokenizer["model_max_length"] == POSITIONS
+    parsed = json.loads((tmp_path / "hf" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert parsed["model"]["max_input_chars_per_word"] == 200
+    assert (parsed["normalizer"]["type"], parsed["normalizer"]["lowercase"]) == ("BertNormalizer", False)
     special = json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
     assert special == {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
                        "mask_token": "[MASK]"}  # fmt: skip
