@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def read_rows(path: str) -> Rows:
         raise UserError(f"{path}: row 1: the rows end with carriage returns alone; convert them, for example with tr '\\r' '\\n'")
     rows = [(line[:-1] if line.endswith("\r") else line).split("\t") for line in lines]
     first = 1
-    if tuple(cell.strip().lower() for cell in rows[0]) == _HEADER:
+    if is_known_header(rows[0]):
         rows, first = rows[1:], 2
         if not rows:
             raise UserError(f"{path}: holds a header and no rows")
@@ -120,6 +120,11 @@ def read_rows(path: str) -> Rows:
                 f"{path}: row {number} is a header ({found:.100}) in the middle of the file; remove it (of joined files, each may have one)"
             )
     return list(enumerate(rows, first))
+
+
+def is_known_header(cells: Sequence[str]) -> bool:
+    """Whether the cells of a row are the header of the Meta-KD data, which readers skip."""
+    return tuple(cell.strip().lower() for cell in cells) == _HEADER
 
 
 def _row_of(data: bytes, position: int) -> int:

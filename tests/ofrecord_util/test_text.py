@@ -228,7 +228,7 @@ ROWS = "".join(f"film {number}\t{('books', 'dvd')[number % 2]}\t{('neg', 'pos')[
     ],
 )
 def test_a_header_is_no_sample(tmp_path, header):
-    with pytest.raises(UserError, match="train.csv: row 1 is a header"):
+    with pytest.raises(UserError, match=r"train.csv: row 1 is a header"):
         names(tmp_path, header.encode("utf-8") + b"\n" + ROWS)
     with pytest.raises(UserError, match=r"train.csv: row 13 is a header .* in the middle of the file"):
         names(tmp_path, ROWS + header.encode("utf-8").replace(b"\xef\xbb\xbf", b"") + b"\n" + ROWS)
