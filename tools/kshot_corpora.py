@@ -95,8 +95,8 @@ def make_row(text, label):
     """Makes the `Row` of a text.
 
     `spaced` is the text in lower case with one space between words, without HTML entities and tags, and with composed
-    accents. `letters` is `spaced` without spaces, punctuation and ASCII symbols. The second form is needed because corpora differ in their tokenisation: of the 872 dev sentences of
-    SST-2, 394 are in MR by the first form and 731 by the second.
+    accents. `letters` is `spaced` without spaces, punctuation and ASCII symbols. The second form is needed because corpora
+    differ in their tokenisation: of the 872 dev sentences of SST-2, 394 are in MR by the first form and 731 by the second.
     """
     text = clean(text)
     spaced = " ".join(_plain(text).lower().split())

@@ -246,7 +246,7 @@ def read_finite(snapshot, name, shape):
     if not finite:
         bad = int(np.flatnonzero(~np.isfinite(value.reshape(-1)))[0])
         raise UserError(
-            f"{snapshot.path}: variable {name} has the value {value.reshape(-1)[bad]} at position {bad}, which is not a finite number: the "
+            f"{snapshot.path}: the weights are not finite: variable {name} has the value {value.reshape(-1)[bad]} at position {bad}; the "
             "snapshot is damaged, give another one"
         )
     return value
