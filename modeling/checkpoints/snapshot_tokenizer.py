@@ -73,7 +73,7 @@ def _check_size(tokenizer, config, own_file, snapshot, log):
     allowed = config.vocab_size if own is None else min(len(own), config.vocab_size)
     if size != allowed:
         words = f"{config.vocab_size} word embeddings"
-        if allowed < config.vocab_size and size < config.vocab_size:
+        if own is not None and allowed < config.vocab_size:
             words += f", and its own {VOCAB_FILE} has {allowed} pieces"
         remedy = (
             f": give the model's own --vocab_file, or --vocab_size {size}" if snapshot is None else ": give the model's own --vocab_file"

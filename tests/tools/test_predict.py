@@ -180,7 +180,8 @@ def test_each_output_is_one_line():
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("bert-embeddings-word_embeddings", np.nan, "the weights are not finite: variable bert-embeddings-word"), ("bert-pooler-dense-bias", np.inf, "position 2"),
+    [("bert-embeddings-word_embeddings", np.nan, "the weights are not finite: variable bert-embeddings-word"),
+     ("bert-pooler-dense-bias", np.inf, "position 2"),
      ("classification-output_weights", 3e38, "the logits of 1 of 1 texts are not finite")],
 )  # fmt: skip
 def test_weights_that_make_no_prediction(tmp_path, name, value, message):
