@@ -300,7 +300,7 @@ def read(path, vocab_file=None, num_heads=None):
     if checkpoint.num_labels:
         task, note = read_labels(values, checkpoint, longest)
         checkpoint = checkpoint._replace(task=task)
-        notes.append(note)
+        notes += [note] if note else []
     return checkpoint._replace(notes=tuple(notes))
 
 
@@ -312,7 +312,7 @@ def read_labels(values, checkpoint, longest=None):
         checkpoint: `Checkpoint` with a classifier.
         longest: maximum length of a text in tokens, or None.
     Returns:
-        (dict for task.json, or None if the classifier cannot be used as it is; a note for the user).
+        (dict for task.json, or None if the classifier cannot be used as it is; then a note for the user, else None).
     """
     count, named = checkpoint.num_labels, values.get("id2label")
     problem = values.get("problem_type")
@@ -332,7 +332,7 @@ def read_labels(values, checkpoint, longest=None):
         task["do_lower_case"] = checkpoint.do_lower_case
     if longest is not None and 5 <= longest <= checkpoint.config.max_position_embeddings:
         task["seq_length"] = longest
-    return task, "tools/predict.py labels single texts with this classifier; --pair converts one of text pairs"
+    return task, None
 
 
 def _labels(checkpoint):

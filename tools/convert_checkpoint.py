@@ -129,6 +129,9 @@ def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, laye
             raise UserError(f"--pair: {model_dir} has no classifier with names of labels, so it does not label pairs; leave the flag out")
         checkpoint.config.check_pairs(model_dir)
         checkpoint = checkpoint._replace(task=dict(checkpoint.task, pair=True))
+    if reader is checkpoint_hugging_face and checkpoint.task is not None:
+        kind = "pairs of texts" if pair else "single texts (--pair converts a classifier of text pairs)"
+        checkpoint = checkpoint._replace(notes=(*checkpoint.notes, f"tools/predict.py labels {kind} with this classifier"))
     if checkpoint.vocab is None and to != NPZ:
         raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")
     if layers is not None:

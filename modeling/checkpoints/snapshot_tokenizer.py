@@ -54,7 +54,7 @@ def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=pr
         settings = dataclasses.replace(settings, do_lower_case=do_lower_case)
         if stored not in (None, do_lower_case):
             given, own = (str(value).lower() for value in (do_lower_case, stored))
-            log(f"warning: --do_lower_case {given} contradicts {snapshot.path}, which was trained with {own}")
+            log(f"warning: --do_lower_case {given} contradicts {snapshot.path}, which has {own}")
     tokenizer = Tokenizer(path, settings, trusted=stored is not None and stored == settings.do_lower_case)
     _check_size(tokenizer, config, own_file, snapshot, log)
     return tokenizer

@@ -263,7 +263,7 @@ def test_the_flag_of_the_user_against_the_snapshot(tmp_path):
     assert open_tokenizer(snapshot, config, do_lower_case=False, log=lines.append).check_casing() is None
     assert lines == []
     assert open_tokenizer(snapshot, config, do_lower_case=True, log=lines.append).do_lower_case is True
-    assert lines == [f"warning: --do_lower_case true contradicts {snapshot.path}, which was trained with false"]
+    assert lines == [f"warning: --do_lower_case true contradicts {snapshot.path}, which has false"]
 
 
 def test_weights_in_a_folder_without_a_tokenizer(tmp_path):
