@@ -17,7 +17,7 @@ MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl,
 import dataclasses
 
 from modeling.bert.names import DOMAIN_HEAD
-from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
+from modeling.bert.variables import classifier_shapes, encoder_shapes, read_finite, representation_shapes
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
@@ -106,7 +106,7 @@ def main():
     }
     given = {}
     if do_train and needs.representation and same_width:
-        given = {DOMAIN_HEAD[0]: teacher_snapshot.read(DOMAIN_HEAD[0], shapes[DOMAIN_HEAD[0]])}
+        given = {DOMAIN_HEAD[0]: read_finite(teacher_snapshot, DOMAIN_HEAD[0], shapes[DOMAIN_HEAD[0]])}
         log(f"{DOMAIN_HEAD[0]} starts from the teacher's")
     student = load_variables(context, shapes, LayerSelection(context.snapshot, start), vocabulary, given=given)
 

@@ -18,7 +18,7 @@ from modeling.bert.variables import encoder_shapes
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import PREPROCESS, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.prototypes import compute_prototypes, prototypical_scores, score_statistics, write_prototypes
+from modeling.objectives.prototypes import compute_prototypes, non_negative, prototypical_scores, score_statistics, write_prototypes
 from modeling.report.projection import principal_plane
 from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
@@ -54,6 +54,7 @@ def main():
         raise UserError(
             f"{context.snapshot.path}: its representations are not finite, so scores cannot be computed: give another --model_load_dir"
         )
+    scores = non_negative(scores, log)
     if np.count_nonzero(prototypes.counts.any(axis=1)) == 1:
         log("only one domain: a score is the cosine similarity to the prototype of the sample's label")
     statistics = score_statistics(scores, records.domain, task.domains)

@@ -12,6 +12,7 @@ import numpy as np
 from modeling.bert.names import CLASSIFIER
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
+from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import select_device
@@ -19,7 +20,6 @@ from modeling.objectives.mft import predict_logits
 from modeling.run.predictions import probabilities_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
-from ofrecord_util.tokenization import Tokenizer
 
 _LENGTHS = (32, 128)  # batch lengths below the model's own length; each length in use is one more graph to compile
 _BATCHES_AT_ONCE = 64  # number of batches that are read and sorted by length at a time
@@ -45,6 +45,7 @@ class Predictor:
     Attributes:
         task: the `Task` of the snapshot.
         seq_length: int.
+        unknown, tokens: number of [UNK], and of all tokens without [CLS] and [SEP], in the texts so far.
     Raises:
         UserError: the path is not a snapshot, or the snapshot has no task, no classifier or no vocabulary.
     """
@@ -55,19 +56,19 @@ class Predictor:
         if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
             missing = TASK_FILE if stored is None else CLASSIFIER[0]
             raise UserError(f"{path}: no {missing}, so it has no labels to predict: give a snapshot of a training step")
-        vocab_file = vocab_file or snapshot.vocab_file()
-        if vocab_file is None:
+        if vocab_file is None and snapshot.vocab_file() is None:
             raise UserError(f"{path}: no {VOCAB_FILE}: give --vocab_file")
         self.task = Task.from_dict(stored)
         config = snapshot.config()
         self.seq_length = seq_length or stored.get("seq_length") or config.max_position_embeddings
+        if self.task.pair:
+            config.check_pairs(path)
         if not 5 <= self.seq_length <= config.max_position_embeddings:
             raise UserError(
                 f"--seq_length {self.seq_length}: the model has {config.max_position_embeddings} positions: give 5 up to this number"
             )
-        self._tokenizer = Tokenizer(vocab_file, stored.get("do_lower_case", True))
-        if self._tokenizer.vocab_size != config.vocab_size:
-            raise UserError(f"{vocab_file} has {self._tokenizer.vocab_size} pieces, but the model has {config.vocab_size} word embeddings")
+        self._tokenizer = open_tokenizer(snapshot, config, vocab_file, log=log)
+        self.unknown = self.tokens = 0
         self._batch_size = batch_size
         engine = plan_engine(select_device(device, log), config.dense_weights, batch_size, self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
@@ -103,6 +104,8 @@ class Predictor:
         """float64 [N, C]."""
         first, second = ([a for a, _ in texts], [b for _, b in texts]) if self.task.pair else (texts, None)
         encoded = self._tokenizer.encode(first, second, self.seq_length)
+        unknown, tokens = self._tokenizer.count_unknown(encoded.input_ids, encoded.input_mask)
+        self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
         needed = encoded.input_mask.sum(axis=1)
         order = np.argsort(needed, kind="stable")
         logits = np.empty((len(texts), self.task.num_labels))

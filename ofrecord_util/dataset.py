@@ -21,7 +21,8 @@ from ofrecord_util.text import TextFolder, TextSplit, text_path, text_warnings
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import plan_parts, split_folder, write_split
 
-_TYPE_VOCAB_SIZE = 2
+_UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hardly fits the text
+_FEW_TOKENS = 20  # the share of fewer tokens says little
 
 # What a step does with the prototypical scores of the training split:
 SCORES_NEEDED = "needed"  # it weights samples: scores of another text stop it
@@ -41,6 +42,7 @@ class Dataset:
         log: function of one line of text.
         use_scores: `SCORES_NEEDED`, `SCORES_KEPT` or `SCORES_MADE`.
         text: `TextFolder` of `data_dir` that may have read text before; None makes one.
+        type_vocab_size: rows of the model's table of token types.
 
     Attributes:
         scores: float32 [K], the scores of weight.npy that the training records hold; None before they are read, and without them.
@@ -56,7 +58,9 @@ class Dataset:
         log: Callable[[str], Any] = print,
         use_scores: str = SCORES_NEEDED,
         text: Optional[TextFolder] = None,
+        type_vocab_size: int = 2,
     ) -> None:
+        self._type_vocab_size = type_vocab_size
         self.data_dir, self.task, self.tokenizer, self.seq_length = data_dir, task, tokenizer, seq_length
         self.resave, self.log, self.use_scores = resave, log, use_scores
         self.scores: Optional[np.ndarray] = None
@@ -100,7 +104,9 @@ class Dataset:
         if rows is not None:
             for line in text_warnings(rows, self.task, None if split == "train" else self._training_text()):
                 self.log("warning: " + line)
-        check_ranges(records, None if self.tokenizer is None else self.tokenizer.vocab_size, _TYPE_VOCAB_SIZE, self.task)
+        check_ranges(records, None if self.tokenizer is None else self.tokenizer.vocab_size, self._type_vocab_size, self.task)
+        if self.tokenizer is not None:
+            self._say_unknown(split, records, self.tokenizer)
         used = len(records) if example_num is None else min(example_num, len(records))
         if split == "train" and self.use_scores == SCORES_NEEDED:
             records = self._check_weights(records, used)
@@ -113,6 +119,15 @@ class Dataset:
             else:
                 self.log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
         return records.select(slice(0, used))
+
+    def _say_unknown(self, split: str, records: Records, tokenizer: Tokenizer) -> None:
+        """Logs the share of [UNK] in the records."""
+        unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
+        share = unknown / max(total, 1)
+        line = f"{split}: {unknown} of {total} tokens are [UNK] ({100 * share:.1f} %)"
+        if share > _UNKNOWN_SHARE and total >= _FEW_TOKENS:
+            line = f"warning: {line}: check --vocab_file and --do_lower_case, or take a model for the language of the text"
+        self.log(line)
 
     def text(self, split: str, digest: str) -> Optional[TextSplit]:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
@@ -249,7 +264,7 @@ class Dataset:
                     differences.append(f"{path} has changed since")
             if tokenizer is not None:
                 if manifest.get("vocab_digest") not in (None, tokenizer.digest):
-                    differences.append(f"their vocabulary was not {tokenizer.vocab_file}")
+                    differences.append(f"their vocabulary was not {tokenizer.vocab_file}, or the settings of its tokenizer differ")
                 if manifest.get("do_lower_case") not in (None, tokenizer.do_lower_case):
                     differences.append("they were written with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
         if differences:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import files, text
 from ofrecord_util.errors import UserError
+from ofrecord_util.names import lookalike, spelled, split_by_look
 
 Names = Union[str, Sequence[str], None]
 
@@ -46,6 +47,11 @@ class Task:
                         self.name, len(values), kind, ", ".join(values) or "none", least, flag
                     )
                 )
+            alike = split_by_look(values)
+            if alike is not None:
+                raise UserError(
+                    f"{flag}: the {kind}s {spelled(alike[0])} and {spelled(alike[1])} look the same; write both in the same way"
+                )
             for value in folded:
                 if not value.strip() or folded.count(value) > 1:
                     raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
@@ -84,6 +90,11 @@ class Task:
         for position, value in enumerate(values):
             if value.lower() == folded:
                 return position
+        alike = lookalike(name, values)
+        if alike is not None:
+            raise UserError(
+                f"{kind} {spelled(name)} looks like {spelled(alike)} of task {self.name!r} and is another one; write both alike"
+            )
         raise UserError(
             "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name selects others".format(
                 kind, name, self.name, ", ".join(values), flag

@@ -7,12 +7,15 @@ files are not used.
 
 import hashlib
 import os
+import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.names import is_header, lookalike, spelled
 
 if TYPE_CHECKING:
     from ofrecord_util.tasks import Task
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 Rows = List[Tuple[int, List[str]]]  # row numbers (from 1, the header counted) and columns
 
 _HEADER = ("review", "domain", "sentiment")
+_MANY_ROWS = 6  # what is said of all rows of a file says little if there are fewer
 _LONGEST_NAME = 200  # characters of a domain's or label's name; a longer cell is text in the wrong column
 
 
@@ -95,13 +99,32 @@ def read_rows(path: str) -> Rows:
         lines.pop()
     if not lines:
         raise UserError(f"{path}: is empty; a row is text TAB domain TAB label")
+    old_rows = lines[0].strip("\r").split("\r")
+    if len(lines) == 1 and len(old_rows) > 1 and all(row.count("\t") > 1 for row in old_rows):
+        raise UserError(f"{path}: row 1: the rows end with carriage returns alone; convert them, for example with tr '\\r' '\\n'")
     rows = [(line[:-1] if line.endswith("\r") else line).split("\t") for line in lines]
     first = 1
-    if tuple(cell.strip().lower() for cell in rows[0]) == _HEADER:
+    if is_known_header(rows[0]):
         rows, first = rows[1:], 2
         if not rows:
             raise UserError(f"{path}: holds a header and no rows")
+    for number, cells in enumerate(rows, first):
+        if is_header(cells):
+            found = " TAB ".join(cell.strip() for cell in cells)
+            if number == 1:
+                raise UserError(
+                    f"{path}: row 1 is a header ({found:.100}); remove it: a row is text TAB domain TAB label, and only the header "
+                    f"{' TAB '.join(_HEADER)} is known"
+                )
+            raise UserError(
+                f"{path}: row {number} is a header ({found:.100}) in the middle of the file; remove it (of joined files, each may have one)"
+            )
     return list(enumerate(rows, first))
+
+
+def is_known_header(cells: Sequence[str]) -> bool:
+    """Whether the cells of a row are the header of the Meta-KD data, which readers skip."""
+    return tuple(cell.strip().lower() for cell in cells) == _HEADER
 
 
 def _row_of(data: bytes, position: int) -> int:
@@ -137,9 +160,12 @@ def read_names(path: str, rows: Optional[Rows] = None) -> Tuple[Set[str], Set[st
         raise UserError(f"{path}: row {rows[0][0]}: {width} columns, a row has 3 (text, domain, label) or 4 (a pair)")
     domains: Set[str] = set()
     labels: Set[str] = set()
+    _check_not_index(path, rows, width)
     for number, cells in rows:
         _check_columns(path, number, cells, width)
         for kind, cell, names in (("domain", cells[-2].strip(), domains), ("label", cells[-1].strip(), labels)):
+            if cell in names:
+                continue
             if not cell:
                 raise UserError(f"{path}: row {number}: the {kind} is empty")
             if len(cell) > _LONGEST_NAME:
@@ -147,16 +173,64 @@ def read_names(path: str, rows: Optional[Rows] = None) -> Tuple[Set[str], Set[st
                     f"{path}: row {number}: the {kind} has {len(cell)} characters, allowed are {_LONGEST_NAME}; the columns are text, "
                     "domain, label"
                 )
+            other = lookalike(cell, names)
+            if other is not None:
+                raise UserError(
+                    f"{path}: row {number}: the {kind} {spelled(cell)} looks like {spelled(other)} of earlier rows and is another one; "
+                    "write both in the same way"
+                )
             names.add(cell)
+    _check_first_row(path, rows)
+    for kind, names in (("domain", domains), ("label", labels)):
+        if len(names) == len(rows) >= _MANY_ROWS:
+            raise UserError(
+                f"{path}: each of the {len(rows)} rows has a {kind} of its own; the last column is the label, the one before it the domain"
+            )
     return domains, labels, width == 4
+
+
+def _check_not_index(path: str, rows: Rows, width: int) -> None:
+    """Raises a UserError if a text column holds numbers only: it is an index, not a text."""
+    for column in range(width - 2):
+        if len(rows) > 1 and all(len(cells) == width and _is_number(cells[column]) for _, cells in rows):
+            raise UserError(
+                f"{path}: row {rows[0][0]}: column {column + 1} is {rows[0][1][column].strip()!r:.40}, and a number in all rows: an index "
+                "is not a text; remove the column"
+            )
+
+
+def _check_first_row(path: str, rows: Rows) -> None:
+    """Raises a UserError if the domain and the label of the first row occur nowhere else, and all others do: it is a header in words that
+    are not known."""
+    if len(rows) < _MANY_ROWS or rows[0][0] != 1:
+        return
+    first = rows[0][1]
+    for column in (-2, -1):
+        counts = Counter(cells[column].strip().lower() for _, cells in rows)
+        if counts.pop(first[column].strip().lower()) > 1 or min(counts.values(), default=0) < 2:
+            return
+    raise UserError(
+        f"{path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are in no other row; "
+        "remove it, or name all domains and labels with --domains and --label_list"
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return re.match(r"\s*[-+]?[0-9]+(\.[0-9]*)?\s*\Z", cell) is not None
 
 
 def _check_columns(path: str, number: int, cells: List[str], width: int) -> None:
     if len(cells) != width:
+        hint = ""
+        if len(cells) > width and _is_number(cells[0]):
+            hint = "; the first column looks like an index, remove it"
+        elif len(cells) == 1 and cells[0].lstrip()[:1] in ("{", "["):
+            hint = "; the row looks like JSON"
+        elif len(cells) == 1 and cells[0].count(",") >= width - 1:
+            hint = "; the row may have commas between its columns"
         raise UserError(
-            "{}: row {}: {} columns where {} are expected ({}, tab-separated); a pair task has 4 columns, others 3, see --task_name".format(
-                path, number, len(cells), width, "a, b, domain, label" if width == 4 else "text, domain, label"
-            )
+            "{}: row {}: {} columns where {} are expected ({}, tab-separated); a pair task has 4 columns, others 3, see "
+            "--task_name{}".format(path, number, len(cells), width, "a, b, domain, label" if width == 4 else "text, domain, label", hint)
         )
 
 
@@ -181,7 +255,10 @@ def read_text(path: str, task: "Task", rows: Optional[Rows] = None) -> TextSplit
     ids: Dict[str, List[int]] = {"domain": [], "label": []}
     known: Dict[str, Dict[str, int]] = {"domain": {}, "label": {}}
     digest = hashlib.sha256()
-    for number, cells in read_rows(path) if rows is None else rows:
+    rows = read_rows(path) if rows is None else rows
+    if task.pair:
+        _check_not_index(path, rows, width)
+    for number, cells in rows:
         _check_columns(path, number, cells, width)
         for column in range(width - 2):
             if not cells[column].strip():

@@ -6,13 +6,15 @@ special token. So the cleaning runs here, with Python's `str.translate` and `uni
 `BasicTokenizer`, and the library does the WordPiece.
 """
 
+import dataclasses
 import hashlib
+import json
 import os
 import re
 import string
 import unicodedata
 from dataclasses import dataclass
-from typing import List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 import six
@@ -26,6 +28,12 @@ PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
 _BATCH = 2048
 _UPPER_CASE_SHARE = 0.05  # of words in scripts other than Latin; an uncased vocabulary has letters A to Z in brackets only
+_OTHER_SHARE = 0.05  # of pieces with the mark of another kind of vocabulary
+_OTHER_VOCABULARIES = (  # (whether a piece has the mark, kind)
+    (lambda piece: len(piece) > 1 and piece[0] == "\u2581", "SentencePiece"),
+    (lambda piece: len(piece) > 1 and piece[0] == "\u0120", "byte-level BPE"),
+    (lambda piece: piece.endswith("</w>"), "BPE"),
+)
 
 # silences the library's warning when a later subprocess forks after its threads have been used
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -43,7 +51,12 @@ _CJK_BLOCKS = (
 
 
 class _CleanTable(dict):
-    """For `str.translate`: control characters go, whitespace becomes a space, a CJK character a word of its own."""
+    """For `str.translate`: control characters go, whitespace becomes a space, a CJK character a word of its own where `split_cjk` is
+    set."""
+
+    def __init__(self, split_cjk: bool) -> None:
+        super().__init__()
+        self.split_cjk = split_cjk
 
     def __missing__(self, code: int) -> Union[int, str, None]:
         char = chr(code)
@@ -53,7 +66,7 @@ class _CleanTable(dict):
             value = " "
         elif code in (0, 0xFFFD) or category in ("Cc", "Cf"):
             value = None
-        elif any(first <= code <= last for first, last in _CJK_BLOCKS):
+        elif self.split_cjk and any(first <= code <= last for first, last in _CJK_BLOCKS):
             value = " " + char + " "
         self[code] = value
         return value
@@ -81,6 +94,86 @@ class _PunctuationTable(dict):
 
 
 @dataclass(frozen=True)
+class AddedToken:
+    """A token that is searched in the text before the text is split into words.
+
+    Attributes:
+        content: the token.
+        normalized: search it in the text after lower-casing and stripping of accents, otherwise in the text as it is.
+        single_word: find it only where no letter, digit or underscore stands next to it.
+    """
+
+    content: str
+    normalized: bool = False
+    single_word: bool = False
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """How a model's texts are split, apart from its vocabulary. The defaults are those of Google's BERT.
+
+    Attributes:
+        do_lower_case: lower-case the text. None: not known, which counts as True.
+        strip_accents: remove accents (characters of the category Mn, after canonical decomposition). None: as `do_lower_case`.
+        tokenize_chinese_chars: each CJK character is a word.
+        max_word_chars: a longer word is [UNK]. Google's code has 200, transformers 100.
+        added_tokens: tuple of `AddedToken`.
+    """
+
+    do_lower_case: Optional[bool] = None
+    strip_accents: Optional[bool] = None
+    tokenize_chinese_chars: bool = True
+    max_word_chars: int = _MAX_WORD_CHARS
+    added_tokens: Tuple[AddedToken, ...] = ()
+
+    @property
+    def lowers(self) -> bool:
+        return self.do_lower_case is not False
+
+    @property
+    def strips(self) -> bool:
+        return self.lowers if self.strip_accents is None else self.strip_accents
+
+    def to_dict(self) -> dict:
+        """The settings as a dict for JSON; `from_dict` reads it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> "TokenizerSettings":
+        """The settings of `to_dict`. Missing keys have their defaults, other keys are ignored.
+
+        Args:
+            values: parsed JSON.
+            source: path of the file, for the message.
+
+        Raises:
+            UserError: a value has the wrong type.
+        """
+
+        def check(fits: bool, key: str, value: Any) -> None:
+            if not fits:
+                raise UserError(f"{source}: {key} is {value!r:.60}, which a tokenizer cannot have")
+
+        check(isinstance(values, dict), "the content", values)
+        found = {}
+        for key, nothing in (("do_lower_case", True), ("strip_accents", True), ("tokenize_chinese_chars", False)):
+            found[key] = values.get(key, getattr(cls, key))
+            check(isinstance(found[key], bool) or (nothing and found[key] is None), key, found[key])
+        longest = values.get("max_word_chars", cls.max_word_chars)
+        check(isinstance(longest, int) and not isinstance(longest, bool) and 1 <= longest <= 10**6, "max_word_chars", longest)
+        listed = values.get("added_tokens", ())
+        check(isinstance(listed, (list, tuple)), "added_tokens", listed)
+        added = []
+        for entry in listed:
+            check(isinstance(entry, dict) and isinstance(entry.get("content"), str), "added_tokens", entry)
+            token = AddedToken(entry["content"], entry.get("normalized", False), entry.get("single_word", False))
+            check(isinstance(token.normalized, bool) and isinstance(token.single_word, bool), "added_tokens", entry)
+            check(len(token.content.split()) == 1 and token.content.strip() == token.content, "added_tokens", entry)
+            added.append(token)
+        return cls(max_word_chars=longest, added_tokens=tuple(added), **found)
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Token arrays of N texts or pairs.
 
@@ -102,61 +195,90 @@ class Tokenizer:
 
     Args:
         vocab_file: one token per line, UTF-8.
-        do_lower_case: lower-case and strip accents, as uncased models need.
+        settings: `TokenizerSettings`, or a bool: lower-case and strip accents, as uncased models need.
+        trusted: the casing is the model's own, so `check_casing` does not doubt it.
 
     Attributes:
-        vocab_file, do_lower_case: the arguments.
+        vocab_file: the argument.
+        settings: `TokenizerSettings`; `do_lower_case` is True or False.
+        do_lower_case: bool.
+        tokens: list of str, in id order.
         vocab_size: int, ids are below it.
-        digest: SHA-256 (hex) of the tokens in order.
+        digest: SHA-256 (hex) of the tokens in order and of the settings, apart from the casing, that are not the defaults.
+        unknown_id: id of [UNK].
+        special_ids: ids of [PAD], [CLS] and [SEP].
 
     Raises:
-        UserError: the file is missing, empty, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP].
+        UserError: the file is missing, empty, not UTF-8, lacks [PAD], [UNK], [CLS] or [SEP], is a vocabulary of another kind than
+            WordPiece, or lacks an added token.
     """
 
-    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
+    def __init__(self, vocab_file: str, settings: Union[bool, TokenizerSettings] = True, trusted: bool = False) -> None:
         self.vocab_file = vocab_file
-        self.do_lower_case = bool(do_lower_case)
-        tokens = read_vocabulary(vocab_file)
+        # a plain bool and an unknown casing are guesses, which the vocabulary may refute
+        self._chosen = isinstance(settings, TokenizerSettings) and settings.do_lower_case is not None
+        self._trusted = trusted and self._chosen
+        if not isinstance(settings, TokenizerSettings):
+            settings = TokenizerSettings(bool(settings))
+        self.do_lower_case = settings.lowers
+        self.settings = settings = dataclasses.replace(settings, do_lower_case=settings.lowers)
+        self.tokens = tokens = read_vocabulary(vocab_file)
         self.vocab_size = len(tokens)
-        self.digest = hashlib.sha256("\n".join(tokens).encode("utf-8")).hexdigest()
+        self.digest = _digest(tokens, settings)
         self._ids = {token: position for position, token in enumerate(tokens)}  # as Google's: the last of equal tokens counts
-        missing = [token for token in (PAD, UNK, CLS, SEP) if token not in self._ids]
-        if missing:
+        check_vocabulary(vocab_file, tokens)
+        self.unknown_id, self.special_ids = self._ids[UNK], [self._ids[token] for token in (PAD, CLS, SEP)]
+        self._strip = settings.strips
+        self._clean = _CleanTable(settings.tokenize_chinese_chars)
+        self._split = _PunctuationTable(self._strip)
+        lacking = [token.content for token in settings.added_tokens if token.content not in self._ids]
+        if lacking:
             raise UserError(
-                "{}: {} tokens without {}; --vocab_file must be the vocabulary of a BERT model".format(
-                    vocab_file, len(tokens), ", ".join(missing)
-                )
+                f"{vocab_file}: has no {', '.join(lacking[:5])}, which the model has as added tokens; give its own --vocab_file"
             )
+        self._added = _pattern([(token, token.content) for token in settings.added_tokens if not token.normalized])
+        normal = [(token, self._canonical(token.content)) for token in settings.added_tokens if token.normalized]
+        self._added_normal, self._spelling = _pattern(normal), {text: token.content for token, text in normal}
         words = [token for token in tokens if not (token.startswith("[") and token.endswith("]"))]
         self._upper_case = [token for token in words if token != token.lower()]
         self._is_cased = len(self._upper_case) > _UPPER_CASE_SHARE * len(words) or any(map(re.compile("[A-Z]").search, self._upper_case))
-        self._library = _LibraryTokenizer(WordPiece(vocab=self._ids, unk_token=UNK, max_input_chars_per_word=_MAX_WORD_CHARS))
+        # pieces that no text has after lower-casing and stripping: vowel signs, accents, composed syllables
+        self._lost = [token for token in words if not token.isascii() and _stripped(token) != token and token == token.lower()]
+        self._is_accented = len(self._lost) > _UPPER_CASE_SHARE * len(words)
+        self._has_capitals = 2 * sum(token != token.upper() for token in words) > len(words)
+        self._library = _LibraryTokenizer(WordPiece(vocab=self._ids, unk_token=UNK, max_input_chars_per_word=settings.max_word_chars))
         self._library.pre_tokenizer = WhitespaceSplit()
         self._encode_batch = getattr(self._library, "encode_batch_fast", self._library.encode_batch)
-        self._clean = _CleanTable()
-        self._split = _PunctuationTable(strip=self.do_lower_case)
 
     def check_casing(self) -> Optional[str]:
-        """Compares vocabulary and `--do_lower_case`.
+        """Compares the vocabulary and the casing.
 
         Returns:
-            None, or one line to warn with: words are not lower-cased though the vocabulary has no upper-case word.
+            None, or one line to warn with: the casing was chosen (`--do_lower_case`), and the vocabulary looks as if it were the
+            other one; or words are not lower-cased though the vocabulary has no upper-case word.
 
         Raises:
-            UserError: words are lower-cased though the vocabulary is a cased one.
+            UserError: nobody has chosen the casing, and the vocabulary has pieces that lower-casing makes unreachable.
         """
-        if self.do_lower_case and self._is_cased:
-            raise UserError(
-                "{}: {} of its words have upper-case letters ({}, …), so the model is cased: give --do_lower_case false".format(
-                    self.vocab_file, len(self._upper_case), ", ".join(self._upper_case[:3])
-                )
-            )
-        if not self.do_lower_case and not self._upper_case:
+        if self._trusted:
+            return None
+        if self.do_lower_case and (self._is_cased or (self._is_accented and self._strip)):
+            pieces, what = (self._upper_case, "upper-case letters") if self._is_cased else (self._lost, "accents or vowel signs")
+            found = "{}: {} of its words have {} ({}, …)".format(self.vocab_file, len(pieces), what, ", ".join(pieces[:3]))
+            if self._chosen:
+                return f"{found}, which no text has after --do_lower_case true"
+            raise UserError(f"{found}, so the model is cased: give --do_lower_case false (or true, if the model is uncased nevertheless)")
+        if not self.do_lower_case and not self._upper_case and self._has_capitals:
             return (
                 f"{self.vocab_file}: no word has upper-case letters, so capitalised words become [UNK]: "
                 "--do_lower_case true suits this vocabulary"
             )
         return None
+
+    def count_unknown(self, input_ids: np.ndarray, input_mask: np.ndarray) -> Tuple[int, int]:
+        """(number of [UNK], number of tokens without [PAD], [CLS] and [SEP]) in arrays of any shape."""
+        real = (input_mask != 0) & ~np.isin(input_ids, self.special_ids)
+        return int((real & (input_ids == self.unknown_id)).sum()), int(real.sum())
 
     def words(self, text: str) -> List[str]:
         """The words and punctuation marks of a text, as Google's `BasicTokenizer` splits it (list of str)."""
@@ -166,11 +288,33 @@ class Tokenizer:
         """The WordPiece tokens of a text (list of str)."""
         return self._library.encode(" ".join(self.words(text)), add_special_tokens=False).tokens
 
-    def _normalize(self, text: str) -> str:
+    def _canonical(self, text: str) -> str:
+        """A text without control characters, lower-cased and without accents as the settings say."""
         text = text.translate(self._clean)
         if self.do_lower_case:
-            text = unicodedata.normalize("NFD", text.lower())
+            text = text.lower()
+        return _without_accents(text) if self._strip else text
+
+    def _normalize(self, text: str) -> str:
+        if self.settings.added_tokens:
+            return self._normalize_around_added(text)
+        text = text.translate(self._clean)
+        if self.do_lower_case:
+            text = text.lower()
+        if self._strip:
+            text = unicodedata.normalize("NFD", text)  # the table removes the accents
         return text.translate(self._split)
+
+    def _normalize_around_added(self, text: str) -> str:
+        """`_normalize` that keeps added tokens whole."""
+        words = []
+        for part, is_token in _cut(self._added, text):
+            if is_token:
+                words.append(part)
+                continue
+            for piece, is_normal_token in _cut(self._added_normal, self._canonical(part)):
+                words.append(self._spelling[piece] if is_normal_token else piece.translate(self._split))
+        return " ".join(words)
 
     def _normalize_plain(self, text: str) -> str:
         """`_normalize` of a text that is ASCII and printable: nothing to clean, no accents. A quarter of its time."""
@@ -183,7 +327,7 @@ class Tokenizer:
 
     def _first_words(self, text: str, limit: int) -> str:
         """A normalised text, cut after `limit` words: each of them has at least one token."""
-        if text.isascii() and text.isprintable():
+        if text.isascii() and text.isprintable() and not self.settings.added_tokens:
             # cleaning removes no word, so the text is cut first
             return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
         return " ".join(self._normalize(text).split(None, limit)[:limit])
@@ -254,8 +398,57 @@ def pair_lengths(length_a: int, length_b: int, room: int) -> Tuple[int, int]:
     return half_a, half_b
 
 
+def _stripped(token: str) -> str:
+    return _without_accents(token.lower())
+
+
+def _without_accents(text: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFD", text) if unicodedata.category(char) != "Mn")
+
+
+def _pattern(tokens: List[Tuple[AddedToken, str]]) -> Optional["re.Pattern[str]"]:
+    """Pattern of added tokens (each with its spelling in the text), the longest first; None without tokens."""
+    parts = []
+    for token, text in sorted(tokens, key=lambda entry: -len(entry[1])):
+        part = re.escape(text)
+        parts.append(f"(?<!\\w){part}(?!\\w)" if token.single_word else part)
+    return re.compile("(" + "|".join(parts) + ")") if parts else None
+
+
+def _cut(pattern: Optional["re.Pattern[str]"], text: str) -> List[Tuple[str, bool]]:
+    """A text as (part, whether it is a token of the pattern)."""
+    if pattern is None:
+        return [(text, False)]
+    return [(part, position % 2 == 1) for position, part in enumerate(pattern.split(text)) if part]
+
+
+def _digest(tokens: List[str], settings: TokenizerSettings) -> str:
+    digest = hashlib.sha256("\n".join(tokens).encode("utf-8"))
+    plain = TokenizerSettings(settings.do_lower_case)
+    if settings.strips != plain.strips or dataclasses.replace(settings, strip_accents=None) != plain:
+        # the casing is recorded apart from the digest, under its own name
+        rest = dict(settings.to_dict(), do_lower_case=None, strip_accents=settings.strips)
+        digest.update(b"\n\n" + json.dumps(rest, sort_keys=True).encode("ascii"))
+    return digest.hexdigest()
+
+
+def check_vocabulary(path: str, tokens: List[str]) -> None:
+    """Raises a UserError if tokens are not the vocabulary of a BERT: special tokens are missing, or it is not a WordPiece vocabulary."""
+    for has_mark, kind in _OTHER_VOCABULARIES:
+        if sum(map(has_mark, tokens)) > _OTHER_SHARE * len(tokens):
+            raise UserError(
+                f"{path}: its pieces are those of a {kind} vocabulary, with which most words would be {UNK}; only WordPiece is supported: "
+                "--vocab_file must be the vocabulary of a BERT model"
+            )
+    present = set(tokens)
+    missing = [token for token in (PAD, UNK, CLS, SEP) if token not in present]
+    if missing:
+        raise UserError(f"{path}: {len(tokens)} tokens without {', '.join(missing)}; --vocab_file must be the vocabulary of a BERT model")
+
+
 def read_vocabulary(path: str) -> List[str]:
-    """Tokens of a vocabulary file, in id order. Lines end at LF; spaces and CR around a token do not belong to it."""
+    """Tokens of a vocabulary file, in id order. Lines end at LF; a byte-order mark at the start, and spaces and CR around a token, do not
+    belong to it. All readers of vocabularies use this function."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")

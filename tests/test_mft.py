@@ -130,6 +130,7 @@ def test_the_map_is_that_of_the_prototypes(project, step_1):
 
 def test_step_1_says_what_it_did(project, step_1):
     assert "--num_epochs has no effect" in step_1.output
+    assert re.search(r"train: \d+ of \d+ tokens are \[UNK\]", step_1.output)
     for name, count in (("SST-2", 18), ("mr", 17), ("cr", 18)):
         assert re.search(rf"prototypical scores of {name}: {count} samples, mean 0\.\d+, std 0\.\d+", step_1.output)
     with open(project.path("output", "preprocess.log"), encoding="utf-8") as file:
@@ -277,6 +278,8 @@ def test_snapshot_holds_what_a_later_step_needs(project, step_2):
     assert (task["domains"], task["labels"], task["pair"]) == (["SST-2", "mr", "cr"], ["0", "1"], False)
     with open(os.path.join(snapshot, "vocab.txt"), encoding="utf-8") as file:
         assert file.read().split() == tiny.TOKENS
+    with open(os.path.join(snapshot, "tokenizer_config.json"), encoding="utf-8") as file:
+        assert json.load(file)["do_lower_case"] is True
     assert os.path.getsize(os.path.join(snapshot, "snapshot_done")) == 0
     loaded = flow.load(snapshot)
     shapes = {**encoder_shapes(tiny.CONFIG), CLASSIFIER[0]: (2, 20), CLASSIFIER[1]: (2,), DOMAIN_HEAD[2]: (3,)}

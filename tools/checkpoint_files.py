@@ -1,40 +1,51 @@
 """Functions for the files that several checkpoint formats share: vocabularies and folders."""
 
+import contextlib
 import os
 
 import six
 
+from ofrecord_util import tokenization
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
 
-_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024
+
+
+def is_lfs_pointer(path):
+    """Whether a file is a pointer of Git LFS, which stands in a clone for a large file that was not downloaded."""
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path) and os.path.getsize(path) < _LARGEST_POINTER:
+            with open(path, "rb") as file:
+                return file.read(len(_POINTER)) == _POINTER
+    return False
+
+
+def refuse_pointer(path):
+    """Raises a UserError if the file is a pointer of Git LFS."""
+    if is_lfs_pointer(path):
+        raise UserError(
+            f"{path} is a pointer of Git LFS, not the file itself: run `git lfs pull` in this folder, or download the file from the hub"
+        )
 
 
 def read_tokens(path):
-    """Reads the tokens of a vocab.txt in the order of their ids.
+    """Reads the tokens of a vocab.txt in the order of their ids, as the tokenizer reads them.
 
     Raises:
         UserError: if the file cannot be read or is not UTF-8.
     """
-    try:
-        with open(path, encoding="utf-8", newline="\n") as f:
-            text = f.read()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    return [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")]
+    refuse_pointer(path)
+    return tokenization.read_vocabulary(path)
 
 
 def vocabulary_text(tokens, path, config):
     """Returns the text of vocab.txt, one token per line.
 
     Raises:
-        UserError: if the vocabulary lacks a special token of BERT, or has more tokens than the embeddings have rows.
+        UserError: if it is not a WordPiece vocabulary of BERT, lacks a special token, or has more tokens than the embeddings have rows.
     """
-    lacking = [token for token in _SPECIAL_TOKENS if token not in tokens]
-    if lacking:
-        raise UserError(f"{path} lacks {', '.join(lacking)}, so it is not a vocabulary of BERT; set --vocab_file")
+    tokenization.check_vocabulary(path, tokens)
     if len(tokens) > config.vocab_size:
         raise UserError(f"{path} has {len(tokens)} tokens, the model has embeddings for {config.vocab_size} (vocab_size); set --vocab_file")
     return "".join(token + "\n" for token in tokens)

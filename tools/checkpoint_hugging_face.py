@@ -4,7 +4,7 @@
 installed) and vocab.txt (or the vocabulary inside tokenizer.json). Tensor names may have the prefix `bert.`. The types
 float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT is refused with a reason.
 
-`write` makes config.json, model.safetensors, vocab.txt, tokenizer_config.json and special_tokens_map.json. The class
+`write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json. The class
 AutoModelForSequenceClassification of transformers (AutoModel if there is no classifier) and AutoTokenizer load them.
 """
 
@@ -23,24 +23,17 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.files import read_json
 from ofrecord_util.tasks import Task
 from tools import checkpoint_names
-from tools.checkpoint_files import read_tokens, read_vocabulary, vocabulary_text, write_folder
+from tools.checkpoint_files import read_tokens, refuse_pointer, vocabulary_text, write_folder
 from tools.checkpoint_model import Checkpoint, Tensor, read_variables, rename
+from tools.checkpoint_tokenizer import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, read_settings, tokenizer_texts
 
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
-FILES = ("config.json", SAFETENSORS, VOCAB_FILE, "tokenizer_config.json", "special_tokens_map.json")  # the files that `write` makes
+FILES = ("config.json", SAFETENSORS, VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS)  # the files that `write` makes
 
 _REMEDY = "download the model again, or check --model_dir"
 
 # Up to 2.5, torch.load(weights_only=True) could still be made to run a file's code (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
-
-_SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
 
 
 def read_config(model_dir):
@@ -57,6 +50,7 @@ def read_config(model_dir):
             f"{path}: no such file; --model_dir must be a Hugging Face folder with config.json, "
             "a snapshot, a folder with Google's bert_model.ckpt.index, or an .npz file"
         )
+    refuse_pointer(path)
     values = read_json(path, _REMEDY)
     architectures = values.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
@@ -90,6 +84,7 @@ def _inside(folder, name):
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file, but the index in this folder names it")
+    refuse_pointer(path)
     return path
 
 
@@ -169,6 +164,7 @@ def read_tensors(model_dir):
     for single, reader in ((SAFETENSORS, _read_safetensors), (TORCH, _read_torch)):
         path, index = os.path.join(model_dir, single), os.path.join(model_dir, single + ".index.json")
         if os.path.isfile(path):
+            refuse_pointer(path)
             return reader(path)
         if os.path.isfile(index):
             where = read_json(index, _REMEDY).get("weight_map")
@@ -181,6 +177,31 @@ def read_tensors(model_dir):
             return {name: shards[str(shard)][name] for name, shard in where.items()}
     found = ", ".join(sorted(os.listdir(model_dir))) or "nothing"
     raise UserError(f"{model_dir}: neither {SAFETENSORS} nor {TORCH} (nor their .index.json); found {found}")
+
+
+def without_prefix(tensors):
+    """Removes a prefix that all names have, such as `module.` of torch.nn.DataParallel.
+
+    Returns:
+        (dict of name -> Tensor, the prefix or "").
+    Raises:
+        UserError: only some names have the prefix of the encoder, or there are several encoders.
+    """
+    start = "embeddings.word_embeddings.weight"
+    prefixes = sorted(name[: -len(start)] for name in tensors if name.endswith(start))
+    # `bert.` itself is the prefix of models with a head, whose names do not have it
+    heads = [prefix[: -len("bert.")] if prefix.endswith("bert.") else None for prefix in prefixes]
+    prefixes = [prefix if head is None or (head and not head.endswith(".")) else head for prefix, head in zip(prefixes, heads)]
+    if len(prefixes) > 1:
+        raise UserError(f"the tensors are those of {len(prefixes)} encoders ({', '.join(map(repr, prefixes))}); save one of them alone")
+    prefix = prefixes[0] if prefixes else ""
+    others = sorted(name for name in tensors if not name.startswith(prefix))
+    if others:
+        raise UserError(
+            f"the names of the encoder's tensors begin with {prefix!r}, but {len(others)} others do not ({', '.join(others[:5])}): "
+            "this is a model around a BERT; save its BERT alone"
+        )
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items()}, prefix
 
 
 def to_variables(tensors, config, is_classifier=True):
@@ -210,12 +231,32 @@ def to_variables(tensors, config, is_classifier=True):
     return read_variables(tensors, stored, "hugging_face", config, "config.json"), sorted(left)
 
 
+def _check_same(tokens, path, parsed_path):
+    """Raises a UserError if the vocabulary inside tokenizer.json is another one than vocab.txt."""
+    if not os.path.isfile(parsed_path):
+        return
+    refuse_pointer(parsed_path)
+    model = read_json(parsed_path, _REMEDY).get("model")
+    inside = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(inside, dict) and inside:
+        ids = {token: number for number, token in enumerate(tokens)}
+        other = sorted(token for token, number in inside.items() if ids.get(token.strip()) != number and number < len(tokens))
+        if other:
+            raise UserError(
+                f"{path} and {parsed_path} are different vocabularies: {len(other)} tokens have other ids, for example {other[0]!r:.40}; "
+                "set --vocab_file to the right one"
+            )
+
+
 def _vocab_tokens(model_dir):
     """Reads the vocabulary in the order of its ids. Also returns the path of its file."""
     path = os.path.join(model_dir, VOCAB_FILE)
     if os.path.isfile(path):
-        return read_tokens(path), path
-    path = os.path.join(model_dir, "tokenizer.json")
+        tokens = read_tokens(path)
+        _check_same(tokens, path, os.path.join(model_dir, TOKENIZER))
+        return tokens, path
+    path = os.path.join(model_dir, TOKENIZER)
+    refuse_pointer(path)
     if not os.path.isfile(path):
         raise UserError(f"{model_dir}: neither {VOCAB_FILE} nor tokenizer.json, so there is no vocabulary; set --vocab_file")
     model = read_json(path, _REMEDY).get("model")
@@ -240,19 +281,58 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: if the folder does not hold a BERT, or is damaged.
     """
     config, values = read_config(path)
-    vocab = vocabulary_text(*_vocab_tokens(path), config) if vocab_file is None else read_vocabulary(vocab_file, config)
+    tokens, origin = _vocab_tokens(path) if vocab_file is None else (read_tokens(vocab_file), vocab_file)
+    settings, tokens, notes, longest = read_settings(path, tokens, origin, values.get("tokenizer_class"))
+    vocab = vocabulary_text(tokens, origin, config)
+    if len(tokens) < config.vocab_size:
+        notes.append(
+            f"{config.vocab_size - len(tokens)} of {config.vocab_size} word embeddings have no token; they stay, and no text uses them"
+        )
     architectures = values.get("architectures") or []
     is_classifier = not architectures or "BertForSequenceClassification" in architectures
-    variables, left = to_variables(read_tensors(path), config, is_classifier)
-    tokenizer = os.path.join(path, "tokenizer_config.json")
-    lower = read_json(tokenizer, _REMEDY).get("do_lower_case") if os.path.isfile(tokenizer) else None
-    return Checkpoint(
-        variables,
-        config,
-        vocab,
-        do_lower_case=lower if isinstance(lower, bool) else None,
-        notes=("left out: " + ", ".join(left),) if left else (),
-    )
+    tensors, prefix = without_prefix(read_tensors(path))
+    if prefix:
+        notes.append(f"the names of the tensors begin with {prefix!r}, which is removed")
+    variables, left = to_variables(tensors, config, is_classifier)
+    checkpoint = Checkpoint(variables, config, vocab, settings=settings)
+    if left:
+        notes.append("left out: " + ", ".join(left))
+    if checkpoint.num_labels:
+        task, note = read_labels(values, checkpoint, longest)
+        checkpoint = checkpoint._replace(task=task)
+        notes += [note] if note else []
+    return checkpoint._replace(notes=tuple(notes))
+
+
+def read_labels(values, checkpoint, longest=None):
+    """The task of a sequence classifier of Hugging Face, so that its labels have their names.
+
+    Args:
+        values: parsed config.json.
+        checkpoint: `Checkpoint` with a classifier.
+        longest: maximum length of a text in tokens, or None.
+    Returns:
+        (dict for task.json, or None if the classifier cannot be used as it is; then a note for the user, else None).
+    """
+    count, named = checkpoint.num_labels, values.get("id2label")
+    problem = values.get("problem_type")
+    if problem not in (None, "single_label_classification") or count < 2:
+        return None, f"the classifier is one of {problem or 'one value'}: only one of several labels can be predicted here"
+    if named is None:
+        named = {str(number): f"LABEL_{number}" for number in range(count)}  # as transformers names them
+    if not isinstance(named, dict) or sorted(map(str, named)) != sorted(map(str, range(count))):
+        return None, f"the names of the labels are dropped: config.json has {len(named)} in id2label, the classifier has {count} labels"
+    labels = [str(named[key]) for key in sorted(named, key=int)]
+    name = "converted"
+    try:
+        task = Task(name, (name,), tuple(labels)).to_dict()
+    except UserError as error:
+        return None, f"the names of the labels are dropped: {error}"
+    if checkpoint.do_lower_case is not None:
+        task["do_lower_case"] = checkpoint.do_lower_case
+    if longest is not None and 5 <= longest <= checkpoint.config.max_position_embeddings:
+        task["seq_length"] = longest
+    return task, None
 
 
 def _labels(checkpoint):
@@ -327,19 +407,13 @@ def write(folder, checkpoint):
     if left:
         notes.append("left out, transformers' BERT has no such head: " + ", ".join(left))
 
-    tokens = checkpoint.vocab.split("\n")
-    special = {key: token if token in tokens else None for key, token in _SPECIAL_TOKENS.items()}
-    tokenizer = dict(
-        special,
-        tokenizer_class="BertTokenizer",
-        do_lower_case=checkpoint.do_lower_case,
-        model_max_length=checkpoint.config.max_position_embeddings,
+    length = (checkpoint.task or {}).get("seq_length")
+    length = length if isinstance(length, int) and length > 0 else checkpoint.config.max_position_embeddings
+    tokens = checkpoint.vocab.split("\n")[:-1]
+    texts = dict(
+        tokenizer_texts(checkpoint.settings, tokens, min(length, checkpoint.config.max_position_embeddings)),
+        **{"config.json": to_config(checkpoint, labels)},
     )
-    texts = {
-        "config.json": to_config(checkpoint, labels),
-        "tokenizer_config.json": tokenizer,
-        "special_tokens_map.json": {key: token for key, token in special.items() if token},
-    }
     files = {name: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n" for name, value in texts.items()}
     files[VOCAB_FILE] = checkpoint.vocab
     files[SAFETENSORS] = save(tensors, {"format": "pt"})  # transformers refuses a file without the name of its framework

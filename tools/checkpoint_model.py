@@ -11,6 +11,7 @@ import numpy as np
 
 from modeling.bert.config import BertConfig
 from ofrecord_util.errors import UserError
+from ofrecord_util.tokenization import TokenizerSettings
 from tools import checkpoint_names
 
 _HEAD_SIZE = 64  # in every BERT that Google published
@@ -32,8 +33,13 @@ class Checkpoint(NamedTuple):
     config: BertConfig
     vocab: Optional[str] = None  # text of vocab.txt
     task: Optional[dict] = None  # parsed task.json of a trained snapshot
-    do_lower_case: Optional[bool] = None  # None if it is not known
+    settings: TokenizerSettings = TokenizerSettings()  # do_lower_case is None if it is not known
     notes: tuple = ()  # lines for the user, such as the variables that are left out
+
+    @property
+    def do_lower_case(self):
+        """Whether the model is uncased, or None if it is not known."""
+        return self.settings.do_lower_case
 
     @property
     def num_labels(self):

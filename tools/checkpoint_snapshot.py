@@ -4,6 +4,8 @@ import json
 import os
 
 from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text, stored_settings
+from ofrecord_util.tokenization import TokenizerSettings
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads
@@ -46,14 +48,12 @@ def read(path, vocab_file=None, num_heads=None):
         shapes[name] = (size,) if name.endswith("bias") else (size // config.hidden_size, config.hidden_size)
     names = [pair.snapshot for pair in pairs] + [name for name in DOMAIN_HEAD if name in sizes]
     variables = {name: check_finite(name, snapshot.read(name, shapes[name])) for name in names}
-    task = snapshot.task()
-    lower = (task or {}).get("do_lower_case")
     return Checkpoint(
         variables,
         config,
         read_vocabulary(vocab_file or snapshot.vocab_file(), config),
-        task,
-        lower if isinstance(lower, bool) else None,
+        snapshot.task(),
+        stored_settings(snapshot),
     )
 
 
@@ -66,6 +66,8 @@ def write(folder, checkpoint):
         UserError: if the folder cannot be written.
     """
     files = {CONFIG_FILE: checkpoint.config.to_json(), VOCAB_FILE: checkpoint.vocab}
+    if checkpoint.settings != TokenizerSettings():
+        files[TOKENIZER_FILE] = settings_text(checkpoint.settings)
     if checkpoint.task is not None:
         files[TASK_FILE] = json.dumps(checkpoint.task, indent=2, sort_keys=True) + "\n"
     write_variables(folder, checkpoint.variables, files)
@@ -73,7 +75,8 @@ def write(folder, checkpoint):
     if not checkpoint.has_pooler:
         notes.append("no pooler in the checkpoint, so the scripts initialise it")
     if checkpoint.num_labels:
-        notes.append(f"classifier of {checkpoint.num_labels} labels kept; a script with other labels initialises its own")
+        names = " ({})".format(", ".join(checkpoint.task["labels"])) if checkpoint.task else " without names"
+        notes.append(f"classifier of {checkpoint.num_labels} labels{names} kept; a script with other labels initialises its own")
     if checkpoint.do_lower_case is False:
-        notes.append("the model is cased; set --do_lower_case false in every script")
+        notes.append("the model is cased; the scripts find that in the snapshot, and run with --do_lower_case false")
     return set(checkpoint.variables), notes

@@ -17,6 +17,7 @@ variables that the output format cannot store.
 if not __package__:
     import _root  # noqa: F401
 
+import dataclasses
 import os
 
 from modeling.checkpoints.snapshot import DONE
@@ -58,7 +59,8 @@ def _is_own(path, to):
         return False
     if to == SNAPSHOT:
         return os.path.isfile(os.path.join(path, DONE))
-    return set(os.listdir(path)) == set(checkpoint_hugging_face.FILES)
+    # earlier versions wrote no tokenizer.json
+    return set(os.listdir(path)) | {checkpoint_hugging_face.TOKENIZER} == set(checkpoint_hugging_face.FILES)
 
 
 def _check_output(model_dir, output_dir, overwrite, to):
@@ -90,7 +92,7 @@ def _agreed(flag, given, found, model_dir):
 
 
 def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, layers=None, vocab_file=None,
-            num_attention_heads=None, do_lower_case=None):  # fmt: skip
+            num_attention_heads=None, do_lower_case=None, pair=False):  # fmt: skip
     """Converts the BERT at `model_dir`.
 
     Args:
@@ -102,7 +104,8 @@ def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, laye
         layers: encoder layers to keep, from 0, in their new order; None for all.
         vocab_file: vocabulary; None for the one in `model_dir`.
         num_attention_heads: number of heads, for weights without a configuration; None for heads of size 64.
-        do_lower_case: casing of a Hugging Face tokenizer, if the checkpoint does not say it.
+        do_lower_case: casing, if the checkpoint does not say it, or a Hugging Face folder says it wrongly.
+        pair: whether the classifier of a Hugging Face folder labels pairs of texts.
     Raises:
         UserError: if the input is not a BERT or is damaged, a flag contradicts it, or the output cannot be written.
     """
@@ -112,8 +115,23 @@ def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, laye
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)
     _agreed("--num_attention_heads", num_attention_heads, checkpoint.config.num_attention_heads, model_dir)
-    lower = _agreed("--do_lower_case", do_lower_case, checkpoint.do_lower_case, model_dir)
-    checkpoint = checkpoint._replace(do_lower_case=lower)
+    lower = do_lower_case
+    if reader is checkpoint_snapshot:  # a trained model has only one casing; a tokenizer_config.json of others may be wrong
+        lower = _agreed("--do_lower_case", do_lower_case, checkpoint.do_lower_case, model_dir)
+    elif lower is not None and checkpoint.do_lower_case not in (None, lower):
+        log(f"--do_lower_case {str(lower).lower()} is used, {model_dir} says {str(checkpoint.do_lower_case).lower()}")
+    if lower is not None:
+        checkpoint = checkpoint._replace(settings=dataclasses.replace(checkpoint.settings, do_lower_case=lower))
+        if checkpoint.task is not None:
+            checkpoint = checkpoint._replace(task=dict(checkpoint.task, do_lower_case=lower))
+    if pair:
+        if checkpoint.task is None:
+            raise UserError(f"--pair: {model_dir} has no classifier with names of labels, so it does not label pairs; leave the flag out")
+        checkpoint.config.check_pairs(model_dir)
+        checkpoint = checkpoint._replace(task=dict(checkpoint.task, pair=True))
+    if reader is checkpoint_hugging_face and checkpoint.task is not None:
+        kind = "pairs of texts" if pair else "single texts (--pair converts a classifier of text pairs)"
+        checkpoint = checkpoint._replace(notes=(*checkpoint.notes, f"tools/predict.py labels {kind} with this classifier"))
     if checkpoint.vocab is None and to != NPZ:
         raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")
     if layers is not None:
@@ -155,6 +173,7 @@ def main(argv=None):
         "--num_attention_heads", type=int, help="number of heads, for weights without a configuration (default: heads of size 64)"
     )
     parser.add_argument("--do_lower_case", choices=("true", "false"), help="whether the model is uncased (default: as in the checkpoint)")
+    parser.add_argument("--pair", action="store_true", help="the classifier of the Hugging Face folder labels pairs of texts")
     flags = parser.parse_args(argv)
     convert(
         flags.model_dir,
@@ -165,6 +184,7 @@ def main(argv=None):
         vocab_file=flags.vocab_file,
         num_attention_heads=flags.num_attention_heads,
         do_lower_case=None if flags.do_lower_case is None else flags.do_lower_case == "true",
+        pair=flags.pair,
     )
 
 

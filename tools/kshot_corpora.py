@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import html
 import os
 import re
 import unicodedata
@@ -28,7 +29,7 @@ sources: DOMAIN=FORM:FILE[,FILE...]
   lines       one text per line, one class per file: lines:LABEL=FILE,LABEL=FILE
   reviews     multi-domain Amazon pseudo-XML, one class per file: reviews:LABEL=FILE,LABEL=FILE,
               or reviews:FOLDER for FOLDER/positive.review and FOLDER/negative.review
-Files are read as UTF-8, or as Windows-1252 if they are not UTF-8 (the output says so). Names of domains, labels and files
+Files are read as UTF-8, or as Windows-1252 if they have no UTF-8 (the output says so). Names of domains, labels and files
 must not contain a comma. All domains must have the same labels.
 """
 
@@ -75,15 +76,30 @@ def clean(text):
     return _CONTROL_RUN.sub(lambda run: " " if _HAS_CONTROL.search(run.group()) else run.group(), text).strip()
 
 
+_TAG = re.compile("</?[a-zA-Z][^<>]{0,200}>")
+
+
+def _plain(text):
+    """A text for comparisons: HTML entities (also entities of entities, `&amp;quot;`) and tags are resolved, characters are composed."""
+    if "&" in text or "<" in text:
+        for _ in range(3):
+            resolved = html.unescape(text)
+            if resolved == text:
+                break
+            text = resolved
+        text = _TAG.sub(" ", text)
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
 def make_row(text, label):
     """Makes the `Row` of a text.
 
-    `spaced` is the text in lower case with one space between words. `letters` is `spaced` without spaces, punctuation and
-    ASCII symbols. The second form is needed because corpora differ in their tokenisation: of the 872 dev sentences of
-    SST-2, 394 are in MR by the first form and 731 by the second.
+    `spaced` is the text in lower case with one space between words, without HTML entities and tags, and with composed
+    accents. `letters` is `spaced` without spaces, punctuation and ASCII symbols. The second form is needed because corpora
+    differ in their tokenisation: of the 872 dev sentences of SST-2, 394 are in MR by the first form and 731 by the second.
     """
     text = clean(text)
-    spaced = " ".join(text.lower().split())
+    spaced = " ".join(_plain(text).lower().split())
     return Row(text, label, spaced, letters(spaced))
 
 
@@ -145,6 +161,11 @@ def parse_sources(flag, values):
     return {source.domain: source for source in sorted(sources.values())}
 
 
+def _has_utf8(data):
+    """Whether bytes have a character of UTF-8 outside of ASCII."""
+    return any(ord(char) > 127 for char in data.decode("utf-8", "ignore"))
+
+
 def _decode(path, data, encoding):
     """Returns (text, name of the encoding, note for the user) for the bytes of a file."""
     note, tried = "", [encoding] if encoding else ["utf-8", "cp1252"]
@@ -163,6 +184,12 @@ def _decode(path, data, encoding):
         if isinstance(problem, UnicodeDecodeError) and problem.start < len(data):
             start = problem.start
             where = f"row {data.count(10, 0, start) + 1}: byte {start} of the file (0x{data[start]:02x}) is"
+        if name == "utf-8" and encoding is None and _has_utf8(data):
+            # as cp1252, each character outside of ASCII would become two or three others
+            raise UserError(
+                f"{path}: {where} not UTF-8, but other rows are; mend this row (iconv -c -f utf-8 -t utf-8 leaves such bytes out), or set "
+                "--encoding cp1252 if the whole file has that encoding"
+            )
         note = f"{where} not UTF-8, read as cp1252"
     raise UserError(f"{path}: {where} not {encoding or 'UTF-8, nor cp1252'}; --encoding names another")
 

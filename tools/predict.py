@@ -8,7 +8,8 @@
     cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
 
 The input has one text per line. If a line has tabs, only its first column is read (the first two for a task of text pairs),
-so files with domain and label columns can be used. The output has one line per text, in the same order: the label, its
+so files with domain and label columns can be used, also with the header `review TAB domain TAB sentiment`. Empty lines at the end are
+left out. The output has one line per text, in the same order: the label, its
 probability and the text, separated by tabs, or a JSON object with all probabilities. The tool reads texts as it needs them,
 so a large file needs little memory.
 """
@@ -18,6 +19,7 @@ if not __package__:
 
 import collections
 import json
+import re
 import sys
 
 import six
@@ -27,29 +29,70 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
+from ofrecord_util.names import is_header
+from ofrecord_util.text import is_known_header
+
+_UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
+_BREAKS = re.compile("[\t\r\n]+")
 
 
 def read_lines(stream, name):
-    """Yields the lines of a binary stream as str, without line ends.
+    """Yields the lines of a binary stream as str, without line ends. Blank lines at the end are left out.
 
     Raises:
-        UserError: if a line is not UTF-8. The message names the line and the byte.
+        UserError: if a line is not UTF-8, has a NUL or a carriage return in it, or the first text is JSON. The message names the line.
     """
-    for number, line in enumerate(stream, 1):
+    blank, first = [], True
+    for number, data in enumerate(stream, 1):
+        data = data.rstrip(b"\r\n")
         try:
-            yield six.ensure_text(line.rstrip(b"\r\n"), "utf-8-sig" if number == 1 else "utf-8")
+            line = six.ensure_text(data, "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{name}: line {number} is not UTF-8 (byte {error.start + 1}: 0x{line[error.start]:02X})") from error
+            raise UserError(f"{name}: line {number} is not UTF-8 (byte {error.start + 1}: 0x{error.object[error.start]:02X})") from error
+        if not line.strip():
+            blank.append(line)
+            continue
+        if "\0" in line:
+            raise UserError(f"{name}: line {number} has a NUL; the input must be text in UTF-8")
+        if "\r" in line:
+            raise UserError(
+                f"{name}: line {number} has a carriage return at character {line.index(chr(13)) + 1}; lines must end with LF or CRLF: "
+                "convert them, for example with tr '\\r' '\\n'"
+            )
+        if first and _is_json(line.strip()):
+            raise UserError(f"{name}: line {number} is JSON ({line.strip()!r:.60}); the input must have one plain text per line")
+        yield from blank
+        blank, first = [], False
+        yield line
+
+
+def _is_json(line):
+    """Whether a line is, or begins, JSON of objects, texts or lists."""
+    if line in ("{", "["):
+        return True
+    if line[:1] not in ("{", "["):
+        return False
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) or (bool(value) and all(isinstance(item, (dict, list, str)) for item in value))
 
 
 def split_columns(lines, pair, name):
     """Yields the text of each line: the first column, or the first two for text pairs.
 
+    The header of the Meta-KD data (`review TAB domain TAB sentiment`) is left out where it is the first line.
+
     Raises:
-        UserError: if a line of a task of text pairs has one column.
+        UserError: if a line of a task of text pairs has one column, or a line is another header.
     """
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
+        if number == 1 and is_known_header(cells):
+            continue
+        if is_header(cells):
+            raise UserError(f"{name}: line {number} is a header ({' TAB '.join(cells):.100}), which would be labelled; remove it")
         if pair and len(cells) < 2:
             raise UserError(
                 f"{name}: line {number} has 1 column, but a task of text pairs needs two texts separated by a tab: {line[:40]!r}"
@@ -59,7 +102,8 @@ def split_columns(lines, pair, name):
 
 def as_text(text, prediction):
     """Returns label TAB probability TAB text."""
-    words = "\t".join(text) if isinstance(text, tuple) else text
+    # an argument may have several lines, but each output has one
+    words = "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
     return f"{prediction.label}\t{prediction.probabilities[prediction.label]:.6f}\t{words}"
 
 
@@ -82,6 +126,13 @@ def write(predictor, texts, form, out):
         out.write(form(seen.popleft(), prediction) + "\n")
         count += 1
     return count
+
+
+def warn_of_unknown(predictor, say):
+    """Says one line if many tokens of the texts are [UNK]."""
+    if predictor.tokens >= _FEW_TOKENS and predictor.unknown > _UNKNOWN_SHARE * predictor.tokens:
+        share = 100 * predictor.unknown / predictor.tokens
+        say(f"warning: {share:.1f} % of the tokens are [UNK]: the model's vocabulary hardly fits these texts")
 
 
 def main():
@@ -111,15 +162,20 @@ def main():
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
-    lines = args.text or read_lines(stream, name)
-    texts = split_columns(lines, predictor.task.pair, "argument" if args.text else name)
+    pair = predictor.task.pair
+    if args.text and not pair:
+        texts = args.text  # whole, with their tabs
+    else:
+        texts = split_columns(args.text or read_lines(stream, name), pair, "argument" if args.text else name)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
         write(predictor, texts, form, sys.stdout)
+        warn_of_unknown(predictor, say)
         return
     with replacing(args.output) as raw, open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
         count = write(predictor, texts, form, out)
     say(f"{count} texts labelled, {args.output}")
+    warn_of_unknown(predictor, say)
 
 
 if __name__ == "__main__":

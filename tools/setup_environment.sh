@@ -3,7 +3,8 @@
 #
 # VENV/.ready contains the digest of the requirement files (and of the file that they include) and the version of Python.
 # It is written last, so that an interrupted installation does not count as complete. If the digest or the version changes,
-# the environment is created again.
+# the environment is created again. VENV/.made_by_setup_environment is written first: the script replaces only a folder that has it, so
+# that a mistyped VENV never deletes a folder of the user.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,6 +13,7 @@ if [[ $# -lt 2 ]]; then
   exit 2
 fi
 venv=$1
+while [[ "$venv" == ?*/ ]]; do venv=${venv%/}; done
 shift
 for file in "$@"; do
   if [[ ! -f "$file" ]]; then
@@ -20,9 +22,31 @@ for file in "$@"; do
   fi
 done
 
+# Environments of earlier versions have no marker, but the digest in .ready and the pyvenv.cfg of `python -m venv`.
+marker=.made_by_setup_environment
+is_own() {
+  [[ -f "$venv/$marker" ]] || { [[ -f "$venv/pyvenv.cfg" ]] && grep -Eqs '^[0-9a-f]{64} [0-9.]+$' "$venv/.ready"; }
+}
+# A link is used where it leads to an environment that is up to date, and never replaced.
+check_replaceable() {
+  if [[ -L "$venv" ]]; then
+    echo "error: $venv is a symbolic link to an environment that is missing or out of date; remove the link, or set up what it names" >&2
+    exit 2
+  fi
+  if [[ ! -e "$venv" ]] || is_own || { [[ -d "$venv" ]] && [[ -z "$(ls -A "$venv")" ]]; }; then return; fi
+  echo "error: $venv exists and was not made by this script, so it is not replaced; give another folder, or remove it" >&2
+  exit 2
+}
+
 # The user's settings for pip and Python must not affect the environment.
 unset PYTHONHOME PYTHONPATH
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+if [[ ! -d "$(dirname "$venv")" ]]; then
+  echo "error: $venv: the folder $(dirname "$venv") does not exist" >&2
+  exit 2
+fi
+is_own || check_replaceable # before anything is written
 
 # If two `make` run at once, the second one waits and then finds a complete environment.
 if command -v flock >/dev/null; then
@@ -44,8 +68,11 @@ fi
 
 python=$(tools/find_python.sh)
 version=$("$python" -c "$version_of")
+check_replaceable
 echo "Setting up $venv with Python $version ($python); the first time takes a few minutes." >&2
 rm -rf "$venv"
+mkdir "$venv"
+echo "tools/setup_environment.sh may replace this folder" >"$venv/$marker"
 "$python" -m venv "$venv"
 
 requirements=()

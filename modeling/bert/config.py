@@ -53,6 +53,18 @@ class BertConfig:
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
 
+    def check_pairs(self, at):
+        """Raises a UserError if the table of token types has no row for the second text of a pair.
+
+        Args:
+            at: what names the model, for the message.
+        """
+        if self.type_vocab_size < 2:
+            raise UserError(
+                f"{at}: the model has {self.type_vocab_size} token type (type_vocab_size), but the task has pairs of texts, which need 2: "
+                "take another model, or a task of single texts"
+            )
+
     @property
     def head_size(self):
         """D: hidden_size / num_attention_heads."""

@@ -124,7 +124,14 @@ class Variables(flow.nn.Module):
             self.register_parameter(parameter, flow.nn.Parameter(tensor, requires_grad=trained))
 
     def _rows_in_use(self, name, value):
-        return value if self._active_ids is None or name != WORD_EMBEDDINGS else value[self._active_ids]
+        if self._active_ids is None or name != WORD_EMBEDDINGS:
+            return value
+        highest = int(self._active_ids.max(initial=0))
+        if highest >= len(value):
+            raise UserError(
+                f"a token has the id {highest}, but the model has {len(value)} word embeddings: give the model's own --vocab_file"
+            )
+        return value[self._active_ids]
 
     def _variables_in(self, parameter):
         """Documented names, in the order of their columns."""
@@ -198,10 +205,10 @@ class Variables(flow.nn.Module):
         values = {}
         for name in self.names:
             if self._active_ids is not None and name == WORD_EMBEDDINGS:
-                self._all_words = snapshot.read(name, self._all_words.shape)
+                self._all_words = read_finite(snapshot, name, self._all_words.shape)
                 values[name] = self._rows_in_use(name, self._all_words)
             else:
-                values[name] = snapshot.read(name, self._shapes[name])
+                values[name] = read_finite(snapshot, name, self._shapes[name])
         for parameter in self._parameter_parts:
             if set(self._variables_in(parameter)) <= set(values):  # no snapshot stores the variables of a loss
                 self.assign(parameter, self._side_by_side(parameter, values))
@@ -224,6 +231,25 @@ class Variables(flow.nn.Module):
         if self._active_ids is not None and WORD_EMBEDDINGS in sizes:
             sizes[WORD_EMBEDDINGS] = self._all_words.size
         return sum(sizes.values())
+
+
+def read_finite(snapshot, name, shape):
+    """The variable `name` of a `Snapshot`, float32 array of `shape`.
+
+    Raises:
+        UserError: a size does not fit, or a value is not finite. With such weights every result is NaN.
+    """
+    value = snapshot.read(name, shape)
+    # a sum is finite only if all values are, unless it overflows; it needs no array of the same size
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(value.sum(dtype=np.float64))
+    if not finite:
+        bad = int(np.flatnonzero(~np.isfinite(value.reshape(-1)))[0])
+        raise UserError(
+            f"{snapshot.path}: the weights are not finite: variable {name} has the value {value.reshape(-1)[bad]} at position {bad}; the "
+            "snapshot is damaged, give another one"
+        )
+    return value
 
 
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):
@@ -257,7 +283,7 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
     values, started = {}, []
     for name, shape in shapes.items():
         if name in present and name not in restart:
-            values[name] = snapshot.read(name, shape)
+            values[name] = read_finite(snapshot, name, shape)
         else:
             values[name] = initial_value(name, shape, seed, initializer_range)
             started.append(name)

@@ -65,6 +65,22 @@ def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
     return scores.astype(np.float32)
 
 
+def non_negative(scores, log=print):
+    """Scores that weight a loss: negative ones become 0, because a negative weight would train a sample away from its label.
+
+    Args:
+        scores: float32 [N].
+        log: called with one line if there are negative scores.
+    Returns:
+        float32 [N].
+    """
+    negative = scores < 0
+    if not negative.any():
+        return scores
+    log(f"{np.count_nonzero(negative)} of {len(scores)} prototypical scores are below 0 (the lowest is {scores.min():.4f}) and become 0")
+    return np.where(negative, np.float32(0), scores)
+
+
 def score_statistics(scores, domain, domain_names):
     """Statistics of the scores per domain, for logs and prototypes.npz.
 

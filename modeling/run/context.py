@@ -4,7 +4,8 @@ import os
 from typing import Optional
 
 from modeling.bert.freezing import plan_freezing
-from modeling.checkpoints.snapshot import VOCAB_FILE, Snapshot
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.cli.flags import warn_without_effect
 from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.launch import relaunch
@@ -18,7 +19,6 @@ from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import numbers_for_words, resolve_task
 from ofrecord_util.text import TextFolder
-from ofrecord_util.tokenization import Tokenizer
 
 # The first of these flags that a script has is its number of samples per step
 _STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
@@ -70,9 +70,11 @@ class RunContext:
             raise UserError(
                 "--freeze_encoder, --freeze_layers: no snapshot is loaded, so there are no weights to freeze: leave the flags out"
             )
+        if self.task.pair:
+            self.config.check_pairs(load_dir or "--type_vocab_size")
         if flags.seq_length > self.config.max_position_embeddings:
             raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
-        self.tokenizer = self._make_tokenizer(load_dir)
+        self.tokenizer = self._make_tokenizer()
         self.folder = RunFolder(self) if trains else None
         self.log = self.folder.log if trains else _step_log(flags)
         self.splits = Splits(self, text)
@@ -87,22 +89,18 @@ class RunContext:
         self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
         self.bucketing = Bucketing(self.flags, config, self.engine)
 
-    def _make_tokenizer(self, load_dir):
-        vocab_file = self.flags.vocab_file or (self.snapshot and self.snapshot.vocab_file())
-        if not vocab_file:
-            raise UserError("--vocab_file is needed: {}".format(f"{load_dir} has no {VOCAB_FILE}" if load_dir else "no snapshot is loaded"))
-        tokenizer = Tokenizer(vocab_file, self.flags.do_lower_case)
-        if tokenizer.vocab_size != self.config.vocab_size:
-            remedy = "" if self.snapshot else f", or --vocab_size {tokenizer.vocab_size}"
-            raise UserError(
-                f"{vocab_file} has {tokenizer.vocab_size} pieces, but the model has {self.config.vocab_size} word embeddings: "
-                f"give the model's own --vocab_file{remedy}"
-            )
+    def _make_tokenizer(self):
+        flags, self._tokenizer_notes = self.flags, []
+        given = flags.do_lower_case if "do_lower_case" in flags.given else None
+        tokenizer = open_tokenizer(self.snapshot, self.config, flags.vocab_file, given, self._tokenizer_notes.append)
+        flags.do_lower_case = tokenizer.do_lower_case  # for flags.json, and for what the log says
         return tokenizer
 
     def _say_what_runs(self):
         flags, c = self.flags, self.config
         warn_without_effect(flags, self.log)
+        for note in self._tokenizer_notes:  # found before there was a log
+            self.log(note)
         if flags.cpu_lanes > self.engine.lanes.count == 1:
             self.log("--cpu_lanes has no effect here: runs on a GPU, with several processes or with one sample per step use one lane")
         if numbers_for_words(self.task):

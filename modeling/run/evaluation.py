@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from modeling.cli import interruption
 from modeling.engine import parallel
+from modeling.run.predictions import check_logits
 from ofrecord_util.batches import iterate_evaluation
 
 _EVALUATION_TOKENS = 512  # minimum tokens per step on a CPU: smaller steps do not keep its cores busy
@@ -196,6 +197,7 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     for split in evaluator.splits:
         if split not in results:
             results[split] = evaluation = evaluator(split)
+            check_logits(evaluation.predictions.logits)
             log(f"{prefix}{split} {evaluation}")
             if folder is not None:
                 folder.metrics.add(prefix + split, **evaluation.to_dict())

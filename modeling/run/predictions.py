@@ -54,8 +54,18 @@ def written_predictions(folder):
     return dict(sorted(names.items()))
 
 
+def check_logits(logits):
+    """Raises a UserError if a logit, float [N, C], is not finite, so that no label is the most probable one."""
+    bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
+    if bad:
+        raise UserError(
+            f"the logits of {bad} of {len(logits)} texts are not finite numbers: the model's weights are damaged, or too large for float32"
+        )
+
+
 def probabilities_of(logits):
-    """Softmax over the last axis of logits, float [N, C]. It is computed in float64."""
+    """Softmax over the last axis of logits, float [N, C]. It is computed in float64. UserError as of `check_logits`."""
+    check_logits(logits)
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 

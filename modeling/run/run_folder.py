@@ -4,6 +4,7 @@ import json
 import os
 
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text
 from modeling.cli.flags import run_folder_name
 from modeling.engine import parallel
 from modeling.run.log import LOG_FILE, Log
@@ -67,10 +68,11 @@ class RunFolder:
         with open(context.tokenizer.vocab_file, "rb") as file:
             vocabulary = file.read()
         flags = context.flags
-        task = dict(context.task.to_dict(), script=flags.script, seq_length=flags.seq_length, do_lower_case=flags.do_lower_case)
+        task = dict(context.task.to_dict(), script=flags.script, seq_length=flags.seq_length, do_lower_case=context.tokenizer.do_lower_case)
         files = {
             CONFIG_FILE: (config or context.config).to_json(),
             VOCAB_FILE: vocabulary,
+            TOKENIZER_FILE: settings_text(context.tokenizer.settings),
             TASK_FILE: json.dumps(task, indent=2, sort_keys=True) + "\n",
         }
         write_variables(path, variables.arrays(decay), files)

@@ -8,7 +8,7 @@ import numpy as np
 
 from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_TEACHER_EVAL, PREPROCESS
 from modeling.engine import parallel
-from modeling.objectives.prototypes import score_statistics
+from modeling.objectives.prototypes import non_negative, score_statistics
 from modeling.run.resume import records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
@@ -42,7 +42,17 @@ class Splits:
         self._task, self._log = context.task, context.log
         resave = flags.resave_ofrecord and parallel.is_main()
         use_of_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
-        self.dataset = Dataset(flags.data_dir, context.task, context.tokenizer, flags.seq_length, resave, context.log, use_of_scores, text)
+        self.dataset = Dataset(
+            flags.data_dir,
+            context.task,
+            context.tokenizer,
+            flags.seq_length,
+            resave,
+            context.log,
+            use_of_scores,
+            text,
+            context.config.type_vocab_size,
+        )
         self.facts, self.digests = {}, {}
 
     def records(self, split, name=None):
@@ -99,6 +109,7 @@ class Splits:
                 f"{flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, "
                 "or give --use_sample_weights false"
             )
+        records = dataclasses.replace(records, sample_weights=non_negative(records.sample_weights, self._log))
         if flags.normalize_sample_weights:
             mean = records.sample_weights.mean()
             if mean <= 0:

@@ -9,6 +9,7 @@ import os
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, layer_of, layer_prefix
 from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.checkpoints.snapshot_tokenizer import stored_settings
 from modeling.objectives.distillation import LossWeights
 from modeling.run.model_loading import stored_task
 from ofrecord_util.errors import UserError
@@ -175,11 +176,16 @@ def check_teacher(context, snapshot, config: BertConfig, flag: str, needs_repres
         raise UserError(
             f"{at}: has no domain head, which the transferable-knowledge term needs: run meta_teacher.py, or give --use_domain_loss false"
         )
+    if context.task.pair:
+        config.check_pairs(at)
     if context.flags.seq_length > config.max_position_embeddings:
         raise UserError(f"--seq_length {context.flags.seq_length}: {at} has {config.max_position_embeddings} positions")
-    tokenizer, vocab_file = context.tokenizer, snapshot.vocab_file()
-    own = type(tokenizer)(vocab_file, tokenizer.do_lower_case) if vocab_file else None
-    if config.vocab_size != tokenizer.vocab_size or (own and own.digest != tokenizer.digest):
+    tokenizer, vocab_file, settings = context.tokenizer, snapshot.vocab_file(), stored_settings(snapshot)
+    if settings.do_lower_case not in (None, tokenizer.do_lower_case):
+        casing, own_casing = (str(value).lower() for value in (tokenizer.do_lower_case, settings.do_lower_case))
+        raise UserError(f"{at}: was trained with --do_lower_case {own_casing}, this run has {casing}: teacher and student need the same")
+    own = type(tokenizer)(vocab_file, settings) if vocab_file else None
+    if own.digest != tokenizer.digest if own else config.vocab_size != tokenizer.vocab_size:
         raise UserError(
             "{}: its vocabulary{} is not {}: teacher and student need the same --vocab_file".format(
                 at, f" ({vocab_file}, {own.digest[:16]})" if own else "", f"{tokenizer.vocab_file} ({tokenizer.digest[:16]})"

@@ -403,3 +403,17 @@ def test_text_is_kept_for_those_whose_rows_it_has(data):
     assert step.text("dev", records.text_digest).text_a == [text for text, _, _ in ROWS]
     assert step.text("dev", "other") is None
     assert data.open().text("dev", records.text_digest) is None
+
+
+@pytest.mark.parametrize("resave", [False, True])
+def test_the_share_of_unknown_tokens_is_said(data, resave):
+    samples.text(data.folder, ROWS + [(f"zzz zzz zzz zzz {number}", "mr", "1") for number in range(6)])
+    data.prepare(resave=True)
+    data.prepare(resave=resave)
+    (line,) = [line for line in data.lines if "[UNK]" in line]
+    assert line.startswith("warning: train: 30 of 4")
+    assert "--do_lower_case" in line
+    samples.text(data.folder, ROWS)
+    data.prepare(resave=True)
+    (line,) = [line for line in data.lines if "[UNK]" in line]
+    assert line.startswith("train: 0 of ")

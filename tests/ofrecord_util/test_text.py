@@ -204,3 +204,95 @@ def test_places(tmp_path):
 def test_a_folder_is_not_text(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_text(str(tmp_path), TASK)
+
+
+def names(tmp_path, data):
+    (tmp_path / "train.csv").write_bytes(data)
+    return read_names(str(tmp_path / "train.csv"))
+
+
+ROWS = "".join(f"film {number}\t{('books', 'dvd')[number % 2]}\t{('neg', 'pos')[number // 2 % 2]}\n" for number in range(12)).encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "text\tdomain\tlabel",
+        "\ufeffText\tDomain\tLabel",
+        '"sentence"\t"category"\t"target"',
+        "sentence\tlabel",
+        "\ttext\tdomain\tlabel",
+        "Unnamed: 0\ttext\tdomain\tlabel",
+        "sentence1\tsentence2\tgenre\tgold_label",
+        "review\tdomain\trating",
+    ],
+)
+def test_a_header_is_no_sample(tmp_path, header):
+    with pytest.raises(UserError, match=r"train.csv: row 1 is a header"):
+        names(tmp_path, header.encode("utf-8") + b"\n" + ROWS)
+    with pytest.raises(UserError, match=r"train.csv: row 13 is a header .* in the middle of the file"):
+        names(tmp_path, ROWS + header.encode("utf-8").replace(b"\xef\xbb\xbf", b"") + b"\n" + ROWS)
+
+
+def test_the_known_header_in_the_middle(tmp_path):
+    known = b"review\tdomain\tsentiment\n"
+    with pytest.raises(UserError, match=r"row 14 is a header"):
+        names(tmp_path, known + ROWS + known + ROWS)
+    assert names(tmp_path, known + ROWS) == ({"books", "dvd"}, {"neg", "pos"}, False)
+
+
+def test_a_header_in_other_words(tmp_path):
+    with pytest.raises(UserError, match=r"row 1 looks like a header: its domain 'domaine' and label 'étiquette'.*--domains"):
+        names(tmp_path, "texte\tdomaine\tétiquette\n".encode() + ROWS)
+    assert names(tmp_path, b"film\tmusic\tpos\n" + ROWS)[0] == {"books", "dvd", "music"}
+
+
+def test_words_that_are_names_of_columns_may_be_texts_and_labels(tmp_path):
+    data = b"text\tproduct\tpos\nlabel\tproduct\tneg\na label\tdomain\tneutral\n"
+    assert names(tmp_path, data) == ({"product", "domain"}, {"pos", "neg", "neutral"}, False)
+
+
+def test_columns_of_an_index(tmp_path):
+    rows = ROWS.decode().splitlines()
+    indexed = "".join(f"{number}\t{row}\n" for number, row in enumerate(rows)).encode()
+    with pytest.raises(UserError, match=r"row 1: column 1 is '0', and a number in all rows"):
+        names(tmp_path, indexed)
+    with pytest.raises(UserError, match="column 1 is '0'"):
+        read(tmp_path, indexed, Task("p", ("books", "dvd"), ("neg", "pos"), pair=True))
+    with pytest.raises(UserError, match=r"4 columns where 3 .* the first column looks like an index"):
+        read(tmp_path, indexed, Task("p", ("books", "dvd"), ("neg", "pos")))
+    with pytest.raises(UserError, match="each of the 12 rows has a domain of its own"):
+        names(tmp_path, "".join(f"{number}\tfilm {number}\tpos\n".replace("\t", "a\t", 1) for number in range(12)).encode())
+    with pytest.raises(UserError, match="each of the 12 rows has a label of its own"):
+        names(tmp_path, "".join(f"film\tdvd\t{number}\n" for number in range(12)).encode())
+    with pytest.raises(UserError, match="the row looks like JSON"):
+        read(tmp_path, b'{"text": "a"}\n')
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("né", "ne\u0301"),
+        ("pos", "pos\u200b"),
+        ("very good", "very\u00a0good"),
+        ("pos", "p\u00ados"),
+        ("pos", "pos\ufe0f"),
+        ("a b", "a  b"),
+    ],
+)
+def test_labels_that_look_alike(tmp_path, one, other):
+    data = f"a\tdvd\t{one}\nb\tdvd\tneg\nc\tdvd\t{other}\n".encode()
+    with pytest.raises(UserError, match=r"row 3: the label .* looks like .* of earlier rows") as error:
+        names(tmp_path, data)
+    assert ascii(other) in str(error.value)
+    with pytest.raises(UserError, match=r"row 3: label .* looks like .* of task"):
+        read(tmp_path, data, Task("t", ("dvd",), ("neg", one)))
+    with pytest.raises(UserError, match=r"row 3: the domain .* looks like"):
+        names(tmp_path, f"a\t{one}\tx\nb\tdvd\ty\nc\t{other}\tx\n".encode())
+    with pytest.raises(UserError, match=r"--label_list: the labels .* look the same"):
+        Task("t", ("dvd",), (one, "neg", other))
+
+
+def test_carriage_returns_alone(tmp_path):
+    with pytest.raises(UserError, match="the rows end with carriage returns alone"):
+        read(tmp_path, b"a\tbooks\tpositive\rb\tdvd\tnegative\r")

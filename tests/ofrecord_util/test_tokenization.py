@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.tokenization import Tokenizer, pair_lengths
+from ofrecord_util.tokenization import Tokenizer, TokenizerSettings, pair_lengths
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -200,3 +200,96 @@ def test_neither_oneflow_nor_the_model_is_imported():
     modules = ", ".join(sorted(name[: -len(".py")] for name in os.listdir(folder) if name.endswith(".py") and name != "__init__.py"))
     code = f"import sys; from ofrecord_util import {modules}; schema.record_class(); print({{'oneflow', 'modeling'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout == b"set()\n"
+
+
+def settings_of(**values):
+    return TokenizerSettings.from_dict(values, "FILE")
+
+
+def tokens_of(path, text, **values):
+    return Tokenizer(path, settings_of(**values)).tokenize(text)
+
+
+def test_settings(tmp_path):
+    path = write_vocabulary(tmp_path / "vocab.txt", [*SPECIALS, "café", "cafe", "Café", "Cafe", "你", "好", "你好", "x" * 150])
+    assert tokens_of(path, "Café 你好") == ["cafe", "你", "好"]
+    assert tokens_of(path, "Café", strip_accents=False) == ["café"]
+    assert tokens_of(path, "Café", do_lower_case=False) == ["Café"]
+    assert tokens_of(path, "Café", do_lower_case=False, strip_accents=True) == ["Cafe"]
+    assert tokens_of(path, "你好", tokenize_chinese_chars=False) == ["你好"]
+    assert tokens_of(path, "x" * 150) == ["x" * 150]
+    assert tokens_of(path, "x" * 150, max_word_chars=100) == ["[UNK]"]
+    assert settings_of(**settings_of(strip_accents=False, added_tokens=[{"content": "[E1]"}]).to_dict()) == settings_of(
+        strip_accents=False, added_tokens=[{"content": "[E1]"}]
+    )
+
+
+def test_settings_are_part_of_the_digest_where_they_are_not_googles(tmp_path):
+    path = write_vocabulary(tmp_path / "vocab.txt", [*WORDS, "[E1]"])
+    plain = Tokenizer(path, True).digest
+    assert {Tokenizer(path, settings_of(**values)).digest for values in ({}, {"do_lower_case": False}, {"strip_accents": True})} == {plain}
+    others = ({"strip_accents": False}, {"tokenize_chinese_chars": False}, {"max_word_chars": 100}, {"added_tokens": [{"content": "[E1]"}]})
+    assert len({plain} | {Tokenizer(path, settings_of(**values)).digest for values in others}) == 5
+
+
+def test_added_tokens(tmp_path):
+    path = write_vocabulary(tmp_path / "vocab.txt", [*SPECIALS, "good", "[", "]", "e", "##1", "[E1]", "COVID", "<br>", "sep"])
+
+    def cut(text, **token):
+        return Tokenizer(path, settings_of(added_tokens=[token])).tokenize(text)
+
+    assert cut("good[E1]good", content="[E1]") == ["good", "[E1]", "good"]
+    assert cut("[e1]", content="[E1]") == ["[", "e", "##1", "]"]
+    assert cut("[e1] Covid", content="COVID", normalized=True) == ["[", "e", "##1", "]", "COVID"]
+    assert cut("COVID goodCOVID", content="COVID", single_word=True) == ["COVID", "[UNK]"]
+    assert cut("[SEP]<br>", content="<br>") == ["[", "sep", "]", "<br>"]  # special tokens in a text stay text
+    with pytest.raises(UserError, match=r"has no \[E2\], which the model has as added tokens"):
+        Tokenizer(path, settings_of(added_tokens=[{"content": "[E2]"}]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_lower_case": "yes"},
+        {"strip_accents": 1},
+        {"tokenize_chinese_chars": None},
+        {"max_word_chars": 0},
+        {"max_word_chars": True},
+        {"added_tokens": "x"},
+        {"added_tokens": [{"content": "a b"}]},
+        {"added_tokens": [{"content": ""}]},
+        {"added_tokens": [{"content": "a", "normalized": 1}]},
+        {"added_tokens": ["a"]},
+    ],
+)
+def test_settings_that_a_tokenizer_cannot_have(values):
+    with pytest.raises(UserError, match=r"FILE: .* which a tokenizer cannot have"):
+        settings_of(**values)
+
+
+@pytest.mark.parametrize(("pieces", "kind"), [("▁good ▁film ing", "SentencePiece"), ("Ġgood Ġfilm", "byte-level BPE"), ("a</w>", "BPE")])
+def test_vocabularies_of_another_kind(tmp_path, pieces, kind):
+    path = write_vocabulary(tmp_path / "vocab.txt", [*SPECIALS, *pieces.split()])
+    with pytest.raises(UserError, match=f"vocab.txt: its pieces are those of a {kind} vocabulary"):
+        Tokenizer(path)
+
+
+def test_a_chosen_casing_is_not_refused(tmp_path):
+    """The vocabulary of KR-BERT looks cased and is not; a script without capitals looks uncased."""
+    cased = write_vocabulary(tmp_path / "cased.txt", [*WORDS, "Good"])
+    chosen = Tokenizer(cased, settings_of(do_lower_case=True))
+    assert "1 of its words have upper-case letters (Good, …), which no text has" in chosen.check_casing()
+    assert Tokenizer(cased, settings_of(do_lower_case=True), trusted=True).check_casing() is None
+    hindi = write_vocabulary(tmp_path / "hindi.txt", [*SPECIALS, "बुरी", "फिल्म", "अच्छी", "है", "क"])
+    assert Tokenizer(hindi, False).check_casing() is None
+    with pytest.raises(UserError, match=r"4 of its words have accents or vowel signs .*--do_lower_case false"):
+        Tokenizer(hindi, settings_of()).check_casing()
+    uncased = write_vocabulary(tmp_path / "uncased.txt", WORDS)
+    assert "--do_lower_case true" in Tokenizer(uncased, settings_of(do_lower_case=False)).check_casing()
+    assert Tokenizer(uncased, settings_of(do_lower_case=False), trusted=True).check_casing() is None
+
+
+def test_unknown_tokens_are_counted(tmp_path):
+    tokenizer = Tokenizer(write_vocabulary(tmp_path / "vocab.txt", WORDS))
+    encoded = tokenizer.encode(["good zzz zzz", "good"], None, 7)
+    assert tokenizer.count_unknown(encoded.input_ids, encoded.input_mask) == (2, 4)

@@ -8,6 +8,20 @@ import types
 
 import numpy as np
 import pytest
+from hugging_face_folder import (
+    CONFIG,
+    LABELS,
+    LAYERS,
+    POSITIONS,
+    TOKENS,
+    TYPES,
+    VOCAB,
+    F,
+    H,
+    hugging_face_shapes,
+    hugging_face_tensors,
+    write_folder,
+)
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -20,61 +34,6 @@ from tools.convert_checkpoint import convert
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GOLDEN = os.path.join(ROOT, "tests", "golden", "tiny_bert.npz")
-
-# odd sizes that no two axes share
-H, F, VOCAB, POSITIONS, TYPES, LAYERS, LABELS = 6, 10, 13, 7, 2, 3, 5
-CONFIG = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "hidden_size": H,
-    "intermediate_size": F,
-    "num_attention_heads": 2,
-    "num_hidden_layers": LAYERS,
-    "vocab_size": VOCAB,
-    "max_position_embeddings": POSITIONS,
-    "type_vocab_size": TYPES,
-    "layer_norm_eps": 1e-12,
-    "transformers_version": "4.8.2",
-}
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "ç", "語", "!", "x", "y", "z"]
-
-
-def hugging_face_shapes():
-    """Names and shapes as transformers' BertModel stores them, written out on their own: the table is under test."""
-    shapes = {
-        "embeddings.word_embeddings.weight": (VOCAB, H),
-        "embeddings.position_embeddings.weight": (POSITIONS, H),
-        "embeddings.token_type_embeddings.weight": (TYPES, H),
-        "embeddings.LayerNorm.weight": (H,),
-        "embeddings.LayerNorm.bias": (H,),
-        "pooler.dense.weight": (H, H),
-        "pooler.dense.bias": (H,),
-    }
-    for i in range(LAYERS):
-        prefix = f"encoder.layer.{i}."
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            shapes.update({prefix + name + ".weight": (H, H), prefix + name + ".bias": (H,)})
-        shapes.update({prefix + "intermediate.dense.weight": (F, H), prefix + "intermediate.dense.bias": (F,)})
-        shapes.update({prefix + "output.dense.weight": (H, F), prefix + "output.dense.bias": (H,)})
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes.update({prefix + name + ".weight": (H,), prefix + name + ".bias": (H,)})
-    return shapes
-
-
-def hugging_face_tensors(prefix=""):
-    generator = np.random.RandomState(7)
-    return {prefix + n: generator.standard_normal(s).astype(np.float32) for n, s in hugging_face_shapes().items()}
-
-
-def write_folder(folder, tensors, config=None, tokens=TOKENS, save=True):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG if config is None else config), encoding="utf-8")
-    if tokens is not None:
-        (folder / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
-    if save:
-        save_file(tensors, str(folder / "model.safetensors"))
-    return str(folder)
 
 
 def write_raw_safetensors(path, entries):
@@ -554,8 +513,11 @@ def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
     del wanted["transformers_version"]
     assert {key: config[key] for key in wanted} == wanted
     assert tokenizer["do_lower_case"] is False
-    assert tokenizer["tokenizer_class"] == "BertTokenizer"
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"  # BertTokenizer ignores the limit of 200 characters below
     assert tokenizer["model_max_length"] == POSITIONS
+    parsed = json.loads((tmp_path / "hf" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert parsed["model"]["max_input_chars_per_word"] == 200
+    assert (parsed["normalizer"]["type"], parsed["normalizer"]["lowercase"]) == ("BertNormalizer", False)
     special = json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
     assert special == {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
                        "mask_token": "[MASK]"}  # fmt: skip

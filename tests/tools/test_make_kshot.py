@@ -13,7 +13,7 @@ import pytest
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text import read_text
-from tools.kshot_corpora import clean, key, make_row
+from tools.kshot_corpora import clean, key, make_row, parse_source, read_source
 from tools.kshot_draws import balanced, stratified
 from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks
 from tools.make_kshot import main
@@ -569,3 +569,33 @@ def test_command_line_says_one_line_and_needs_no_oneflow(tmp_path):
     assert "tqdm" in result.stderr
     assert "oneflow" not in result.stderr
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_one_stray_byte_is_no_reason_to_read_utf8_as_another_encoding(tmp_path):
+    """Each accent would become two characters."""
+    rows = [f"un café très réussi numéro {number}\t{number % 2}\n".encode() for number in range(30)]
+    rows[24] = b"un caf\xe9 bien r\xe9ussi\t0\n"
+    (tmp_path / "raw.tsv").write_bytes(b"".join(rows))
+    source = parse_source("--source", f"d=tsv:{tmp_path / 'raw.tsv'}")
+    with pytest.raises(UserError, match=r"raw.tsv: row 25: byte [0-9]+ of the file .0xe9. is not UTF-8, but other rows are; .*--encoding"):
+        read_source(source, "--source", log=lambda line: None)
+    assert "cafÃ©" in read_source(source, "--source", "cp1252", log=lambda line: None).rows[0].text  # as asked for
+    (tmp_path / "raw.tsv").write_bytes(rows[24] + b"plain\t1\n")
+    lines = []
+    assert read_source(source, "--source", log=lines.append).rows[0].text == "un café bien réussi"
+    assert "read as cp1252" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "it&#39;s &quot;good&quot; &amp; cheap &eacute;t&eacute;",
+        "it&amp;#39;s &amp;quot;good&amp;quot; &amp;amp; cheap e\u0301te\u0301",
+        "<b>It&apos;s</b> &#34;good&#x22; &AMP; cheap<br />&#233;t&#xE9;",
+    ],
+)
+def test_html_does_not_hide_a_test_row(other):
+    test = make_row('it\'s "good" & cheap été', "1")
+    assert find_leaks([make_row(other, "1")], [test]) == ["equal"]
+    assert make_row(other, "1").text == other  # the output keeps the text
+    assert find_leaks([make_row("x &lt; y and AT&T", "1")], [test]) == [None]

@@ -1,6 +1,7 @@
 """tools/predict.py and modeling/predictor.py: the probabilities of a snapshot's own graph for any text, in order, whatever
 the batch; bad input in one line."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -18,7 +19,7 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, wr
 from modeling.engine.global_function import global_function
 from modeling.engine.kernels import select_kernels
 from modeling.objectives.mft import predict_logits
-from modeling.predictor import Predictor
+from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import Tokenizer
 from tools.predict import as_text, read_lines, split_columns
@@ -145,6 +146,78 @@ def test_lines_and_columns():
     assert list(split_columns(lines, False, "FILE")) == ["one", "two", "", "last"]
     with pytest.raises(UserError, match=r"FILE: line 2 is not UTF-8 \(byte 3: 0xE9\)"):
         list(read_lines(io.BytesIO(b"ok\nca\xe9\n"), "FILE"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"good film\rbad film\rthird\r", "line 1 has a carriage return at character 10"),
+        (b"one\ntwo\rthree\n", "line 2 has a carriage return"),
+        (b"one\nt\0wo\n", "line 2 has a NUL"),
+        (b'\n{"text": "one"}\n', "line 2 is JSON"),
+        (b'["one", "two"]\n', "line 1 is JSON"),
+        (b'[\n{"text": "one"},\n', "line 1 is JSON"),
+        (b"text\tdomain\tlabel\none\tmr\t1\n", "line 1 is a header"),
+        (b"review\tdomain\tsentiment\none\tmr\t1\nreview\tdomain\tsentiment\n", "line 3 is a header"),
+    ],
+)
+def test_lines_that_are_not_texts(data, message):
+    with pytest.raises(UserError, match=f"FILE: {message}"):
+        list(split_columns(read_lines(io.BytesIO(data), "FILE"), False, "FILE"))
+
+
+def test_lines_without_a_text_are_left_out():
+    data = b"review\tdomain\tsentiment\r\none\tmr\t1\n\n[not JSON]\n\n \n\r\n"
+    assert list(split_columns(read_lines(io.BytesIO(data), "FILE"), False, "FILE")) == ["one", "", "[not JSON]"]
+    assert list(split_columns(read_lines(io.BytesIO(b"a\tb\nc\td\n\n"), "FILE"), True, "FILE")) == [("a", "b"), ("c", "d")]
+
+
+def test_each_output_is_one_line():
+    prediction = Prediction("yes", {"yes": 0.75})
+    assert as_text("two\r\nlines\tand a tab", prediction) == "yes\t0.750000\ttwo lines and a tab"
+    assert as_text(("a\nb", "c"), prediction) == "yes\t0.750000\ta b\tc"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("bert-embeddings-word_embeddings", np.nan, "the weights are not finite: variable bert-embeddings-word"),
+     ("bert-pooler-dense-bias", np.inf, "position 2"),
+     ("classification-output_weights", 3e38, "the logits of 1 of 1 texts are not finite")],
+)  # fmt: skip
+def test_weights_that_make_no_prediction(tmp_path, name, value, message):
+    folder = write_snapshot(tmp_path / "snapshot")
+    path = os.path.join(folder, name, "out")
+    values = np.fromfile(path, "<f4")
+    values[2:] = value
+    values.tofile(path)
+    with pytest.raises(UserError, match=message):
+        list(Predictor(folder, "cpu", 2)(["good film"]))
+
+
+def test_pairs_need_two_token_types(tmp_path):
+    folder = write_snapshot(tmp_path / "snapshot", pair=True)
+    config = dataclasses.replace(tiny.CONFIG, type_vocab_size=1)
+    (tmp_path / "snapshot" / CONFIG_FILE).write_text(config.to_json())
+    with pytest.raises(UserError, match=r"has 1 token type \(type_vocab_size\), but the task has pairs"):
+        Predictor(folder, "cpu")
+
+
+def test_another_vocabulary_of_the_same_size_is_said(tmp_path, snapshot):
+    tokens = [*tiny.TOKENS[:-2], tiny.TOKENS[-1], tiny.TOKENS[-2]]
+    lines = []
+    Predictor(snapshot, "cpu", vocab_file=tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tokens), log=lines.append)
+    (line,) = [line for line in lines if "vocabulary" in line]
+    assert f"2 of {len(tokens)} pieces differ" in line
+
+
+def test_more_embeddings_than_tokens(tmp_path):
+    """The number of rows is often rounded up; the snapshot's own vocabulary may be shorter."""
+    folder = write_snapshot(tmp_path / "snapshot")
+    (tmp_path / "snapshot" / VOCAB_FILE).write_text("".join(token + "\n" for token in tiny.TOKENS[:-5]))
+    assert len(list(Predictor(folder, "cpu", 2)(["good film"]))) == 1
+    own = tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tiny.TOKENS[:-4])
+    with pytest.raises(UserError, match=r"has .* pieces, but the model has .* word embeddings, and its own vocab.txt has"):
+        Predictor(folder, "cpu", vocab_file=own)
 
 
 def tool(*arguments, stdin=""):

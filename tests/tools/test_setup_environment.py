@@ -100,6 +100,50 @@ def test_two_environments_beside_each_other(project):
     assert (project / ".venv-0.8.0" / ".ready").exists()
 
 
+def contents(folder):
+    """dict of relative path -> bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["thesis", "thesis/", "."])
+def test_a_folder_of_the_user_stays(project, name):
+    """Also one that holds an environment of the user, or a file .ready."""
+    (project / "thesis").mkdir()
+    for file in ("chapter 1", ".ready", "pyvenv.cfg"):
+        (project / "thesis" / file).write_text("mine")
+        before = contents(project)
+        code, errors, calls = set_up(project, name, "requirements.txt")
+        assert (code, calls) == (2, [])
+        assert "was not made by this script" in errors
+        assert contents(project) == before
+
+
+def test_a_file_or_a_link_of_the_user_stays(project):
+    (project / "notes").write_text("mine")
+    (project / "elsewhere").mkdir()
+    (project / "elsewhere" / "notes").write_text("mine")
+    (project / "link").symlink_to("elsewhere")
+    for name in ("notes", "link", "link/"):
+        code, errors, calls = set_up(project, name, "requirements.txt")
+        assert (code, calls) == (2, []), name
+        assert len(errors.splitlines()) == 1
+    assert (project / "link").is_symlink()
+    assert (project / "notes").read_text() == (project / "elsewhere" / "notes").read_text() == "mine"
+    assert set_up(project, "none/there", "requirements.txt")[0] == 2
+
+
+def test_an_empty_folder_and_an_environment_of_an_earlier_version_are_used(project):
+    (project / "empty").mkdir()
+    assert set_up(project, "empty", "requirements.txt")[0] == 0
+    set_up(project)
+    (project / ".venv" / ".made_by_setup_environment").unlink()
+    (project / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin")
+    (project / "requirements.txt").write_text("something else")
+    assert set_up(project)[0] == 0
+    (project / "linked").symlink_to(".venv")
+    assert set_up(project, "linked", "requirements.txt", "requirements-dev.txt")[0] == 0
+
+
 def test_unknown_oneflow_version(project):
     code, errors, calls = set_up(project, ".venv-0.7.0", "requirements-0.7.0.txt")
     assert code == 2

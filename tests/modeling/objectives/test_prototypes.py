@@ -8,6 +8,7 @@ import pytest
 from modeling.objectives.prototypes import (
     Prototypes,
     compute_prototypes,
+    non_negative,
     prototypical_scores,
     score_statistics,
     write_prototypes,
@@ -125,3 +126,13 @@ def test_statistics_and_file(tmp_path):
         assert stored["score_statistics"].shape == (4, len(columns))
         assert dict(zip(columns, stored["score_statistics"][1])) == pytest.approx(expected, abs=1e-7)
         assert not stored["score_statistics"][3].any()
+
+
+def test_negative_scores_become_zero_and_are_counted():
+    lines = []
+    scores = np.array([0.5, -0.005, 0.0, -0.25], np.float32)
+    found = non_negative(scores, lines.append)
+    assert (found.tolist(), found.dtype) == ([0.5, 0.0, 0.0, 0.0], np.float32)
+    assert lines == ["2 of 4 prototypical scores are below 0 (the lowest is -0.2500) and become 0"]
+    assert non_negative(found, lines.append) is found
+    assert len(lines) == 1

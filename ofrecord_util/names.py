@@ -1,0 +1,66 @@
+"""Names of domains and labels: which ones a reader cannot tell apart, and which cells are the names of columns."""
+
+import unicodedata
+from typing import Dict, Iterable, Optional, Sequence, Tuple
+
+# fmt: off
+TEXT_COLUMNS = frozenset((
+    "text", "texts", "text_a", "text_b", "texta", "textb", "sentence", "sentence1", "sentence2", "sentences", "review", "reviews",
+    "review_text", "review_body", "premise", "hypothesis", "question", "question1", "question2", "query", "document", "doc", "content",
+    "body", "comment", "tweet", "utterance", "title", "phrase", "string", "input", "a", "b",
+))
+DOMAIN_COLUMNS = frozenset((
+    "domain", "domains", "category", "categories", "genre", "topic", "source", "product", "product_category", "dataset", "corpus", "task",
+    "field",
+))
+LABEL_COLUMNS = frozenset((
+    "label", "labels", "sentiment", "sentiments", "class", "classes", "category", "target", "targets", "polarity", "rating", "stars",
+    "score", "gold", "gold_label", "gold_labels", "output", "label_text", "is_duplicate", "intent", "emotion", "y",
+))
+INDEX_COLUMNS = frozenset(("", "id", "ids", "idx", "index", "row", "nr", "no", "#", "number", "unnamed:_0"))
+# fmt: on
+
+# Characters that nothing shows, apart from those of the category Cf
+_BLANK = frozenset(
+    [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0]
+    + [code for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)) for code in range(first, last + 1)]
+)
+
+
+def look(name: str) -> str:
+    """What a reader sees of a name: equal for two names that differ in case, in invisible characters, in the kind or number of their
+    spaces, or in composed and decomposed accents only."""
+    text = unicodedata.normalize("NFKC", name)
+    text = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc") or char in "\t\n\r")
+    text = "".join(char for char in text if ord(char) not in _BLANK)
+    return unicodedata.normalize("NFKC", " ".join(text.casefold().split()))
+
+
+def spelled(name: str) -> str:
+    """A name with escapes for all characters outside of ASCII, in quotes."""
+    return ascii(name if len(name) <= 80 else name[:80] + "…")
+
+
+def lookalike(name: str, others: Iterable[str]) -> Optional[str]:
+    """The first of the other names that looks like `name` and is spelled otherwise (apart from case), or None."""
+    seen, folded = look(name), name.strip().lower()
+    return next((other for other in others if other.strip().lower() != folded and look(other) == seen), None)
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether a row of at least two columns has the names of columns: the last one is that of labels, domains or texts, and all others are
+    names of columns too."""
+    words = [cell.strip().strip("\"'").strip("\ufeff").lower().replace(" ", "_") for cell in cells]
+    names = TEXT_COLUMNS | DOMAIN_COLUMNS | LABEL_COLUMNS | INDEX_COLUMNS
+    labels = LABEL_COLUMNS | DOMAIN_COLUMNS
+    return len(words) > 1 and all(word in names for word in words) and any(word in labels and len(word) > 1 for word in words[1:])
+
+
+def split_by_look(names: Iterable[str]) -> Optional[Tuple[str, str]]:
+    """Two of the names that look alike and are spelled otherwise, or None."""
+    first: Dict[str, str] = {}
+    for name in sorted(names):
+        other = first.setdefault(look(name), name)
+        if other.strip().lower() != name.strip().lower():
+            return other, name
+    return None

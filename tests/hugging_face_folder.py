@@ -1,0 +1,61 @@
+"""A tiny BERT as a Hugging Face folder, for the tests of the converter."""
+
+import json
+
+import numpy as np
+from safetensors.numpy import save_file
+
+# odd sizes that no two axes share
+H, F, VOCAB, POSITIONS, TYPES, LAYERS, LABELS = 6, 10, 13, 7, 2, 3, 5
+CONFIG = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "hidden_size": H,
+    "intermediate_size": F,
+    "num_attention_heads": 2,
+    "num_hidden_layers": LAYERS,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": POSITIONS,
+    "type_vocab_size": TYPES,
+    "layer_norm_eps": 1e-12,
+    "transformers_version": "4.8.2",
+}
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "ç", "語", "!", "x", "y", "z"]
+
+
+def hugging_face_shapes():
+    """Names and shapes as transformers' BertModel stores them, written out on their own: the table is under test."""
+    shapes = {
+        "embeddings.word_embeddings.weight": (VOCAB, H),
+        "embeddings.position_embeddings.weight": (POSITIONS, H),
+        "embeddings.token_type_embeddings.weight": (TYPES, H),
+        "embeddings.LayerNorm.weight": (H,),
+        "embeddings.LayerNorm.bias": (H,),
+        "pooler.dense.weight": (H, H),
+        "pooler.dense.bias": (H,),
+    }
+    for i in range(LAYERS):
+        prefix = f"encoder.layer.{i}."
+        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            shapes.update({prefix + name + ".weight": (H, H), prefix + name + ".bias": (H,)})
+        shapes.update({prefix + "intermediate.dense.weight": (F, H), prefix + "intermediate.dense.bias": (F,)})
+        shapes.update({prefix + "output.dense.weight": (H, F), prefix + "output.dense.bias": (H,)})
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            shapes.update({prefix + name + ".weight": (H,), prefix + name + ".bias": (H,)})
+    return shapes
+
+
+def hugging_face_tensors(prefix=""):
+    generator = np.random.RandomState(7)
+    return {prefix + n: generator.standard_normal(s).astype(np.float32) for n, s in hugging_face_shapes().items()}
+
+
+def write_folder(folder, tensors, config=None, tokens=TOKENS, save=True):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG if config is None else config), encoding="utf-8")
+    if tokens is not None:
+        (folder / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
+    if save:
+        save_file(tensors, str(folder / "model.safetensors"))
+    return str(folder)
