@@ -24,7 +24,8 @@ from ofrecord_util.files import remove_folder
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
 
-# Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, and when to stop
+# Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, when to stop, and how the ranks
+# are supervised
 FREE_FLAGS = frozenset(
     [
         "resume",
@@ -45,6 +46,8 @@ FREE_FLAGS = frozenset(
         "loss_print_every_n_iter",
         "max_steps",
         "early_stop_patience",
+        "ctrl_port",
+        "rank_timeout",
     ]
 )
 
@@ -109,12 +112,6 @@ def list_states(folder):
     found = glob.glob(os.path.join(glob.escape(folder), STATE_PREFIX + "*"))
     numbered = [(int(match.group(1)), path) for path in found for match in [re.search(r"_(\d+)$", path)] if match]
     return [path for _, path in sorted(numbered, reverse=True)]
-
-
-def remove_states(folder):
-    """Removes all states of a run that has ended."""
-    for path in list_states(folder):
-        remove_folder(path)
 
 
 def best_names(folder):
