@@ -106,6 +106,7 @@ class Tokenizer:
 
     Attributes:
         vocab_file, do_lower_case: the arguments.
+        vocabulary: bytes, the content of the file when it was read.
         vocab_size: int, ids are below it.
         digest: SHA-256 (hex) of the tokens in order.
 
@@ -116,7 +117,8 @@ class Tokenizer:
     def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
         self.vocab_file = vocab_file
         self.do_lower_case = bool(do_lower_case)
-        tokens = read_vocabulary(vocab_file)
+        self.vocabulary = read_vocabulary_bytes(vocab_file)
+        tokens = parse_vocabulary(self.vocabulary, vocab_file)
         self.vocab_size = len(tokens)
         self.digest = hashlib.sha256("\n".join(tokens).encode("utf-8")).hexdigest()
         self._ids = {token: position for position, token in enumerate(tokens)}  # as Google's: the last of equal tokens counts
@@ -254,15 +256,24 @@ def pair_lengths(length_a: int, length_b: int, room: int) -> Tuple[int, int]:
     return half_a, half_b
 
 
-def read_vocabulary(path: str) -> List[str]:
-    """Tokens of a vocabulary file, in id order. Lines end at LF; spaces and CR around a token do not belong to it."""
+def read_vocabulary_bytes(path: str) -> bytes:
+    """The content of a vocabulary file."""
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            return file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --vocab_file") from error
+
+
+def parse_vocabulary(content: bytes, path: str) -> List[str]:
+    """Tokens of a vocabulary, in id order. Lines end at LF; spaces and CR around a token do not belong to it.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+    """
     tokens = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         try:
             tokens.append(six.ensure_text(line, "utf-8-sig" if number == 1 else "utf-8").strip())
         except UnicodeDecodeError as error:
@@ -270,3 +281,8 @@ def read_vocabulary(path: str) -> List[str]:
     while tokens and not tokens[-1]:
         tokens.pop()
     return tokens
+
+
+def read_vocabulary(path: str) -> List[str]:
+    """Tokens of a vocabulary file, see `parse_vocabulary`."""
+    return parse_vocabulary(read_vocabulary_bytes(path), path)

@@ -23,8 +23,10 @@ import sys
 import six
 from tqdm import tqdm
 
+from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import batch_size
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
 
@@ -35,7 +37,7 @@ def read_lines(stream, name):
     Raises:
         UserError: if a line is not UTF-8. The message names the line and the byte.
     """
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(interruption.interruptible(stream), 1):
         try:
             yield six.ensure_text(line.rstrip(b"\r\n"), "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -91,15 +93,20 @@ def main():
     parser.add_argument("--input", metavar="FILE", help="file with one text per line")
     parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
-    parser.add_argument("--batch_size", type=int, default=32, help="number of texts per batch")
+    parser.add_argument("--batch_size", type=batch_size, default=32, help="number of texts per batch")
     parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     args = parser.parse_args()
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
+    if args.output is None:
+        if process.is_closed(1):
+            raise UserError("standard output is closed: give --output FILE")
+        if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # as --output; a terminal has its own encoding
+    if process.is_closed(0) and not (args.text or args.input):
+        raise UserError("standard input is closed: give texts or --input FILE")
 
     def say(line):
         print(line, file=sys.stderr)

@@ -57,6 +57,9 @@ class Flag(NamedTuple):
         return self.help if self.has_effect else f"accepted, no effect: {self.help}"
 
 
+LARGEST = 2**63 - 1  # of any number
+_MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
+
 text = str
 
 
@@ -82,12 +85,13 @@ def int_list(value: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
 
 
-def at_least(number: Callable[[str], Any], lowest: float) -> Callable[[str], Any]:
-    """Makes a parser of finite numbers with a lower limit.
+def at_least(number: Callable[[str], Any], lowest: float, highest: float = LARGEST) -> Callable[[str], Any]:
+    """Makes a parser of finite numbers with limits.
 
     Args:
         number: int or float.
         lowest: smallest number that is allowed.
+        highest: largest number that is allowed.
     Returns:
         function of the text that returns the number.
     """
@@ -99,12 +103,16 @@ def at_least(number: Callable[[str], Any], lowest: float) -> Callable[[str], Any
             raise argparse.ArgumentTypeError(f"{value!r} is not {'an integer' if number is int else 'a number'}") from None
         if not lowest <= parsed < float("inf"):
             raise argparse.ArgumentTypeError(f"{value} is not {lowest} or more")
+        if parsed > highest:
+            raise argparse.ArgumentTypeError(f"{value} is more than {highest:,}")
         return parsed
 
     return parse
 
 
 positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
+batch_size = at_least(int, 1, _MOST_ROWS)
+port = at_least(int, 1, 65535)
 
 
 def positive_float(value: str) -> float:

@@ -1,5 +1,7 @@
 """Estimates the memory that a run needs, and reads how much is free."""
 
+import contextlib
+
 from modeling.bert.dropout import DropoutPlan
 
 _PROCESS_BYTES = 500e6  # Python, OneFlow and MKL without any graph
@@ -43,11 +45,20 @@ def memory_estimate(config, num_parameters, trained, graphs, frozen_layers=0, la
 
 def available_memory():
     """Bytes of memory that are available to a new process; None if the system does not report it."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
+    return _memory_fields().get("MemAvailable")
+
+
+def total_memory():
+    """Bytes of memory and swap space of the machine; None if the system does not report it."""
+    fields = _memory_fields()
+    return fields["MemTotal"] + fields.get("SwapTotal", 0) if "MemTotal" in fields else None
+
+
+def _memory_fields():
+    """The fields of /proc/meminfo in bytes; {} if the system has no such file."""
+    fields = {}
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            fields[name] = int(value.split()[0]) * 1024
+    return fields
