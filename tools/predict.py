@@ -18,6 +18,7 @@ if not __package__:
 
 import collections
 import json
+import os
 import sys
 
 import six
@@ -26,7 +27,7 @@ from tqdm import tqdm
 from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size
+from modeling.cli.flag_kinds import batch_size, check_output
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
 
@@ -42,6 +43,19 @@ def read_lines(stream, name):
             yield six.ensure_text(line.rstrip(b"\r\n"), "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: line {number} is not UTF-8 (byte {error.start + 1}: 0x{line[error.start]:02X})") from error
+
+
+def decode_argument(text):
+    """An argument as text, whatever the encoding of the locale.
+
+    Raises:
+        UserError: if it is not UTF-8.
+    """
+    data = os.fsencode(text)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"argument {text!r} is not UTF-8 (byte {error.start + 1}: 0x{data[error.start]:02X})") from error
 
 
 def split_columns(lines, pair, name):
@@ -117,8 +131,11 @@ def main():
             stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
+    texts = [decode_argument(text) for text in args.text]
+    if args.output is not None:
+        check_output(args.output, "--output")
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
-    lines = args.text or read_lines(stream, name)
+    lines = texts or read_lines(stream, name)
     texts = split_columns(lines, predictor.task.pair, "argument" if args.text else name)
     form = as_json if args.format == "json" else as_text
     if args.output is None:

@@ -62,7 +62,7 @@ def _system_fault(error):
         return f"not enough memory ({_one_line(error) or 'the system gives no more'}): give smaller batches or shorter texts"
     if isinstance(error, RecursionError):
         return f"the input is nested too deeply ({_one_line(error)})"
-    place = error.filename or "the output folder"
+    place = error.filename or "the output"
     place = f"{place} -> {error.filename2}" if error.filename2 else place
     return f"{_one_line(os.fsdecode(place) if isinstance(place, bytes) else place)}: {error.strerror or _one_line(error)}"
 

@@ -118,7 +118,7 @@ class _Ranks:
             self._pulses.append(beats)
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, *_interpreter_flags(), *sys.argv],
+                    [sys.executable, *sys.argv],
                     env=dict(environment, **{pulse.FD_VARIABLE: str(beats.fileno())}),
                     stdout=output,
                     stderr=output,
@@ -212,11 +212,6 @@ class _Ranks:
                 log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
                 os.write(log, time.strftime("%Y-%m-%d %H:%M:%S " + line.replace("%", "%%") + "\n").encode("utf-8", "backslashreplace"))
                 os.close(log)
-
-
-def _interpreter_flags():
-    """Options of the Python interpreter, such as -O, that the ranks must have too."""
-    return subprocess._args_from_interpreter_flags()
 
 
 def _state(pid):

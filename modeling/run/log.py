@@ -22,7 +22,7 @@ class Log:
 
     def __init__(self, path=None, exclusive=False, silent=False):
         self._silent = silent
-        self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None  # noqa: SIM115  open for the whole run
+        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) if path else None  # noqa: SIM115  open for the whole run
         if exclusive:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -114,6 +114,13 @@ def list_states(folder):
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
+def remove_state(folder, step):
+    """Removes the state of a step whose weights turn out to be useless, if there is one."""
+    path = os.path.join(folder, f"{STATE_PREFIX}{step}")
+    if os.path.isdir(path):
+        remove_folder(path)
+
+
 def best_names(folder):
     """Names of the best snapshots to which the states of a run refer. They must exist as long as the states."""
     names = set()

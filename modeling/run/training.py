@@ -14,7 +14,7 @@ from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.resume import check_identity, run_identity, write_state
+from modeling.run.resume import check_identity, remove_state, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
@@ -272,6 +272,8 @@ class _Loop:
         context, started = self._context, time.perf_counter()
         evaluation = self._evaluate()
         if not math.isfinite(evaluation.cross_entropy):
+            if parallel.is_main():
+                remove_state(context.folder.path, step)
             raise UserError(
                 f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower "
                 "--learning_rate, or check the snapshot of --model_load_dir"
