@@ -69,9 +69,7 @@ def _unbroken_by_interrupt():
 def _import_oneflow():
     """Imports OneFlow and hides its start-up messages (libibverbs, a missing driver) from the user's terminal."""
     if sys.flags.optimize:
-        raise UserError(
-            "OneFlow does not work with python -O, because its assertions do a part of its work: leave out -O and PYTHONOPTIMIZE"
-        )
+        raise UserError("OneFlow does not work with python -O, which removes assertions that it needs: leave out -O, PYTHONOPTIMIZE")
     # Otherwise OneFlow reports a missing driver at every start, and creates a folder ./log in the current folder
     os.environ.setdefault("GLOG_minloglevel", "3" if _card() is None else "2")
     if "GLOG_log_dir" not in os.environ:
