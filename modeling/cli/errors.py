@@ -33,10 +33,14 @@ def on_failure(witness: Callable[[str], Any]) -> None:
 
 def _end(line, details=""):
     """Tells the witnesses how the run ended, and prints the line."""
+    _tell_witnesses(line, details)
+    _say(line)
+
+
+def _tell_witnesses(line, details=""):
     for witness in _witnesses:
         with contextlib.suppress(OSError, ValueError):  # the same full disk or closed file, perhaps
             witness(line + ("\n" + details.rstrip() if details else ""))
-    _say(line)
 
 
 def _one_line(error):
@@ -90,6 +94,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
         _end("error: " + _one_line(error))
         code = EXIT_BAD_INPUT
     except BrokenPipeError:
+        _tell_witnesses("the reader of the output has gone")
         _discard_output()
         code = 128 + signal.SIGPIPE
     except (OSError, MemoryError, RecursionError) as error:
@@ -102,9 +107,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
     except SystemExit as end:  # argparse's
         code = end.code
     except Exception as error:
-        for witness in _witnesses:
-            with contextlib.suppress(OSError, ValueError):
-                witness(f"error: {type(error).__name__}: {_one_line(error)}\n{traceback.format_exc().rstrip()}")
+        _tell_witnesses(f"error: {type(error).__name__}: {_one_line(error)}", traceback.format_exc())
         raise
     if main.__module__ == "__main__" and "oneflow" in sys.modules and isinstance(code, (int, type(None))):
         _leave(code or 0)

@@ -95,6 +95,19 @@ def finish() -> None:
     _finished = True
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Context manager in which the first signal is only recorded, for work with child processes that must end in order. It raises
+    `Interrupted` at the end of the block, or where the block calls `check`."""
+    global _raises
+    before, _raises = _raises, False
+    try:
+        yield
+    finally:
+        _raises = before
+    check()
+
+
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
     """Yields the items of an iterable. A signal that arrives while the iterable waits for its next item, such as a line of standard
     input, raises `Interrupted` at once. The iterable must not call OneFlow."""

@@ -96,3 +96,16 @@ def test_complete_work_is_not_interrupted():
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(interruption.Interrupted):
             interruption.check()
+
+
+def test_work_with_child_processes_is_interrupted_at_its_end():
+    ended = []
+
+    def work():
+        with interruption.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.append(True)
+
+    with interruption.noted(at_once=True), pytest.raises(interruption.Interrupted):
+        work()
+    assert ended
