@@ -407,7 +407,7 @@ def test_disk_too_small_for_the_run(project, line, monkeypatch):
 def test_a_refused_run_leaves_no_folder(project, line):
     """A fault of the flags, of the data, and of the model, each found at another place of the set-up."""
     fails(project, line + " --texts_per_row 7 --batch_size_per_device 8", "--texts_per_row 7")
-    fails(project, line + " --dev_example_num 0", "--dev_example_num 0")
+    fails(project, line + " --dev_example_num 0", "--dev_example_num (or --eval_example_num) 0")
     fails(project, line + " --label_list x,y,z", "stale")
     assert not os.path.exists(project.path("output"))
 

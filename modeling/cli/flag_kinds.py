@@ -60,7 +60,7 @@ class Flag(NamedTuple):
         return self.help if self.has_effect else f"accepted, no effect: {self.help}"
 
 
-LARGEST = 2**63 - 1  # of any number
+LARGEST = 2**63 - 1  # of any integer
 _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
 
 text = str
@@ -88,13 +88,13 @@ def int_list(value: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
 
 
-def at_least(number: Callable[[str], Any], lowest: float, highest: float = LARGEST) -> Callable[[str], Any]:
+def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int] = None) -> Callable[[str], Any]:
     """Makes a parser of finite numbers with limits.
 
     Args:
         number: int or float.
         lowest: smallest number that is allowed.
-        highest: largest number that is allowed.
+        highest: largest number that is allowed; None for 2^63 - 1 (int) or any finite number (float).
     Returns:
         function of the text that returns the number.
     """
@@ -106,8 +106,9 @@ def at_least(number: Callable[[str], Any], lowest: float, highest: float = LARGE
             raise argparse.ArgumentTypeError(f"{value!r} is not {'an integer' if number is int else 'a number'}") from None
         if not lowest <= parsed < float("inf"):
             raise argparse.ArgumentTypeError(f"{value} is not {lowest} or more")
-        if parsed > highest:
-            raise argparse.ArgumentTypeError(f"{value} is more than {highest:,}")
+        most = LARGEST if highest is None and number is int else highest
+        if most is not None and parsed > most:
+            raise argparse.ArgumentTypeError(f"{value} is more than {most:,}")
         return parsed
 
     return parse

@@ -64,11 +64,9 @@ def check_resources(context, variables, schedule) -> None:
                 f"the run needs about {size_text(memory)} of memory, but the machine has {size_text(total)}: give smaller batches, or more "
                 "--gradient_accumulation_steps"
             )
-        place = os.path.abspath(context.folder.path or run_folder_name(context.flags.model_save_dir))
-        while not os.path.isdir(os.path.dirname(place)):
-            place = os.path.dirname(place)
+        folder = context.folder.path or run_folder_name(context.flags.model_save_dir)
         check_space(
-            place,
+            os.path.join(folder, "snapshot"),
             _disk_bytes(context, variables, schedule),
             "the run's snapshots and states need up to",
             "free some, or give a --model_save_dir on another disk",
