@@ -31,10 +31,11 @@ from modeling.objectives.teacher import knowledge_needed, teacher_knowledge
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
+from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
-from modeling.run.flags_json import write_flags
 from modeling.run.model_loading import check_classifier, load_variables
 from modeling.run.resources import Model
+from modeling.run.start import check_resources, start_evaluation
 from modeling.run.student import (
     LayerSelection,
     check_teacher,
@@ -120,9 +121,11 @@ def main():
 
     splits = {"dev": dev_samples, "test": test_samples}
     evaluator, best = SplitEvaluator(context, student_job, splits, flags.eval_batch_size_per_device, train_samples), None
-    if do_train:
+    if do_train:  # what can be refused is refused before the first file is written
         held = Model(teacher_config, teacher.count(), in_train_graph=online)
         training = Training(context, student, train_samples, others=(held,), **{"teacher's digest": teacher_digest})
+        check_resources(context, student, training.schedule)
+    context.folder.create()
     reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
     teacher_job.release()
 
@@ -156,7 +159,7 @@ def main():
             teacher_config=dataclasses.asdict(teacher_config),
         )
     else:
-        write_flags(context)
+        start_evaluation(context)
     results = evaluate_splits(context, evaluator, best)
     for split, evaluation in results.items():
         own_accuracy, accuracy = evaluation.accuracy, reference[split].accuracy
@@ -167,6 +170,7 @@ def main():
         f"teacher {teacher.count():,} ({teacher_config.num_hidden_layers} layers x {teacher_config.hidden_size})"
     )
     write_report(context)
+    end_run(context, best)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from modeling.cli.errors import run
 from modeling.cli.flags import META_FINETUNING, check_modes, parse_flags
 from modeling.report.write import write_report
 from modeling.run.context import RunContext
+from modeling.run.end import end_run
 from modeling.run.meta_learner import run_meta_learner
 from modeling.run.model_loading import check_classifier
 
@@ -27,8 +28,9 @@ def main():
         check_classifier(context)
     train = context.splits.weighted_records() if do_train else None
     dev = context.splits.records("dev")
-    run_meta_learner(context, train, dev, None, flags.dev_batch_size_per_device)
+    best = run_meta_learner(context, train, dev, None, flags.dev_batch_size_per_device)
     write_report(context)
+    end_run(context, best)
 
 
 if __name__ == "__main__":

@@ -140,20 +140,21 @@ def compare(case, workers, rounds, together=True):
 def _take_turns(starts, rounds):
     """Starts workers, times them in turns and ends them; returns them."""
     workers = []
-    try:
-        for start in starts:
-            workers.append(start())
-            interruption.check()
-        for number in range(rounds + 1):
-            for worker in workers:
-                worker.turn()
+    with interruption.deferred():
+        try:
+            for start in starts:
+                workers.append(start())
                 interruption.check()
-                if number == 0:
-                    worker.turns.clear()
-    except interruption.Interrupted:
-        for worker in workers:
-            worker.kill()
-        raise
+            for number in range(rounds + 1):
+                for worker in workers:
+                    worker.turn()
+                    interruption.check()
+                    if number == 0:
+                        worker.turns.clear()
+        except interruption.Interrupted:
+            for worker in workers:
+                worker.kill()
+            raise
     for worker in workers:
         worker.end()
     return workers

@@ -33,7 +33,9 @@ def time_command(command, awaited=None):
         Interrupted: a signal was received; the command is killed.
     """
     started, first = time.perf_counter(), None
-    with tempfile.NamedTemporaryFile() as written, open(written.name, encoding="utf-8", errors="replace") as output:
+    with interruption.deferred(), tempfile.NamedTemporaryFile() as written, open(
+        written.name, encoding="utf-8", errors="replace"
+    ) as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=written, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONUNBUFFERED="1"))
         ended, seen = 0, "\n"
         while not ended:

@@ -13,9 +13,10 @@ from modeling.bert.names import CLASSIFIER
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, load_values
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
+from modeling.cli import interruption
 from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
-from modeling.engine.runtime import select_device
+from modeling.engine.runtime import check_process, select_device
 from modeling.objectives.mft import predict_logits
 from modeling.run.predictions import probabilities_of
 from ofrecord_util.errors import UserError
@@ -86,7 +87,11 @@ class Predictor:
         Args:
             texts: iterable of str, or of (str, str) for a task of text pairs. The method reads it in portions, so that any number of
                 texts needs little memory.
+        Raises:
+            UserError: this process was forked after the predictor was made. OneFlow would hang.
+            Interrupted: a signal arrived, in a script (modeling/cli/interruption.py).
         """
+        check_process("the predictor")
         waiting = []
         for text in texts:
             waiting.append(text)
@@ -110,6 +115,7 @@ class Predictor:
         order = np.argsort(needed, kind="stable")
         logits = np.empty((len(texts), self.task.num_labels))
         for start in range(0, len(texts), self._batch_size):
+            interruption.check()
             rows = order[start : start + self._batch_size]
             filled = np.resize(rows, self._batch_size)  # the last batch is filled with repeated rows
             length = min([n for n in _LENGTHS if needed[rows[-1]] <= n < self.seq_length], default=self.seq_length)

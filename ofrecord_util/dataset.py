@@ -81,7 +81,7 @@ class Dataset:
 
         Returns:
             `Records` of the used samples. In the training split `sample_weights` are the scores of weight.npy, and `scored` is True.
-            Without that file they are 1.0, and the log says so.
+            Without that file they are those of the records, and `scored` is False.
 
         Raises:
             UserError: text or records that are missing, invalid or stale; a cased vocabulary; scores of other rows. Names the flag.
@@ -277,11 +277,7 @@ class Dataset:
         """The training `Records`, marked as scored where there are scores: weight.npy is the truth, so the weights must be its scores."""
         if not self.resave:
             self._load_scores(records.text_digest, used)
-        if self.scores is None:
-            if (records.sample_weights == 1).all():
-                self.log("train: no weight.npy (preprocess.py makes it), so every sample has weight 1.0")
-            else:
-                self.log("train: no weight.npy, the weights of the records are used as they are")
+        if self.scores is None:  # the step reports it
             return records
         if not np.array_equal(records.sample_weights, _weights_of(records, self.scores)):
             raise UserError(

@@ -192,6 +192,8 @@ def check_space(folder: str, needed: float, what: str, remedy: str) -> None:
         UserError: fewer bytes are free.
     """
     parent = os.path.dirname(os.path.abspath(folder))
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise UserError(

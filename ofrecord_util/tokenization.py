@@ -200,6 +200,7 @@ class Tokenizer:
 
     Attributes:
         vocab_file: the argument.
+        vocabulary: bytes, the content of the file when it was read.
         settings: `TokenizerSettings`; `do_lower_case` is True or False.
         do_lower_case: bool.
         tokens: list of str, in id order.
@@ -222,7 +223,8 @@ class Tokenizer:
             settings = TokenizerSettings(bool(settings))
         self.do_lower_case = settings.lowers
         self.settings = settings = dataclasses.replace(settings, do_lower_case=settings.lowers)
-        self.tokens = tokens = read_vocabulary(vocab_file)
+        self.vocabulary = read_vocabulary_bytes(vocab_file)
+        self.tokens = tokens = parse_vocabulary(self.vocabulary, vocab_file)
         self.vocab_size = len(tokens)
         self.digest = _digest(tokens, settings)
         self._ids = {token: position for position, token in enumerate(tokens)}  # as Google's: the last of equal tokens counts
@@ -446,16 +448,25 @@ def check_vocabulary(path: str, tokens: List[str]) -> None:
         raise UserError(f"{path}: {len(tokens)} tokens without {', '.join(missing)}; --vocab_file must be the vocabulary of a BERT model")
 
 
-def read_vocabulary(path: str) -> List[str]:
-    """Tokens of a vocabulary file, in id order. Lines end at LF; a byte-order mark at the start, and spaces and CR around a token, do not
-    belong to it. All readers of vocabularies use this function."""
+def read_vocabulary_bytes(path: str) -> bytes:
+    """The content of a vocabulary file."""
     try:
         with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+            return file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check --vocab_file") from error
+
+
+def parse_vocabulary(content: bytes, path: str) -> List[str]:
+    """Tokens of a vocabulary, in id order. Lines end at LF; a byte-order mark at the start, and spaces and CR around a token, do not belong
+    to it. All readers of vocabularies use this function.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+    """
     tokens = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         try:
             tokens.append(six.ensure_text(line, "utf-8-sig" if number == 1 else "utf-8").strip())
         except UnicodeDecodeError as error:
@@ -463,3 +474,8 @@ def read_vocabulary(path: str) -> List[str]:
     while tokens and not tokens[-1]:
         tokens.pop()
     return tokens
+
+
+def read_vocabulary(path: str) -> List[str]:
+    """Tokens of a vocabulary file, see `parse_vocabulary`."""
+    return parse_vocabulary(read_vocabulary_bytes(path), path)

@@ -22,9 +22,10 @@ from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, pr
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
+from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
-from modeling.run.flags_json import write_flags
 from modeling.run.model_loading import check_classifier, load_model
+from modeling.run.start import start_evaluation
 from modeling.run.training import Training
 
 
@@ -57,9 +58,10 @@ def main():
         best = BestSnapshot(context, "mixing", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)
     else:
-        write_flags(context)
+        start_evaluation(context)
     evaluate_splits(context, evaluator, best)
     write_report(context)
+    end_run(context, best)
 
 
 if __name__ == "__main__":

@@ -397,10 +397,39 @@ def test_full_disk_when_a_snapshot_is_saved(project, line, monkeypatch):
 
 @TRAINING
 def test_disk_too_small_for_the_run(project, line, monkeypatch):
-    """Found before the first step: a folder with flags and log, and nothing else."""
+    """Found before the first step, so that no folder is left."""
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
     fails(project, line, "output/run", "999 bytes", "--model_save_dir")
-    assert set(os.listdir(project.path("output", "run"))) == {"flags.json", "metrics.jsonl", "run.flags", "run.log"}
+    assert not os.path.exists(project.path("output"))
+
+
+@TRAINING
+def test_a_refused_run_leaves_no_folder(project, line):
+    """A fault of the flags, of the data, and of the model, each found at another place of the set-up."""
+    fails(project, line + " --texts_per_row 7 --batch_size_per_device 8", "--texts_per_row 7")
+    fails(project, line + " --dev_example_num 0", "--dev_example_num (or --eval_example_num) 0")
+    fails(project, line + " --label_list x,y,z", "stale")
+    assert not os.path.exists(project.path("output"))
+
+
+def test_far_too_little_memory(project, monkeypatch):
+    monkeypatch.setattr("modeling.run.start.total_memory", lambda: 10**6)
+    fails(project, STEP_2, "of memory, but the machine has 1.0 MB", "smaller batches")
+    assert not os.path.exists(project.path("output"))
+
+
+def test_scores_that_are_not_used_need_not_fit(project):
+    """Nothing is said of scores that a run ignores; a run that needs them says one thing about them."""
+    with open(project.path("data", "train.csv"), "a", encoding="utf-8") as file:
+        file.write("a good film\tsst-2\t1\n")
+    fails(project, STEP_2 + " --resave_ofrecord", "weight.npy")
+    output = project.call_well(STEP_2 + " --resave_ofrecord --use_sample_weights false")
+    assert "weight.npy" not in output
+    os.remove(project.path("data", "ofrecord", "train", "weight.npy"))
+    code, output, errors = project.call(STEP_2 + " --resave_ofrecord")
+    assert code == 2
+    assert "no prototypical scores" in errors
+    assert "weight 1.0" not in output
 
 
 @TRAINING
@@ -443,6 +472,8 @@ def test_encoder_that_is_not_finite(project):
 @TRAINING
 def test_training_that_diverges(project, line):
     fails(project, line + " --learning_rate 1e30", "step 1: the dev cross-entropy is nan", "--learning_rate")
+    with open(project.path("output", "run", "run.log"), encoding="utf-8") as file:
+        assert re.search(r"^[-0-9]+ [:0-9]+ error: step 1: the dev cross-entropy is nan", file.read(), re.MULTILINE)
 
 
 # --- flags and the machine

@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from modeling.checkpoints import snapshot
+from modeling.run.training import Training
 from ofrecord_util import dataset, records, text
 from ofrecord_util.reader import read_split
 
@@ -102,6 +103,7 @@ def test_meta_finetuning(project, monkeypatch, resave):
     run = tiny.Run(project.path("output", "run"))
     for split in ("train", "dev"):
         assert counts.opened[f"{DATA}/{split}.csv"] == 1
+    assert counts.opened["vocab.txt"] == 1  # although it is a part of each snapshot
     assert counts.of("read_text") == {"train.csv": 1, "dev.csv": 1}
     assert counts.of("write_split") == ({"train": 1, "dev": 1} if resave else {})
     assert counts.of("read_split") == ({} if resave else {"train": 1, "dev": 1})
@@ -112,6 +114,23 @@ def test_meta_finetuning(project, monkeypatch, resave):
     assert collections.Counter(map(os.path.basename, digested)) == {ENCODER: 2, run.best(): 1}
     assert max(counts.variables(ENCODER)) <= 2  # the value and the digest
     assert b"Not on this page" not in tiny.read_bytes(run.path("report.html"))
+
+
+def test_a_vocabulary_that_changes_during_the_run(project, monkeypatch):
+    """Each snapshot has the vocabulary that the run was trained with."""
+    vocabulary, batches_of = tiny.read_bytes(project.path("vocab.txt")), Training.batches
+
+    def batches(training):
+        os.remove(project.path("vocab.txt"))
+        return batches_of(training)
+
+    monkeypatch.setattr(Training, "batches", batches)
+    line = COMMON.format(task="g1") + f" {TRAINING} --use_sample_weights false --save_last_snapshot --model_save_dir output/run"
+    project.call_well(f"meta_finetuning.py {line}")
+    run = tiny.Run(project.path("output", "run"))
+    assert len(run.snapshots()) == 2
+    for name in run.snapshots():
+        assert tiny.read_bytes(run.path(name, snapshot.VOCAB_FILE)) == vocabulary
 
 
 def test_a_snapshot_is_digested_once(project, monkeypatch):

@@ -3,6 +3,9 @@
 import os
 import re
 import signal
+import socket
+import subprocess
+import time
 
 import pytest
 import tiny
@@ -68,6 +71,67 @@ def test_a_rank_that_dies_ends_the_others(project, two):
     assert errors.strip().splitlines()[-1] == "error: rank 1 ended with signal SIGKILL, the others were stopped"
     assert "step 3/" in output
     assert "step 6/" not in output
+
+
+def wait_for(path, text):
+    """Waits until a file holds a text."""
+    for _ in range(3000):
+        if os.path.exists(path) and text in tiny.read_bytes(path).decode("utf-8"):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path}: no {text}")
+
+
+def ranks_of(process):
+    """Process ids of the ranks by number."""
+    ranks = {}
+    for child in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout.split():
+        environment = tiny.read_bytes(f"/proc/{child}/environ").split(b"\0")
+        ranks.update({int(entry[5:]): int(child) for entry in environment if entry.startswith(b"RANK=")})
+    return ranks
+
+
+def start_and_stop_rank(project, name, more=""):
+    """Starts a long run of two processes and stops rank 1 after some steps. Returns the process and the folder of the run."""
+    process = project.start((TWO + name + more).replace("--num_epochs 2", "--num_epochs 400"))
+    folder = project.path("output", name)
+    wait_for(os.path.join(folder, "run.log"), "step 6/")
+    os.kill(ranks_of(process)[1], signal.SIGSTOP)
+    return process, folder
+
+
+def test_a_second_signal_ends_ranks_that_hang(project, two):
+    process, folder = start_and_stop_rank(project, "hangs")
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    _output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    line = "error: all ranks were ended by a second signal (SIGINT)"
+    assert errors.strip().splitlines()[-1] == line
+    assert tiny.read_bytes(os.path.join(folder, "run.log")).decode("utf-8").endswith(f"{line}\n")
+
+
+def test_a_silent_rank_is_named(project, two):
+    process, folder = start_and_stop_rank(project, "silent", " --rank_timeout 20")
+    _output, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, errors
+    last = errors.strip().splitlines()[-1]
+    assert re.match(r"error: rank 1 was silent for \d+ s, its process is stopped \(SIGSTOP\): all ranks were ended", last)
+    assert "--rank_timeout 20" in last
+    assert tiny.read_bytes(os.path.join(folder, "run.log")).decode("utf-8").endswith(last + "\n")
+
+
+def test_a_port_that_is_taken(project, two):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = project.start(TWO + f"port --ctrl_port {port}")
+        _output, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert errors == f"error: --ctrl_port {port}: cannot be used on 127.0.0.1 (Address already in use): give another port\n"
+    assert not os.path.exists(project.path("output", "port"))
 
 
 def test_bad_input_is_said_once(project, two):

@@ -8,3 +8,5 @@ import os
 import sys
 
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+import modeling  # noqa: E402, F401  prepares the process before the other imports (modeling/cli/process.py)

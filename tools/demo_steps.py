@@ -10,6 +10,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from modeling.cli import interruption
 from modeling.cli.command_line import Parser
 from modeling.run.metrics import METRICS_FILE
 from ofrecord_util.errors import UserError
@@ -49,7 +50,8 @@ def print_table(title, columns, rows):
 def step(title, *command):
     """Prints a command of the project and runs it from the project's root. Its output goes to the terminal."""
     print(f"\n== {title}\n$ python3 {' '.join(map(shlex.quote, command))}\n", flush=True)
-    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    with interruption.deferred():  # Ctrl-C reaches the script too, which saves its state
+        code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if code:
         raise UserError(f"{command[0]} ended with exit code {code}")
 

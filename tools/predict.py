@@ -19,14 +19,17 @@ if not __package__:
 
 import collections
 import json
+import os
 import re
 import sys
 
 import six
 from tqdm import tqdm
 
+from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import batch_size, check_output
 from modeling.predictor import Predictor
 from ofrecord_util.files import replacing
 from ofrecord_util.names import is_header
@@ -43,7 +46,7 @@ def read_lines(stream, name):
         UserError: if a line is not UTF-8, has a NUL or a carriage return in it, or the first text is JSON. The message names the line.
     """
     blank, first = [], True
-    for number, data in enumerate(stream, 1):
+    for number, data in enumerate(interruption.interruptible(stream), 1):
         data = data.rstrip(b"\r\n")
         try:
             line = six.ensure_text(data, "utf-8-sig" if number == 1 else "utf-8")
@@ -77,6 +80,19 @@ def _is_json(line):
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) or (bool(value) and all(isinstance(item, (dict, list, str)) for item in value))
+
+
+def decode_argument(text):
+    """An argument as text, whatever the encoding of the locale.
+
+    Raises:
+        UserError: if it is not UTF-8.
+    """
+    data = os.fsencode(text)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"argument {text!r} is not UTF-8 (byte {error.start + 1}: 0x{data[error.start]:02X})") from error
 
 
 def split_columns(lines, pair, name):
@@ -142,15 +158,20 @@ def main():
     parser.add_argument("--input", metavar="FILE", help="file with one text per line")
     parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
-    parser.add_argument("--batch_size", type=int, default=32, help="number of texts per batch")
+    parser.add_argument("--batch_size", type=batch_size, default=32, help="number of texts per batch")
     parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     args = parser.parse_args()
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size}: must be at least 1")
+    if args.output is None:
+        if process.is_closed(1):
+            raise UserError("standard output is closed: give --output FILE")
+        if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # as --output; a terminal has its own encoding
+    if process.is_closed(0) and not (args.text or args.input):
+        raise UserError("standard input is closed: give texts or --input FILE")
 
     def say(line):
         print(line, file=sys.stderr)
@@ -161,12 +182,13 @@ def main():
             stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
+    texts = [decode_argument(text) for text in args.text]
+    if args.output is not None:
+        check_output(args.output, "--output")
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
     pair = predictor.task.pair
-    if args.text and not pair:
-        texts = args.text  # whole, with their tabs
-    else:
-        texts = split_columns(args.text or read_lines(stream, name), pair, "argument" if args.text else name)
+    if pair or not texts:  # other arguments are whole texts, with their tabs
+        texts = split_columns(texts or read_lines(stream, name), pair, "argument" if texts else name)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
         write(predictor, texts, form, sys.stdout)

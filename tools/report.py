@@ -15,6 +15,7 @@ import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
+from modeling.cli.flag_kinds import check_output
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page
@@ -26,6 +27,8 @@ def main():
     parser.add_argument("--data_dir", help="folder of the data, if it has moved (default: --data_dir of the run)")
     parser.add_argument("--output", metavar="FILE", help="file for the report (default: RUN/report.html)")
     args = parser.parse_args()
+    if args.output is not None:
+        check_output(args.output, "--output")
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)
     print(write_page(facts, args.output))

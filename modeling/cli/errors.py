@@ -1,69 +1,130 @@
-"""Exit codes and error lines: bad input prints one line on standard error and exits with 2; a signal exits with 130 or 143."""
+"""Exit codes and error lines. Bad input, a fault of the system (disk, memory, rights) and a signal each print one line on standard error.
+
+| exit code | end |
+| --- | --- |
+| 0 | success |
+| 2 | bad input, or a fault of the system |
+| 128 + n | signal n: 129 SIGHUP, 130 SIGINT, 143 SIGTERM, 152 SIGXCPU; 141 if the reader of the output has gone |
+"""
 
 import atexit
-import errno
+import contextlib
 import os
 import signal
 import sys
-from typing import Callable, Optional
+import traceback
+from typing import Any, Callable, List, Optional
 
 from modeling.cli import interruption
 from ofrecord_util.errors import UserError
 
-__all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "run"]
+__all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "on_failure", "run"]
 
 EXIT_BAD_INPUT = 2
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # any write to any file can raise these
+
+_witnesses: List[Callable[[str], Any]] = []
 
 
-def _report(error):
-    """Prints the line of a `UserError` and returns its exit code."""
-    _say("error: " + " ".join(str(error).split()))
-    return EXIT_BAD_INPUT
+def on_failure(witness: Callable[[str], Any]) -> None:
+    """Registers a function for the current `run`. If the run ends with an error or a signal, the function gets the text of it before it
+    is printed: one line, and for an error that is not a `UserError` the traceback too."""
+    _witnesses.append(witness)
+
+
+def _end(line, details=""):
+    """Tells the witnesses how the run ended, and prints the line."""
+    _tell_witnesses(line, details)
+    _say(line)
+
+
+def _tell_witnesses(line, details=""):
+    for witness in _witnesses:
+        with contextlib.suppress(OSError, ValueError):  # the same full disk or closed file, perhaps
+            witness(line + ("\n" + details.rstrip() if details else ""))
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
 
 
 def _say(line):
-    sys.stdout.flush()
-    print(line, file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def fail(error: UserError) -> None:
     """Prints the line of a `UserError` and ends the process with exit code 2."""
-    sys.exit(_report(error))
+    _end("error: " + _one_line(error))
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def _system_fault(error):
+    """Line of an `OSError`, `MemoryError` or `RecursionError`."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({_one_line(error) or 'the system gives no more'}): give smaller batches or shorter texts"
+    if isinstance(error, RecursionError):
+        return f"the input is nested too deeply ({_one_line(error)})"
+    place = error.filename or "the output"
+    place = f"{place} -> {error.filename2}" if error.filename2 else place
+    return f"{_one_line(os.fsdecode(place) if isinstance(place, bytes) else place)}: {error.strerror or _one_line(error)}"
 
 
 def run(main: Callable[[], Optional[int]]) -> None:
     """Runs `main()` as the entry point of a script and ends the process.
 
-    A `UserError`, or an `OSError` of a full or broken disk, prints one line and exits with 2. SIGINT exits with 130 and
-    SIGTERM with 143. A closed standard output (`| head`) exits with 141 and prints nothing, as shell commands do.
+    A `UserError`, an `OSError`, a `MemoryError` and a `RecursionError` print one line and exit with 2. A signal exits with 128 plus its
+    number. A closed standard output (`| head`) exits with 141 and prints nothing, as shell commands do.
 
     Args:
         main: function without arguments that returns the exit code, None for 0.
     Raises:
         SystemExit: always, unless OneFlow was imported; then the process ends without an exception.
+        Exception: any other exception of `main()` is an error of this program and keeps its traceback.
     """
+    _witnesses.clear()
+    code: Any
     try:
-        with interruption.noted():
+        with interruption.noted(at_once="oneflow" not in sys.modules):
             code = main()
+            interruption.check()
         sys.stdout.flush()
     except UserError as error:
-        code = _report(error)
+        _end("error: " + _one_line(error))
+        code = EXIT_BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest at exit
+        _tell_witnesses("the reader of the output has gone")
+        _discard_output()
         code = 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in _DISK_FAULTS:
-            raise
-        code = _report(f"{error.filename or 'the output folder'}: {error.strerror}")
+    except (OSError, MemoryError, RecursionError) as error:
+        _end("error: " + _system_fault(error), traceback.format_exc())
+        _discard_output(only_broken=True)
+        code = EXIT_BAD_INPUT
     except interruption.Interrupted as end:
-        _say(str(end))
+        _end(str(end))
         code = end.exit_code
     except SystemExit as end:  # argparse's
         code = end.code
+    except Exception as error:
+        _tell_witnesses(f"error: {type(error).__name__}: {_one_line(error)}", traceback.format_exc())
+        raise
     if main.__module__ == "__main__" and "oneflow" in sys.modules and isinstance(code, (int, type(None))):
         _leave(code or 0)
     sys.exit(code)
+
+
+def _discard_output(only_broken=False):
+    """Sends what is left of the output to /dev/null. Python flushes it at exit, and would report the error of a broken stream again."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if only_broken:
+                try:
+                    stream.flush()
+                    continue
+                except OSError:
+                    pass
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(code):
@@ -72,7 +133,8 @@ def _leave(code):
     The destructors race with OneFlow's threads. OneFlow 0.8.0 sometimes aborts there ("terminate called without an active
     exception"), and the exit code is lost.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     atexit._run_exitfuncs()
     os._exit(code)

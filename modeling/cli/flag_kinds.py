@@ -1,7 +1,10 @@
 """Row type of the flag table, and the functions that parse the values of flags."""
 
 import argparse
+import os
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+
+from ofrecord_util.errors import UserError
 
 
 class Group(NamedTuple):
@@ -57,6 +60,9 @@ class Flag(NamedTuple):
         return self.help if self.has_effect else f"accepted, no effect: {self.help}"
 
 
+LARGEST = 2**63 - 1  # of any integer
+_MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
+
 text = str
 
 
@@ -82,12 +88,13 @@ def int_list(value: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
 
 
-def at_least(number: Callable[[str], Any], lowest: float) -> Callable[[str], Any]:
-    """Makes a parser of finite numbers with a lower limit.
+def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int] = None) -> Callable[[str], Any]:
+    """Makes a parser of finite numbers with limits.
 
     Args:
         number: int or float.
         lowest: smallest number that is allowed.
+        highest: largest number that is allowed; None for 2^63 - 1 (int) or any finite number (float).
     Returns:
         function of the text that returns the number.
     """
@@ -99,12 +106,17 @@ def at_least(number: Callable[[str], Any], lowest: float) -> Callable[[str], Any
             raise argparse.ArgumentTypeError(f"{value!r} is not {'an integer' if number is int else 'a number'}") from None
         if not lowest <= parsed < float("inf"):
             raise argparse.ArgumentTypeError(f"{value} is not {lowest} or more")
+        most = LARGEST if highest is None and number is int else highest
+        if most is not None and parsed > most:
+            raise argparse.ArgumentTypeError(f"{value} is more than {most:,}")
         return parsed
 
     return parse
 
 
 positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
+batch_size = at_least(int, 1, _MOST_ROWS)
+port = at_least(int, 1, 65535)
 
 
 def positive_float(value: str) -> float:
@@ -121,3 +133,23 @@ def fraction(value: str) -> float:
     if number > 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return number
+
+
+def check_output(path: str, flag: str) -> None:
+    """Checks before any work that a file can be written.
+
+    Args:
+        path: of the file.
+        flag: flag that names it, with dashes.
+    Raises:
+        UserError: the file is a folder or cannot be written, or its folder does not exist or cannot be written.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise UserError(f"{flag} {path}: is a folder; give the path of a file")
+    if not os.path.isdir(folder):
+        raise UserError(f"{flag} {path}: cannot be written (there is no folder {folder})")
+    # a device or FIFO is written into; another file is replaced, which needs the right to write its folder
+    place = path if os.path.exists(path) and not os.path.isfile(path) else folder
+    if not os.access(place, os.W_OK):
+        raise UserError(f"{flag} {path}: cannot be written (no right to write {place}, or it is read-only)")

@@ -3,8 +3,12 @@
 With `--gpu_num_per_node N --num_nodes M`, the script starts again as N processes on each machine, with the environment variables of
 OneFlow's launcher (MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK, LOCAL_RANK). OneFlow's own launcher loses exit codes and does not stop the
 other ranks when one dies; a run that it has started works too. With one process this module does nothing.
+
+The first signal is passed on to the ranks, which end after the current step. The second one kills them, because a rank that hangs does not
+react. A rank without a sign of life for --rank_timeout seconds ends all ranks too.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,12 +19,14 @@ import tempfile
 import time
 
 from modeling.cli.errors import EXIT_BAD_INPUT, UserError
-from modeling.engine import parallel
+from modeling.cli.interruption import SIGNALS
+from modeling.engine import parallel, pulse
 from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.runtime import flow
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 2.0  # that the other ranks get to end for the same reason
+_EXIT_SILENT_RANK = 1
 
 
 def relaunch(flags, device):
@@ -45,9 +51,24 @@ def relaunch(flags, device):
         node, address = _own_place(ips), ips[0]
     elif "ctrl_port" not in flags.given:
         port = _free_port()
+    if node == 0:
+        _check_port(address, port)
     environment = dict(os.environ, MASTER_ADDR=address, MASTER_PORT=str(port), WORLD_SIZE=str(count * nodes))
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cpu_threads() // count)))
-    sys.exit(_supervise([dict(environment, RANK=str(node * count + local), LOCAL_RANK=str(local)) for local in range(count)]))
+    environments = [dict(environment, RANK=str(node * count + local), LOCAL_RANK=str(local)) for local in range(count)]
+    with _Ranks(environments, flags.rank_timeout) as ranks:
+        sys.exit(ranks.wait())
+
+
+def _check_port(address, port):
+    """Raises a UserError if OneFlow could not listen on the port. It would abort without a message."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a run that has just ended can be used
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError as error:
+            raise UserError(f"--ctrl_port {port}: cannot be used on {address} ({error.strerror}): give another port") from error
 
 
 def _own_place(ips):
@@ -71,69 +92,132 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _supervise(environments):
-    """Runs the script once per environment, forwards signals, and ends all processes when one fails; returns the exit code."""
-    processes, outputs = [], []
+class _Ranks:
+    """The processes of a run on this machine. As a context manager it ends all of them when the block ends.
 
-    def forward(number, _):
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
+    Args:
+        environments: the environment variables of each process.
+        timeout: seconds without a sign of life after which a rank counts as hung.
+    """
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for environment in environments:
+    def __init__(self, environments, timeout):
+        self._environments, self._timeout = environments, timeout
+        self._processes, self._outputs, self._pulses = [], [], []
+        self._signals, self._before, self._started = [], {}, time.monotonic()
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._forward) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+        return self
+
+    def _start(self):
+        for environment in self._environments:
             # The other ranks print the same as rank 0, unless one of them fails alone
             output = None if environment["RANK"] == "0" else tempfile.TemporaryFile()  # noqa: SIM115  read after the processes end
-            outputs.append(output)
-            processes.append(
+            beats = tempfile.TemporaryFile()  # noqa: SIM115  read while the processes run
+            self._outputs.append(output)
+            self._pulses.append(beats)
+            self._processes.append(
                 subprocess.Popen(
                     [sys.executable, *sys.argv],
-                    env=environment,
+                    env=dict(environment, **{pulse.FD_VARIABLE: str(beats.fileno())}),
                     stdout=output,
                     stderr=output,
+                    pass_fds=[beats.fileno()],
                     start_new_session=True,  # so that Ctrl-C reaches the ranks once, from this process
                     preexec_fn=_die_with_parent,
                 )
             )
-        failed = _first_failure(processes)
-        if failed is None:
-            return 0
-        code = processes[failed].returncode
-        if outputs[failed] is not None or code < 0:  # rank 0 has printed its own error
-            _say_what_failed(processes, outputs, environments, failed)
-        return code if code > 0 else 128 - code
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        for number, handler in before.items():
+
+    def __exit__(self, *_):
+        self._kill()
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        for file in (*self._outputs, *self._pulses):
+            if file is not None:
+                file.close()
 
+    def _forward(self, number, _):
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            for process in self._processes:
+                if process.poll() is None:
+                    process.send_signal(number)
 
-def _first_failure(processes):
-    """Waits for the processes; returns the index of the one that caused the failure, or None if all succeed."""
-    deadline = None
-    while True:
-        codes = [process.poll() for process in processes]
-        bad = [place for place, code in enumerate(codes) if code]
-        if not bad and None not in codes:
+    def _kill(self):
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()  # also ends a process that SIGSTOP has stopped
+                process.wait()
+
+    def wait(self):
+        """Starts the ranks and waits until they have ended or must be ended. Returns the exit code, and prints why the run failed."""
+        self._start()
+        deadline = None
+        while True:
+            codes = [process.poll() for process in self._processes]
+            bad = [place for place, code in enumerate(codes) if code]
+            if None not in codes and not bad:
+                return 0
+            if bad and deadline is None:
+                deadline = time.monotonic() + _GRACE_SECONDS
+            # The exit code of rank 0 is that of the run. OneFlow aborts the other ranks after one has died; they are not the cause
+            if bad and ((codes[0] or 0) > 0 or None not in codes or time.monotonic() > deadline):
+                return self._failure(min(bad, key=lambda place: (place > 0 or codes[0] < 0, codes[place] == -signal.SIGABRT, place)))
+            if len(self._signals) > 1:
+                self._kill()
+                self._say(f"error: all ranks were ended by a second signal ({signal.Signals(self._signals[1]).name})")
+                return 128 + self._signals[1]
+            silent = self._silent_rank()
+            if silent is not None:
+                self._kill()
+                self._say(silent)
+                return _EXIT_SILENT_RANK
+            time.sleep(0.05)
+
+    def _silent_rank(self):
+        """The error line if a rank was silent for too long, else None. A stopped process is the cause; else the first that fell silent."""
+        now = time.monotonic()
+        running = [place for place, process in enumerate(self._processes) if process.poll() is None]
+        last = {place: pulse.last_beat(self._pulses[place], self._started) for place in running}
+        if not last or now - min(last.values()) <= self._timeout:
             return None
-        if bad and deadline is None:
-            deadline = time.monotonic() + _GRACE_SECONDS
-        # The exit code of rank 0 is that of the run. OneFlow aborts the other ranks after one has died; they are not the cause
-        if bad and ((codes[0] or 0) > 0 or None not in codes or time.monotonic() > deadline):
-            return min(bad, key=lambda place: (place > 0 or codes[0] < 0, codes[place] == -signal.SIGABRT, place))
-        time.sleep(0.05)
+        stopped = [place for place in running if _state(self._processes[place].pid) in "tT"]
+        place = stopped[0] if stopped else min(running, key=last.get)
+        number, why = self._environments[place]["RANK"], ", its process is stopped (SIGSTOP)" if stopped else ""
+        return (
+            f"error: rank {number} was silent for {now - last[place]:.0f} s{why}: all ranks were ended; --resume continues the run, and "
+            f"--rank_timeout {self._timeout:g} sets the limit"
+        )
+
+    def _failure(self, failed):
+        code = self._processes[failed].returncode
+        if self._outputs[failed] is not None or code < 0:  # rank 0 has printed its own error
+            number = self._environments[failed]["RANK"]
+            if self._outputs[failed] is not None:
+                self._outputs[failed].seek(0)
+                for line in self._outputs[failed].read().decode("utf-8", "replace").splitlines()[-20:]:
+                    self._say(f"rank {number}: {line}")
+            if code != EXIT_BAD_INPUT:
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                self._say(f"error: rank {number} ended with {how}, the others were stopped")
+        return code if code > 0 else 128 - code
+
+    def _say(self, line):
+        """Prints a line on standard error and adds it to the run's log."""
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+        path = next(filter(None, map(pulse.log_path, self._pulses)), None)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+                os.write(log, time.strftime("%Y-%m-%d %H:%M:%S " + line.replace("%", "%%") + "\n").encode("utf-8", "backslashreplace"))
+                os.close(log)
 
 
-def _say_what_failed(processes, outputs, environments, failed):
-    number, code = environments[failed]["RANK"], processes[failed].returncode
-    if outputs[failed] is not None:
-        outputs[failed].seek(0)
-        for line in outputs[failed].read().decode("utf-8", "replace").splitlines()[-20:]:
-            print(f"rank {number}: {line}", file=sys.stderr)
-    if code != EXIT_BAD_INPUT:
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        print(f"error: rank {number} ended with {how}, the others were stopped", file=sys.stderr)
+def _state(pid):
+    """State of a process as in `ps`; T for a stopped one."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "?"

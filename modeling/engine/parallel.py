@@ -12,6 +12,7 @@ import numpy as np
 
 from modeling.cli import interruption
 from modeling.engine.memo import memoize
+from modeling.engine.pulse import beat
 from modeling.engine.runtime import flow
 
 
@@ -52,6 +53,7 @@ def shard(array, device):
             attention of a teacher.
         device: "cpu" or "cuda".
     """
+    beat()
     if isinstance(array, np.ndarray):
         if size() > 1:
             part = len(array) // size()
@@ -93,6 +95,7 @@ def broadcast(value):
     """The value of rank 0 on every rank. It must be representable in JSON."""
     if size() == 1:
         return value
+    beat()
     data = np.frombuffer(json.dumps(value).encode("utf-8") if is_main() else b"", np.uint8).astype(np.int32)
     length = flow.tensor(np.array([len(data)], np.int32))
     flow.comm.broadcast(length, 0)
@@ -104,7 +107,9 @@ def broadcast(value):
 def barrier():
     """Waits until every rank calls it."""
     if size() > 1:
+        beat()
         flow.comm.barrier()
+        beat()
 
 
 @contextlib.contextmanager
@@ -121,6 +126,7 @@ def check_interruption():
     """`interruption.check` for all ranks at once. Only a signal of rank 0 counts."""
     if size() == 1:
         return interruption.check()
+    beat()
     number = flow.tensor(np.array([interruption.received() or 0], np.int32))
     flow.comm.broadcast(number, 0)
     if number.numpy()[0]:

@@ -7,11 +7,14 @@ a machine without a GPU. This module loads them from their wheels. Users need no
 """
 
 import atexit
+import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 
 from modeling.cli.errors import UserError, fail
 from modeling.engine import blas, cpu_threads
@@ -45,8 +48,28 @@ def _card():
     return (major.value, minor.value), name.value.decode("utf-8", "replace")
 
 
+@contextlib.contextmanager
+def _unbroken_by_interrupt():
+    """Delays SIGINT until the block ends, where Python would raise a KeyboardInterrupt: inside the import of OneFlow that becomes an
+    ImportError."""
+    received = []
+    main = threading.current_thread() is threading.main_thread()
+    delays = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if delays:
+        signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        if delays:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt
+
+
 def _import_oneflow():
     """Imports OneFlow and hides its start-up messages (libibverbs, a missing driver) from the user's terminal."""
+    if sys.flags.optimize:
+        raise UserError("OneFlow does not work with python -O, which removes assertions that it needs: leave out -O, PYTHONOPTIMIZE")
     # Otherwise OneFlow reports a missing driver at every start, and creates a folder ./log in the current folder
     os.environ.setdefault("GLOG_minloglevel", "3" if _card() is None else "2")
     if "GLOG_log_dir" not in os.environ:
@@ -80,10 +103,24 @@ def _import_oneflow():
 blas.load_blas(cpu_threads.cpu_threads())
 _preload_cuda()
 try:
-    with cpu_threads.starting_engine_threads():
+    with cpu_threads.starting_engine_threads(), _unbroken_by_interrupt():
         flow = _import_oneflow()
 except UserError as error:  # no script is running yet that could print it
     fail(error)
+_process = os.getpid()  # the process that has OneFlow's threads
+
+
+def check_process(what="OneFlow"):
+    """Raises a UserError in a process that was forked after OneFlow was imported. Its threads are not there, so each call would hang.
+
+    Args:
+        what: subject of the message.
+    """
+    if os.getpid() != _process:
+        raise UserError(
+            f"{what} was loaded in process {_process} and cannot be used in its forked child {os.getpid()}: start the child with "
+            'multiprocessing.get_context("spawn"), and load the model there'
+        )
 
 
 def oneflow_version():
@@ -122,8 +159,9 @@ def select_device(name, warn=print):
         name: `auto`, `cuda` or `cpu`, the value of `--device`.
         warn: function that is called with one line if there is a GPU but `auto` selects the CPU.
     Raises:
-        UserError: `name` is "cuda", and CUDA cannot be used.
+        UserError: `name` is "cuda", and CUDA cannot be used; or this process was forked after OneFlow was imported.
     """
+    check_process()
     if name == "cpu":
         return "cpu"
     card = _card()

@@ -1,4 +1,4 @@
-"""Writes a run's report: curves.png, report.html, and a model card into each best snapshot. It is the last call of a script."""
+"""Writes a run's report: curves.png, report.html, and a model card into each best snapshot. Scripts call it before `end_run`."""
 
 from modeling.engine import parallel
 from modeling.report.card import write_cards
@@ -16,6 +16,8 @@ def write_report(context) -> None:
     if not parallel.is_main():
         return
     run = read_run(context.folder.path, scores=context.splits.dataset.scores)
+    if context.folder.trained:
+        run.states = 0  # they are removed after the report is written
     curves = draw_curves(run)
     if curves is not None:
         context.log(f"curves {curves}")

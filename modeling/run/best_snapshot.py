@@ -6,6 +6,7 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.engine import parallel
 from modeling.run.evaluation import Evaluation
 from modeling.run.resume import best_names
+from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
 
 
@@ -34,10 +35,24 @@ class BestSnapshot:
         return {"best": best, "stale": self.stale}
 
     def restore(self, best, stale):
-        """Continues from the values of `to_dict`."""
+        """Continues from the values of `to_dict`.
+
+        Raises:
+            UserError: the snapshot is missing or damaged, or its name is not that of a best snapshot. Nothing is changed.
+        """
         self.stale = stale
         if best is not None:
-            self.path = os.path.join(self._context.folder.path, best["name"])
+            folder = self._context.folder.path
+            if os.path.basename(best["name"]) != best["name"] or not best["name"].startswith(self._prefix):
+                raise UserError(f"--resume {folder}: the state names {best['name']!r} as best snapshot, which is none of this run")
+            self.path = os.path.join(folder, best["name"])
+            try:
+                Snapshot(self.path)
+            except UserError as error:
+                raise UserError(
+                    f"{error}; it is the run's best snapshot so far: put it back, or remove the states that name it to continue from an "
+                    "earlier one"
+                ) from error
             self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):

@@ -6,6 +6,7 @@ from typing import Optional
 from modeling.bert.freezing import plan_freezing
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
+from modeling.cli.errors import on_failure
 from modeling.cli.flags import warn_without_effect
 from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.launch import relaunch
@@ -118,6 +119,8 @@ def _step_log(flags):
     """The `Log` of a script without a run folder."""
     try:
         os.makedirs(flags.log_dir, exist_ok=True)
-        return Log(os.path.join(flags.log_dir, flags.script + ".log"))
+        log = Log(os.path.join(flags.log_dir, flags.script + ".log"))
     except OSError as error:
         raise UserError(f"--log_dir {flags.log_dir}: cannot be written ({error.strerror})") from error
+    on_failure(log.note)
+    return log

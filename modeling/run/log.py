@@ -22,12 +22,13 @@ class Log:
 
     def __init__(self, path=None, exclusive=False, silent=False):
         self._silent = silent
-        self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None  # noqa: SIM115  open for the whole run
+        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) if path else None  # noqa: SIM115  open for the whole run
         if exclusive:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(f"{os.path.dirname(path)}: another process is writing to this folder") from error
+        self._waiting = []  # lines with their times until there is a file, see `continue_in`
         self.progress = None  # a tqdm bar that must be cleared before a line is printed
 
     def __call__(self, line):
@@ -38,8 +39,24 @@ class Log:
         print(line, flush=True)
         if self.progress is not None:
             self.progress.refresh()
+        self.note(line)
+
+    def note(self, text):
+        """Adds lines to the file only."""
+        if self._silent:
+            return
+        now = time.strftime("%Y-%m-%d %H:%M:%S ")
+        lines = [now + line + "\n" for line in text.splitlines() or [""]]
         if self._file:
-            self._file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + line + "\n")
+            self._file.write("".join(lines))
+        else:
+            self._waiting += lines
+
+    def continue_in(self, other):
+        """Moves the file of another `Log` to this one, and writes all lines so far to it."""
+        self._file, other._file = other._file, None
+        self._file.write("".join(self._waiting))
+        self._waiting = []
 
     def close(self):
         """Closes the file and releases its lock."""

@@ -13,8 +13,8 @@ from modeling.objectives.corruption import with_corrupted_domains
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
-from modeling.run.flags_json import write_flags
 from modeling.run.model_loading import load_model
+from modeling.run.start import start_evaluation
 from modeling.run.training import Training
 
 
@@ -38,6 +38,8 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
         dev: `Records`.
         test: `Records`, or None.
         dev_batch_size: samples per evaluation batch.
+    Returns:
+        `BestSnapshot`, or None if the run has not trained.
     """
     flags, task, config, kernels = context.flags, context.task, context.config, context.engine.kernels
     domain_layers, weight = check_domain_layers(flags.domain_layers, config.num_hidden_layers), domain_loss_weight(context)
@@ -54,7 +56,7 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
 
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, dev_batch_size, train), None
     if train is None:
-        write_flags(context)
+        start_evaluation(context)
     else:
         training = Training(context, variables, train, may_share_rows=True)
 
@@ -67,3 +69,4 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
         best = BestSnapshot(context, "mft", variables)
         training.run(train_job, batches, META_METRICS, evaluator, best, domain_layers=domain_layers)
     evaluate_splits(context, evaluator, best)
+    return best

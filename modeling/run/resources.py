@@ -98,12 +98,13 @@ def plan_memory(context, variables, others=()):
     sizes = [parameter.numel() for parameter in variables.parameters()]
     trained = sum(parameter.numel() for parameter in variables.trained().values())
     model = Model(context.config, sum(sizes), trained, context.freezing.layers)
-    return MemoryPlan(model, context.engine.lanes.count, memory_limit(context.flags.memory_limit), others)
+    limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
+    return MemoryPlan(model, context.engine.lanes.count, limit, others)
 
 
 def memory_limit(wanted):
     """Bytes that this process may use: `wanted` GB, or most of the free memory; infinite if the system does not report it."""
-    if wanted:
+    if wanted is not None:
         return wanted * 1e9
     free = available_memory()
     return float("inf") if free is None else _USED_SHARE * (free + _own_memory())

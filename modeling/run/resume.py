@@ -24,7 +24,8 @@ from ofrecord_util.files import remove_folder
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
 
-# Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, and when to stop
+# Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, when to stop, and how the ranks
+# are supervised
 FREE_FLAGS = frozenset(
     [
         "resume",
@@ -46,6 +47,8 @@ FREE_FLAGS = frozenset(
         "max_steps",
         "early_stop_patience",
         "memory_limit",
+        "ctrl_port",
+        "rank_timeout",
     ]
 )
 
@@ -112,9 +115,10 @@ def list_states(folder):
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def remove_states(folder):
-    """Removes all states of a run that has ended."""
-    for path in list_states(folder):
+def remove_state(folder, step):
+    """Removes the state of a step whose weights turn out to be useless, if there is one."""
+    path = os.path.join(folder, f"{STATE_PREFIX}{step}")
+    if os.path.isdir(path):
         remove_folder(path)
 
 

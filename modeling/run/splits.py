@@ -42,6 +42,8 @@ class Splits:
         self._task, self._log = context.task, context.log
         resave = flags.resave_ofrecord and parallel.is_main()
         use_of_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
+        if use_of_scores == SCORES_NEEDED and not flags.use_sample_weights:
+            use_of_scores = SCORES_KEPT  # scores that do not fit are no obstacle to a run that ignores them
         self.dataset = Dataset(
             flags.data_dir,
             context.task,

@@ -2,6 +2,7 @@
 
 import os
 
+from modeling.cli.flags import run_folder_name
 from modeling.engine import parallel
 from modeling.run.flags_json import write_flags
 from modeling.run.resume import KEPT
@@ -21,10 +22,13 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     Raises:
         UserError: there is not enough disk space for the run's snapshots and states.
     """
+    check_resources(context, variables, schedule)
     log, steps = context.log, {"total_steps": schedule.total_steps, "warmup_steps": schedule.warmup_steps}
+    context.folder.create()
     write_flags(context, parameters=variables.count(), samples_per_step=batch_size, **steps, **facts)
     if parallel.is_main():
-        _check_resources(context, variables, schedule, memory)
+        in_memory = f" and about {size_text(memory)} of memory" if memory else ""
+        log(f"the run needs up to {size_text(_disk_bytes(context, variables, schedule))} of disk space{in_memory}")
     if variables.count(frozen=True):
         log(f"{variables.count(frozen=False):,} parameters are trained, {variables.count(frozen=True):,} frozen")
     if context.snapshot is None:
@@ -38,19 +42,35 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     )
 
 
-def _check_resources(context, variables, schedule, memory):
-    """Checks the disk space that the run needs, and logs it with the memory."""
+def start_evaluation(context) -> None:
+    """Creates the folder of a run that only evaluates, and writes its flags."""
+    context.folder.create()
+    write_flags(context)
+
+
+def check_resources(context, variables, schedule) -> None:
+    """Checks the disk space that a run needs. Call it before the run writes anything.
+
+    The arguments are those of `start_run`.
+
+    Raises:
+        UserError: the disk has less space free.
+    """
+    if parallel.is_main():
+        folder = context.folder.path or run_folder_name(context.flags.model_save_dir)
+        check_space(
+            os.path.join(folder, "snapshot"),
+            _disk_bytes(context, variables, schedule),
+            "the run's snapshots and states need up to",
+            "free some, or give a --model_save_dir on another disk",
+        )
+
+
+def _disk_bytes(context, variables, schedule):
+    """Bytes of all snapshots and states of a run that exist at the same time."""
     flags, steps = context.flags, schedule.total_steps
     trained = sum(parameter.numel() for parameter in variables.trained().values())
     kept = (context.snapshot is None) + flags.save_last_snapshot + (steps - 1) // flags.model_save_every_n_iter
-    states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # one more in case of a signal
+    states = min(KEPT, (steps - 1) // flags.state_save_every_n_iter) + 1  # the last one before the oldest is removed
     # room for the current best snapshot, its replacement while it is written, and the best ones that saved states refer to
-    disk = 4 * ((kept + 1 + states) * variables.count() + 3 * states * trained)
-    check_space(
-        os.path.join(context.folder.path, "snapshot"),
-        disk,
-        "the run's snapshots and states need up to",
-        "free some, or give a --model_save_dir on another disk",
-    )
-    in_memory = f" and about {size_text(memory)} of memory" if memory else ""
-    context.log(f"the run needs up to {size_text(disk)} of disk space{in_memory}")
+    return 4 * ((kept + 1 + states) * variables.count() + 3 * states * trained)

@@ -15,7 +15,7 @@ from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resources import check_memory, plan_memory, settings_that_fit
-from modeling.run.resume import check_identity, remove_states, run_identity, write_state
+from modeling.run.resume import check_identity, remove_state, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
@@ -123,7 +123,14 @@ class Training:
         context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; compiling the graphs")
 
     def save_state(self, job, step, window, best):
-        """Writes the state of a step that is trained but not yet reported. Returns its path."""
+        """Writes the state of a step that is trained but not yet reported. Returns its path.
+
+        Args:
+            job: the train `GlobalFunction`.
+            step: number of the step.
+            window: steps since the last line of metrics, see `_Loop`.
+            best: `BestSnapshot.to_dict` before the evaluation that follows the step.
+        """
         arrays = {name: parallel.to_numpy(value) for name, value in self._variables.trained().items()}
         counters = {}
         for name, value in job.optimizer_state().items():
@@ -131,7 +138,7 @@ class Training:
                 arrays[name] = value
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
-        values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best.to_dict())
+        values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best)
         return write_state(self._context.folder.path, arrays, values) if parallel.is_main() else None
 
 
@@ -165,11 +172,15 @@ class _Loop:
                     self._step(step, batch)
                     window = list(self._window)
                     bar.update()
-                    if step % flags.state_save_every_n_iter == 0 or step == last < total:
+                    if step % flags.state_save_every_n_iter == 0 or step == last:
                         self._save_state(step)
                         saved = step
                     parallel.check_interruption()
+                    best = self._best.to_dict()
                     stopped = self._after(step, last)
+                    if stopped and step > saved:
+                        self._window = window
+                        self._save_state(step, best)
                     if step >= last or stopped:
                         break
         except interruption.Interrupted:
@@ -189,9 +200,7 @@ class _Loop:
             context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
             context.log(f"stopped after step {step} of {total} (--max_steps): continue with --resume {context.folder.path}")
-        if parallel.is_main() and (step == total or stopped):
-            remove_states(context.folder.path)
-            self._best.prune()  # removes the snapshots to which the states referred
+        context.folder.trained = step == total or stopped  # `end_run` removes the states when the results are written
         parallel.barrier()  # from here on all ranks can read the best snapshot
 
     def _step(self, step, batch):
@@ -219,10 +228,10 @@ class _Loop:
                     "training has diverged: give a lower --learning_rate, or check the samples and the snapshot of --model_load_dir"
                 )
 
-    def _save_state(self, step):
+    def _save_state(self, step, best=None):
         self._fetch_window()
         window = [[number, np.asarray(rows).tolist(), metrics.tolist()] for number, rows, metrics in self._window]
-        path = self._training.save_state(self._job, step, window, self._best)
+        path = self._training.save_state(self._job, step, window, self._best.to_dict() if best is None else best)
         self._context.log(f"saved {path}")
 
     def _decay(self, step):
@@ -268,6 +277,8 @@ class _Loop:
         context, started = self._context, time.perf_counter()
         evaluation = self._evaluate()
         if not math.isfinite(evaluation.cross_entropy):
+            if parallel.is_main():
+                remove_state(context.folder.path, step)
             raise UserError(
                 f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower "
                 "--learning_rate, or check the snapshot of --model_load_dir"

@@ -73,7 +73,8 @@ def test_written_from_text(data):
     assert manifest["num_records"] == 5
     assert manifest["parts"][0]["records"] == 5
     assert any("5 rows" in line and "0 truncated" in line for line in data.lines)
-    assert any("no weight.npy" in line for line in data.lines)
+    assert not records.scored
+    assert not any("weight" in line for line in data.lines)  # what is missing is said by the step that needs it
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
@@ -329,8 +330,9 @@ def test_scores_that_differ_from_the_records(data):
 def test_scores_that_were_removed(data):
     data.score(SCORES)
     os.remove(score_paths(data.folder)[0])
-    assert np.array_equal(data.prepare().sample_weights, SCORES)
-    assert any("no weight.npy, the weights of the records" in line for line in data.lines)
+    records = data.prepare()
+    assert np.array_equal(records.sample_weights, SCORES)
+    assert not records.scored
     assert data.prepare(resave=True).sample_weights.tolist() == [1] * 5
 
 

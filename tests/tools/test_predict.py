@@ -1,13 +1,16 @@
 """tools/predict.py and modeling/predictor.py: the probabilities of a snapshot's own graph for any text, in order, whatever
 the batch; bad input in one line."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +19,14 @@ import tiny
 import modeling.predictor
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.cli.errors import run
 from modeling.engine.global_function import global_function
 from modeling.engine.kernels import select_kernels
 from modeling.objectives.mft import predict_logits
 from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import Tokenizer
-from tools.predict import as_text, read_lines, split_columns
+from tools.predict import as_text, decode_argument, main, read_lines, split_columns
 
 LABELS = ("no", "perhaps", "yes")
 VALUES = {
@@ -255,3 +259,90 @@ def test_bad_input_leaves_no_output(tmp_path, snapshot):
     result = tool("--model_load_dir", str(tmp_path / "none"), "text")
     assert result.returncode == 2
     assert "no such snapshot folder" in result.stderr
+
+
+def call(monkeypatch, capsys, *arguments, stdin=()):
+    """Runs the tool in this process. Returns (exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--device", "cpu", *arguments])
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    told = capsys.readouterr()
+    return end.value.code or 0, told.out, told.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_wait_for_input(snapshot, monkeypatch, capsys, number, code):
+    def lines():
+        yield b"a good film\n"
+        os.kill(os.getpid(), number)
+        pytest.fail("the tool waited for another line")
+
+    ended, output, errors = call(monkeypatch, capsys, "--model_load_dir", snapshot, stdin=lines())
+    assert (ended, output) == (code, "")
+    assert errors.endswith(f"interrupted by {number.name}\n")
+
+
+def test_a_signal_between_two_batches(tmp_path, snapshot, monkeypatch, capsys):
+    """The batch ends, the rest is not computed, and the output keeps its old content."""
+    (tmp_path / "out.tsv").write_text("old", encoding="utf-8")
+    batches, resize = [], np.resize
+
+    def interrupted_resize(rows, size):
+        batches.append(len(rows))
+        if len(batches) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return resize(rows, size)
+
+    monkeypatch.setattr(np, "resize", interrupted_resize)
+    flags = "--model_load_dir", snapshot, "--batch_size", "1", "--output", str(tmp_path / "out.tsv")
+    ended, _, errors = call(monkeypatch, capsys, *flags, "one", "two", "three", "four")
+    assert ended == 143
+    assert errors.endswith("interrupted by SIGTERM\n")
+    assert len(batches) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8") == "old"
+
+
+def test_a_forked_child_is_told(snapshot):
+    """Without OneFlow's threads the child would wait for ever."""
+    predictor = Predictor(snapshot, "cpu")
+    list(predictor(["a good film"]))
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        code = 1
+        with contextlib.suppress(BaseException):
+            for attempt in (lambda: list(predictor(["a good film"])), lambda: Predictor(snapshot, "cpu")):
+                try:
+                    attempt()
+                except UserError as error:
+                    code = 0 if f"forked child {os.getpid()}" in str(error) and "spawn" in str(error) else 2
+        os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_arguments_in_another_locale():
+    assert decode_argument("f\udcc3\udcbcr") == "f\u00fcr"  # UTF-8 bytes that Python did not decode
+    with pytest.raises(UserError, match=r"is not UTF-8 \(byte 2: 0xFF\)"):
+        decode_argument("f\udcffr")
+
+
+@pytest.mark.slow
+def test_assertions_and_streams(snapshot, tmp_path):
+    """What the shell and the interpreter can take away from the tool."""
+
+    def shell(line, *options, **environment):
+        flags = ["tools/predict.py", "--model_load_dir", snapshot, "--device", "cpu"]
+        command = ["sh", "-c", line, "sh", sys.executable, *options, *flags]
+        return subprocess.run(command, cwd=tiny.ROOT, env=dict(os.environ, **environment), capture_output=True, timeout=300)
+
+    optimised = shell('"$@" text', "-O")
+    assert optimised.returncode == 2
+    assert optimised.stderr.startswith(b"error: OneFlow does not work with python -O")
+    assert optimised.stderr.count(b"\n") == 1
+    closed = shell('"$@" text >&-')
+    assert (closed.returncode, closed.stderr) == (2, b"error: standard output is closed: give --output FILE\n")
+    ascii_only = shell('"$@" "f\u00fcr \U0001f600" 2>&-', PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert ascii_only.returncode == 0
+    assert ascii_only.stdout.decode("utf-8").endswith("\tf\u00fcr \U0001f600\n")

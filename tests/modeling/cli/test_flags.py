@@ -15,6 +15,7 @@ from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
+from modeling.cli.flag_kinds import check_output
 from modeling.cli.flag_table import FLAGS
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,
@@ -286,3 +287,32 @@ def test_bad_config(values, said):
         BertConfig.from_dict(dict(good, **values))
     with pytest.raises(UserError, match="lacks vocab_size"):
         BertConfig.from_dict({name: value for name, value in good.items() if name != "vocab_size"})
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("missing/x.tsv", "there is no folder"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written(tmp_path, monkeypatch, name, part):
+    (tmp_path / "folder").mkdir()
+    path = os.path.join(tmp_path, name)
+    with pytest.raises(UserError, match=rf"^--output {re.escape(path)}: .*{part}"):
+        check_output(path, "--output")
+    check_output(os.path.join(tmp_path, "new.tsv"), "--output")
+    check_output(os.devnull, "--output")
+    monkeypatch.setattr(os, "access", lambda path, _: path == os.devnull)  # a folder without the right to write
+    check_output(os.devnull, "--output")
+    with pytest.raises(UserError, match="no right to write"):
+        check_output(os.path.join(tmp_path, "new.tsv"), "--output")
+
+
+@pytest.mark.parametrize("line", ["--batch_size_per_device 1000000000", "--batch_size_per_device 65537", "--ctrl_port 70000"])
+def test_numbers_have_an_upper_limit(line, capsys):
+    flag, value = line.split()
+    with pytest.raises(SystemExit) as end:
+        parse_flags("finetuning", argv=["--task_name", "g1", "--data_dir", "data", flag, value])
+    assert end.value.code == 2
+    assert re.match(rf"error: argument {flag}: {value} is more than 65,53[56] ", capsys.readouterr().err)

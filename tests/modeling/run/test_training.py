@@ -31,6 +31,7 @@ from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
 from modeling.run import training as training_module
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches, TrainingBatches
+from modeling.run.end import end_run
 from modeling.run.evaluation import evaluate
 from modeling.run.log import Log
 from modeling.run.metrics import Metrics
@@ -111,7 +112,16 @@ class _Context:
         self.log.close()
 
 
-def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, records=RECORDS, on_evaluation=None, frozen=(), **changes):
+def run(
+    folder,
+    config=ONE_LAYER,
+    change_batches=lambda batches: batches,
+    records=RECORDS,
+    on_evaluation=None,
+    on_closing=lambda: None,
+    frozen=(),
+    **changes,
+):
     """Trains; returns the folder's `_Context`, the losses of all steps and the `BestSnapshot`."""
     flags = SimpleNamespace(**dict(vars(FLAGS), **changes))
     context, kernels = _Context(folder, flags, config, records), KERNELS["cpu"]
@@ -150,6 +160,8 @@ def run(folder, config=ONE_LAYER, change_batches=lambda batches: batches, record
         best = BestSnapshot(context, "mft", variables)
         with mock.patch.object(training_module, "start_run"):
             training.run(job, batches, META_METRICS, evaluate_dev, best)
+            on_closing()
+            end_run(context, best)
     finally:
         context.close()
     return context, [float(loss.numpy().mean()) for loss in losses], best
@@ -333,6 +345,49 @@ def test_interrupted_in_an_evaluation(tmp_path, runs):
     context, losses, _ = run(folder, resume=str(folder))
     assert losses == runs[0][1][4:]
     check_equal_runs(context, runs[0][0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_epochs": 9, "dev_every_step_num": 1, "early_stop_patience": 2}], ids=["whole", "patient"])
+def test_killed_after_the_last_step(tmp_path, changes):
+    """Whatever ends the process before its results are written, a state of the last step is there and gives the same run."""
+    whole, losses, _ = run(tmp_path / "whole", **changes)
+
+    def die():
+        raise MemoryError
+
+    folder = tmp_path / "killed"
+    with pytest.raises(MemoryError):
+        run(folder, on_closing=die, **changes)
+    with interruption.noted(), pytest.raises(interruption.Interrupted):
+        run(folder, on_closing=interrupt, resume=str(folder), **changes)
+    assert os.path.basename(list_states(folder)[0]) == f"state_step_{len(losses)}"
+    context, rest, _ = run(folder, resume=str(folder), **changes)
+    assert rest == []
+    check_equal_runs(context, whole)
+    assert list_states(folder) == []
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "outside"])
+def test_resumed_without_its_best_snapshot(tmp_path, how):
+    """Refused before anything is changed, since the state is all that is left."""
+    folder = tmp_path / "run"
+    interrupted(folder, 5)  # the best snapshot is that of step 4
+    (best,) = [name for name in os.listdir(folder) if name.startswith("snapshot_best")]
+    if how == "gone":
+        shutil.rmtree(folder / best)
+    elif how == "damaged":
+        os.remove(folder / best / "snapshot_done")
+    before = snapshot_bytes(folder)
+    values = BestSnapshot.restore
+    name = best if how != "outside" else "../" + best
+
+    def restore(self, best, stale):
+        return values(self, dict(best, name=name), stale)
+
+    with mock.patch.object(BestSnapshot, "restore", restore), pytest.raises(UserError, match="best snapshot"):
+        run(folder, resume=str(folder))
+    after = snapshot_bytes(folder)
+    assert {path: data for path, data in after.items() if path != "run.log"} == {p: d for p, d in before.items() if p != "run.log"}
 
 
 def test_interrupted_twice_and_before_the_first_step(tmp_path, runs):
