@@ -21,10 +21,12 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import VOCABULARY_LIMIT, read_bytes
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
 _BATCH = 2048
+_MOST_TOKENS = 2_000_000  # the largest public vocabularies have half a million
 _UPPER_CASE_SHARE = 0.05  # of words in scripts other than Latin; an uncased vocabulary has letters A to Z in brackets only
 
 # silences the library's warning when a later subprocess forks after its threads have been used
@@ -256,11 +258,11 @@ def pair_lengths(length_a: int, length_b: int, room: int) -> Tuple[int, int]:
 
 def read_vocabulary(path: str) -> List[str]:
     """Tokens of a vocabulary file, in id order. Lines end at LF; spaces and CR around a token do not belong to it."""
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --vocab_file") from error
+    data = read_bytes(path, "check --vocab_file", VOCABULARY_LIMIT)
+    count = data.count(b"\n")
+    if count > _MOST_TOKENS:
+        raise UserError(f"{path}: has {count:,} lines, at most {_MOST_TOKENS:,} are read; check --vocab_file")
+    lines = data.split(b"\n")
     tokens = []
     for number, line in enumerate(lines, 1):
         try:

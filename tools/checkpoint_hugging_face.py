@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from modeling.bert.config import CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json
+from ofrecord_util.reading import read_json
 from ofrecord_util.tasks import Task
 from tools import checkpoint_names
 from tools.checkpoint_files import read_tokens, read_vocabulary, vocabulary_text, write_folder

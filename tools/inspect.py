@@ -25,8 +25,8 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
-from ofrecord_util.files import read_json
 from ofrecord_util.reader import read_split
+from ofrecord_util.reading import read_json
 from ofrecord_util.tokenization import read_vocabulary
 from ofrecord_util.writer import MANIFEST
 

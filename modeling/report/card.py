@@ -13,7 +13,8 @@ from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json, replacing
+from ofrecord_util.files import replacing
+from ofrecord_util.reading import read_json
 
 CARD_FILE = "README.md"
 _KINDS = {

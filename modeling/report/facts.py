@@ -14,7 +14,7 @@ from modeling.run.metrics import METRICS_FILE
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json
+from ofrecord_util.reading import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import split_texts
