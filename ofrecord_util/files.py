@@ -215,19 +215,20 @@ def recover_folder(path: str) -> None:
                 return
 
 
-def clear_leftovers(folder: str, prefix: str) -> None:
-    """Removes what killed processes have left of the folders in `folder` whose names begin with `prefix`.
+def clear_leftovers(folder: str) -> None:
+    """Removes what killed processes have left of the files and folders in `folder` when they wrote or removed them.
 
     The process ids in the names are not looked at, because another process may have got the id meanwhile: the caller must be the only
-    process that writes these folders.
+    process that writes in the folder.
     """
     for name in sorted(os.listdir(folder)):
-        left = re.match(re.escape(prefix) + r".*(?=\.writing-\d+(\.old)?\Z)", name[1:]) if name.startswith(".") else None
-        if left and left.group(1) and not os.path.lexists(os.path.join(folder, left.group())):
+        path = os.path.join(folder, name)
+        left = re.match(r"\.(.+)\.writing-\d+(\.old)?\Z", name)
+        if left and left.group(2) and not os.path.lexists(os.path.join(folder, left.group(1))):
             with contextlib.suppress(OSError):  # see `recover_folder`
-                os.rename(os.path.join(folder, name), os.path.join(folder, left.group()))
-        elif left:
-            _remove(os.path.join(folder, name))
+                os.rename(path, os.path.join(folder, left.group(1)))
+        elif left or re.match(r".+\.tmp-\d+\Z", name):
+            _remove(path)
 
 
 def _temporary_prefix(path: str) -> str:
@@ -276,7 +277,8 @@ def _remove(path: str) -> None:
 def write_json(path: str, value: dict) -> None:
     """Writes a JSON file of UTF-8 text in one step (see `replacing`)."""
     with replacing(path) as file:
-        file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8"))
+        # "?" for what UTF-8 does not have: a byte in the name of a file that is not UTF-8
+        file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     sync_folder(os.path.dirname(path) or ".")
 
 

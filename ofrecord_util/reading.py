@@ -143,19 +143,16 @@ def _number(text: str) -> float:
     return value
 
 
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not a number")
-
-
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not UTF-8 or not JSON, is nested more than 64 levels deep, or holds NaN, an infinite number, an integer of more
-            than 64 bits, or half of a surrogate pair, which no other file or terminal could take.
+        ValueError: it is not UTF-8 or not JSON, is nested more than 64 levels deep, or holds a number of more than 64 bits or half of a
+            surrogate pair, which no other file or terminal could take. NaN and Infinity are read, because a run that diverges reports
+            them.
     """
     try:
-        value = json.loads(data.decode("utf-8-sig"), parse_int=_whole_number, parse_float=_number, parse_constant=_no_number)
+        value = json.loads(data.decode("utf-8-sig"), parse_int=_whole_number, parse_float=_number)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     level, depth = [value], 0
@@ -354,7 +351,7 @@ class PartFile:
             except OSError as error:
                 raise UserError(f"{self.path}: cannot be read ({error.strerror}); {self._remedy}") from error
             if not count:
-                raise UserError(f"{self.path}: was cut before byte {start + done}, it had {self.size} bytes when it was opened; {self._remedy}")
+                raise UserError(f"{self.path}: was cut before byte {start + done}, it had {self.size} bytes when opened; {self._remedy}")
             done += count
         return array
 

@@ -9,6 +9,7 @@ from typing import Callable, Optional
 
 from modeling.cli import interruption
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_terminal
 
 __all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "run"]
 
@@ -18,7 +19,7 @@ _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # any write
 
 def _report(error):
     """Prints the line of a `UserError` and returns its exit code."""
-    _say("error: " + " ".join(str(error).split()))
+    _say(for_terminal("error: " + " ".join(str(error).split())))
     return EXIT_BAD_INPUT
 
 

@@ -302,7 +302,7 @@ def test_a_file_that_is_cut_while_it_is_read(folder):
     """A mapped file would end the process with SIGBUS."""
     stored = TeacherOutputs(folder)
     os.truncate(os.path.join(folder, "attention.npy"), 200)
-    with pytest.raises(UserError, match=r"attention.npy: was cut before byte \d+, it had \d+ bytes when it was opened; run meta_teacher_eval"):
+    with pytest.raises(UserError, match=r"attention.npy: was cut before byte \d+, it had \d+ bytes when opened; run meta_teacher"):
         stored.batch(IDXS[2:3], 13, NEEDS)
 
 
