@@ -9,7 +9,7 @@ import re
 import shlex
 from typing import Any
 
-_MARKUP = re.compile(r"([\\`*_|<>\[\]&#~$])")
+_MARKUP = re.compile(r"([\\`*|<\[\]#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))")  # _ within a word is no markup
 
 
 def _escape(char: str) -> str:

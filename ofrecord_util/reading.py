@@ -7,6 +7,7 @@ reads such files by itself.
 """
 
 import ast
+import errno
 import functools
 import json
 import math
@@ -39,6 +40,7 @@ _MOST_AXES = 32  # NumPy's limit
 _MOST_MEMBERS = 100_000  # arrays in one archive
 _EXPANSION = 50  # how often larger than its file an archive of more than _SMALL bytes may be
 _SMALL = 64 << 20
+_OBJECTS = "it holds Python objects, which are not read because they may run code"
 _PLAIN = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,6})\Z")  # values that are their bytes; objects are pickles
 
 
@@ -51,15 +53,11 @@ def size_text(size: float) -> str:
 
 
 def _kind(mode: int) -> str:
-    """The kind of file that is no regular one, in words."""
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISSOCK, "a socket"),
-    )
-    return next((name for test, name in kinds if test(mode)), "something else")
+    """Why a file that is no regular one is not read."""
+    if stat.S_ISDIR(mode):
+        return os.strerror(errno.EISDIR)
+    kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))
+    return f"it is {next((name for test, name in kinds if test(mode)), 'something else')}, not a file"
 
 
 def open_file(path: str, remedy: str, limit: int, links: bool = True) -> BinaryIO:
@@ -84,7 +82,7 @@ def open_file(path: str, remedy: str, limit: int, links: bool = True) -> BinaryI
             raise UserError(f"{path}: is a symbolic link, but must be a file of its own; {remedy}")
         mode = os.stat(path).st_mode  # first, because opening a device can have effects
         if not stat.S_ISREG(mode):
-            raise UserError(f"{path}: cannot be read (it is {_kind(mode)}, not a file); {remedy}")
+            raise UserError(f"{path}: cannot be read ({_kind(mode)}); {remedy}")
         file = open(path, "rb", opener=opener)  # noqa: SIM115  the caller closes it
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
@@ -95,7 +93,7 @@ def open_file(path: str, remedy: str, limit: int, links: bool = True) -> BinaryI
         return file
     file.close()
     if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path}: cannot be read (it is {_kind(found.st_mode)}, not a file); {remedy}")
+        raise UserError(f"{path}: cannot be read ({_kind(found.st_mode)}); {remedy}")
     raise UserError(f"{path}: has {size_text(found.st_size)}, at most {size_text(limit)} are read; {remedy}")
 
 
@@ -225,6 +223,10 @@ class _Header(NamedTuple):
         return self.start + functools.reduce(operator.mul, self.shape, 1) * self.dtype.itemsize  # Python integers do not overflow
 
 
+class _ObjectsError(ValueError):
+    """An array holds Python objects."""
+
+
 def _npy_header(data: bytes) -> _Header:
     """The header at the beginning of a .npy file. ValueError where it is not that of an array of plain values."""
     if not data.startswith(_NPY_MAGIC) or len(data) < 10:
@@ -244,8 +246,7 @@ def _npy_header(data: bytes) -> _Header:
         raise ValueError("its header is not that of an array")
     kind, shape, fortran = values["descr"], values["shape"], values["fortran_order"]
     if not isinstance(kind, str) or not _PLAIN.match(kind):
-        held = "Python objects, which are not read because they may run code" if "O" in str(kind) else f"{kind!r:.40}, not plain values"
-        raise ValueError(f"it holds {held}")
+        raise _ObjectsError(_OBJECTS) if "O" in str(kind) else ValueError(f"it holds {kind!r:.40}, not plain values")
     whole = isinstance(shape, tuple) and len(shape) <= _MOST_AXES and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
     if not whole or not isinstance(fortran, bool):
         raise ValueError("its header has an invalid shape")
@@ -274,6 +275,7 @@ def parse_npz(data: BinaryIO, size: int, limit: int) -> Dict[str, np.ndarray]:
             unpacks to more than `limit` or to a multiple of its own size.
     """
     arrays: Dict[str, np.ndarray] = {}
+    objects: List[str] = []
     try:
         with zipfile.ZipFile(data) as archive:
             members = archive.infolist()
@@ -282,8 +284,11 @@ def parse_npz(data: BinaryIO, size: int, limit: int) -> Dict[str, np.ndarray]:
                 raise ValueError(f"it has {len(members)} members")
             if total > limit or total > max(_SMALL, _EXPANSION * size):
                 raise ValueError(f"its {size_text(size)} unpack to {size_text(total)}")
+            odd = [member.filename for member in members if not member.filename.endswith(".npy")]
+            if odd:
+                raise ValueError(f"it holds values that are not arrays: {', '.join(odd):.200}")
             for member in members:
-                name = member.filename[: -len(".npy")] if member.filename.endswith(".npy") else member.filename
+                name = member.filename[: -len(".npy")]
                 if name in arrays:
                     raise ValueError(f"the name {name!r:.80} is stored twice")
                 if member.flag_bits & 1:
@@ -294,6 +299,8 @@ def parse_npz(data: BinaryIO, size: int, limit: int) -> Dict[str, np.ndarray]:
                     raise ValueError(f"{name!r:.80} has another size than the archive says")
                 try:
                     arrays[name] = parse_npy(content)
+                except _ObjectsError:
+                    objects.append(name)
                 except ValueError as error:
                     raise ValueError(f"{name!r:.80}: {error}") from error
     except ValueError:
@@ -302,6 +309,8 @@ def parse_npz(data: BinaryIO, size: int, limit: int) -> Dict[str, np.ndarray]:
         raise ValueError("it does not fit the memory") from error
     except Exception as error:  # zipfile and zlib do not document the types of their errors
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    if objects:
+        raise ValueError(f"{_OBJECTS}: {', '.join(sorted(objects))}")
     return arrays
 
 
@@ -322,7 +331,18 @@ def read_npz(path: str, remedy: str, limit: int = ARRAY_LIMIT) -> Dict[str, np.n
         with open_file(path, remedy, limit) as file:
             return parse_npz(file, os.fstat(file.fileno()).st_size, limit)
     except ValueError as error:
-        raise UserError(f"{path}: is not a complete .npz file ({error}); {remedy}") from error
+        raise UserError(f"{path}: is not a complete NPZ file ({error}); {remedy}") from error
+
+
+def npz_names(path: str, limit: int) -> List[str]:
+    """Names of the arrays of an .npz file; an empty list for any other file, and for one that cannot be read."""
+    try:
+        with open_file(path, "", limit) as file, zipfile.ZipFile(file) as archive:
+            return [name[: -len(".npy")] for name in archive.namelist() if name.endswith(".npy")]
+    except UserError:
+        return []
+    except Exception:  # zipfile does not document the types of its errors
+        return []
 
 
 class PartFile:

@@ -6,6 +6,7 @@ import six
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
+from ofrecord_util.reading import VOCABULARY_LIMIT, read_text
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -16,13 +17,7 @@ def read_tokens(path):
     Raises:
         UserError: if the file cannot be read or is not UTF-8.
     """
-    try:
-        with open(path, encoding="utf-8", newline="\n") as f:
-            text = f.read()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    text = read_text(path, "set --vocab_file", VOCABULARY_LIMIT)
     return [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")]
 
 

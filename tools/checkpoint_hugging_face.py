@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from modeling.bert.config import CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.reading import PartFile, parse_json, read_json
 from ofrecord_util.tasks import Task
 from tools import checkpoint_names
 from tools.checkpoint_files import read_tokens, read_vocabulary, vocabulary_text, write_folder
@@ -105,12 +105,11 @@ def _decode(data, dtype):
 def _read_safetensors(path):
     """Reads a dict of name -> Tensor. The library checks the file. It has no bfloat16 for NumPy, so the bytes are read here."""
     try:
+        file = PartFile(path, _REMEDY, 1 << 40)  # stays open; not mapped, because a file that is cut would end the process
         with safe_open(path, framework="np"):
             pass
-        with open(path, "rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            header = json.loads(f.read(length).decode("utf-8"))
-        data = np.memmap(path, np.uint8, "r")[8 + length :]
+        length = int(file.read(np.empty(1, "<u8"))[0])
+        header = parse_json(file.read(np.empty(length, np.uint8), 8).tobytes())
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a complete safetensors file: {error}") from error
     except OSError as error:
@@ -119,7 +118,7 @@ def _read_safetensors(path):
     def tensor(entry):
         begin, end = entry["data_offsets"]
         shape, dtype = tuple(entry["shape"]), entry["dtype"]
-        return Tensor(shape, dtype, lambda: _decode(data[begin:end], dtype).reshape(shape))
+        return Tensor(shape, dtype, lambda: _decode(file.read(np.empty(end - begin, np.uint8), 8 + length + begin), dtype).reshape(shape))
 
     return {name: tensor(entry) for name, entry in header.items() if name != "__metadata__"}
 

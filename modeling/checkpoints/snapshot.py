@@ -21,6 +21,7 @@ from modeling.bert.config import LARGEST, BertConfig
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import recover_folder, replacing_folder
 from ofrecord_util.reading import META_LIMIT, VARIABLE_LIMIT, PartFile, read_bytes, read_json, size_text
+from ofrecord_util.tasks import Task
 
 DATA, META, DONE = "out", "meta", "snapshot_done"
 PICKLE = "pickled_data"  # of oneflow.save
@@ -254,3 +255,16 @@ class Snapshot:
                     digest.update(file.read(chunk[: min(len(chunk), file.size - start)], start))
         self._digest = digest.hexdigest()
         return self._digest
+
+
+def stored_task(snapshot):
+    """The `Task` for which a `Snapshot` was trained, or None.
+
+    Raises:
+        UserError: its task.json is damaged.
+    """
+    values = snapshot.task()
+    try:
+        return None if values is None else Task.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error
