@@ -278,12 +278,7 @@ def read_teacher(folder):
     """As meta_distill.py reads them."""
     outputs = TeacherOutputs(folder)
     for average in (False, True):
-        outputs.batch(
-            outputs.idxs[:3],
-            int(outputs._lengths.max()),
-            KNOWLEDGE if outputs.layout.knowledge == KNOWLEDGE else outputs.layout.knowledge,
-            average,
-        )
+        outputs.batch(outputs.idxs[:3], int(outputs._lengths.max()), outputs.layout.knowledge, average)
 
 
 def read_finished_run(folder):
@@ -345,7 +340,7 @@ def _edit(path, change):
         write(path, json.dumps(values))
 
 
-def sign_data(folder, path):
+def sign_data(_folder, path):
     """Digests of manifests, weight.json and map.json."""
     place, name = os.path.split(path)
 

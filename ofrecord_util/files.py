@@ -98,12 +98,13 @@ def _take_owner_and_mode(file: int, old: os.stat_result) -> None:
     os.fchmod(file, stat.S_IMODE(old.st_mode))
 
 
-def check_output(path: str, flag: str) -> None:
+def check_output(path: str, flag: str, makes_folder: bool = False) -> None:
     """Checks before the work that `replacing` will be able to write a file.
 
     Args:
         path: the file.
         flag: what the user can change, for the message.
+        makes_folder: whether the folder of the file is made if it does not exist.
     Raises:
         UserError: the path is a folder, or its folder does not exist or cannot be written.
     """
@@ -113,25 +114,30 @@ def check_output(path: str, flag: str) -> None:
             raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
         if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:
             return
-        _try_to_write(os.path.dirname(os.path.realpath(path)))
+        folder = os.path.dirname(os.path.realpath(path))
+        _try_to_write(_nearest(folder) if makes_folder else folder)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
 
 
-def check_output_folder(path: str, flag: str) -> None:
+def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
     """Checks before the work that `replacing_folder` will be able to write a folder: the nearest folder above it that exists can be
-    written. Arguments and errors as in `check_output`.
+    written. Arguments and errors as in `check_output`. With `whole` false, files are to be written into the folder instead.
     """
     try:
         path = os.path.abspath(path)
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             raise UserError(f"{path}: is not a folder, and a folder is to be written; give another {flag}")
-        above = os.path.dirname(path)
-        while not os.path.lexists(above):
-            above = os.path.dirname(above)
-        _try_to_write(above)
+        _try_to_write(_nearest(os.path.dirname(path) if whole else path))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
+
+
+def _nearest(folder: str) -> str:
+    """The folder, or the nearest one above it that exists."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def _try_to_write(folder: str) -> None:

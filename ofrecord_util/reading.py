@@ -9,6 +9,7 @@ reads such files by itself.
 import ast
 import errno
 import functools
+import itertools
 import json
 import math
 import operator
@@ -26,6 +27,7 @@ from ofrecord_util.errors import UserError
 JSON_LIMIT = 64 << 20
 TEXT_LIMIT = 1 << 30
 VOCABULARY_LIMIT = 64 << 20
+LINE_LIMIT = 16 << 20
 FLAGS_LIMIT = 1 << 20
 META_LIMIT = 1 << 16
 RECORDS_LIMIT = 4 << 30  # of one part
@@ -41,6 +43,10 @@ _MOST_MEMBERS = 100_000  # arrays in one archive
 _EXPANSION = 50  # how often larger than its file an archive of more than _SMALL bytes may be
 _SMALL = 64 << 20
 _OBJECTS = "it holds Python objects, which are not read because they may run code"
+_TENSOR_TYPES = {  # of safetensors: bytes of a value
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1},
+    **{"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1},
+}
 _PLAIN = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,6})\Z")  # values that are their bytes; objects are pickles
 
 
@@ -125,6 +131,27 @@ def read_text(path: str, remedy: str, limit: int = TEXT_LIMIT) -> str:
         raise UserError(f"{path}: line {line}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; {remedy}") from error
 
 
+def lines_of(stream: BinaryIO, name: str, remedy: str, longest: int = LINE_LIMIT) -> Iterator[bytes]:
+    """Yields the lines of a stream of any length, such as standard input, with their ends.
+
+    Args:
+        stream: open for reading bytes.
+        name: of the stream, for the message.
+        remedy: as in `open_file`.
+        longest: bytes of a line.
+
+    Raises:
+        UserError: a line is longer. The message names it.
+    """
+    for number in itertools.count(1):
+        line = stream.readline(longest + 1)
+        if len(line) > longest:
+            raise UserError(f"{name}: line {number} has more than {size_text(longest)}; {remedy}")
+        if not line:
+            return
+        yield line
+
+
 # JSON
 
 
@@ -193,7 +220,7 @@ def read_json_lines(path: str, remedy: str, limit: int = TEXT_LIMIT) -> Iterator
     """
     try:
         with open_file(path, remedy, limit) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(lines_of(file, path, remedy), 1):
                 if not line.endswith(b"\n"):
                     return
                 try:
@@ -345,6 +372,29 @@ def npz_names(path: str, limit: int) -> List[str]:
         return []
 
 
+class _Tensor(NamedTuple):
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: Tuple[int, ...]
+    dtype: str  # in the notation of the format, such as "BF16"
+    start: int  # first byte in the file
+    size: int  # bytes
+
+
+def _tensor(name: str, about: Any, start: int) -> _Tensor:
+    """The `_Tensor` of an entry of a safetensors header; `start` is where the values of the file start. ValueError where it is wrong."""
+    about = about if isinstance(about, dict) else {}
+    dtype, shape, offsets = (about.get(key) for key in ("dtype", "shape", "data_offsets"))
+    numbers = isinstance(shape, list) and isinstance(offsets, list) and all(type(value) is int and value >= 0 for value in shape + offsets)
+    if not numbers or len(offsets) != 2 or len(shape) > _MOST_AXES or not isinstance(dtype, str) or dtype not in _TENSOR_TYPES:
+        raise ValueError(f"the entry of {name!r:.80} is invalid")
+    begin, end = offsets
+    size = functools.reduce(operator.mul, shape, _TENSOR_TYPES[dtype])
+    if end - begin != size:
+        raise ValueError(f"{name!r:.80} has {end - begin} bytes, but its shape needs {size}")
+    return _Tensor(tuple(shape), dtype, start + begin, size)
+
+
 class PartFile:
     """A file that is read in parts, each into an array of the caller.
 
@@ -381,6 +431,27 @@ class PartFile:
         if header.end != self.size:
             raise ValueError(f"its header says {list(header.shape)} of {header.dtype} = {header.end} bytes, it has {self.size}")
         return header
+
+    def safetensors(self) -> Dict[str, _Tensor]:
+        """What the header of a safetensors file says of each tensor. ValueError where the file is not a whole one."""
+        if self.size < 8:
+            raise ValueError(f"it has {self.size} bytes")
+        length = int(self.read(np.empty(1, "<u8"))[0])
+        if length > min(JSON_LIMIT, self.size - 8):
+            raise ValueError(f"its header of {length} bytes does not end")
+        header = parse_json(self.read(np.empty(length, np.uint8), 8).tobytes())
+        if not isinstance(header, dict):
+            raise ValueError("its header is not an object")
+        header.pop("__metadata__", None)
+        tensors = {name: _tensor(name, about, 8 + length) for name, about in header.items()}
+        end = 8 + length
+        for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].size)):
+            if tensor.start != end:
+                raise ValueError(f"the values of {name!r:.80} begin at byte {tensor.start}, not at {end}")
+            end += tensor.size
+        if end != self.size:
+            raise ValueError(f"its header says {end} bytes, it has {self.size}")
+        return tensors
 
     def close(self) -> None:
         """Closes the file."""

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.predictor import Predictor
-from ofrecord_util.files import replacing
+from ofrecord_util.files import check_output, replacing
+from ofrecord_util.reading import lines_of
 
 
 def read_lines(stream, name):
@@ -35,7 +36,7 @@ def read_lines(stream, name):
     Raises:
         UserError: if a line is not UTF-8. The message names the line and the byte.
     """
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(lines_of(stream, name, "a text has its own line"), 1):
         try:
             yield six.ensure_text(line.rstrip(b"\r\n"), "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -110,6 +111,8 @@ def main():
             stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
+    if args.output is not None:
+        check_output(args.output, "--output")
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
     lines = args.text or read_lines(stream, name)
     texts = split_columns(lines, predictor.task.pair, "argument" if args.text else name)

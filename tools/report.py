@@ -18,6 +18,7 @@ from modeling.cli.errors import run
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page
+from ofrecord_util.files import check_output
 
 
 def main():
@@ -26,6 +27,8 @@ def main():
     parser.add_argument("--data_dir", help="folder of the data, if it has moved (default: --data_dir of the run)")
     parser.add_argument("--output", metavar="FILE", help="file for the report (default: RUN/report.html)")
     args = parser.parse_args()
+    if args.output is not None:
+        check_output(args.output, "--output")
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)
     print(write_page(facts, args.output))
