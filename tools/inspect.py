@@ -25,6 +25,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
+from ofrecord_util.escaping import for_terminal
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.tokenization import read_vocabulary
@@ -139,11 +140,12 @@ def print_nested(value, indent=0):
     """Prints a dict of `describe_…` as indented lines."""
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            print(f"{' ' * indent}{key}")
+            print(for_terminal(f"{' ' * indent}{key}"))
             print_nested(item, indent + 2)
         else:
             text = " x ".join(map(str, item)) if isinstance(item, list) and all(isinstance(n, int) for n in item) else item
-            print(f"{' ' * indent}{key:{max(1, 56 - indent)}} {json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text}")
+            text = json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text
+            print(for_terminal(f"{' ' * indent}{key:{max(1, 56 - indent)}} {text}"))
 
 
 def main():
@@ -171,7 +173,7 @@ def main():
         print_nested(described)
     if records is not None:
         for line in record_lines(records, args.records, pieces):
-            print(line)
+            print(for_terminal(line))
 
 
 if __name__ == "__main__":

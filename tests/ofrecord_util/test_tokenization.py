@@ -200,3 +200,9 @@ def test_neither_oneflow_nor_the_model_is_imported():
     modules = ", ".join(sorted(name[: -len(".py")] for name in os.listdir(folder) if name.endswith(".py") and name != "__init__.py"))
     code = f"import sys; from ofrecord_util import {modules}; schema.record_class(); print({{'oneflow', 'modeling'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout == b"set()\n"
+
+
+def test_a_vocabulary_of_millions_of_lines(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"\n" * 2_000_001)
+    with pytest.raises(UserError, match=r"vocab.txt: has 2,000,001 lines, at most 2,000,000 are read; check --vocab_file"):
+        Tokenizer(str(tmp_path / "vocab.txt"))
