@@ -214,34 +214,48 @@ def outcome_of_command(command, seconds):
     return ("one line", lines[0]) if lines else ("result", "")
 
 
+_TRAINING = (
+    "finetuning.py --task_name t --data_dir {work}/data --seq_length 12 --device cpu --num_epochs 1 --batch_size_per_device 4 "
+    "--model_load_dir {work}/snapshot"
+)
+
+
+def start_of(work):
+    """The command line of the run that is interrupted, and continued by inputs of the target `interrupted`."""
+    return f"{_TRAINING.format(work=work)} --model_save_dir {work}/interrupted/run"
+
+
 def commands_of(work, target):
     """Command lines that read a target, as lists of words. A target without one has an empty list."""
     place, new = os.path.join(work, target.folder), os.path.join(work, "new")
     snapshot, data = os.path.join(work, "snapshot"), os.path.join(work, "data")
     vocab = os.path.join(work, "vocabulary", "vocab.txt")
-    training = f"--task_name t --data_dir {data} --seq_length 12 --device cpu --num_epochs 1 --max_steps 2 --batch_size_per_device 4"
+    training = f"{_TRAINING.format(work=work)} --max_steps 2"
     steps = f"preprocess.py --task_name t --data_dir {data} --seq_length 12 --model_load_dir {snapshot} --log_dir {new}"
     lines = {
         "vocabulary": [f"{steps} --vocab_file {vocab}"],
         "data": [
             f"{steps} --resave_ofrecord",
-            f"finetuning.py {training} --model_load_dir {snapshot} --model_save_dir {new}/run",
+            f"{training} --model_save_dir {new}/run",
             f"tools/inspect.py {data}/ofrecord/train --records 2",
         ],
         "snapshot": [
             f"tools/predict.py --model_load_dir {snapshot} text",
             f"tools/inspect.py {snapshot}",
-            f"tools/convert_checkpoint.py --model_dir {snapshot} --output_dir {new} --to hf",
-            f"finetuning.py {training} --model_load_dir {snapshot} --model_save_dir {new}/run",
+            f"tools/convert_checkpoint.py --model_dir {snapshot} --output_dir {new} --to hugging_face",
+            f"{training} --model_save_dir {new}/run",
         ],
-        "states": [],
+        "states": [],  # `interrupted` has those of a real run
         "teacher": [],
+        "interrupted": [f"{start_of(work)} --max_steps 2 --resume {place}/run"],
         "run": [f"tools/report.py {place}"],
         "hugging_face": [f"tools/convert_checkpoint.py --model_dir {place} --output_dir {new}"],
         "mead": [
             f"tools/convert_checkpoint.py --model_dir {place}/model.npz --vocab_file {vocab} --output_dir {new} --num_attention_heads 4"
         ],
-        "corpora": [f"tools/make_kshot.py cross --source d=tsv-header:{place}/text.tsv --output_dir {new} --k 2 --seed 1"],
+        "corpora": [
+            f"tools/make_kshot.py kshot --group x --source d=tsv-header:{place}/text.tsv --output_dir {new}/k --k 2 --seeds 1 --test_cap 4"
+        ],
         "flags": [f"finetuning.py @{place}/run.flags"],
         "inputs": [f"tools/predict.py --model_load_dir {snapshot} --input {place}/lines.txt"],
     }
@@ -279,6 +293,11 @@ def one_input(number, targets, originals, work, args):
     return target.folder, path, kind, outcome, text
 
 
+def _check_whole(found, name):
+    if found[0] != "result":
+        raise UserError(f"the whole files of {name} are not read: {found[1]}")
+
+
 def _ignore_large(folder, names):
     return [name for name in names if not os.path.isdir(os.path.join(folder, name)) and not _is_small(os.path.join(folder, name))]
 
@@ -298,20 +317,27 @@ def main():
         "--work_dir", metavar="FOLDER", help="folder for the failures (default: a temporary one, which stays if there are any)"
     )
     args = parser.parse_args()
-    from benchmarks.fuzz_targets import TARGETS, write_all  # imports OneFlow
+    from benchmarks.fuzz_targets import TARGETS, Target, sign_state, write_all  # imports OneFlow
 
     args.seconds = args.seconds or (300 if args.commands else 20)
     work = tempfile.mkdtemp(prefix="fuzz-")
     write_all(work)
-    targets = [target for target in TARGETS if args.only in (None, target.folder) and (not args.commands or commands_of(work, target))]
+    every = (*TARGETS, Target("interrupted", None, sign_state)) if args.commands else TARGETS
+    targets = [target for target in every if args.only in (None, target.folder) and (not args.commands or commands_of(work, target))]
     if not targets:
-        raise UserError(f"--only {args.only}: there are {', '.join(target.folder for target in TARGETS)}")
-    originals = {target.folder: Originals(os.path.join(work, target.folder)) for target in TARGETS}
+        raise UserError(f"--only {args.only}: there are {', '.join(target.folder for target in every)}")
+    if args.commands:
+        _check_whole(outcome_of_command([*start_of(work).split(), "--max_steps", "1"], args.seconds), "interrupted")
+    originals = {target.folder: Originals(os.path.join(work, target.folder)) for target in every}
     for target in targets:
-        outcome, text = outcome_of(target.read, os.path.join(work, target.folder), args.seconds)
-        originals[target.folder].restore()
-        if outcome != "result":
-            raise UserError(f"the whole files of {target.folder} are not read: {text}")
+        folder = os.path.join(work, target.folder)
+        for command in commands_of(work, target) if args.commands else [None]:
+            _check_whole(
+                outcome_of_command(command, args.seconds) if command else outcome_of(target.read, folder, args.seconds), target.folder
+            )
+            for place in originals.values():
+                place.restore()
+            shutil.rmtree(os.path.join(work, "new"), ignore_errors=True)
     if not args.commands:
         with open("/proc/self/statm", encoding="ascii") as file:
             resource.setrlimit(resource.RLIMIT_AS, (int(file.read().split()[0]) * resource.getpagesize() + _MEMORY,) * 2)
