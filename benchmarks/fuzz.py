@@ -256,7 +256,7 @@ def commands_of(work, target):
         "corpora": [
             f"tools/make_kshot.py kshot --group x --source d=tsv-header:{place}/text.tsv --output_dir {new}/k --k 2 --seeds 1 --test_cap 4"
         ],
-        "flags": [f"finetuning.py @{place}/run.flags"],
+        "flags": [f"{training} @{place}/run.flags --data_dir {data} --model_save_dir {new}/run"],
         "inputs": [f"tools/predict.py --model_load_dir {snapshot} --input {place}/lines.txt"],
     }
     return [line.split() for line in lines[target.folder]]
