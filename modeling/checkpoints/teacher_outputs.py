@@ -463,7 +463,8 @@ class TeacherOutputs:
         """
         positions, layout, count = self._positions(idxs), self.layout, len(idxs)
         layers, heads = layout.knowledge.layers, 1 if average_heads else layout.num_attention_heads
-        wanted = [(layer, layers.index(layer)) for layer in needs.layers]
+        # without terms of layers, the files may lack them
+        wanted = [(layer, layers.index(layer)) for layer in needs.layers] if needs.hidden or needs.attention else []
         result = {LOGITS: np.asarray(self._arrays["logits"][positions], np.float32)}
         if needs.representation:
             result[REPRESENTATION] = np.empty((count, layout.hidden_size), np.float32)
