@@ -7,9 +7,12 @@ import json
 import os
 import re
 import shutil
-from typing import BinaryIO, Iterator
+import stat
+import tempfile
+from typing import BinaryIO, Iterator, Optional, TextIO
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import size_text
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
@@ -33,16 +36,32 @@ def make_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """Opens a temporary file in the folder of `path`; it takes the name `path` when the block ends, and is removed when
-    the block raises.
+    """Opens a temporary file next to the file `path`; it takes the name `path` when the block ends, and is removed when the block raises.
+
+    A symbolic link is followed, and the file at its end is replaced. The new file has the mode of the old one. What is no regular file (a
+    device, a FIFO, /dev/stdout) has no old content that could be lost, and is written into.
 
     Yields:
         The file, open for writing bytes.
+    Raises:
+        OSError: the file cannot be written, or `path` is a folder.
     """
+    found = _stat(path)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", path)
+    descriptor = _own_descriptor(path)
+    if descriptor is not None or (found is not None and not stat.S_ISREG(found.st_mode)):
+        # through its own descriptor: another opening of /dev/stdout would write over what the process has written before
+        with open(path if descriptor is None else os.dup(descriptor), "wb") as file:
+            yield file
+        return
+    path = os.path.realpath(path)
     temporary = f"{path}.tmp-{os.getpid()}"
     _remove_leftovers(path + ".tmp-")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
+            if found is not None:
+                _take_owner_and_mode(file.fileno(), found)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +70,100 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def _stat(path: str) -> Optional[os.stat_result]:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _own_descriptor(path: str) -> Optional[int]:
+    """The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 names, else None."""
+    for _ in range(40):  # as many links as Linux follows
+        folder, name = os.path.split(os.path.abspath(path))
+        if name.isdecimal() and os.path.realpath(folder) == f"/proc/{os.getpid()}/fd":
+            return int(name)
+        if not os.path.islink(path):
+            return None
+        path = os.path.join(folder, os.readlink(path))
+    return None
+
+
+def _take_owner_and_mode(file: int, old: os.stat_result) -> None:
+    """Gives a new file the owner, as far as the process may, and the mode of the file that it replaces."""
+    with contextlib.suppress(OSError):
+        os.fchown(file, old.st_uid, old.st_gid)
+    os.fchmod(file, stat.S_IMODE(old.st_mode))
+
+
+def check_output(path: str, flag: str, makes_folder: bool = False) -> None:
+    """Checks before the work that `replacing` will be able to write a file.
+
+    Args:
+        path: the file.
+        flag: what the user can change, for the message.
+        makes_folder: whether the folder of the file is made if it does not exist.
+    Raises:
+        UserError: the path is a folder, or its folder does not exist or cannot be written.
+    """
+    try:
+        found = _stat(path)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
+        if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:
+            return
+        folder = os.path.dirname(os.path.realpath(path))
+        _try_to_write(_nearest(folder) if makes_folder else folder)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
+
+
+def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
+    """Checks before the work that `replacing_folder` will be able to write a folder: the nearest folder above it that exists can be
+    written. Arguments and errors as in `check_output`. With `whole` false, files are to be written into the folder instead.
+    """
+    try:
+        path = os.path.abspath(path)
+        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+            raise UserError(f"{path}: is not a folder, and a folder is to be written; give another {flag}")
+        _try_to_write(_nearest(os.path.dirname(path) if whole else path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
+
+
+def _nearest(folder: str) -> str:
+    """The folder, or the nearest one above it that exists."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _try_to_write(folder: str) -> None:
+    """Creates a file in a folder and removes it. A mode alone does not show a file system that is read-only."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def open_to_append(path: str) -> TextIO:
+    """Opens a file of a run for lines of text that follow its content; a new one if there is none. Each line is written at once.
+
+    Raises:
+        UserError: the file cannot be written, or the name is taken by a link, a FIFO or a device, which a run does not make. A link would
+            lead the lines into another file, and a FIFO would stop the run until somebody reads it.
+    """
+    taken = "a run appends to a file of its own; remove it, or give another folder"
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        planted = os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path))
+        problem = f"is not a regular file, but {taken}" if planted else f"cannot be written ({error.strerror})"
+        raise UserError(f"{path}: {problem}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: is not a regular file, but {taken}")
+    return open(handle, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
 @contextlib.contextmanager
@@ -108,6 +221,22 @@ def recover_folder(path: str) -> None:
                 return
 
 
+def clear_leftovers(folder: str) -> None:
+    """Removes what killed processes have left of the files and folders in `folder` when they wrote or removed them.
+
+    The process ids in the names are not looked at, because another process may have got the id meanwhile: the caller must be the only
+    process that writes in the folder.
+    """
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        left = re.match(r"\.(.+)\.writing-\d+(\.old)?\Z", name)
+        if left and left.group(2) and not os.path.lexists(os.path.join(folder, left.group(1))):
+            with contextlib.suppress(OSError):  # see `recover_folder`
+                os.rename(path, os.path.join(folder, left.group(1)))
+        elif left or re.match(r".+\.tmp-\d+\Z", name):
+            _remove(path)
+
+
 def _temporary_prefix(path: str) -> str:
     """Prefix of the temporary names of a folder; the process id follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
@@ -142,42 +271,21 @@ def _leftovers(prefix: str) -> Iterator[str]:
 
 def _remove_leftovers(prefix: str) -> None:
     for path in _leftovers(prefix):
-        with contextlib.suppress(OSError):  # a path that cannot be removed stays
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+        _remove(path)
+
+
+def _remove(path: str) -> None:
+    """Removes a file, a link or a folder with its content; a path that cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
 def write_json(path: str, value: dict) -> None:
     """Writes a JSON file of UTF-8 text in one step (see `replacing`)."""
     with replacing(path) as file:
-        file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8"))
+        # "?" for what UTF-8 does not have: a byte in the name of a file that is not UTF-8
+        file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     sync_folder(os.path.dirname(path) or ".")
-
-
-def read_json(path: str, remedy: str) -> dict:
-    """A JSON file that holds an object.
-
-    Args:
-        path: the file.
-        remedy: what the user can do about a bad file; the end of the message of the UserError.
-    """
-    try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read().decode("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); {remedy}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds {type(value).__name__}, not a JSON object; {remedy}")
-    return value
-
-
-def size_text(size: float) -> str:
-    """A number of bytes for people."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} bytes"
 
 
 def check_space(folder: str, needed: float, what: str, remedy: str) -> None:

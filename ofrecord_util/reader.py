@@ -16,8 +16,8 @@ import numpy as np
 import six
 from google.protobuf.message import DecodeError
 
-from ofrecord_util import files
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, record_class, split_flag
 from ofrecord_util.tasks import Task
@@ -134,7 +134,7 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
 
 def _read_manifest(path: str) -> dict:
     """The manifest; the types of all values that are used are checked."""
-    manifest = files.read_json(path, _REMEDY)
+    manifest = read_json(path, _REMEDY)
     if manifest.get("format") != MANIFEST_FORMAT:
         raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, _REMEDY))
     parts = manifest.get("parts")
@@ -151,16 +151,10 @@ def _read_manifest(path: str) -> dict:
 
 def _read_bytes(path: str) -> Tuple[np.ndarray, int]:
     """(uint8 array of the file's bytes and `PADDING` zeros, size of the file)."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            data = np.zeros(size + PADDING, np.uint8)
-            read = file.readinto(data.data[:size]) if size else 0
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
-    if read != size:
-        raise UserError(f"{path}: {read} of {size} bytes could be read; another process may be writing it: run the step again")
-    return data, size
+    with PartFile(path, "check --data_dir, or run the step that writes it again", RECORDS_LIMIT) as file:
+        data = np.zeros(file.size + PADDING, np.uint8)
+        file.read(data[: file.size])
+        return data, file.size
 
 
 def _scan(path: str, data: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,13 @@ no step computes with it.
 import hashlib
 import io
 import os
-import zipfile
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import ARRAY_LIMIT, parse_npy, parse_npz, read_bytes, read_json
 from ofrecord_util.writer import split_folder
 
 _REMEDY = "run preprocess.py again with --resave_ofrecord"
@@ -82,13 +82,8 @@ def _read(paths: Tuple[str, str]) -> Tuple[bytes, dict]:
     name = os.path.basename(json_path)
     if not os.path.exists(json_path):
         raise UserError(f"{array_path}: {name} is missing in the same folder, so the text of these rows is unknown; {_REMEDY}")
-    description = files.read_json(json_path, _REMEDY)
-    try:
-        with open(array_path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f"{array_path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    # checked first: np.load raises many kinds of errors for a damaged header
+    description = read_json(json_path, _REMEDY)
+    data = read_bytes(array_path, _REMEDY, ARRAY_LIMIT)
     if hashlib.sha256(data).hexdigest() != description.get("sha256"):
         raise UserError(f"{array_path}: is not the file that {name} was written for; {_REMEDY}")
     return data, description
@@ -115,10 +110,10 @@ def load_scores(data_dir: str, text_digest: str, num_examples: int) -> Optional[
         return None
     data, description = _read(paths)
     try:
-        scores = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        scores = parse_npy(data)
+    except ValueError as error:
         raise UserError(f"{array_path}: is not an array of numbers ({error}); {_REMEDY}") from error
-    if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
+    if scores.dtype != np.float32 or scores.ndim != 1:
         raise UserError(f"{array_path}: does not hold float32 [rows]; {_REMEDY}")
     if description.get("text_digest") != text_digest or len(scores) < num_examples:
         raise UserError(
@@ -158,9 +153,9 @@ def load_map(data_dir: str, text_digest: str) -> Optional[EmbeddingMap]:
     if description.get("text_digest") != text_digest:
         raise UserError(f"{paths[0]}: is a map of text {str(description.get('text_digest'))[:20]}, not of {text_digest[:20]}; {_REMEDY}")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            embedding_map = EmbeddingMap(*(arrays[name] for name in EmbeddingMap._fields))
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        arrays = parse_npz(io.BytesIO(data), len(data), ARRAY_LIMIT)
+        embedding_map = EmbeddingMap(*(arrays[name] for name in EmbeddingMap._fields))
+    except (ValueError, KeyError) as error:
         raise UserError(f"{paths[0]}: is not a map ({error}); {_REMEDY}") from error
     shapes, kinds = [value.shape for value in embedding_map], [value.dtype.kind for value in embedding_map]
     count, cells = embedding_map.domain.size, shapes[3][:2]

@@ -2,18 +2,33 @@
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
-from ofrecord_util import files, text
+from ofrecord_util import text
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import lookalike, spelled, split_by_look
+from ofrecord_util.reading import read_json
 
 Names = Union[str, Sequence[str], None]
 
 
 def _is_integer(word: str) -> bool:
     return re.match(r"-?[0-9]+\Z", word) is not None
+
+
+# Bytes of UTF-8. The name of a task becomes a part of the names of folders, which have at most 255.
+_LONGEST_TASK_NAME, _LONGEST_NAME = 150, 800
+
+
+def _check_name(name: str, what: str, longest: int) -> None:
+    """UserError for a name that cannot be a column of a file, or would change a terminal or a page that shows it."""
+    odd = next((char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
+    if odd is not None:
+        raise UserError(f"{what} {name!a:.80} contains the character U+{ord(odd):04X}, which is not text: give another name")
+    if len(name.encode("utf-8")) > longest:
+        raise UserError(f"{what} {name!r:.40} has {len(name.encode('utf-8'))} bytes, at most {longest} are allowed: give another name")
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Task:
         pair: True where a sample is a pair of texts (four columns).
 
     Raises:
-        UserError: no domain, fewer than two labels, or a name twice (in any case).
+        UserError: no domain, fewer than two labels, a name twice (in any case), or a name with control characters or too many bytes.
     """
 
     name: str
@@ -36,10 +51,13 @@ class Task:
     pair: bool = False
 
     def __post_init__(self) -> None:
+        _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
         for kind, flag, values, least in (
             ("domain", "--domains", self.domains, 1),
             ("label", "--label_list", self.labels, 2),
         ):
+            for value in values:
+                _check_name(value, f"{flag}: {kind}", _LONGEST_NAME)
             folded = [value.lower() for value in values]
             if len(values) < least:
                 raise UserError(
@@ -219,7 +237,7 @@ def _train_manifest(data_dir: str) -> str:
 
 
 def _stored_task(manifest_path: str) -> Task:
-    return Task.from_dict(files.read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
+    return Task.from_dict(read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
 
 
 def _sorted_names(names: Set[str]) -> Tuple[str, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header, lookalike, spelled
+from ofrecord_util.reading import TEXT_LIMIT, open_file, read_bytes
 
 if TYPE_CHECKING:
     from ofrecord_util.tasks import Task
@@ -78,11 +79,7 @@ def _places(data_dir: str, split: str) -> List[str]:
 
 def read_rows(path: str) -> Rows:
     """Row numbers (from 1, the header counted) and columns of a file's rows. UserError where the bytes are invalid."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --data_dir") from error
+    data = read_bytes(path, "check --data_dir", TEXT_LIMIT)
     position = data.find(b"\0")
     if position >= 0 and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: row {_row_of(data, position)}: NUL at byte {position} of the file; it is not a text file")
@@ -133,7 +130,7 @@ def _row_of(data: bytes, position: int) -> int:
 
 def first_label(path: str) -> str:
     """The label of a file's first row, "" where there is none. Nothing is checked."""
-    with open(path, "rb") as file:
+    with open_file(path, "check --data_dir", TEXT_LIMIT) as file:
         for line in file:
             cells = [cell.strip() for cell in line.decode("utf-8", "replace").split("\t")]
             if line.strip() and tuple(cell.lower().lstrip("\ufeff") for cell in cells) != _HEADER:

@@ -23,10 +23,12 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import VOCABULARY_LIMIT, read_bytes
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
 _BATCH = 2048
+_MOST_TOKENS = 2_000_000  # the largest public vocabularies have half a million
 _UPPER_CASE_SHARE = 0.05  # of words in scripts other than Latin; an uncased vocabulary has letters A to Z in brackets only
 _OTHER_SHARE = 0.05  # of pieces with the mark of another kind of vocabulary
 _OTHER_VOCABULARIES = (  # (whether a piece has the mark, kind)
@@ -450,11 +452,11 @@ def check_vocabulary(path: str, tokens: List[str]) -> None:
 
 def read_vocabulary_bytes(path: str) -> bytes:
     """The content of a vocabulary file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check --vocab_file") from error
+    data = read_bytes(path, "check --vocab_file", VOCABULARY_LIMIT)
+    count = data.count(b"\n")
+    if count > _MOST_TOKENS:
+        raise UserError(f"{path}: has {count:,} lines, at most {_MOST_TOKENS:,} are read; check --vocab_file")
+    return data
 
 
 def parse_vocabulary(content: bytes, path: str) -> List[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import read_json
 from ofrecord_util.schema import FEATURES, default_prefix, split_flag
 from ofrecord_util.wire_format import encode
 
@@ -135,7 +136,7 @@ def _previous_parts(folder: str) -> Set[str]:
     if not os.path.isfile(path):
         return set()
     try:
-        parts = files.read_json(path, "").get("parts")
+        parts = read_json(path, "").get("parts")
     except UserError:
         return set()
     parts = parts if isinstance(parts, list) else []

@@ -14,13 +14,12 @@ import math
 import os
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from modeling.bert.config import CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json
+from ofrecord_util.reading import PartFile, read_json
 from ofrecord_util.tasks import Task
 from tools import checkpoint_names
 from tools.checkpoint_files import read_tokens, refuse_pointer, vocabulary_text, write_folder
@@ -99,24 +98,19 @@ def _decode(data, dtype):
 
 def _read_safetensors(path):
     """Reads a dict of name -> Tensor. The library checks the file. It has no bfloat16 for NumPy, so the bytes are read here."""
+    file = PartFile(path, _REMEDY, 1 << 40)  # stays open; not mapped, because a file that is cut would end the process
     try:
-        with safe_open(path, framework="np"):
-            pass
-        with open(path, "rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            header = json.loads(f.read(length).decode("utf-8"))
-        data = np.memmap(path, np.uint8, "r")[8 + length :]
-    except (SafetensorError, ValueError) as error:
+        tensors = file.safetensors()
+    except ValueError as error:
         raise UserError(f"{path} is not a complete safetensors file: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def tensor(entry):
-        begin, end = entry["data_offsets"]
-        shape, dtype = tuple(entry["shape"]), entry["dtype"]
-        return Tensor(shape, dtype, lambda: _decode(data[begin:end], dtype).reshape(shape))
+        def read():
+            return _decode(file.read(np.empty(entry.size, np.uint8), entry.start), entry.dtype).reshape(entry.shape)
 
-    return {name: tensor(entry) for name, entry in header.items() if name != "__metadata__"}
+        return Tensor(entry.shape, entry.dtype, read)
+
+    return {name: tensor(entry) for name, entry in tensors.items()}
 
 
 def _import_torch(path):

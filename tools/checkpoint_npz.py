@@ -5,18 +5,17 @@ number of heads and the vocabulary.
 """
 
 import os
-import zipfile
 
 import numpy as np
 
 from modeling.bert.config import BertConfig
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing, sync_folder
+from ofrecord_util.reading import VARIABLE_LIMIT, npz_names, read_npz
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_names, number_of_heads, read_variables, rename
 
-_SUFFIX = ".npy"  # of the file of an array in the archive
 _SIZES = {  # array with two axes -> the sizes that its shape gives
     "TLM/Embeddings/x/weights": ("vocab_size", "hidden_size"),
     "TLM/Embeddings/x/pos_weights": ("max_position_embeddings", "hidden_size"),
@@ -31,29 +30,7 @@ def read_arrays(path):
     Raises:
         UserError: if the file is not an NPZ file, is damaged, or contains objects.
     """
-    if not zipfile.is_zipfile(path):  # NumPy would read it as a pickle
-        raise UserError(f"{path} is not a complete NPZ file, because it is not a zip archive")
-    arrays, objects = {}, []
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            for name in names:
-                try:
-                    arrays[name] = archive[name]
-                except ValueError as error:
-                    if "allow_pickle" not in str(error):
-                        raise
-                    objects.append(name)
-    except Exception as error:  # zipfile and NumPy do not document the types of their errors
-        raise UserError(f"{path} is not a complete NPZ file ({type(error).__name__}: {error})") from error
-    if objects:  # the message of NumPy asks the user to switch the protection off
-        raise UserError(f"{path} holds Python objects, which are not read because they may run code: {', '.join(sorted(objects))}")
-    if len(arrays) != len(names):
-        raise UserError(f"{path}: these names are stored twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
-    odd = sorted(name for name, value in arrays.items() if not isinstance(value, np.ndarray))
-    if odd:
-        raise UserError(f"{path} holds values that are not arrays: {', '.join(odd)}")
-    return arrays
+    return read_npz(path, "download or convert the file again", VARIABLE_LIMIT)
 
 
 def _layer_count(names):
@@ -108,11 +85,7 @@ def read(path, vocab_file=None, num_heads=None):
 
 def is_npz_of_mead(path):
     """Whether the file at `path` is an archive with the names of this format."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.startswith("TLM/") and name.endswith(_SUFFIX) for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return any(name.startswith("TLM/") for name in npz_names(path, VARIABLE_LIMIT))
 
 
 def write(path, checkpoint):

@@ -23,6 +23,7 @@ import os
 from modeling.checkpoints.snapshot import DONE
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from ofrecord_util import files
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_model import select_layers
 
@@ -111,6 +112,7 @@ def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, laye
     """
     reader = recognise(model_dir)
     _check_output(model_dir, output_dir, overwrite, to)
+    files.check_output(output_dir, "--output_dir", True) if to == NPZ else files.check_output_folder(output_dir, "--output_dir")
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)

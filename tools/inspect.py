@@ -25,8 +25,9 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
-from ofrecord_util.files import read_json
+from ofrecord_util.escaping import for_terminal
 from ofrecord_util.reader import read_split
+from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.tokenization import read_vocabulary
 from ofrecord_util.writer import MANIFEST
 
@@ -63,10 +64,9 @@ def _training(folder, name):
     trained = {key: record.get(key) for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest") if record.get(key)}
     metrics = os.path.join(folder, METRICS_FILE)
     if os.path.isfile(metrics):
-        with open(metrics, encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        saved = [row for row in rows if row["kind"] == "dev" and row.get("best") and name.endswith(f"_dev_{row['accuracy']!r}")]
-        tests = [row for row in rows if row["kind"] == "test"]
+        rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
+        saved = [row for row in rows if row.get("kind") == "dev" and row.get("best") and name.endswith(f"_dev_{row.get('accuracy')!r}")]
+        tests = [row for row in rows if row.get("kind") == "test"]
         for split, found in (("dev", saved), ("test", tests)):
             if found:
                 trained[split] = {key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy") if key in found[-1]}
@@ -140,11 +140,12 @@ def print_nested(value, indent=0):
     """Prints a dict of `describe_…` as indented lines."""
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            print(f"{' ' * indent}{key}")
+            print(for_terminal(f"{' ' * indent}{key}"))
             print_nested(item, indent + 2)
         else:
             text = " x ".join(map(str, item)) if isinstance(item, list) and all(isinstance(n, int) for n in item) else item
-            print(f"{' ' * indent}{key:{max(1, 56 - indent)}} {json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text}")
+            text = json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text
+            print(for_terminal(f"{' ' * indent}{key:{max(1, 56 - indent)}} {text}"))
 
 
 def main():
@@ -172,7 +173,7 @@ def main():
         print_nested(described)
     if records is not None:
         for line in record_lines(records, args.records, pieces):
-            print(line)
+            print(for_terminal(line))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.reading import TEXT_LIMIT, read_bytes
 
 # name: (column names in order, or None if the first row has them; whether the first row is a header)
 _TABLES = {
@@ -266,11 +267,7 @@ def read_source(source, flag, encoding=None, log=print):
     """
     rows, blank, described = [], 0, []
     for path, label in source.files:
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); check {flag} {source.domain}") from error
+        data = read_bytes(path, f"check {flag} {source.domain}", TEXT_LIMIT)
         content, name, note = _decode(path, data, encoding)
         if source.form in _TABLES:
             pairs = _table_rows(path, content, source.form)

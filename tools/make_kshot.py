@@ -84,6 +84,7 @@ def check_output(output_dir, mode, overwrite, sources):
         for path, _ in source.files:
             if os.path.realpath(path).startswith(target + os.sep):
                 raise UserError(f"--output_dir {output_dir} holds the source {path} and would replace it; choose another folder")
+    files.check_output_folder(output_dir, "--output_dir", whole=False)
     if not os.path.lexists(output_dir):
         return
     if not os.path.isdir(output_dir):

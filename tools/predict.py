@@ -29,10 +29,11 @@ from tqdm import tqdm
 from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size, check_output
+from modeling.cli.flag_kinds import batch_size
 from modeling.predictor import Predictor
-from ofrecord_util.files import replacing
+from ofrecord_util.files import check_output, replacing
 from ofrecord_util.names import is_header
+from ofrecord_util.reading import lines_of
 from ofrecord_util.text import is_known_header
 
 _UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
@@ -46,7 +47,7 @@ def read_lines(stream, name):
         UserError: if a line is not UTF-8, has a NUL or a carriage return in it, or the first text is JSON. The message names the line.
     """
     blank, first = [], True
-    for number, data in enumerate(interruption.interruptible(stream), 1):
+    for number, data in enumerate(interruption.interruptible(lines_of(stream, name, "a text has its own line")), 1):
         data = data.rstrip(b"\r\n")
         try:
             line = six.ensure_text(data, "utf-8-sig" if number == 1 else "utf-8")

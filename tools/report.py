@@ -15,10 +15,10 @@ import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
-from modeling.cli.flag_kinds import check_output
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page
+from ofrecord_util.files import check_output
 
 
 def main():

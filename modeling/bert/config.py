@@ -7,7 +7,18 @@ import math
 from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
 from ofrecord_util.errors import UserError
 
-__all__ = ["CLS", "MAX", "MEAN", "POOLINGS", "BertConfig"]
+__all__ = ["CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
+
+# Far above any model. A larger size is a fault of its file, and it would take all memory before something else shows the fault.
+LARGEST = {
+    "vocab_size": 4_000_000,
+    "hidden_size": 32_768,
+    "num_hidden_layers": 512,
+    "num_attention_heads": 4096,
+    "intermediate_size": 262_144,
+    "max_position_embeddings": 65_536,
+    "type_vocab_size": 1024,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +47,24 @@ class BertConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise UserError(f"{field.name} must be a whole number of 1 or more, not {value!r}")
+                raise UserError(f"{field.name} must be a whole number of 1 or more, not {value!r:.80}")
             if field.type in (float, "float") and (
                 isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf
             ):
-                raise UserError(f"{field.name} must be a number of 0 or more, not {value!r}")
+                raise UserError(f"{field.name} must be a number of 0 or more, not {value!r:.80}")
+            if field.type in (int, "int") and value > LARGEST[field.name]:
+                raise UserError(f"{field.name} is {value}, at most {LARGEST[field.name]} are supported")
             if field.name.endswith("dropout_prob") and not 0 <= value < 1:
-                raise UserError(f"{field.name} must lie in [0, 1), not {value!r}")
+                raise UserError(f"{field.name} must lie in [0, 1), not {value!r:.80}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads} (--num_attention_heads, --hidden_size_per_head)"
             )
         if self.hidden_act != "gelu":
-            raise UserError(f"hidden_act {self.hidden_act!r} is not supported, only gelu (the exact form with erf)")
+            raise UserError(f"hidden_act {self.hidden_act!r:.80} is not supported, only gelu (the exact form with erf)")
         if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
+            raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
 
     def check_pairs(self, at):
         """Raises a UserError if the table of token types has no row for the second text of a pair.

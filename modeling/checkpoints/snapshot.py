@@ -9,7 +9,6 @@ determines the shapes.
 
 import functools
 import hashlib
-import json
 import operator
 import os
 import re
@@ -18,12 +17,16 @@ import numpy as np
 import six
 
 from modeling.bert import names
-from modeling.bert.config import BertConfig
+from modeling.bert.config import LARGEST, BertConfig
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import recover_folder, replacing_folder
+from ofrecord_util.reading import META_LIMIT, VARIABLE_LIMIT, PartFile, read_bytes, read_json, size_text
+from ofrecord_util.tasks import Task
 
 DATA, META, DONE = "out", "meta", "snapshot_done"
 PICKLE = "pickled_data"  # of oneflow.save
+_MOST_AXES = 8
+_REMEDY = "it is a snapshot's own file: restore it, or convert or train the model again"
 CONFIG_FILE, VOCAB_FILE, TASK_FILE = "bert_config.json", "vocab.txt", "task.json"
 
 
@@ -67,11 +70,16 @@ def write_variables(folder, variables, files=None):
 
 def _parse_meta(path):
     """The shape in a variable's `meta`. Raises a ValueError with the reason if the file is invalid."""
-    with open(path, "rb") as f:
-        text = f.read().decode("utf-8", "backslashreplace")
+    try:
+        text = read_bytes(path, "convert the model again", META_LIMIT).decode("utf-8", "backslashreplace")
+    except UserError as error:
+        raise ValueError(str(error)) from error
     if "data_type: kFloat" not in text or "kFloat16" in text:
         raise ValueError("{}: only data_type kFloat (float32) is supported, found {!r:.100}".format(path, " ".join(text.split())))
-    return tuple(int(size) for size in re.findall(r"dim:\s*(\d+)", text))
+    sizes = re.findall(r"dim:\s*(\d+)", text)
+    if len(sizes) > _MOST_AXES or any(len(size) > 18 for size in sizes):
+        raise ValueError("{}: no variable has the shape {:.100}".format(path, " x ".join(sizes)))
+    return tuple(map(int, sizes))
 
 
 def _count(shape):
@@ -97,11 +105,14 @@ class Snapshot:
         if not os.path.isdir(path):
             raise UserError(f"{path}: no such snapshot folder (--model_load_dir): run the previous step, or tools/convert_checkpoint.py")
         self.sizes, self.shapes, problems = {}, {}, []
-        for name in sorted(os.listdir(path)):
-            try:
-                self._check_entry(name)
-            except ValueError as error:
-                problems.append(str(error))
+        try:
+            for name in sorted(os.listdir(path)):
+                try:
+                    self._check_entry(name)
+                except ValueError as error:
+                    problems.append(str(error))
+        except OSError as error:
+            raise UserError(f"{error.filename or path}: cannot be read ({error.strerror}); check the rights of the snapshot") from error
         if not self.sizes:
             inside = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name, DONE)))
             raise UserError(
@@ -122,6 +133,8 @@ class Snapshot:
         """Stores the size and shape of a variable. Raises a ValueError with the reason if the entry is not allowed."""
         entry = os.path.join(self.path, name)
         data, meta = os.path.join(entry, DATA), os.path.join(entry, META)
+        if not name.isprintable():
+            raise ValueError(f"{name!a} is not the name of a variable")
         linked = [path for path in (entry, data, meta) if os.path.islink(path)]
         if linked:
             raise ValueError(f"{os.path.relpath(linked[0], self.path)} is a symbolic link, but a snapshot must contain its own files")
@@ -132,6 +145,8 @@ class Snapshot:
         if not os.path.isfile(data):
             raise ValueError(f"{name} has no file {DATA!r}")
         size = os.path.getsize(data)
+        if size > VARIABLE_LIMIT:
+            raise ValueError(f"{name} has {size_text(size)}, at most {size_text(VARIABLE_LIMIT)} are read")
         if size % 4:
             raise ValueError(f"{name} has {size} bytes, which is not a multiple of 4")
         self.sizes[name] = size // 4
@@ -153,24 +168,40 @@ class Snapshot:
                 f"{self.path}: variable {name} holds {self.sizes[name]} values of shape {list(recorded)}, but the "
                 f"model needs {count} of shape {list(shape)}"
             )
-        return np.fromfile(os.path.join(self.path, name, DATA), dtype="<f4").astype(np.float32, copy=False).reshape(shape)
+        with self._open(name) as file:
+            return file.read(np.empty(count, "<f4")).astype(np.float32, copy=False).reshape(shape)
+
+    def _open(self, name):
+        """The `PartFile` of a variable's values. It is not mapped: a file that is cut short meanwhile is an error, not the end of the
+        process."""
+        file = PartFile(os.path.join(self.path, name, DATA), "the snapshot has changed since it was opened: run again", VARIABLE_LIMIT)
+        if file.size != 4 * self.sizes[name]:
+            file.close()
+            raise UserError(f"{file.path}: had {4 * self.sizes[name]} bytes and now has {file.size}: another process is writing it")
+        return file
 
     def _json(self, name):
         path = os.path.join(self.path, name)
-        if not os.path.isfile(path):
-            return None
-        try:
-            with open(path, encoding="utf-8") as f:
-                value = json.load(f)
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{path} is not a JSON object")
-        return value
+        return read_json(path, _REMEDY) if os.path.lexists(path) else None
 
     def task(self):
-        """The parsed task.json (domains, labels, …), or None."""
-        return self._json(TASK_FILE)
+        """The parsed task.json (domains, labels, seq_length, do_lower_case, …), or None.
+
+        Raises:
+            UserError: the file is damaged, or one of the values that this project reads has another type. Domains and labels are checked
+                where a `Task` is made of them.
+        """
+        values, path = self._json(TASK_FILE), os.path.join(self.path, TASK_FILE)
+        if values is None:
+            return None
+        length, lower, script = (values.get(name) for name in ("seq_length", "do_lower_case", "script"))
+        if length is not None and (type(length) is not int or not 1 <= length <= LARGEST["max_position_embeddings"]):
+            raise UserError(f"{path}: seq_length is {length!r:.80}, not a number of tokens; {_REMEDY}")
+        if lower is not None and not isinstance(lower, bool):
+            raise UserError(f"{path}: do_lower_case is {lower!r:.80}, not true or false; {_REMEDY}")
+        if script is not None and not isinstance(script, str):
+            raise UserError(f"{path}: script is {script!r:.80}, not a name; {_REMEDY}")
+        return values
 
     def vocab_file(self):
         """Path of the snapshot's vocab.txt, or None."""
@@ -216,11 +247,24 @@ class Snapshot:
         """
         if self._digest is not None:
             return self._digest
-        digest = hashlib.sha256()
+        digest, chunk = hashlib.sha256(), np.empty(1 << 20, np.uint8)
         for name in sorted(self.sizes):
             digest.update(name.encode("utf-8") + b"\0")
-            with open(os.path.join(self.path, name, DATA), "rb") as f:
-                for chunk in iter(lambda: f.read(1 << 20), b""):
-                    digest.update(chunk)
+            with self._open(name) as file:
+                for start in range(0, file.size, len(chunk)):
+                    digest.update(file.read(chunk[: min(len(chunk), file.size - start)], start))
         self._digest = digest.hexdigest()
         return self._digest
+
+
+def stored_task(snapshot):
+    """The `Task` for which a `Snapshot` was trained, or None.
+
+    Raises:
+        UserError: its task.json is damaged.
+    """
+    values = snapshot.task()
+    try:
+        return None if values is None else Task.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error

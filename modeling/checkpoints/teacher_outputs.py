@@ -1,6 +1,6 @@
 """The teacher's outputs for each training sample, on disk. meta_teacher_eval.py writes them and meta_distill.py reads them.
 
-The folder contains one .npy file per array, which can be mapped into memory, and `manifest.json`, which is written last:
+The folder contains one .npy file per array, and `manifest.json`, which is written last:
 
     idxs           int32   [N]             row numbers of the samples in the training split
     token_offsets  int64   [N + 1]         sample i has the real tokens token_offsets[i] to token_offsets[i + 1]
@@ -8,29 +8,40 @@ The folder contains one .npy file per array, which can be mapped into memory, an
     representation float32 [N, H]          r^T = masked mean of the last layer + E_dom(d)
     hidden         float16 [tokens, L, H]  outputs of the chosen layers, real tokens only
     attention      float16 [values]        scores before softmax, for each sample [L, heads, len, len]
+    checksums      uint32  [N, K]          CRC-32 of the values of each sample in the K arrays of representation, hidden and attention that
+                                           are written, in this order
 
-L is the number of chosen layers. The manifest identifies the teacher by its snapshot's digest, and the samples by the digests of the
-text and the vocabulary. The folder is written under a temporary name and renamed when it is complete (`files.replacing_folder`).
+L is the number of chosen layers. The manifest contains the SHA-256 of the small arrays, including `checksums`. The large arrays have
+checksums by sample, because a training step reads some samples only: the values of a sample are checked when they are first read, and
+nothing is read twice. They are read with `pread` (`reading.PartFile`) and not mapped.
+
+The manifest identifies the teacher by its snapshot's digest, and the samples by the digests of the text and the vocabulary. The folder is
+written under a temporary name and renamed when it is complete (`files.replacing_folder`).
 """
 
 import contextlib
 import hashlib
 import io
 import os
+import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from modeling.bert.config import LARGEST
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_space, size_text
+from ofrecord_util.files import check_space
+from ofrecord_util.reading import ARRAY_LIMIT, PartFile, parse_npy, read_bytes, read_json, size_text
 
 MANIFEST = "manifest.json"
-FORMAT = "teacher outputs 1"
+FORMAT = "teacher outputs 2"
 STEP = "run meta_teacher_eval.py"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-_ALWAYS = ("idxs", "token_offsets", "logits")  # small arrays: read completely and checked by digest
+_SMALL = ("idxs", "token_offsets", "logits", "checksums")  # read completely and checked by digest
+_LARGE = ("representation", "hidden", "attention")  # read by sample and checked by `checksums`
+_LARGEST = 1 << 50  # bytes of a large array, more than any disk has: its size is compared with the manifest's
 
 
 class Layout(NamedTuple):
@@ -56,7 +67,28 @@ class Layout(NamedTuple):
             plan["hidden"] = ((int(lengths.sum()), layers, self.hidden_size), "<f2")
         if self.knowledge.attention:
             plan["attention"] = ((int((lengths**2).sum()) * layers * self.num_attention_heads,), "<f2")
+        plan["checksums"] = ((count, len(self.large())), "<u4")
         return plan
+
+    def large(self):
+        """Names of the arrays that are read by sample."""
+        return [name for name in _LARGE if getattr(self.knowledge, name)]
+
+    def places(self, lengths):
+        """Where the values of each sample are in the large arrays.
+
+        Args:
+            lengths: int64 [N].
+        Returns:
+            dict of name -> int64 [N + 1]; sample i has the values places[i] to places[i + 1], counted in values of the array.
+        """
+        layers = len(self.knowledge.layers)
+        counts = {
+            "representation": np.full(len(lengths), self.hidden_size, np.int64),
+            "hidden": lengths * layers * self.hidden_size,
+            "attention": lengths**2 * layers * self.num_attention_heads,
+        }
+        return {name: np.concatenate([[0], np.cumsum(counts[name])]) for name in self.large()}
 
 
 def output_folder(flags):
@@ -112,10 +144,12 @@ class TeacherOutputWriter:
         self.layout, self.facts = layout, facts
         self.lengths = np.asarray(lengths, np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.squares = np.concatenate([[0], np.cumsum(self.lengths**2)])
         self.clipped = {"hidden": 0, "attention": 0}
         self._idxs, self._written = np.asarray(idxs, np.int32), np.zeros(len(idxs), bool)
-        self._arrays, self._replacing = {}, contextlib.ExitStack()
+        self._logits = np.zeros((len(idxs), layout.num_labels), "<f4")
+        self._places = layout.places(self.lengths)
+        self._checksums = np.zeros((len(idxs), len(self._places)), "<u4")
+        self._files, self._replacing = {}, contextlib.ExitStack()  # name -> (file, byte at which the values start)
 
     def __enter__(self):
         _check_replaceable(self.folder)
@@ -130,14 +164,15 @@ class TeacherOutputWriter:
                     "free some, give a --teacher_output_dir on another disk, leave out the largest part with --attention_loss_weight 0, "
                     "or run meta_distill.py with --teacher_outputs online",
                 )
-                for name, (shape, dtype) in arrays.items():
-                    self._arrays[name] = _reserve(os.path.join(self._temporary, name + ".npy"), shape, dtype)
+                for name in self._places:
+                    self._files[name] = stack.enter_context(_reserve(self._path(name), *arrays[name]))
                 self._replacing = stack.pop_all()
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror or error}); check --teacher_output_dir") from error
-        self._arrays["idxs"][:] = self._idxs
-        self._arrays["token_offsets"][:] = self.offsets
         return self
+
+    def _path(self, name):
+        return os.path.join(self._temporary, name + ".npy")
 
     def write(self, rows, outputs):
         """Writes the outputs of some samples.
@@ -146,43 +181,48 @@ class TeacherOutputWriter:
             rows: int [b], positions of the samples in `idxs`.
             outputs: dict of name -> float32 [B, ...] with B >= b; the names are those of `teacher_knowledge`.
         """
-        layout, arrays, count = self.layout, self._arrays, len(rows)
+        layout, count = self.layout, len(rows)
         if not np.isfinite(outputs[LOGITS][:count]).all():
             row = rows[int(np.flatnonzero(~np.isfinite(outputs[LOGITS][:count]).all(axis=1))[0])]
             raise UserError(f"the teacher's logits of training row {self._idxs[row]} are not finite: train the teacher again")
-        arrays["logits"][rows] = outputs[LOGITS][:count]
-        if layout.knowledge.representation:
-            arrays["representation"][rows] = outputs[REPRESENTATION][:count]
-        for position, layer in enumerate(layout.knowledge.layers):
+        self._logits[rows] = outputs[LOGITS][:count]
+        layers = layout.knowledge.layers
+        for place, row in enumerate(rows):
+            length = self.lengths[row]
+            if layout.knowledge.representation:
+                self._write_values("representation", row, np.ascontiguousarray(outputs[REPRESENTATION][place], "<f4"))
             if layout.knowledge.hidden:
-                self._write_hidden(rows, position, outputs[HIDDEN.format(layer)])
+                states = np.stack([outputs[HIDDEN.format(layer)][place, :length] for layer in layers], axis=1)
+                self._write_values("hidden", row, self._to_half("hidden", states))
             if layout.knowledge.attention:
-                self._write_attention(rows, position, outputs[ATTENTION.format(layer)])
+                scores = np.stack([outputs[ATTENTION.format(layer)][place, :, :length, :length] for layer in layers])
+                self._write_values("attention", row, self._to_half("attention", scores))
         self._written[rows] = True
 
+    def _to_half(self, name, values):
+        values, clipped = to_half(values)
+        self.clipped[name] += clipped
+        return values
+
+    def _write_values(self, name, row, values):
+        """Writes the values of one sample, and notes their checksum."""
+        file, start = self._files[name]
+        data = values.tobytes()
+        try:
+            file.seek(start + int(self._places[name][row]) * values.itemsize)
+            file.write(data)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
+        self._checksums[row, list(self._places).index(name)] = zlib.crc32(data)
+
     def logits(self):
-        """The logits written so far, float32 [N, C]. Call it inside the block."""
-        return np.array(self._arrays["logits"])
+        """The logits written so far, float32 [N, C]."""
+        return self._logits.copy()
 
     def summary(self):
         """Size on disk and number of values clipped to float16's range, for the log."""
         clipped = ", ".join(f"{count} values of {name} clipped to float16" for name, count in self.clipped.items() if count)
         return size_text(estimate(self.layout.arrays(self.lengths))) + (", " + clipped if clipped else "")
-
-    def _write_hidden(self, rows, position, states):
-        for states_of_row, row in zip(states, rows):
-            values, clipped = to_half(states_of_row[: self.lengths[row]])
-            self._arrays["hidden"][self.offsets[row] : self.offsets[row + 1], position] = values
-            self.clipped["hidden"] += clipped
-
-    def _write_attention(self, rows, position, scores):
-        heads, layers = self.layout.num_attention_heads, len(self.layout.knowledge.layers)
-        for scores_of_row, row in zip(scores, rows):
-            length = self.lengths[row]
-            values, clipped = to_half(scores_of_row[:, :length, :length])
-            start = heads * (layers * self.squares[row] + position * length * length)
-            self._arrays["attention"][start : start + values.size] = values.ravel()
-            self.clipped["attention"] += clipped
 
     def __exit__(self, *raised):
         if raised[0] is not None:
@@ -197,13 +237,17 @@ class TeacherOutputWriter:
         return False
 
     def _complete(self):
-        about = {}
+        about, small = {}, {"idxs": self._idxs, "token_offsets": self.offsets, "logits": self._logits, "checksums": self._checksums}
         for name, (shape, dtype) in self.layout.arrays(self.lengths).items():
-            path = os.path.join(self._temporary, name + ".npy")
-            self._arrays.pop(name).flush()
-            about[name] = {"shape": list(shape), "dtype": dtype, "bytes": os.path.getsize(path)}
-            if name in _ALWAYS:
-                about[name]["sha256"] = _file_digest(path)
+            about[name] = {"shape": list(shape), "dtype": dtype, "bytes": file_bytes(shape, dtype)}
+            if name in small:
+                data = io.BytesIO()
+                np.save(data, small[name].astype(dtype, copy=False), allow_pickle=False)
+                about[name]["sha256"] = hashlib.sha256(data.getvalue()).hexdigest()
+                with open(self._path(name), "wb") as file:
+                    file.write(data.getvalue())
+            else:
+                self._files[name][0].flush()
         layout = self.layout
         manifest = dict(
             self.facts,
@@ -219,15 +263,16 @@ class TeacherOutputWriter:
         files.write_json(os.path.join(self._temporary, MANIFEST), manifest)
 
 
+@contextlib.contextmanager
 def _reserve(path, shape, dtype):
-    """Creates a .npy file, allocates its disk blocks and maps it for writing.
-
-    Without the allocation, a disk that fills up later would kill the process during a write to the map.
+    """Creates a .npy file with its disk blocks, so that a disk that is too full shows before the work. The context yields (file open for
+    writing, byte at which the values start).
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with open(path, "rb+") as file:
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-    return array
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        start = file.tell()
+        os.posix_fallocate(file.fileno(), 0, file_bytes(shape, dtype))
+        yield file, start
 
 
 def _check_replaceable(folder):
@@ -236,20 +281,16 @@ def _check_replaceable(folder):
     is_ours = os.path.isdir(folder) and os.path.isfile(os.path.join(folder, MANIFEST))
     if is_ours:
         with contextlib.suppress(UserError):
-            is_ours = files.read_json(os.path.join(folder, MANIFEST), "").get("format") == FORMAT
+            is_ours = read_json(os.path.join(folder, MANIFEST), "").get("format") == FORMAT
     if not is_ours and not (os.path.isdir(folder) and not os.listdir(folder)):
         raise UserError(
             f"--teacher_output_dir {folder}: contains something other than teacher outputs and is not replaced: give another folder"
         )
 
 
-def _file_digest(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
-
-
 class TeacherOutputs:
-    """Teacher outputs on disk. The constructor checks them. The large arrays are mapped into memory and not read.
+    """Teacher outputs on disk. The constructor checks them. Of the large arrays it reads the headers only; `batch` reads the samples of a
+    batch, and checks each when it reads it for the first time.
 
     Attributes:
         folder: path.
@@ -263,23 +304,31 @@ class TeacherOutputs:
     def __init__(self, folder):
         self.folder = folder
         path = os.path.join(folder, MANIFEST)
-        if not os.path.isfile(path):
+        if not os.path.isfile(path) or os.path.islink(path):
             raise UserError(f"{folder}: no teacher outputs ({MANIFEST} is missing): {STEP} first, or give --teacher_outputs online")
-        self.manifest = files.read_json(path, STEP + " again")
+        self.manifest = read_json(path, STEP + " again")
         if self.manifest.get("format") != FORMAT:
             raise UserError(f"{path}: format {self.manifest.get('format')!r} is not {FORMAT!r}; {STEP} again")
-        self._arrays = {name: self._open(name) for name in _ALWAYS}
-        self.idxs, self.offsets = (np.array(self._arrays[name]) for name in ("idxs", "token_offsets"))
-        lengths = np.diff(self.offsets) if self.offsets.ndim == 1 else np.zeros(1)
-        if (lengths < 1).any() or self.offsets[0] != 0 or len(np.unique(self.idxs)) != len(lengths):
+        self._arrays = {name: self._read_small(name) for name in _SMALL}
+        self.idxs, self.offsets = self._arrays["idxs"], self._arrays["token_offsets"]
+        numbers = all(value.ndim == 1 and value.dtype.kind == "i" and value.size for value in (self.idxs, self.offsets))
+        lengths = np.diff(self.offsets) if numbers else np.zeros(1)
+        if (
+            (lengths < 1).any()
+            or self.offsets[0] != 0
+            or len(np.unique(self.idxs)) != len(lengths)
+            or lengths.max() > LARGEST["max_position_embeddings"]
+        ):
             raise self._damaged("token_offsets or idxs have invalid values")
         self.layout = self._layout()
+        self._files = {}  # name -> (`PartFile`, byte at which the values start)
         for name, (shape, dtype) in self.layout.arrays(lengths).items():
-            found = self._arrays[name] if name in _ALWAYS else self._open(name)
+            found = self._arrays[name] if name in _SMALL else self._open_large(name)
             if found.shape != shape or found.dtype != np.dtype(dtype):
                 raise self._damaged(f"{name} is {found.dtype} {list(found.shape)}, expected {np.dtype(dtype)} {list(shape)}")
-            self._arrays[name] = found
-        self._squares = np.concatenate([[0], np.cumsum(lengths**2)])
+        self._places = self.layout.places(lengths)
+        self._checked = np.zeros((len(lengths), len(self._places)), bool)
+        self._buffers = {}  # name -> array that `_values` fills, as large as the largest sample so far
         self._lengths = lengths
         self._order = np.argsort(self.idxs, kind="stable")
 
@@ -290,29 +339,64 @@ class TeacherOutputs:
         manifest, logits = self.manifest, self._arrays["logits"]
         layers, sizes = manifest.get("layers"), [manifest.get("hidden_size"), manifest.get("num_attention_heads")]
         numbers = isinstance(layers, list) and all(type(value) is int and value >= 0 for value in layers + sizes)
-        if not numbers or layers != sorted(set(layers)):
+        if not numbers or layers != sorted(set(layers)) or max(layers + sizes, default=0) > LARGEST["hidden_size"]:
             raise self._damaged(f"{MANIFEST} lacks valid layers, hidden_size or num_attention_heads")
         has = manifest["arrays"]
         knowledge = Knowledge(tuple(layers), "hidden" in has, "attention" in has, "representation" in has)
         return Layout(knowledge, *sizes, logits.shape[-1] if logits.ndim else 0)
 
-    def _open(self, name):
+    def _about(self, name):
+        """(path of an array, its description in the manifest) after a check of the file's kind and size."""
         about = self.manifest.get("arrays")
         about = about.get(name) if isinstance(about, dict) else None
         path = os.path.join(self.folder, name + ".npy")
-        if not isinstance(about, dict) or not os.path.isfile(path):
+        if not isinstance(about, dict) or not os.path.lexists(path):
             raise self._damaged(f"{name}.npy is missing")
+        if os.path.islink(path):
+            raise self._damaged(f"{name}.npy is a symbolic link, but the folder must contain its own files")
         if os.path.getsize(path) != about.get("bytes"):
-            raise self._damaged(f"{name}.npy has {os.path.getsize(path)} bytes, but the manifest says {about.get('bytes')}")
-        if name in _ALWAYS and _file_digest(path) != about.get("sha256"):
+            raise self._damaged(f"{name}.npy has {os.path.getsize(path)} bytes, but the manifest says {about.get('bytes')!r:.40}")
+        return path, about
+
+    def _read_small(self, name):
+        path, about = self._about(name)
+        data = read_bytes(path, STEP + " again", ARRAY_LIMIT, links=False)
+        if hashlib.sha256(data).hexdigest() != about.get("sha256"):
             raise self._damaged(f"{name}.npy has changed since it was written")
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            return parse_npy(data)
+        except ValueError as error:
             raise self._damaged(f"{name}.npy is not an array ({error})") from error
-        if not array.flags.c_contiguous:
+
+    def _open_large(self, name):
+        """The header of a large array, whose file stays open."""
+        file = PartFile(self._about(name)[0], STEP + " again", _LARGEST, links=False)
+        try:
+            header = file.npy_header()
+        except ValueError as error:
+            raise self._damaged(f"{name}.npy is not an array ({error})") from error
+        if header.order != "C":
             raise self._damaged(f"{name}.npy is not in C order")
-        return array
+        self._files[name] = file, header.start
+        return header
+
+    def _values(self, name, position):
+        """The values of one sample in a large array, one axis. The array is filled again by the next call with this name.
+
+        Raises:
+            UserError: the file has been cut, or the values are not those that were written.
+        """
+        (file, start), kind = self._files[name], np.dtype("<f4" if name == "representation" else "<f2")
+        begin, end = self._places[name][position : position + 2].tolist()
+        if end - begin > self._buffers.get(name, np.empty(0)).size:
+            self._buffers[name] = np.empty(end - begin, kind)
+        values = file.read(self._buffers[name][: end - begin], start + begin * kind.itemsize)
+        column = list(self._places).index(name)
+        if not self._checked[position, column]:
+            if zlib.crc32(values.data) != self._arrays["checksums"][position, column]:
+                raise self._damaged(f"{name}.npy has changed since it was written (training row {self.idxs[position]})")
+            self._checked[position, column] = True
+        return values
 
     def check(self, teacher_path, teacher_digest, records, identity, needs):
         """Checks that these are the outputs that a distillation needs.
@@ -377,31 +461,31 @@ class TeacherOutputs:
         Returns:
             dict of name -> float32 array. The names and shapes are those of `teacher_knowledge`.
         """
-        positions, own = self._positions(idxs), self.layout.knowledge
+        positions, layout, count = self._positions(idxs), self.layout, len(idxs)
+        layers, heads = layout.knowledge.layers, 1 if average_heads else layout.num_attention_heads
+        # without terms of layers, the files may lack them
+        wanted = [(layer, layers.index(layer)) for layer in needs.layers] if needs.hidden or needs.attention else []
         result = {LOGITS: np.asarray(self._arrays["logits"][positions], np.float32)}
         if needs.representation:
-            result[REPRESENTATION] = np.asarray(self._arrays["representation"][positions], np.float32)
-        for layer in needs.layers if needs.hidden else ():
-            states = np.zeros((len(idxs), length, self.layout.hidden_size), np.float32)
-            for out, position in zip(states, positions):
-                tokens = slice(self.offsets[position], self.offsets[position + 1])
-                out[: self._lengths[position]] = self._arrays["hidden"][tokens, own.layers.index(layer)]
-            result[HIDDEN.format(layer)] = states
-        for layer in needs.layers if needs.attention else ():
-            heads = 1 if average_heads else self.layout.num_attention_heads
-            scores = np.zeros((len(idxs), heads, length, length), np.float32)
-            for out, position in zip(scores, positions):
+            result[REPRESENTATION] = np.empty((count, layout.hidden_size), np.float32)
+            for out, position in zip(result[REPRESENTATION], positions):
+                out[:] = self._values("representation", position)
+        if needs.hidden:
+            result.update({HIDDEN.format(layer): np.zeros((count, length, layout.hidden_size), np.float32) for layer in needs.layers})
+            for row, position in enumerate(positions):
                 real = self._lengths[position]
-                values = self._attention(position, own.layers.index(layer), real)
-                out[:, :real, :real] = values.mean(axis=0, dtype=np.float32) if average_heads else values
-            result[ATTENTION.format(layer)] = scores
+                values = self._values("hidden", position).reshape(real, len(layers), layout.hidden_size)
+                for layer, place in wanted:
+                    result[HIDDEN.format(layer)][row, :real] = values[:, place]
+        if needs.attention:
+            result.update({ATTENTION.format(layer): np.zeros((count, heads, length, length), np.float32) for layer in needs.layers})
+            for row, position in enumerate(positions):
+                real = self._lengths[position]
+                values = self._values("attention", position).reshape(len(layers), layout.num_attention_heads, real, real)
+                for layer, place in wanted:
+                    scores = values[place].mean(axis=0, dtype=np.float32) if average_heads else values[place]
+                    result[ATTENTION.format(layer)][row, :, :real, :real] = scores
         return result
-
-    def _attention(self, position, layer_position, real):
-        """Attention scores of one sample and layer, float16 [heads, len, len]."""
-        heads, layers = self.layout.num_attention_heads, len(self.layout.knowledge.layers)
-        start = heads * (layers * self._squares[position] + layer_position * real * real)
-        return self._arrays["attention"][start : start + heads * real * real].reshape(heads, real, real)
 
 
 def _listed(layers):

@@ -13,6 +13,7 @@ import textwrap
 from typing import Optional
 
 from modeling.cli.errors import EXIT_BAD_INPUT
+from ofrecord_util.escaping import for_terminal
 
 HELP_COLUMNS = 100
 
@@ -55,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         self._optionals.title = "options"  # older Pythons call it "optional arguments"
 
     def error(self, message):
-        print(f"error: {message} ({self.prog} --help lists the flags)", file=sys.stderr)
+        print(for_terminal(f"error: {message} ({self.prog} --help lists the flags)"), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
     def parse_known_args(self, args=None, namespace=None):

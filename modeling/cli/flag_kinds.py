@@ -1,10 +1,7 @@
 """Row type of the flag table, and the functions that parse the values of flags."""
 
 import argparse
-import os
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
-
-from ofrecord_util.errors import UserError
 
 
 class Group(NamedTuple):
@@ -133,23 +130,3 @@ def fraction(value: str) -> float:
     if number > 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return number
-
-
-def check_output(path: str, flag: str) -> None:
-    """Checks before any work that a file can be written.
-
-    Args:
-        path: of the file.
-        flag: flag that names it, with dashes.
-    Raises:
-        UserError: the file is a folder or cannot be written, or its folder does not exist or cannot be written.
-    """
-    folder = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path):
-        raise UserError(f"{flag} {path}: is a folder; give the path of a file")
-    if not os.path.isdir(folder):
-        raise UserError(f"{flag} {path}: cannot be written (there is no folder {folder})")
-    # a device or FIFO is written into; another file is replaced, which needs the right to write its folder
-    place = path if os.path.exists(path) and not os.path.isfile(path) else folder
-    if not os.access(place, os.W_OK):
-        raise UserError(f"{flag} {path}: cannot be written (no right to write {place}, or it is read-only)")

@@ -18,6 +18,7 @@ from typing import Any, List
 from modeling.cli.scripts import script_path
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.reading import FLAGS_LIMIT, read_bytes
 
 RUN_FLAGS_FILE = "run.flags"
 _NOT_WRITTEN = ("resume",)  # belongs to one start of a run, not to the run
@@ -77,12 +78,10 @@ def expand(argv: List[str], script: str, parser: Any) -> List[str]:
 def _read(path, script, parser):
     """Reads a flags file; returns its flags as arguments --name=value."""
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise UserError(
-            f"@{path}: flags file cannot be read ({error.strerror}); write --flag=@value for a value that starts with @"
-        ) from error
+        data = read_bytes(path, "write --flag=@value for a value that starts with @", FLAGS_LIMIT)
+    except UserError as error:
+        raise UserError(f"@{error}; @ names a flags file") from error
+    lines = [line.strip() for line in re.split("\r\n?|\n", data.decode("utf-8-sig", "surrogateescape"))]
     if next(filter(None, lines), "").startswith("{"):
         raise UserError(f"@{path}: this is JSON, not a flags file; use {RUN_FLAGS_FILE} in the same folder")
     flags = [(number, *_split(line)) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
@@ -113,7 +112,7 @@ def _split(line):
 
 def _unquote(text):
     try:
-        value = json.loads(text)
+        value = json.loads(text)  # not `reading.parse_json`: half of a surrogate pair stands for a byte of a path that is not UTF-8
     except ValueError:
         value = None
     if not isinstance(value, str):

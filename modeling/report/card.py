@@ -5,15 +5,15 @@ no paths of the machine, and no flags that a continued run may change.
 """
 
 import os
-import re
 
-from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
 from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FINETUNING, META_TEACHER
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json, replacing
+from ofrecord_util.escaping import for_markdown, for_markdown_code, for_python, for_shell, markdown_block
+from ofrecord_util.files import replacing
 
 CARD_FILE = "README.md"
 _KINDS = {
@@ -25,14 +25,9 @@ _KINDS = {
 }
 
 
-def _plain(text):
-    """Text with the characters escaped that are markup in Markdown."""
-    return re.sub(r"([\\`*_|<\[])", r"\\\1", " ".join(str(text).split()))
-
-
 def _cell(value):
     """A cell of a Markdown table."""
-    return _plain(f"{value:,}" if isinstance(value, int) else value)
+    return for_markdown(f"{value:,}" if isinstance(value, int) else value)
 
 
 def _table(header, rows):
@@ -42,37 +37,44 @@ def _table(header, rows):
     return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
 
 
-def card(run, path, task):
+def card(run, path, task, length, lower_case):
     """The card of a snapshot as text.
 
     Args:
         run: `RunFacts`.
         path: the snapshot's folder, a key of run.snapshots.
-        task: dict, the content of its task.json.
+        task: its `Task`.
+        length: tokens of its longest text.
+        lower_case: whether its words are lower-cased.
     """
     name, size = os.path.basename(path), model_text(run.record.get("config", {}))
-    lines = [f"# {name}", "", _KINDS.get(run.script, "A trained BERT") + f". Task `{task.get('name')}`, OneFlow static graphs."]
-    lines += ["", f"- domains: {_plain(', '.join(task.get('domains', [])))}", f"- labels: {_plain(', '.join(task.get('labels', [])))}"]
-    lines += [f"- a sample is {'a pair of texts' if task.get('pair') else 'one text'} of at most {task.get('seq_length')} tokens"]
+    domains, labels = (for_markdown(", ".join(names)) for names in (task.domains, task.labels))
+    lines = [f"# {for_markdown(name)}", ""]
+    lines += [_KINDS.get(run.script, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
+    lines += ["", f"- domains: {domains}", f"- labels: {labels}"]
+    lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     if size:
         lines.append(f"- size: {size}")
     lines.append(f"- digest of the variables: `{run.snapshots.get(path)}`")
     for role, start, digest in snapshot_roles(run):
-        lines.append(f"- {role} snapshot: `{os.path.basename(start.rstrip('/'))}`, digest `{digest}`")
+        folder = os.path.basename(start.rstrip("/"))
+        lines.append(f"- {role} snapshot: {for_markdown_code(folder)}, digest {for_markdown_code(digest)}")
     if not snapshot_roles(run):
         lines.append("- start: initial values, no pretrained snapshot")
     lines += ["", "## Results", "", *_results(run, name), "", "## Data", ""]
     header, rows = data_table(run)
     lines += _table(header, rows) if rows else ["flags.json does not describe the data of this run."]
-    text = '"a text" "another text"' if not task.get("pair") else "--input pairs.tsv"
-    lines += ["", "## Use", "", "```", f"python3 tools/predict.py --model_load_dir {name} {text}", "```", ""]
-    lines += ["```python", "from modeling.predictor import Predictor", "", f'predictor = Predictor("{name}")']
-    pair = '[("a text", "its partner")]' if task.get("pair") else '["a text", "another text"]'
-    lines += [f"for prediction in predictor({pair}):", "    print(prediction.label, prediction.probabilities)", "```", ""]
+    text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
+    lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
+    pair = '[("a text", "its partner")]' if task.pair else '["a text", "another text"]'
+    program = ["from modeling.predictor import Predictor", "", f"predictor = Predictor({for_python(name)})"]
+    program += [f"for prediction in predictor({pair}):", "    print(prediction.label, prediction.probabilities)"]
+    lines += [*markdown_block(program, "python"), ""]
     lines += ["The folder contains everything that is needed: variables, sizes, vocabulary, labels and casing.", "", "## Training", ""]
     changed, version = changed_flags(run, results_only=True), run.record.get("versions", {}).get("oneflow", "of unknown version")
-    lines.append(f"`{run.script}.py`, OneFlow {version}. Flags that differ from their defaults:")
-    lines += ["", *(f"- `--{flag} {flag_text(value)}`" for flag, value in changed.items()), "", "## Limits", "", *_limits(run, task)]
+    lines.append(f"{for_markdown_code(f'{run.script}.py')}, OneFlow {for_markdown(version)}. Flags that differ from their defaults:")
+    lines += ["", *(f"- {for_markdown_code(f'--{flag} {flag_text(value)}')}" for flag, value in changed.items())]
+    lines += ["", "## Limits", "", *_limits(run, task, length, lower_case)]
     return "\n".join(lines) + "\n"
 
 
@@ -90,14 +92,14 @@ def _results(run, name):
     return lines[:-1]
 
 
-def _limits(run, task):
+def _limits(run, task, length, lower_case):
     rows = [f"{result['total']:,} rows of {split}" for split in SPLITS for result in [run.result(split)] if result]
     measured = f"Measured on {' and '.join(rows)}; the 95 % intervals show the uncertainty." if rows else "Not measured."
-    casing = "; casing and accents are removed" if task.get("do_lower_case") else ""
+    casing = "; casing and accents are removed" if lower_case else ""
     return [
-        f"- It predicts one of {len(task.get('labels', []))} labels for any text. It was not measured on texts of other domains.",
+        f"- It predicts one of {task.num_labels} labels for any text. It was not measured on texts of other domains.",
         f"- {measured} The snapshot was selected on dev, so the accuracy on dev is optimistic.",
-        f"- Longer texts are truncated to {task.get('seq_length')} tokens{casing}.",
+        f"- Longer texts are truncated to {length} tokens{casing}.",
         "- The model inherits the biases of the pretrained encoder and of the training texts.",
     ]
 
@@ -119,7 +121,9 @@ def write_cards(run, replace=True):
         task_path = os.path.join(folder, TASK_FILE)
         if digest is None or not os.path.isfile(task_path) or (os.path.lexists(path) and not replace):
             continue
-        text = card(run, folder, read_json(task_path, "it is a snapshot's own file"))
+        snapshot = Snapshot(folder)
+        values = snapshot.task()
+        text = card(run, folder, stored_task(snapshot), values.get("seq_length"), values.get("do_lower_case"))
         try:
             with replacing(path) as file:
                 file.write(text.encode("utf-8", "replace"))

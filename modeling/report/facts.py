@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import json
 import os
 
 import numpy as np
@@ -10,16 +9,14 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.metrics import METRICS_FILE
+from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json
+from ofrecord_util.reading import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import split_texts
-
-EVALUATED = ("dev", "test", "teacher_dev", "teacher_test")  # kinds of metrics.jsonl that are evaluations
 
 
 @dataclasses.dataclass
@@ -117,7 +114,7 @@ def read_run(folder, data_dir=None, scores=None):
     else:
         missing.append(f"no {FLAGS_FILE}: the flags of the run are not known")
     if os.path.isfile(metrics_path):
-        rows = _read_rows(metrics_path)
+        rows = read_metrics(metrics_path)
     else:
         missing.append(f"no {METRICS_FILE}: there are no curves and no results")
     predictions = {}
@@ -153,7 +150,6 @@ _TYPES = {  # types of the values that a report takes from flags.json, by part
     "versions": {"oneflow": str, "python": str},
 }
 _SPLIT_TYPES = {"rows": int, "by_domain": dict, "text_file": str, "text_digest": str}
-_EVALUATION = ("accuracy", "correct", "total", "cross_entropy")
 
 
 def _checked_record(record, path):
@@ -186,48 +182,6 @@ def _without_nulls(value):
     if not isinstance(value, dict):
         return value
     return {name: item if name == "flags" else _without_nulls(item) for name, item in value.items() if item is not None}
-
-
-def _read_rows(path):
-    """The objects in metrics.jsonl. The last line may be incomplete, if the run was killed."""
-    rows = []
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    rows.append(_checked_row(json.loads(line.decode("utf-8"))))
-                except ValueError as error:
-                    raise UserError(f"{path}: line {number}: {error}; no run writes this") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return rows
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _checked_row(row):
-    """Checks one object of metrics.jsonl and returns it. The ValueError says what a report lacks in it."""
-    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
-        raise ValueError("it is not an object with a kind")
-    if row["kind"] == "train":
-        odd = [name for name, value in row.items() if name != "kind" and not _is_number(value)]
-        if odd or "step" not in row:
-            raise ValueError(f"{', '.join(odd) or 'step'} is not a number")
-    elif row["kind"] in EVALUATED:
-        by_domain = row.get("by_domain", {})
-        if not isinstance(by_domain, dict):
-            raise ValueError("by_domain is not an object")
-        for values in (row, *by_domain.values()):
-            odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
-            if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
-                raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
-        if not _is_number(row.get("step", 0)):
-            raise ValueError("step is not a number")
-    return row
 
 
 def _training_samples(record, data_dir, missing, scores):

@@ -3,6 +3,7 @@
 from modeling.cli.flags import SCRIPTS, build_parser, script_path
 from modeling.report.markup import element, table, words
 from modeling.run.resume import FREE_FLAGS
+from ofrecord_util.escaping import for_shell
 
 _NOTHING = "not known"
 
@@ -98,13 +99,9 @@ def settings_section(run):
             summary = element("summary", words(f"The other {len(others)} flags, at their defaults"))
             parts.append(element("details", summary, table(["flag", "value"], flag_rows(others))))
     if record.get("command"):
-        command = " ".join(["python3", *(_quoted(str(part)) for part in record["command"])])
+        command = " ".join(["python3", *(for_shell(part) for part in record["command"])])
         parts.append(element("details", element("summary", "Command"), element("pre", words(command), tabindex=0)))
     header, rows = data_table(run)
     if rows:
         parts += [element("h3", "Data"), table(header, rows, class_="digests")]
     return element("section", element("h2", "Settings of the run", id="run"), *parts)
-
-
-def _quoted(argument):
-    return argument if argument and not set(argument) & set(" \t'\"$\\") else "'" + argument.replace("'", "'\\''") + "'"

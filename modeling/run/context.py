@@ -122,5 +122,7 @@ def _step_log(flags):
         log = Log(os.path.join(flags.log_dir, flags.script + ".log"))
     except OSError as error:
         raise UserError(f"--log_dir {flags.log_dir}: cannot be written ({error.strerror})") from error
+    except UserError as error:
+        raise UserError(f"--log_dir {flags.log_dir}: {error}") from error
     on_failure(log.note)
     return log

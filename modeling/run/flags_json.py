@@ -2,12 +2,13 @@
 (modeling/cli/flags_file.py)."""
 
 import dataclasses
-import json
 import os
 import platform
 import sys
 
 from modeling.cli.flags_file import write_flags_file
+from ofrecord_util.errors import UserError
+from ofrecord_util.files import write_json
 
 FLAGS_FILE = "flags.json"
 
@@ -36,6 +37,8 @@ def write_flags(context, **facts) -> None:
         "versions": {"oneflow": context.engine.version, "python": platform.python_version(), "blas": context.engine.blas},
     }
     write_flags_file(context.folder.path, flags)
-    with open(os.path.join(context.folder.path, FLAGS_FILE), "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2, sort_keys=True)
-        file.write("\n")
+    path = os.path.join(context.folder.path, FLAGS_FILE)
+    try:
+        write_json(path, record)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

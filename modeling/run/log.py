@@ -5,24 +5,27 @@ import os
 import time
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_terminal
+from ofrecord_util.files import open_to_append
 
 LOG_FILE = "run.log"
 
 
 class Log:
-    """Prints lines on standard output and appends them, with the time, to a file.
+    """Prints lines on standard output and appends them, with the time, to a file. Names in a line may come from files of others: characters
+    that a terminal would obey are shown as escape sequences.
 
     Args:
         path: the log file; None for standard output only.
         exclusive: whether to lock the file, so that only one process at a time can use its folder.
         silent: whether to suppress all output, for all ranks except the first.
     Raises:
-        UserError: another process has locked the file.
+        UserError: another process has locked the file, or its name is taken by a link or a FIFO (see `files.open_to_append`).
     """
 
     def __init__(self, path=None, exclusive=False, silent=False):
         self._silent = silent
-        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) if path else None  # noqa: SIM115  open for the whole run
+        self._file = open_to_append(path) if path else None
         if exclusive:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,6 +37,7 @@ class Log:
     def __call__(self, line):
         if self._silent:
             return
+        line = for_terminal(line)
         if self.progress is not None:
             self.progress.clear()
         print(line, flush=True)

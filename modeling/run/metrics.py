@@ -5,7 +5,9 @@ import os
 
 import numpy as np
 
-from ofrecord_util.files import replacing
+from ofrecord_util.errors import UserError
+from ofrecord_util.files import open_to_append, replacing
+from ofrecord_util.reading import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -16,19 +18,21 @@ class Metrics:
     def __init__(self, folder, writes=True):
         self.folder, self.rows = folder, []
         self._path = os.path.join(folder, METRICS_FILE)
-        self._file = open(self._path, "a", encoding="utf-8", buffering=1) if writes else None  # noqa: SIM115  open for the whole run
+        self._file = open_to_append(self._path) if writes else None
 
     def continue_from(self, step):
-        """Keeps the earlier rows of steps before `step`, and all rows of the current process. `step` will be reported again."""
+        """Keeps the earlier rows of steps before `step`, and all rows of the current process. `step` will be reported again.
+
+        Raises:
+            UserError: a line is damaged. The message names it.
+        """
         if self._file is None:
             return
-        with open(self._path, encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file if line.endswith("\n")]
-        self.rows = [row for row in lines if row.get("step", step) < step] + self.rows
+        self.rows = [row for row in read_metrics(self._path) if row.get("step", step) < step] + self.rows
         with replacing(self._path) as file:
             file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode("utf-8"))
         self._file.close()
-        self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._file = open_to_append(self._path)
 
     def add(self, kind, **values):
         """Adds one object of a kind ("train", "dev", "test", …)."""
@@ -36,6 +40,50 @@ class Metrics:
         self.rows.append(row)
         if self._file:
             self._file.write(json.dumps(row) + "\n")
+
+
+EVALUATED = ("dev", "test", "teacher_dev", "teacher_test")  # kinds of rows that are evaluations
+_EVALUATION = ("accuracy", "correct", "total", "cross_entropy")
+
+
+def read_metrics(path):
+    """The objects of a metrics.jsonl, without a last line that a killed run did not end.
+
+    Raises:
+        UserError: a line is damaged, or lacks what the readers of the file need. The message names the line.
+    """
+    rows, remedy = [], "no run writes this: restore the file, or remove the line"
+    for number, row in read_json_lines(path, remedy):
+        try:
+            rows.append(_checked_row(row))
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: {error}; {remedy}") from error
+    return rows
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _checked_row(row):
+    """Checks one object of metrics.jsonl and returns it. The ValueError says what is wrong in it."""
+    if not isinstance(row.get("kind"), str):
+        raise ValueError("it is not an object with a kind")
+    if not _is_number(row.get("step", 0)):
+        raise ValueError("step is not a number")
+    if row["kind"] == "train":
+        odd = [name for name, value in row.items() if name != "kind" and not _is_number(value)]
+        if odd or "step" not in row:
+            raise ValueError(f"{', '.join(odd) or 'step'} is not a number")
+    elif row["kind"] in EVALUATED:
+        by_domain = row.get("by_domain", {})
+        if not isinstance(by_domain, dict):
+            raise ValueError("by_domain is not an object")
+        for values in (row, *by_domain.values()):
+            odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
+            if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
+                raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
+    return row
 
 
 def mean_rows(rows):

@@ -1,26 +1,10 @@
 """Loads a run's variables from the snapshot. Heads for other labels or domains get initial values."""
 
-import os
-
 from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
 from modeling.bert.variables import Variables, load_values
 from modeling.bert.vocabulary import ActiveVocabulary
-from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from ofrecord_util.errors import UserError
-from ofrecord_util.tasks import Task
-
-
-def stored_task(snapshot):
-    """The `Task` for which a `Snapshot` was trained, or None.
-
-    Raises:
-        UserError: its task.json is damaged.
-    """
-    values = snapshot.task()
-    try:
-        return None if values is None else Task.from_dict(values)
-    except UserError as error:
-        raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error
 
 
 def heads_to_restart(stored, task):

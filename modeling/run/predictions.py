@@ -16,6 +16,7 @@ import numpy as np
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
 
 _HEAD = ("idxs", "domain", "label", "predicted")
 _REMEDY = "run the step again, or remove the file"
@@ -116,8 +117,8 @@ def read_predictions(path):
 def _rows(path, header):
     """Yields (labels, number of texts) from the header if `header` is None, otherwise the samples."""
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):  # binary: only LF ends a row
+        with open_file(path, _REMEDY, TEXT_LIMIT) as file:
+            for number, line in enumerate(lines_of(file, path, _REMEDY), 1):  # binary: only LF ends a row
                 try:
                     cells = line.decode("utf-8").rstrip("\n").split("\t")
                     if header is None:

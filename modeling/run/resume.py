@@ -6,6 +6,8 @@ evaluation, a snapshot). The frozen weights, the records and the order of the sa
 before. `state.json` contains digests to check this.
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import json
@@ -14,15 +16,19 @@ import re
 
 import numpy as np
 
+from modeling.bert.config import LARGEST
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.log import LOG_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import remove_folder
+from ofrecord_util.files import clear_leftovers, remove_folder
+from ofrecord_util.reading import read_json
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2
+_REMEDY = "remove this state; --resume then takes the one before it"
 
 # Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, when to stop, and how the ranks
 # are supervised
@@ -61,28 +67,100 @@ class State:
         values: dict, the values of state.json: "identity", "best", "stale", "window", "counters" and others.
         arrays: dict of name -> float32 array: variables and moments.
     Raises:
-        UserError: the state is damaged. The message names the file or variable.
+        UserError: the state is damaged, or holds a value that no run writes. The message names the file or variable.
     """
 
     def __init__(self, path):
         snapshot = Snapshot(path)
-        try:
-            with open(os.path.join(path, STATE_FILE), encoding="utf-8") as file:
-                record = json.load(file)
-            self.values, digests = record["values"], record["digests"]
-            whole = record["digest"] == _digest(json.dumps([self.values, digests], sort_keys=True).encode("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: {STATE_FILE} cannot be read ({error})") from error
-        if not whole:
+        record = read_json(os.path.join(path, STATE_FILE), _REMEDY)
+        self.values, digests = record.get("values"), record.get("digests")
+        if record.get("digest") != _digest(json.dumps([self.values, digests], sort_keys=True).encode("utf-8")):
             raise UserError(f"{path}: the digest in {STATE_FILE} does not match its content")
+        # the digest shows a fault of the disk, but whoever edits the file can write a digest, too
+        problem = _problem(self.values, digests)
+        if problem:
+            raise UserError(f"{path}: {STATE_FILE}: {problem}; {_REMEDY}")
         self.path, self.step, self.arrays = path, self.values["step"], {}
         if set(digests) != set(snapshot.sizes):
             odd = ", ".join(sorted(set(digests) ^ set(snapshot.sizes)))
             raise UserError(f"{path}: the variables differ from those in {STATE_FILE}: {odd}")
         for name, digest in digests.items():
+            if name not in snapshot.shapes:
+                raise UserError(f"{path}: {name} has no shape")
             self.arrays[name] = snapshot.read(name, snapshot.shapes[name])
             if _digest(self.arrays[name].tobytes()) != digest:
                 raise UserError(f"{path}: {name} does not match its digest in {STATE_FILE}")
+
+
+def _is_count(value):
+    return type(value) is int and value >= 0
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_best(best):
+    """Whether `best` is what `BestSnapshot.to_dict` writes. Its name leads to a folder that is read and kept: one in the run's folder."""
+    name = best.get("name")
+    counts = [best.get(key) for key in ("correct", "total")]
+    return (
+        isinstance(name, str)
+        and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
+        and all(map(_is_count, counts))
+        and counts[0] <= counts[1] != 0
+        and _is_number(best.get("cross_entropy"))
+        and isinstance(best.get("by_domain"), dict)
+    )
+
+
+def _problem(values, digests):
+    """What a run could not use in the values of a state, or None."""
+    if not isinstance(values, dict) or not isinstance(digests, dict):
+        return "values and digests must be objects"
+    best, counters, window, layout = (values.get(name) for name in ("best", "counters", "window", "layout"))
+    checks = {
+        "step": _is_count(values.get("step")),
+        "stale": _is_count(values.get("stale")),
+        "identity": isinstance(values.get("identity"), dict),
+        "best": best is None or (isinstance(best, dict) and _is_best(best)),
+        "counters": isinstance(counters, dict) and all(map(_is_counter, counters.values())),
+        "window": isinstance(window, list) and all(map(_is_window_step, window)),
+        "layout": _is_layout(layout),
+    }
+    wrong = [name for name, fits in checks.items() if not fits]
+    return f"no run writes this {', '.join(wrong)}" if wrong else None
+
+
+def _is_counter(value):
+    """Whether a value is a scalar of the optimizer, as `Training.save_state` writes it."""
+    return (
+        isinstance(value, dict)
+        and value.get("dtype") in ("int32", "int64", "float32", "float64")
+        and (_is_number(value.get("values")) or (isinstance(value.get("values"), list) and all(map(_is_number, value["values"]))))
+    )
+
+
+def _is_layout(value):
+    """Whether a value is a `TrainingBatches` as a list."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and _is_count(value[0])
+        and isinstance(value[1], list)
+        and value[0] > 0 < len(value[1])
+        and all(_is_count(length) and 0 < length <= LARGEST["max_position_embeddings"] for length in value[1])
+    )
+
+
+def _is_window_step(value):
+    """Whether a value is [step, row numbers, metrics]."""
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and _is_count(value[0])
+        and all(isinstance(part, list) and all(map(_is_number, part)) for part in value[1:])
+    )
 
 
 def write_state(folder, arrays, values):
@@ -101,6 +179,7 @@ def write_state(folder, arrays, values):
     write_variables(path, arrays, {STATE_FILE: json.dumps(record) + "\n"})
     for old in list_states(folder)[KEPT:]:
         remove_folder(old)
+    clear_leftovers(folder)
     return path
 
 
@@ -120,17 +199,18 @@ def remove_state(folder, step):
     path = os.path.join(folder, f"{STATE_PREFIX}{step}")
     if os.path.isdir(path):
         remove_folder(path)
+    clear_leftovers(folder)
 
 
 def best_names(folder):
     """Names of the best snapshots to which the states of a run refer. They must exist as long as the states."""
     names = set()
     for path in list_states(folder):
-        try:
-            with open(os.path.join(path, STATE_FILE), encoding="utf-8") as file:
-                names.add((json.load(file)["values"]["best"] or {}).get("name"))
-        except (OSError, ValueError, KeyError, TypeError):  # no run can continue from a damaged state
-            continue
+        with contextlib.suppress(UserError):  # no run can continue from a damaged state
+            record = read_json(os.path.join(path, STATE_FILE), _REMEDY)
+            best = record["values"].get("best") if isinstance(record.get("values"), dict) else None
+            if isinstance(best, dict) and _is_best(best):
+                names.add(best["name"])
     return names
 
 
@@ -144,6 +224,8 @@ def find_run(flags):
     if folder == NEWEST_RUN:
         parent = os.path.dirname(os.path.abspath(run_folder_name(flags.model_save_dir)))
         paths = glob.glob(os.path.join(glob.escape(parent), "*"))
+        for path in paths:
+            _clear_ended(path)
         runs = [path for path in paths if list_states(path) and _script_of(path) == flags.script]
         if not runs:
             raise UserError(f"--resume: {parent} has no interrupted run of {script_path(flags.script)} with a saved state")
@@ -151,6 +233,7 @@ def find_run(flags):
     folder = folder.rstrip("/")
     if not os.path.isdir(folder):
         raise UserError(f"--resume {folder}: no such folder")
+    _clear_ended(folder)
     script = _script_of(folder)
     if script != flags.script:
         raise UserError(f"--resume {folder}: {f'is a run of {script_path(script)}' if script else f'not a run folder: no {FLAGS_FILE}'}")
@@ -159,13 +242,22 @@ def find_run(flags):
     return folder
 
 
+def _clear_ended(folder):
+    """Removes what is left of the states of a run that was killed when it removed the last of them. No other run would do it."""
+    if list_states(folder) or not glob.glob(os.path.join(glob.escape(folder), f".{STATE_PREFIX}*")):
+        return
+    with contextlib.suppress(OSError), open(os.path.join(folder, LOG_FILE), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # otherwise the run still writes
+        clear_leftovers(folder)
+
+
 def _script_of(folder):
+    """The script of a run; None for a folder without a readable flags.json, which must not hide the other runs."""
     try:
-        with open(os.path.join(folder, FLAGS_FILE), encoding="utf-8") as file:
-            script = json.load(file).get("script")
-            return script if script in SCRIPTS else None
-    except (OSError, ValueError, AttributeError, TypeError):
+        script = read_json(os.path.join(folder, FLAGS_FILE), "").get("script")
+    except UserError:
         return None
+    return script if isinstance(script, str) and script in SCRIPTS else None
 
 
 def newest_state(folder, log):
@@ -175,6 +267,7 @@ def newest_state(folder, log):
         UserError: all states are damaged.
     """
     problems = []
+    clear_leftovers(folder)  # of a process that was killed when it removed a state
     for path in list_states(folder):
         try:
             state = State(path)

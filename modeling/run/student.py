@@ -8,10 +8,9 @@ import os
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, layer_of, layer_prefix
-from modeling.checkpoints.snapshot import TASK_FILE
+from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from modeling.checkpoints.snapshot_tokenizer import stored_settings
 from modeling.objectives.distillation import LossWeights
-from modeling.run.model_loading import stored_task
 from ofrecord_util.errors import UserError
 
 DEFAULT_STUDENT_LAYERS = 6

@@ -2,12 +2,15 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from ofrecord_util import files
+from ofrecord_util.errors import UserError
 
 KILL_POINTS = os.path.join(os.path.dirname(__file__), "kill_points.py")
 
@@ -164,3 +167,115 @@ def test_leftovers_of_a_file(tmp_path):
     with files.replacing(str(tmp_path / "a")) as file:
         file.write(b"whole")
     assert sorted(os.listdir(str(tmp_path))) == ["a", f"a.tmp-{os.getppid()}", f"ab.tmp-{NOBODY}"]
+
+
+def replace(path, content=b"new"):
+    with files.replacing(str(path)) as file:
+        file.write(content)
+
+
+def test_a_link_is_followed_and_a_mode_is_kept(tmp_path):
+    (tmp_path / "deep").mkdir()
+    target = tmp_path / "deep" / "target"
+    target.write_text("old")
+    target.chmod(0o640)
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "dangling").symlink_to("deep/later")
+    replace(tmp_path / "link")
+    replace(tmp_path / "dangling")
+    assert os.readlink(str(tmp_path / "link")) == str(target)
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("new", 0o640)
+    assert (tmp_path / "deep" / "later").read_text() == "new"
+    assert sorted(os.listdir(str(tmp_path / "deep"))) == ["later", "target"]
+
+
+def test_a_fifo_is_written_into(tmp_path):
+    path, found = tmp_path / "fifo", []
+    os.mkfifo(str(path))
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
+    reader.start()
+    replace(path)
+    reader.join(10)
+    assert found == [b"new"]
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device node")
+def test_a_device_is_written_into(tmp_path):
+    path = tmp_path / "null"
+    try:
+        os.mknod(str(path), 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        replace(path)
+    except PermissionError:
+        pytest.skip("this container may not make or open device nodes")
+    assert stat.S_ISCHR(path.lstat().st_mode)
+    assert os.listdir(str(tmp_path)) == ["null"]
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"])
+def test_standard_output_is_written_into(tmp_path, path):
+    """Redirected to a file, too: what the shell writes there before and after stays."""
+    program = f"from ofrecord_util.files import replacing\nwith replacing({path!r}) as file:\n    file.write(b'new ')"
+    root = os.path.dirname(os.path.dirname(os.path.dirname(KILL_POINTS)))
+    with open(str(tmp_path / "out"), "wb") as out:
+        out.write(b"before ")
+        out.flush()
+        subprocess.run([sys.executable, "-c", program], cwd=root, stdout=out, check=True, timeout=60)
+        out.seek(0, os.SEEK_END)
+        out.write(b"after")
+    assert (tmp_path / "out").read_bytes() == b"before new after"
+    assert os.listdir(str(tmp_path)) == ["out"]
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    os.mkfifo(str(tmp_path / "fifo"))
+    for check, path, said in (
+        (files.check_output, "folder", "is a folder"),
+        (files.check_output, "missing/file", "No such file"),
+        (files.check_output, "file/file", "Not a directory"),
+        (files.check_output_folder, "file", "is not a folder"),
+        (files.check_output_folder, "file/a/b", "Not a directory"),
+    ):
+        with pytest.raises(UserError, match=f"{path}: .*{said}.*; give another --output"):
+            check(str(tmp_path / path), "--output")
+    files.check_output(str(tmp_path / "file"), "--output")
+    files.check_output(str(tmp_path / "fifo"), "--output")
+    files.check_output(str(tmp_path / "new"), "--output")
+    files.check_output_folder(str(tmp_path / "a" / "b"), "--output")
+
+    def read_only(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
+    for check in (files.check_output, files.check_output_folder):
+        with pytest.raises(UserError, match=r"new: cannot be written \(Read-only file system\)"):
+            check(str(tmp_path / "new"), "--output")
+    assert sorted(os.listdir(str(tmp_path))) == ["fifo", "file", "folder"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder"])
+def test_a_log_is_not_written_through_what_was_planted(tmp_path, kind):
+    path, target = tmp_path / "run.log", tmp_path / "target"
+    if kind == "fifo":
+        os.mkfifo(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(target)
+    if kind == "link":
+        target.write_text("kept")
+    with pytest.raises(UserError, match=r"run.log: is not a regular file"):
+        files.open_to_append(str(path))
+    assert not target.exists() or target.read_text() == "kept"
+
+
+def test_all_leftovers_of_a_folder_that_is_ours(tmp_path):
+    parent = os.getppid()  # an id that is in use
+    for name in (f".state_step_5.writing-{parent}", f".best.writing-{NOBODY}", f".kept.writing-{parent}.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"flags.json.tmp-{parent}").write_text("part")
+    (tmp_path / "flags.json").write_text("whole")
+    files.clear_leftovers(str(tmp_path))
+    assert sorted(os.listdir(str(tmp_path))) == ["flags.json", "kept"]

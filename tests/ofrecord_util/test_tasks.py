@@ -157,3 +157,23 @@ def test_bad_dict(values):
 def test_empty_name():
     with pytest.raises(UserError, match="--task_name"):
         resolve_task(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "domains", "labels", "said"),
+    [
+        ("t", ("a",), ("x\ny", "z"), r"--label_list: label 'x\\ny' contains the character U\+000A"),
+        ("t", ("a",), ("x\ty", "z"), r"U\+0009"),
+        ("t", ("a\x1b[31m",), ("x", "y"), r"--domains: domain 'a\\x1b\[31m' contains the character U\+001B"),
+        ("t\x9b", ("a",), ("x", "y"), r"--task_name: .*U\+009B"),
+        ("t", ("\ud800",), ("x", "y"), r"U\+D800"),
+        ("t", ("a\u2028b",), ("x", "y"), r"U\+2028"),
+        ("t" * 225, ("a",), ("x", "y"), "has 225 bytes, at most 150 are allowed"),
+        ("t", ("a" * 1000,), ("x", "y"), "has 1000 bytes"),
+    ],
+)
+def test_names_that_no_folder_file_or_terminal_can_take(name, domains, labels, said):
+    with pytest.raises(UserError, match=said) as error:
+        Task(name, domains, labels)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 200

@@ -293,3 +293,9 @@ def test_unknown_tokens_are_counted(tmp_path):
     tokenizer = Tokenizer(write_vocabulary(tmp_path / "vocab.txt", WORDS))
     encoded = tokenizer.encode(["good zzz zzz", "good"], None, 7)
     assert tokenizer.count_unknown(encoded.input_ids, encoded.input_mask) == (2, 4)
+
+
+def test_a_vocabulary_of_millions_of_lines(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"\n" * 2_000_001)
+    with pytest.raises(UserError, match=r"vocab.txt: has 2,000,001 lines, at most 2,000,000 are read; check --vocab_file"):
+        Tokenizer(str(tmp_path / "vocab.txt"))

@@ -284,3 +284,57 @@ def test_what_is_no_snapshot(tmp_path):
     folder = written(tmp_path, files={CONFIG_FILE: "{"})
     with pytest.raises(UserError, match="is not JSON"):
         Snapshot(folder).config()
+
+
+def test_a_variable_that_is_cut_while_the_snapshot_is_open(tmp_path):
+    folder = written(tmp_path)
+    snapshot = Snapshot(folder)
+    os.truncate(os.path.join(folder, "b", "out"), 4)
+    with pytest.raises(UserError, match=r"b/out: had 12 bytes and now has 4: another process is writing it"):
+        snapshot.read("b", (3,))
+    with pytest.raises(UserError, match=r"b/out: had 12 bytes and now has 4"):
+        snapshot.digest()
+
+
+def test_rights_that_are_missing(tmp_path, monkeypatch):
+    folder = written(tmp_path)
+
+    def no_rights(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "listdir", no_rights)
+    with pytest.raises(UserError, match=r"snapshot: cannot be read \(Permission denied\); check the rights"):
+        Snapshot(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seq_length": "abc"}', "seq_length is 'abc', not a number of tokens"),
+        ('{"seq_length": 0}', "seq_length is 0"),
+        ('{"seq_length": 1e3}', "seq_length is 1000.0"),
+        ('{"seq_length": 1000000}', "seq_length is 1000000"),
+        ('{"do_lower_case": "yes"}', "do_lower_case is 'yes', not true or false"),
+        ('{"script": []}', "script is"),
+        ("[" * 5000, "is not JSON"),
+    ],
+)
+def test_values_of_task_json(tmp_path, text, said):
+    folder = written(tmp_path, files={"task.json": text})
+    with pytest.raises(UserError, match=rf"task.json: {said}"):
+        Snapshot(folder).task()
+
+
+@pytest.mark.parametrize("size", [12 * 10**9, 1 << 20])
+def test_a_large_meta_is_not_read(tmp_path, size):
+    folder = written(tmp_path)
+    os.truncate(os.path.join(folder, "b", "meta"), size)
+    with pytest.raises(UserError, match=r"b/meta: has .* at most 65536 bytes are read"):
+        Snapshot(folder)
+
+
+def test_a_name_with_an_escape_sequence(tmp_path):
+    folder = written(tmp_path)
+    os.mkdir(os.path.join(folder, "c\x1b[31m"))
+    with pytest.raises(UserError, match=r"'c\\x1b\[31m' is not the name of a variable"):
+        Snapshot(folder)

@@ -95,8 +95,13 @@ def test_what_is_written_is_read_again(folder):
             assert not hidden[place, real:].any()
             assert not attention[place, :, real:].any()
             assert not attention[place, :, :, real:].any()
-    assert isinstance(stored._arrays["attention"], np.memmap)
-    assert stored._arrays["hidden"].dtype == np.float16
+    with open(os.path.join(folder, "manifest.json"), "rb") as file:
+        arrays = json.load(file)["arrays"]
+    assert {name: values["dtype"] for name, values in arrays.items() if "sha256" not in values} == {
+        "representation": "<f4",
+        "hidden": "<f2",
+        "attention": "<f2",
+    }
 
 
 def test_part_of_what_is_there(folder):
@@ -275,6 +280,45 @@ def test_truncated_missing_and_changed_files(folder, name):
         TeacherOutputs(folder)
     os.remove(path)
     with pytest.raises(UserError, match=f"{name}.npy is missing"):
+        TeacherOutputs(folder)
+
+
+@pytest.mark.parametrize("name", ["attention", "hidden", "representation"])
+def test_zeroed_values_of_a_large_array_are_found_when_they_are_read(folder, name):
+    """The size stays the same, and the first sample is whole: a step that reads another one says so."""
+    path, stored = os.path.join(folder, name + ".npy"), TeacherOutputs(folder)
+    start, end = stored._files[name][1], os.path.getsize(path)
+    middle = start + int(stored._places[name][1]) * (4 if name == "representation" else 2)
+    with open(path, "rb+") as file:
+        file.seek(middle)
+        file.write(b"\0" * (end - middle))
+    stored = TeacherOutputs(folder)
+    stored.batch(IDXS[:1], 13, NEEDS)
+    with pytest.raises(UserError, match=rf"{name}.npy has changed since it was written \(training row {IDXS[2]}\); run meta_teacher_eval"):
+        stored.batch(IDXS[2:3], 13, NEEDS)
+
+
+def test_a_file_that_is_cut_while_it_is_read(folder):
+    """A mapped file would end the process with SIGBUS."""
+    stored = TeacherOutputs(folder)
+    os.truncate(os.path.join(folder, "attention.npy"), 200)
+    with pytest.raises(UserError, match=r"attention.npy: was cut before byte \d+, it had \d+ bytes when opened; run meta_teacher"):
+        stored.batch(IDXS[2:3], 13, NEEDS)
+
+
+@pytest.mark.parametrize("name", ["attention.npy", "logits.npy", "manifest.json"])
+def test_links_out_of_the_folder_are_refused(folder, tmp_path, name):
+    os.rename(os.path.join(folder, name), str(tmp_path / name))
+    os.symlink(str(tmp_path / name), os.path.join(folder, name))
+    with pytest.raises(UserError, match=r"symbolic link|manifest.json is missing"):
+        TeacherOutputs(folder)
+
+
+def test_a_fifo_in_place_of_an_array(folder):
+    path = os.path.join(folder, "hidden.npy")
+    os.remove(path)
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"hidden.npy has 0 bytes"):
         TeacherOutputs(folder)
 
 

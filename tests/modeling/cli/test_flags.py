@@ -15,7 +15,6 @@ from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
-from modeling.cli.flag_kinds import check_output
 from modeling.cli.flag_table import FLAGS
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,
@@ -31,6 +30,7 @@ from modeling.cli.flags import (
 )
 from modeling.run.model_size import resolve_config
 from ofrecord_util.errors import UserError
+from ofrecord_util.files import check_output
 
 MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"
 SENTI_BEST = "output/model_save-2021-09-26-15:31:15/snapshot_best_mft_model_senti_dev_0.8691358024691358"

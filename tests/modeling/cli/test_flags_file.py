@@ -110,7 +110,7 @@ def test_faults_name_the_line(text, said, tmp_path):
 
 @pytest.mark.parametrize("name", ["@", "@missing.flags", "@."])
 def test_no_file(name):
-    with pytest.raises(UserError, match=f"^{name}: flags file cannot be read"):
+    with pytest.raises(UserError, match=f"^{name}: cannot be read .*; @ names a flags file"):
         parse_flags("preprocess", argv=[name])
 
 

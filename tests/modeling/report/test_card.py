@@ -110,3 +110,30 @@ def test_a_bad_task_is_refused(folder):
         file.write("[]")
     with pytest.raises(UserError, match=r"task\.json"):
         write_cards(read_run(folder))
+
+
+def test_names_in_a_card_do_nothing(folder):
+    """Markup and code from the names of a task, a snapshot and a flag is shown as text."""
+    (snapshot,) = read_run(folder).snapshots
+    image, shell = "<img src=x onerror=alert(1)>", "a'; touch x; '`b`"
+    path = os.path.join(snapshot, "task.json")
+    task = json.loads(read(path))
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(dict(task, name=image), file)
+    flags = os.path.join(folder, "flags.json")
+    record = json.loads(read(flags))
+    record["flags"]["learning_rate"] = "`" + image
+    record["versions"]["oneflow"] = image
+    with open(flags, "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    renamed = os.path.join(folder, f"snapshot_best_{image}{shell}_dev_0.5".replace("/", ""))
+    os.rename(snapshot, renamed)
+    (card,) = write_cards(read_run(folder))
+    outside, text = [], read(card)
+    for line in text.split("\n"):
+        code = line.startswith(("python3 ", "predictor = "))
+        outside += [] if code else [line]
+        assert "predict.py" not in line or "'\"'\"'; touch x" in line  # the quote of the shell is closed and opened
+    assert f"`{image}`" in text
+    plain = "".join(part for line in outside for part in line.replace("\\`", "").split("`")[::2])
+    assert "<img" not in plain.replace("\\<img", "")

@@ -1,0 +1,66 @@
+"""Text of users and files, such as names of tasks, labels, variables and folders, as it is shown: on a terminal, in Markdown, in a shell
+command and in Python source.
+
+A name can hold escape sequences that change a terminal, markup that a page would run, and quotes that end a string. Each function
+below makes it harmless in one of these places. Files that programs read, such as predictions, hold the text as it is.
+"""
+
+import re
+import shlex
+from typing import Any
+
+_MARKUP = re.compile(r"([\\`*|<\[\]#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))")  # _ within a word is no markup
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def for_terminal(text: Any) -> str:
+    """Text on one line for a terminal or a log: a character that is not visible (control, format, line end, half of a surrogate pair)
+    becomes its escape sequence in Python's form, such as \\x1b. Printable text is unchanged.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def for_markdown(text: Any) -> str:
+    """Text in a paragraph, a list or a cell of Markdown. It is on one line; characters of Markdown and HTML are escaped."""
+    text = for_terminal(" ".join(str(text).split()))
+    # a backslash that `for_terminal` has written is shown, as those of the text are
+    return _MARKUP.sub(r"\\\1", text)
+
+
+def for_markdown_code(text: Any) -> str:
+    """Text as a code span of Markdown, with its backticks."""
+    text = for_terminal(" ".join(str(text).split()))
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if not text or text.startswith("`") or text.endswith("`") else ""
+    return fence + pad + text + pad + fence
+
+
+def markdown_block(lines: Any, language: str = "") -> list:
+    """Lines as a block of code in Markdown: list of str with the fences, which are longer than any row of backticks in the lines."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [fence + language, *lines, fence]
+
+
+def for_shell(text: Any) -> str:
+    """Text as one word of a command of bash: unchanged if it needs no quotes."""
+    text = str(text)
+    if text.isprintable():
+        return shlex.quote(text)
+    inner = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(char if char.isprintable() else _shell_escape(char) for char in inner) + "'"
+
+
+def _shell_escape(char: str) -> str:
+    # bytes rather than \u, which depends on the locale; a half of a surrogate pair stands for a byte of a name that is not UTF-8
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "replace"))
+
+
+def for_python(text: Any) -> str:
+    """Text as a string of Python in double quotes."""
+    return '"' + for_terminal(str(text).replace("\\", "\\\\").replace('"', '\\"')) + '"'

@@ -1,0 +1,61 @@
+"""modeling/run/metrics.py and log.py: damaged lines, planted files, and characters that a terminal would obey."""
+
+import os
+
+import pytest
+
+from modeling.run.log import Log
+from modeling.run.metrics import Metrics, read_metrics
+from ofrecord_util.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "is not JSON"),
+        ("3", "holds int"),
+        ("[" * 2000, "is not JSON"),
+        ('{"step": 1}', "not an object with a kind"),
+        ('{"kind": "train", "step": "1"}', "step is not a number"),
+        ('{"kind": "snapshot", "step": []}', "step is not a number"),
+        ('{"kind": "dev", "accuracy": 1}', "an evaluation has invalid"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, said):
+    """By --resume, too, which leaves the file as it is."""
+    text = f'{{"kind": "train", "step": 1}}\n{line}\n{{"kind": "train", "step": 2}}\n'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(UserError, match=rf"metrics.jsonl: line 2: .*{said}.*; no run writes this"):
+        read_metrics(str(tmp_path / "metrics.jsonl"))
+    with pytest.raises(UserError, match="line 2"):
+        Metrics(str(tmp_path)).continue_from(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+def test_rows_before_a_step_stay(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n{"kind": "train", "step": 2}\n{"kind": "tr')
+    metrics = Metrics(str(tmp_path))
+    metrics.continue_from(2)
+    metrics.add("train", step=2)
+    assert [row["step"] for row in read_metrics(str(tmp_path / "metrics.jsonl"))] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["run.log", "metrics.jsonl"])
+def test_planted_files_are_not_written_through(tmp_path, name):
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / name).symlink_to("mine")
+    with pytest.raises(UserError, match=f"{name}: is not a regular file"):
+        Log(str(tmp_path / name)) if name == "run.log" else Metrics(str(tmp_path))
+    assert (tmp_path / "mine").read_text() == "kept"
+    os.remove(str(tmp_path / name))
+    os.mkfifo(str(tmp_path / name))
+    with pytest.raises(UserError, match=f"{name}: is not a regular file"):  # and does not wait for a reader
+        Log(str(tmp_path / name)) if name == "run.log" else Metrics(str(tmp_path))
+
+
+def test_a_log_shows_escape_sequences(tmp_path, capsys):
+    log = Log(str(tmp_path / "run.log"))
+    log("domain a\x1b[31m\nb: accuracy 0.5")
+    log.close()
+    assert capsys.readouterr().out == "domain a\\x1b[31m\\x0ab: accuracy 0.5\n"
+    assert (tmp_path / "run.log").read_text()[20:] == "domain a\\x1b[31m\\x0ab: accuracy 0.5\n"
