@@ -8,16 +8,16 @@ import six
 from ofrecord_util import tokenization
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
+from ofrecord_util.reading import read_bytes
 
 _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
 def is_lfs_pointer(path):
     """Whether a file is a pointer of Git LFS, which stands in a clone for a large file that was not downloaded."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         if os.path.isfile(path) and os.path.getsize(path) < _LARGEST_POINTER:
-            with open(path, "rb") as file:
-                return file.read(len(_POINTER)) == _POINTER
+            return read_bytes(path, "", _LARGEST_POINTER).startswith(_POINTER)
     return False
 
 

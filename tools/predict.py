@@ -33,7 +33,7 @@ from modeling.cli.flag_kinds import batch_size
 from modeling.predictor import Predictor
 from ofrecord_util.files import check_output, replacing
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import lines_of
+from ofrecord_util.reading import lines_of, parse_json
 from ofrecord_util.text import is_known_header
 
 _UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
@@ -77,7 +77,7 @@ def _is_json(line):
     if line[:1] not in ("{", "["):
         return False
     try:
-        value = json.loads(line)
+        value = parse_json(line.encode("utf-8"))
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) or (bool(value) and all(isinstance(item, (dict, list, str)) for item in value))

@@ -6,7 +6,7 @@ import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import read_json
+from ofrecord_util.reading import read_json
 from ofrecord_util.tokenization import Tokenizer, TokenizerSettings, read_vocabulary
 
 TOKENIZER_FILE = "tokenizer_config.json"

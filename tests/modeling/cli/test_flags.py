@@ -30,7 +30,6 @@ from modeling.cli.flags import (
 )
 from modeling.run.model_size import resolve_config
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_output
 
 MFT_BEST = "output/model_save-2021-06-15-08:54:42/snapshot_best_mft_model_g1_dev_0.7083333333333334"
 SENTI_BEST = "output/model_save-2021-09-26-15:31:15/snapshot_best_mft_model_senti_dev_0.8691358024691358"
@@ -287,26 +286,6 @@ def test_bad_config(values, said):
         BertConfig.from_dict(dict(good, **values))
     with pytest.raises(UserError, match="lacks vocab_size"):
         BertConfig.from_dict({name: value for name, value in good.items() if name != "vocab_size"})
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("missing/x.tsv", "there is no folder"),
-        ("folder", "is a folder"),
-    ],
-)
-def test_an_output_that_cannot_be_written(tmp_path, monkeypatch, name, part):
-    (tmp_path / "folder").mkdir()
-    path = os.path.join(tmp_path, name)
-    with pytest.raises(UserError, match=rf"^--output {re.escape(path)}: .*{part}"):
-        check_output(path, "--output")
-    check_output(os.path.join(tmp_path, "new.tsv"), "--output")
-    check_output(os.devnull, "--output")
-    monkeypatch.setattr(os, "access", lambda path, _: path == os.devnull)  # a folder without the right to write
-    check_output(os.devnull, "--output")
-    with pytest.raises(UserError, match="no right to write"):
-        check_output(os.path.join(tmp_path, "new.tsv"), "--output")
 
 
 @pytest.mark.parametrize("line", ["--batch_size_per_device 1000000000", "--batch_size_per_device 65537", "--ctrl_port 70000"])
