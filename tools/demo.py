@@ -25,38 +25,41 @@ from tools.demo_steps import (
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--epochs", default="5", help="epochs of the models of all domains")
-    parser.add_argument("--domain_epochs", default="8", help="epochs of the models of one domain")
-    parser.add_argument("--finetuning_epochs", default="3", help="epochs of step 3")
+    parser.add_argument("--epochs", default="4", help="epochs of the models of all domains")
+    parser.add_argument("--domain_epochs", default="5", help="epochs of the models of one domain")
+    parser.add_argument("--finetuning_epochs", default="2", help="epochs of step 3")
     args = parser.parse_args()
     demo = Demo(args, "demo")
-    many = ("--num_epochs", args.epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "36")
-    alone = ("--num_epochs", args.domain_epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "24", "--resave_ofrecord")
+    many = ("--num_epochs", args.epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "72")
+    alone = ("--num_epochs", args.domain_epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "30", "--resave_ofrecord")
     further = ("--num_epochs", args.finetuning_epochs, "--learning_rate", "2e-5", "--dev_every_step_num", "12")
 
     demo.preprocess()
+    untrained = {}
     for domain in DOMAINS:
-        snapshot = demo.path(f"prototypes-{domain}-snapshot")
+        name = f"prototypes-{domain}"
+        snapshot = demo.path(name)
         write_prototype_classifier(from_root(snapshot), from_root(args.model_dir), from_root(demo.data()), domain)
-        demo.evaluate(f"Baseline: the nearest prototype, without training: {domain}", f"prototypes-{domain}", snapshot, domain)
+        untrained.update(demo.label(f"Baseline: the nearest prototype, without training: {domain}", name, snapshot, domain))
         shutil.rmtree(from_root(snapshot))  # it is a copy of the encoder
     for domain in DOMAINS:
         demo.train(f"Baseline: one domain alone: {domain}", "finetuning.py", f"alone-{domain}", args.model_dir, *alone, part=domain)
     mixing = demo.train("Baseline: all domains mixed", "recipes/domain_mixing.py", "mixing", args.model_dir, *many)
-    demo.evaluate("Test sentences: all domains mixed", "mixing-test", mixing)
     meta = demo.train("Step 2: the meta learner, trained on all domains", "meta_finetuning.py", "meta", args.model_dir, *many)
-    demo.evaluate("Test sentences: the meta learner", "meta-test", meta)
     for domain in DOMAINS:
         demo.train(f"Step 3: fine-tuning on {domain}", "finetuning.py", f"finetuned-{domain}", meta, *further, part=domain)
 
+    single = demo.hits(*(f"alone-{domain}" for domain in DOMAINS))
+    mixed = demo.label("Test sentences: all domains mixed", "mixing-test", mixing)
+    learner = demo.label("Test sentences: the meta learner", "meta-test", meta)
+    finetuned = demo.hits(*(f"finetuned-{domain}" for domain in DOMAINS))
     models = {
-        "encoder, nearest prototype": demo.hits(*(f"prototypes-{domain}" for domain in DOMAINS)),
-        "one domain alone": demo.hits(*(f"alone-{domain}" for domain in DOMAINS)),
-        "all domains mixed": demo.hits("mixing-test"),
-        "MFT: meta learner": demo.hits("meta-test"),
-        "MFT: fine-tuned per domain": demo.hits(*(f"finetuned-{domain}" for domain in DOMAINS)),
+        "encoder, nearest prototype": untrained,
+        "one domain alone": single,
+        "all domains mixed": mixed,
+        "MFT: meta learner": learner,
+        "MFT: fine-tuned per domain": finetuned,
     }
-    untrained, single, mixed, learner, finetuned = models.values()
     rows = [(name, *accuracies(hits)) for name, hits in models.items()]
     print_table(f"Test accuracy on {demo.data_dir}, {demo.seconds():.0f} seconds", ("", *DOMAINS, "all"), rows)
     per_domain = len(untrained) // len(DOMAINS)
@@ -66,7 +69,7 @@ def main():
         "The last two are the two steps of MFT on the same text."
     )
     print("What was gained, on the same test sentences, with one seed:")
-    print("- " + compared("training on all domains", mixed, "on one alone", single))
+    print("- " + compared("all domains mixed", mixed, "one domain alone", single))
     print("- " + compared("MFT, both steps,", finetuned, "plain mixing of the domains", mixed))
     print("- " + compared("MFT's meta learner", learner, "plain mixing of the domains", mixed))
     print(f"\nreport   {demo.path('meta')}/report.html; each folder next to it has its own")

@@ -30,7 +30,7 @@ from tools.demo_steps import (
 )
 
 STUDENT_LAYERS = "3"
-DEV = ("--eval_every_step_num", "36")
+DEV = ("--eval_every_step_num", "72")
 LABELS_ONLY = ("--hidden_loss_weight", "0", "--attention_loss_weight", "0", "--prediction_loss_weight", "0",
                "--use_domain_loss", "false", "--use_sample_weights", "false")  # fmt: skip
 TIMED_TEXTS = 1000
@@ -53,8 +53,8 @@ def seconds_of(snapshot, texts):
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--teacher_epochs", default="5", help="epochs of the teacher")
-    parser.add_argument("--student_epochs", default="10", help="epochs of each student")
+    parser.add_argument("--teacher_epochs", default="4", help="epochs of the teacher")
+    parser.add_argument("--student_epochs", default="8", help="epochs of each student")
     args = parser.parse_args()
     demo = Demo(args, "demo-kd")
 
@@ -74,7 +74,7 @@ def main():
 
     names = {"teacher": "teacher", "student-labels": "student, labels alone", "student": "student, distilled"}
     measured = {name: demo.hits(name) for name in names}
-    texts = [text for _, (text,) in measured["teacher"]]
+    texts = [text for _, text in measured["teacher"]]
     rows = []
     for name, title in names.items():
         snapshot = Snapshot(from_root(demo.best(name)))

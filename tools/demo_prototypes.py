@@ -40,6 +40,12 @@ def write_prototype_classifier(folder, model_dir, data_dir, domain):
     variables[CLASSIFIER[0]], variables[CLASSIFIER[1]] = weights.astype(np.float32), np.zeros(len(labels), np.float32)
     with open(encoder.vocab_file(), "rb") as file:
         vocabulary = file.read()
-    task = {"name": domain.lower(), "domains": [domain], "labels": labels, "pair": False}
+    task = {
+        "name": domain.lower(),
+        "domains": [domain],
+        "labels": labels,
+        "pair": False,
+        "seq_length": min(128, encoder.config().max_position_embeddings),
+    }
     config = dataclasses.replace(encoder.config(), pooling=MEAN).to_json()
     write_variables(folder, variables, {CONFIG_FILE: config, VOCAB_FILE: vocabulary, TASK_FILE: json.dumps(task, indent=2) + "\n"})

@@ -79,22 +79,28 @@ class Demo:
         step(title, script, *self._of(part), "--model_load_dir", load_dir, "--model_save_dir", self.path(name), *DATA, *TRAINING, *flags)
         return self.best(name)
 
-    def evaluate(self, title, name, snapshot, part=ALL):
-        """Evaluates a snapshot on the test split, as a run of the given name."""
-        step(title, "finetuning.py", *self._of(part), "--model_load_dir", snapshot, "--model_save_dir", self.path(name),
-             "--do_train", "false", "--do_eval", "--resave_ofrecord", *DATA)  # fmt: skip
-
     def best(self, name):
         """Path of a run's best snapshot."""
         folder = self.path(name)
         return os.path.join(folder, next(found for found in os.listdir(from_root(folder)) if found.startswith("snapshot_best_")))
 
     def hits(self, *names):
-        """dict of (domain, text) -> whether the prediction is right, for the test sentences that the runs measured."""
+        """dict of (domain, text) -> whether the prediction is right, for the test sentences that the runs have measured."""
         found = {}
         for name in names:
-            _, _, samples = read_predictions(self._predictions(name))
-            found.update({(sample.domain, sample.texts): sample.label == sample.predicted for sample in samples})
+            _, _, samples = read_predictions(predictions_path(from_root(self.path(name)), "test"))
+            found.update({(sample.domain, *sample.texts): sample.label == sample.predicted for sample in samples})
+        return found
+
+    def label(self, title, name, snapshot, part=ALL):
+        """Labels the test sentences of a part of the data with a snapshot, into a file of the given name. Returns the same as `hits`."""
+        texts, output = os.path.join(self.data(part), "test.csv"), self.path(name + ".tsv")
+        step(title, "tools/predict.py", "--model_load_dir", snapshot, "--input", texts, "--output", output)
+        with open(from_root(texts), encoding="utf-8") as rows, open(from_root(output), encoding="utf-8") as predictions:
+            found = {}
+            for row, prediction in zip(rows, predictions):
+                text, domain, label = row.rstrip("\n").split("\t")
+                found[domain, text] = prediction.split("\t")[0] == label
         return found
 
     def seconds(self):
@@ -103,9 +109,6 @@ class Demo:
 
     def _of(self, part):
         return ("--task_name", "reviews" if part == ALL else part, "--data_dir", self.data(part))
-
-    def _predictions(self, name):
-        return predictions_path(from_root(self.path(name)), "test")
 
 
 def demo_parser(description):
@@ -132,7 +135,7 @@ def accuracies(hits):
     Args:
         hits: from `Demo.hits`.
     """
-    parts = [[hit for (name, _), hit in hits.items() if name == domain] for domain in DOMAINS]
+    parts = [[hit for (name, *_), hit in hits.items() if name == domain] for domain in DOMAINS]
     return [f"{100 * sum(part) / len(part):.1f} %" for part in (*parts, list(hits.values()))]
 
 
