@@ -89,8 +89,8 @@ def main():
     print_table(f"Test accuracy on {demo.data_dir}, {demo.seconds():.0f} seconds", columns, rows)
     print_paragraph(
         f"How to read it: the last four columns are the shares of the {len(texts)} test sentences that a model labels correctly. Guessing "
-        f"gives 50 %. {TIMED_TEXTS:,} texts: seconds to label so many test sentences. size: parameters; most are word embeddings, which teacher "
-        "and student both have in full."
+        f"gives 50 %. {TIMED_TEXTS:,} texts: seconds to label so many test sentences. size: parameters; most are word embeddings, which "
+        "teacher and student both have in full."
     )
     print("What was gained, on the same test sentences, with one seed:")
     print(
