@@ -116,7 +116,7 @@ def demo_parser(description):
     parser = Parser(description=description)
     model = "models/uncased_L-6_H-384_A-12_oneflow"
     parser.add_argument("--model_dir", default=model, help="pretrained encoder")
-    parser.add_argument("--data_dir", default="data/reviews-demo", help=f"folder with the folders {ALL}, {', '.join(DOMAINS)}")
+    parser.add_argument("--data_dir", default="data/reviews-demo", help="folder of the reviews")
     parser.add_argument("--output_dir", default="output", help="folder for the runs")
     return parser
 
