@@ -1,4 +1,4 @@
-"""Runs steps 1 to 3 of Meta Fine-tuning on the bundled text of three domains and prints a table of the results (`make demo`).
+"""Runs Meta Fine-tuning and its baselines on reviews of three domains and compares them in a table (`make demo`).
 
 python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output_dir output
 """
@@ -6,100 +6,74 @@ python3 tools/demo.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --output
 if not __package__:
     import _root  # noqa: F401
 
-import json
-import os
-import time
+import shutil
 
 from modeling.cli.errors import run
-from modeling.report.curves_png import CURVES_FILE
-from modeling.run.metrics import METRICS_FILE
-from tools.demo_steps import DOMAINS, ROOT, best_snapshot, demo_parser, percent, preprocess, print_table, rows_of, run_folders, step
+from tools.demo_prototypes import write_prototype_classifier
+from tools.demo_steps import (
+    DOMAINS,
+    Demo,
+    accuracies,
+    compared,
+    demo_parser,
+    from_root,
+    predict_line,
+    print_paragraph,
+    print_table,
+)
 
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--meta_epochs", default="20", help="epochs of step 2")
-    parser.add_argument("--finetuning_epochs", default="8", help="epochs of step 3")
+    parser.add_argument("--epochs", default="4", help="epochs of the models of all domains")
+    parser.add_argument("--domain_epochs", default="5", help="epochs of the models of one domain")
+    parser.add_argument("--finetuning_epochs", default="2", help="epochs of step 3")
     args = parser.parse_args()
-    started = time.time()
-    output, cross = run_folders(args, "demo")
-    common = ["--seed", "42", "--seq_length=128", "--resave_ofrecord"]
+    demo = Demo(args, "demo")
+    many = ("--num_epochs", args.epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "72")
+    alone = ("--num_epochs", args.domain_epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "30", "--resave_ofrecord")
+    further = ("--num_epochs", args.finetuning_epochs, "--learning_rate", "2e-5", "--dev_every_step_num", "12")
 
-    preprocess(args.model_dir, cross, output, "--train_example_num", "96", "--dev_example_num", "96", *common)
-    meta = os.path.join(output, "meta")
-    step(
-        "Step 2: the meta learner, trained on all domains",
-        "meta_finetuning.py",
-        "--task_name",
-        "g1",
-        "--model_load_dir",
-        args.model_dir,
-        "--data_dir",
-        cross,
-        "--num_epochs",
-        args.meta_epochs,
-        "--batch_size_per_device",
-        "4",
-        "--dev_batch_size_per_device",
-        "16",
-        "--dev_every_step_num",
-        "40",
-        "--loss_print_every_n_iter",
-        "40",
-        "--learning_rate",
-        "3e-5",
-        "--model_save_dir",
-        meta,
-        *common,
+    demo.preprocess()
+    untrained = {}
+    for domain in DOMAINS:
+        name = f"prototypes-{domain}"
+        snapshot = demo.path(name)
+        write_prototype_classifier(from_root(snapshot), from_root(args.model_dir), from_root(demo.data()), domain)
+        untrained.update(demo.label(f"Baseline: the nearest prototype, without training: {domain}", name, snapshot, domain))
+        shutil.rmtree(from_root(snapshot))  # it is a copy of the encoder
+    for domain in DOMAINS:
+        demo.train(f"Baseline: one domain alone: {domain}", "finetuning.py", f"alone-{domain}", args.model_dir, *alone, part=domain)
+    mixing = demo.train("Baseline: all domains mixed", "recipes/domain_mixing.py", "mixing", args.model_dir, *many)
+    meta = demo.train("Step 2: the meta learner, trained on all domains", "meta_finetuning.py", "meta", args.model_dir, *many)
+    for domain in DOMAINS:
+        demo.train(f"Step 3: fine-tuning on {domain}", "finetuning.py", f"finetuned-{domain}", meta, *further, part=domain)
+
+    single = demo.hits(*(f"alone-{domain}" for domain in DOMAINS))
+    mixed = demo.label("Test sentences: all domains mixed", "mixing-test", mixing)
+    learner = demo.label("Test sentences: the meta learner", "meta-test", meta)
+    finetuned = demo.hits(*(f"finetuned-{domain}" for domain in DOMAINS))
+    models = {
+        "encoder, nearest prototype": untrained,
+        "one domain alone": single,
+        "all domains mixed": mixed,
+        "MFT: meta learner": learner,
+        "MFT: fine-tuned per domain": finetuned,
+    }
+    rows = [(name, *accuracies(hits)) for name, hits in models.items()]
+    print_table(f"Test accuracy on {demo.data_dir}, {demo.seconds():.0f} seconds", ("", *DOMAINS, "all"), rows)
+    per_domain = len(untrained) // len(DOMAINS)
+    print_paragraph(
+        f"How to read it: each number is the share of a domain's {per_domain} test sentences that a model labels correctly. Guessing gives "
+        "50 %. The first row trains nothing; each of the next two adds training text: that of the domain, then that of all domains. "
+        "The last two are the two steps of MFT on the same text."
     )
-    learner = best_snapshot(meta)
-    for domain, folder in DOMAINS.items():
-        step(
-            f"Step 3: fine-tuning on {domain}",
-            "finetuning.py",
-            "--task_name",
-            domain.lower(),
-            "--model_load_dir",
-            learner,
-            "--data_dir",
-            os.path.join(args.data_dir, "k-shot-single", folder, "16-42"),
-            "--num_epochs",
-            args.finetuning_epochs,
-            "--batch_size_per_device",
-            "4",
-            "--dev_batch_size_per_device",
-            "16",
-            "--eval_batch_size_per_device",
-            "16",
-            "--dev_every_step_num",
-            "16",
-            "--loss_print_every_n_iter",
-            "16",
-            "--learning_rate",
-            "1e-5",
-            "--model_save_dir",
-            os.path.join(output, "finetuned-" + folder),
-            *common,
-        )
-
-    with open(os.path.join(ROOT, cross, "ofrecord", "train", "weight.json"), encoding="utf-8") as f:
-        scores = json.load(f)["info"]["by_domain"]
-    dev = [row for row in rows_of(meta, "dev") if row["best"]][-1]
-    rows = []
-    for domain, folder in DOMAINS.items():
-        test = rows_of(os.path.join(output, "finetuned-" + folder), "test")[0]
-        spread = [f"{scores[domain][column]:.3f}" for column in ("mean", "min", "max")]
-        dev_accuracy = percent(dev["by_domain"][domain]["accuracy"])
-        rows.append((domain, *spread, dev_accuracy, percent(test["accuracy"]), str(test["total"])))
-    rows.append(("all", "", "", "", percent(dev["accuracy"]), "", ""))
-    title = f"Meta Fine-tuning on {cross}, {time.time() - started:.0f} seconds"
-    print_table(title, ("domain", "score mean", "min", "max", "meta learner, dev", "fine-tuned, test", "rows"), rows)
-    print("score: prototypical score of the training samples; rows: number of test rows")
-    print(f"meta learner  {learner}")
-    for folder in DOMAINS.values():
-        print("{:13} {}".format(folder, best_snapshot(os.path.join(output, "finetuned-" + folder))))
-    print("curves        " + os.path.join(meta, CURVES_FILE))
-    print(f"metrics       {os.path.join(meta, METRICS_FILE)} (one JSON object per line); each folder above has its own file")
+    print("What was gained, on the same test sentences, with one seed:")
+    print("- " + compared("all domains mixed", mixed, "one domain alone", single))
+    print("- " + compared("MFT, both steps,", finetuned, "plain mixing of the domains", mixed))
+    print("- " + compared("MFT's meta learner", learner, "plain mixing of the domains", mixed))
+    print(f"\nreport   {demo.path('meta')}/report.html; each folder next to it has its own")
+    print(f"try it   {predict_line(demo.best(f'finetuned-{DOMAINS[1]}'))}")
 
 
 if __name__ == "__main__":
