@@ -75,8 +75,8 @@ def main():
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def predict_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     evaluate_splits(context, SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_size))
 

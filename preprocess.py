@@ -42,9 +42,9 @@ def main():
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def embed_job(variables, word_rows, input_mask, segment_ids):
-        bert = build_bert(variables, config, context.engine.kernels, word_rows, input_mask, segment_ids)
-        return pool(bert.hidden_states[-1], input_mask, flags.pooling, context.engine.device)  # e(x), [B, H]
+    def embed_job(variables, **text):
+        bert = build_bert(variables, config, context.engine.kernels, **text)
+        return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
     samples = records.samples()
     embeddings = predict(embed_job, samples, context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device))
