@@ -43,7 +43,7 @@ def main():
 
     @global_function(type="predict", variables=variables, engine=context.engine)
     def embed_job(variables, **text):
-        bert = build_bert(variables, config, context.engine.kernels, **text)
+        bert = build_bert(variables, config, context.engine.kernels.for_prediction, **text)
         return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
     samples = records.samples()

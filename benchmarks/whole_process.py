@@ -17,6 +17,7 @@ class Timing(NamedTuple):
     seconds: float  # wall-clock, whole process
     first: Optional[float]  # seconds until the awaited line, None without such a line
     peak_bytes: int  # of its largest process
+    cpu_seconds: float  # user and system time, which other processes of the machine disturb less than the wall-clock time
 
 
 def time_command(command, awaited=None):
@@ -48,4 +49,4 @@ def time_command(command, awaited=None):
         interruption.check()
         if process.returncode:
             raise UserError(f"{command[1]}: exit code {process.returncode}: {seen[-300:]}")
-    return Timing(seconds, first, usage.ru_maxrss * 1024)
+    return Timing(seconds, first, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
