@@ -131,20 +131,20 @@ class Bucketing:
         """
         if not splits or not all(map(self._packs, splits.values())):
             return {
-                split: self.evaluation(records, batch_sizes[split], train_records if split == "dev" else None, may_share=False)
+                split: self.evaluation(records, batch_sizes[split], train_records if split == "dev" else None)
                 for split, records in splits.items()
             }
         lengths = np.concatenate([records.lengths for records in splits.values()])
         return dict.fromkeys(splits, self._packed(lengths, self._passes(train_records)))
 
-    def evaluation(self, records, batch_size, train_records=None, may_share=True):
+    def evaluation(self, records, batch_size, train_records=None, may_share=False):
         """`EvaluationBatches` of a split.
 
         Args:
             records: `Records` of the split.
             batch_size: value of the batch size flag.
             train_records: training `Records` of a run that evaluates the split periodically; None for a split that is evaluated once.
-            may_share: whether the predict function supports several texts per row.
+            may_share: whether the predict function takes several texts per row, as `predict` passes them.
         """
         passes = self._passes(train_records)
         if may_share and self._packs(records):

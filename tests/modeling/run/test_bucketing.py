@@ -58,29 +58,24 @@ def test_a_cpu_chooses_its_batches(monkeypatch, wanted, length, device, ranks, s
 SPLIT = records([9] * 40 + [64] * 16)
 
 
-def alone(plan, *arguments):
-    """Batches of one sample per row."""
-    return plan.evaluation(*arguments, may_share=False)
-
-
 def test_a_split_that_is_evaluated_often_is_worth_another_graph():
-    assert alone(plan(), SPLIT, 2).lengths == (64,)
+    assert plan().evaluation(SPLIT, 2).lengths == (64,)
     often = plan()
-    size = alone(often, SPLIT, 2, records([9] * 9600)).size
+    size = often.evaluation(SPLIT, 2, records([9] * 9600)).size
     assert often.graphs == [(False, size, length) for length in (16, 64)]
-    assert alone(plan(dev_every_step_num=10**6), SPLIT, 2, records([9] * 960)).lengths == (64,)
+    assert plan(dev_every_step_num=10**6).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
 
 
 def test_more_lanes_make_graphs_dearer():
-    often = [alone(plan(), SPLIT, 2, records([9] * number)).lengths for number in (4, 9600)]
+    often = [plan().evaluation(SPLIT, 2, records([9] * number)).lengths for number in (4, 9600)]
     assert often == [(64,), (16, 64)]
-    assert alone(plan(lanes=400), SPLIT, 2, records([9] * 9600)).lengths == (64,)
+    assert plan(lanes=400).evaluation(SPLIT, 2, records([9] * 9600)).lengths == (64,)
 
 
 def test_no_batch_is_larger_than_its_split():
-    assert alone(plan(), records([9, 9, 9]), 2).size == 3
-    assert alone(plan(), records([9]), 2).size == 1
-    (shape,) = plan().evaluation(records([9, 9, 9]), 2).packed
+    assert plan().evaluation(records([9, 9, 9]), 2).size == 3
+    assert plan().evaluation(records([9]), 2).size == 1
+    (shape,) = plan().evaluation(records([9, 9, 9]), 2, may_share=True).packed
     assert shape.number * shape.most >= 3
     assert shape.number <= 3
 
@@ -95,7 +90,7 @@ def test_splits_of_a_run_share_their_graphs():
     assert both.evaluations({}, {}) == {}
     for unable in (plan(device="cuda"), plan(pad_to_max_length=True)):
         assert not unable.evaluations({"dev": SPLIT}, {"dev": 2})["dev"].packed
-        assert unable.evaluation(SPLIT, 2).size > 0
+        assert unable.evaluation(SPLIT, 2, may_share=True).size > 0
 
 
 def test_one_length_where_it_is_asked_for():
