@@ -43,8 +43,8 @@ def main():
     variables, train, dev, test = load_model(context, shapes, train, dev, test)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def predict_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None

@@ -112,12 +112,12 @@ def main():
     student = load_variables(context, shapes, LayerSelection(context.snapshot, start), vocabulary, given=given)
 
     @global_function(type="predict", variables=teacher, engine=context.engine)
-    def teacher_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, teacher_config, kernels, word_rows, input_mask, segment_ids)
+    def teacher_job(variables, **text):
+        return predict_logits(variables, teacher_config, kernels, **text)
 
     @global_function(type="predict", variables=student, engine=context.engine)
-    def student_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def student_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     splits = {"dev": dev_samples, "test": test_samples}
     evaluator, best = SplitEvaluator(context, student_job, splits, flags.eval_batch_size_per_device, train_samples), None

@@ -64,7 +64,9 @@ def main():
 
         @global_function(type="predict", variables=variables, engine=context.engine)
         def teacher_job(variables, word_rows, input_mask, segment_ids, domain):
-            return tuple(teacher_knowledge(variables, config, kernels, needs, word_rows, input_mask, segment_ids, domain).values())
+            return tuple(
+                teacher_knowledge(variables, config, kernels.for_prediction, needs, word_rows, input_mask, segment_ids, domain).values()
+            )
 
         batch_size, names = flags.eval_batch_size_per_device, ("word_rows", "input_mask", "segment_ids", "domain")
         batches = context.bucketing.evaluation(train, batch_size)
@@ -75,8 +77,8 @@ def main():
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def predict_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     evaluate_splits(context, SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_size))
 

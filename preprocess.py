@@ -42,12 +42,13 @@ def main():
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def embed_job(variables, word_rows, input_mask, segment_ids):
-        bert = build_bert(variables, config, context.engine.kernels, word_rows, input_mask, segment_ids)
-        return pool(bert.hidden_states[-1], input_mask, flags.pooling, context.engine.device)  # e(x), [B, H]
+    def embed_job(variables, **text):
+        bert = build_bert(variables, config, context.engine.kernels.for_prediction, **text)
+        return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
     samples = records.samples()
-    embeddings = predict(embed_job, samples, context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device))
+    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=True)
+    embeddings = predict(embed_job, samples, batches)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():

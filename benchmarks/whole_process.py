@@ -18,6 +18,7 @@ class Timing(NamedTuple):
     first: Optional[float]  # seconds until the awaited line, None without such a line
     peak_bytes: int  # of its largest process
     output: str  # what it printed
+    cpu_seconds: float  # user and system time, which other processes of the machine disturb less than the wall-clock time
 
 
 def time_command(command, awaited=None):
@@ -51,4 +52,4 @@ def time_command(command, awaited=None):
         interruption.check()
         if process.returncode:
             raise UserError(f"{command[1]}: exit code {process.returncode}: {seen[-300:]}")
-    return Timing(seconds, first, usage.ru_maxrss * 1024, seen)
+    return Timing(seconds, first, usage.ru_maxrss * 1024, seen, usage.ru_utime + usage.ru_stime)

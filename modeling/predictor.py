@@ -14,15 +14,20 @@ from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.cli import interruption
+from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.engine import plan_engine
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import check_process, select_device
 from modeling.objectives.mft import predict_logits
+from modeling.run.evaluation import predict_packed
+from modeling.run.prediction_rows import can_pack, plan_rows, shape_for
 from modeling.run.predictions import probabilities_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.packing import Rows
 from ofrecord_util.tasks import Task
 
-_LENGTHS = (32, 128)  # batch lengths below the model's own length; each length in use is one more graph to compile
+_LENGTHS = (32, 128)  # batch lengths below the model's own length on a GPU; each length in use is one more graph to compile
+_ROW = 128  # tokens of the rows for few texts on a CPU, and of the rows for texts that the first rows have no room for
 _BATCHES_AT_ONCE = 64  # number of batches that are read and sorted by length at a time
 
 
@@ -39,7 +44,8 @@ class Predictor:
     Args:
         path: snapshot folder of a training step.
         device: auto, cuda or cpu.
-        batch_size: texts per batch.
+        batch_size: texts per batch on a GPU. On a CPU texts share the rows of batches whose size the model determines
+            (modeling/run/prediction_rows.py). Everywhere, 64 times this number of texts are read at a time.
         seq_length: maximum number of tokens per text; longer texts are truncated. None for the length used in training.
         vocab_file: path of a vocabulary; None for the snapshot's own.
         log: called with one line about the device if there is something to report.
@@ -70,14 +76,16 @@ class Predictor:
             )
         self._tokenizer = open_tokenizer(snapshot, config, vocab_file, log=log)
         self.unknown = self.tokens = 0
-        self._batch_size = batch_size
-        engine = plan_engine(select_device(device, log), config.dense_weights, batch_size, self.seq_length)
+        self._batch_size, self._config = batch_size, config
+        device = select_device(device, log)
+        self._packs, self._shapes = can_pack(config, device), []  # `Rows` of the compiled graphs, in the order in which they were needed
+        self._engine = engine = plan_engine(device, config.dense_weights, max(batch_size, cpu_threads()), self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
         variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), engine.device)
 
         @global_function(type="predict", variables=variables, engine=engine)
-        def predict_job(variables, word_rows, input_mask, segment_ids):
-            return predict_logits(variables, config, engine.kernels, word_rows, input_mask, segment_ids)
+        def predict_job(variables, **text):
+            return predict_logits(variables, config, engine.kernels, **text)
 
         self._job = predict_job
 
@@ -111,18 +119,43 @@ class Predictor:
         encoded = self._tokenizer.encode(first, second, self.seq_length)
         unknown, tokens = self._tokenizer.count_unknown(encoded.input_ids, encoded.input_mask)
         self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
-        needed = encoded.input_mask.sum(axis=1)
-        order = np.argsort(needed, kind="stable")
+        lengths = encoded.input_mask.sum(axis=1)
         logits = np.empty((len(texts), self.task.num_labels))
-        for start in range(0, len(texts), self._batch_size):
+        for rows, outputs in (self._packed if self._packs else self._padded)(encoded, lengths):
             interruption.check()
+            logits[rows] = outputs
+        return probabilities_of(logits)
+
+    def _packed(self, encoded, lengths):
+        """Yields (some of the texts, their logits)."""
+        shapes = self._shapes_for(lengths)
+        yield from predict_packed(self._job, encoded.input_ids, encoded.segment_ids, lengths, shapes)
+
+    def _shapes_for(self, lengths):
+        """The `Rows` for the next texts, ascending. Shapes with graphs are used again, as each further one takes time and memory."""
+        row = min(_ROW, self.seq_length)
+        few = Rows(1, row, max(1, row // 8))
+        if lengths.sum() <= row and len(lengths) <= few.most:
+            return (few,)
+        longest, room = int(lengths.max()), max((shape.length for shape in self._shapes), default=0)
+        lanes = self._engine.lanes.count
+        if not self._shapes:
+            self._shapes = list(plan_rows(lengths, self._config, lanes, longest=self.seq_length))
+        elif longest > room:
+            length = row if longest <= row else self.seq_length
+            self._shapes.append(shape_for(length, length, self._config, lanes))
+        return tuple(self._shapes)
+
+    def _padded(self, encoded, lengths):
+        """As `_packed`, for one text per row."""
+        order = np.argsort(lengths, kind="stable")
+        for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
             filled = np.resize(rows, self._batch_size)  # the last batch is filled with repeated rows
-            length = min([n for n in _LENGTHS if needed[rows[-1]] <= n < self.seq_length], default=self.seq_length)
+            length = min([n for n in _LENGTHS if lengths[rows[-1]] <= n < self.seq_length], default=self.seq_length)
             batch = {
                 "word_rows": encoded.input_ids[filled, :length],  # the model holds the embeddings of the whole vocabulary
                 "input_mask": encoded.input_mask[filled, :length],
                 "segment_ids": encoded.segment_ids[filled, :length],
             }
-            logits[rows] = self._job(batch).numpy()[: len(rows)]
-        return probabilities_of(logits)
+            yield rows, self._job(batch).numpy()[: len(rows)]

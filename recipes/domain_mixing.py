@@ -43,8 +43,8 @@ def main():
     variables, train, dev = load_model(context, shapes, train, dev)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def predict_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev}, flags.dev_batch_size_per_device, train), None
     if do_train:

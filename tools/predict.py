@@ -159,7 +159,12 @@ def main():
     parser.add_argument("--input", metavar="FILE", help="file with one text per line")
     parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
-    parser.add_argument("--batch_size", type=batch_size, default=32, help="number of texts per batch")
+    parser.add_argument(
+        "--batch_size",
+        type=batch_size,
+        default=32,
+        help="number of texts per batch on a GPU; on a CPU, the size of the model determines it",
+    )
     parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")

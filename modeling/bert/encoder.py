@@ -6,6 +6,7 @@ Dimension letters, used in the shape comments of this project:
 """
 
 import collections.abc
+import math
 from typing import NamedTuple, Optional
 
 from modeling.bert import names
@@ -118,6 +119,11 @@ def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_on
     probs = flow.softmax(scores, dim=-1)
     context = flow.matmul(encoder.drop(probs, encoder.attention_mask(cls_only)), value)  # [B, N, S, D]
     context = context.permute(0, 2, 1, 3).reshape(x.shape[0], encoder.config.hidden_size)  # [T, H]
+    return LayerOutput(_feed_forward(encoder, prefix, x, context, cls_only), scores, probs)
+
+
+def _feed_forward(encoder, prefix, x, context, cls_only=False):
+    """A layer from its attention's context on: x, context [T, H] -> [T, H], or [B, H] -> [B, H]."""
     attended = encoder.linear(context, prefix + names.ATTENTION_OUTPUT)
     attended = encoder.drop(attended, encoder.hidden_mask(cls_only))
     x = encoder.layer_norm(x + attended, prefix + names.ATTENTION_NORM)
@@ -127,7 +133,7 @@ def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_on
     )
     outer = encoder.kernels.feed_forward(x, *inner, *outer)
     outer = encoder.drop(outer, encoder.hidden_mask(cls_only))
-    return LayerOutput(encoder.layer_norm(x + outer, prefix + names.OUTPUT_NORM), scores, probs)
+    return encoder.layer_norm(x + outer, prefix + names.OUTPUT_NORM)
 
 
 def encoder_layer(encoder, layer, x, mask, batch):
@@ -158,6 +164,32 @@ def cls_layer(encoder, layer, x, mask, batch):
     x, query = layout.cls_states(x), layout.cls_queries(query)
     mask = layout.cls_attention_mask(mask, encoder.config.num_attention_heads)
     return _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_only=True).hidden
+
+
+def cls_prediction_layer(encoder, layer, x, batch):
+    """`cls_layer` for a graph without a backward pass, without the keys and values of all tokens.
+
+    With query q of a text, and a head's part of W_k, b_k, W_v, b_v, the scores are q (W_k x + b_k) = (q W_k) x + q b_k. The last term is
+    the same for all tokens, so the softmax is not changed without it. The context is W_v (sum of p x) + b_v. So the two widest products of
+    the layer are computed per text, not per token.
+
+    Arguments and return value as for `cls_layer`.
+    """
+    prefix, layout, variables = layer_prefix(layer), encoder.layout, encoder.variables
+    heads, width = encoder.config.num_attention_heads, encoder.config.hidden_size
+    size = width // heads
+    key, value = (variables.get(f"{prefix}{name}-weight").reshape(width, heads, size) for name in (names.KEY, names.VALUE))
+    cls = layout.cls_states(x)  # [B, H]
+    query = encoder.linear(cls, prefix + names.QUERY).reshape(-1, heads, size).permute(1, 0, 2)  # [N, B, D]
+    query = flow.matmul(query, key.permute(1, 2, 0)).permute(1, 0, 2)  # [N, B, D] @ [N, D, H] -> [B, N, H]
+    tokens, masks = x.reshape(batch, -1, width), layout.text_masks()  # [R, S, H], [R, C, S]
+    query = query.reshape(batch, -1, width)  # [R, C * N, H]
+    scores = flow.matmul(query, tokens, transpose_b=True, alpha=1.0 / math.sqrt(size)) + encoder.kernels.cls_mask(masks, heads)
+    means = flow.matmul(flow.softmax(scores, dim=-1), tokens)  # [R, C * N, S] @ [R, S, H]
+    means = means.reshape(-1, heads, width).permute(1, 0, 2)  # [N, B, H]
+    context = flow.matmul(means, value.permute(1, 0, 2)).permute(1, 0, 2)  # [N, B, H] @ [N, H, D] -> [B, N, D]
+    context = context.reshape(-1, width) + variables.get(f"{prefix}{names.VALUE}-bias").reshape(1, width)
+    return _feed_forward(encoder, prefix, cls, context, cls_only=True)
 
 
 def build_bert(
@@ -201,7 +233,9 @@ def build_bert(
         output = encoder_layer(encoder, layer, x, mask, batch)
         hidden, x = fan_out(output.hidden, 2)
         outputs.append(output._replace(hidden=hidden))
-    if pooled_only:
+    if pooled_only and kernels.predicts:
+        x = cls_prediction_layer(encoder, config.num_hidden_layers - 1, x, batch)
+    elif pooled_only:
         x = cls_layer(encoder, config.num_hidden_layers - 1, x, mask, batch)
 
     if config.pooling == CLS:

@@ -49,12 +49,14 @@ def masked_max(hidden, input_mask, device):
     return flow._C.dim_gather(hidden, 1, places).reshape(batch, hidden_size)
 
 
-def pool(hidden, input_mask, pooling, device):
+def pool(hidden, input_mask, pooling, device, starts=None):
     """Pools hidden [B, S, H] with input_mask [B, S] -> [B, H].
 
     Args:
         pooling: one of `modeling.bert.config.POOLINGS`.
+        starts: [R, C, S] of a packed batch (modeling/bert/sequence_layout.py), with hidden [R, S, H] and input_mask [R, C, S]; not for
+            MAX.
     """
     if pooling == CLS:
-        return hidden[:, 0]
+        return hidden[:, 0] if starts is None else flow.matmul(starts, hidden).reshape(-1, hidden.shape[2])
     return masked_mean(hidden, input_mask) if pooling == MEAN else masked_max(hidden, input_mask, device)

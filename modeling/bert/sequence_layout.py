@@ -44,6 +44,11 @@ class PaddedLayout:
         """The rows of `attention_mask` for the queries at [CLS] -> [B, N, 1, S]."""
         return mask[:, :, :1]
 
+    def text_masks(self):
+        """1 at the tokens of each text -> float32 [B, 1, S]."""
+        batch, length = self._shape
+        return self._mask.to(flow.float32).reshape(batch, 1, length)
+
     def cls_dropout_mask(self, mask):
         """As much of a dropout mask, [T, H] or [B, N, S, S], as one token per text needs: [B, H] or [B, N, 1, S]."""
         return mask[:, :, :1] if len(mask.shape) == 4 else self.cls_states(mask)
@@ -86,6 +91,10 @@ class PackedLayout:
     def cls_attention_mask(self, mask, num_heads):
         """The mask for the queries at [CLS] -> [R, N, C, S]."""
         return self._kernels.text_mask(self._mask, num_heads)
+
+    def text_masks(self):
+        """As in `PaddedLayout` -> [R, C, S]."""
+        return self._mask
 
     def cls_dropout_mask(self, mask):
         """As much of a dropout mask, [T, H] or [R, N, S, S], as one token per text needs: [B, H] or [R, N, C, S]."""

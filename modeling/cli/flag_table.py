@@ -59,7 +59,7 @@ _DROPOUT = "that of the snapshot, 0.1 without one"
 _PREFIX = "first part of the names of the record files of the {} split"
 _PARTS = "number of record files of the {} split"
 _ROWS = "rows of the {} split to use, from its beginning; all rows if the split has fewer"
-_CPU_BATCH = "rows per batch of the {} split; on a CPU, batches of short texts may be larger"
+_CPU_BATCH = "rows per batch of the {} split on a GPU; on a CPU, the size of the model determines it"
 
 # fmt: off
 FLAGS = (
@@ -79,7 +79,8 @@ FLAGS = (
     Flag("train_data_part_num", DATA, ALL, positive_int, 1, _PARTS.format("training")),
     Flag("train_example_num", DATA, ALL, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
     Flag("batch_size_per_device", DATA, TRAINING, batch_size, 32, "rows per batch of the training split"),
-    Flag("preprocess_batch_size_per_device", DATA, (PREPROCESS,), batch_size, 32, "rows per batch when the training split is embedded"),
+    Flag("preprocess_batch_size_per_device", DATA, (PREPROCESS,), batch_size, 32,
+         "rows per batch when the training split is embedded on a GPU; on a CPU, the size of the model determines it"),
     Flag("dev_data_prefix", DATA, DEV_SPLIT, text, "dev.of_record-", _PREFIX.format("dev")),
     Flag("dev_data_part_num", DATA, DEV_SPLIT, positive_int, 1, _PARTS.format("dev")),
     Flag("dev_example_num", DATA, DEV_SPLIT, non_negative_int, None, _ROWS.format("dev"), unset="all rows"),

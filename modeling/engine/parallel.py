@@ -40,7 +40,9 @@ def _placement(device):
 
 def replicate(array, device):
     """An array as a tensor that is complete on every rank. The values are those of rank 0."""
-    tensor = flow.tensor(array, device=device)
+    # `flow.tensor` copies an array twice, at a third of a GB per second
+    copies = isinstance(array, np.ndarray) and device == "cpu"
+    tensor = flow.from_numpy(np.ascontiguousarray(array)).clone() if copies else flow.tensor(array, device=device)
     return tensor if size() == 1 else tensor.to_global(placement=_placement(device), sbp=flow.sbp.broadcast)
 
 

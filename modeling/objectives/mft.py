@@ -146,7 +146,9 @@ def meta_objective(
     return meta_loss(classification, of_domain, domain_loss_weight)
 
 
-def predict_logits(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids):
-    """Label logits [B, C] without dropout; arguments as for `finetuning_objective`."""
-    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, pooled_only=True)
+def predict_logits(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids, starts=None, positions=None):
+    """Label logits [B, C] of a predict function, without dropout; arguments as for `finetuning_objective`."""
+    kernels = kernels.for_prediction
+    text = word_rows, input_mask, segment_ids
+    bert = build_bert(variables, config, kernels, *text, pooled_only=True, starts=starts, positions=positions)
     return classification_logits(variables, kernels, bert.pooled)

@@ -8,6 +8,7 @@ from modeling.bert.config import MAX
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
+from modeling.run.prediction_rows import can_pack, plan_rows
 from ofrecord_util.batches import (
     LENGTH_STEP,
     MOST_BUCKETS,
@@ -50,10 +51,11 @@ class TrainingBatches(NamedTuple):
 
 
 class EvaluationBatches(NamedTuple):
-    """The batches of a split for a predict function."""
+    """The batches of a split for a predict function: one sample per row, or packed rows."""
 
-    size: int  # samples per step and device
-    lengths: tuple  # lengths to which batches are padded, ascending
+    size: int  # samples per step and device with one sample per row
+    lengths: tuple  # lengths to which these are padded, ascending
+    packed: tuple = ()  # `Rows` of packed batches, ascending by length; empty for one sample per row
 
 
 def train_batch_size(flags):
@@ -134,8 +136,7 @@ class Bucketing:
     def _texts_per_row(self, records, may_share):
         """The numbers of texts per row to choose from."""
         wanted, batch_size = getattr(self._flags, "texts_per_row", 1), self._flags.batch_size_per_device
-        holes = (records.input_mask.sum(axis=1) != records.lengths).any()
-        may_share = may_share and not self._pads_to_max_length() and not holes and self._config.pooling != MAX
+        may_share = may_share and not self._pads_to_max_length() and not _has_holes(records) and self._config.pooling != MAX
         if wanted > 1:
             if batch_size % wanted:
                 raise UserError(f"--texts_per_row {wanted}: does not divide --batch_size_per_device {batch_size}")
@@ -150,24 +151,59 @@ class Bucketing:
         most = min(_MOST_TEXTS_PER_ROW, max(1, batch_size // self._engine.lanes.count))
         return [number for number in range(1, most + 1) if batch_size % number == 0]
 
-    def evaluation(self, records, batch_size, train_records=None):
+    def evaluations(self, splits, batch_sizes, train_records=None):
+        """`EvaluationBatches` of the splits that one predict function computes.
+
+        Args:
+            splits: dict of split -> its `Records` or `Samples`.
+            batch_sizes: dict of split -> value of the batch size flag.
+            train_records: training `Records` of a run that evaluates dev periodically; None if each split is evaluated once.
+        Returns:
+            dict of split -> `EvaluationBatches`. Splits that share rows have the same shapes.
+        """
+        if not splits or not all(map(self._packs, splits.values())):
+            return {
+                split: self.evaluation(records, batch_sizes[split], train_records if split == "dev" else None)
+                for split, records in splits.items()
+            }
+        lengths = np.concatenate([records.lengths for records in splits.values()])
+        return dict.fromkeys(splits, self._packed(lengths, self._passes(train_records)))
+
+    def evaluation(self, records, batch_size, train_records=None, may_share=False):
         """`EvaluationBatches` of a split.
 
         Args:
             records: `Records` of the split.
             batch_size: value of the batch size flag.
             train_records: training `Records` of a run that evaluates the split periodically; None for a split that is evaluated once.
+            may_share: whether the predict function takes several texts per row, as `predict` passes them.
         """
-        passes = 1
-        if train_records is not None:
-            steps = count_steps(len(train_records), self._flags.num_epochs, train_batch_size(self._flags))
-            passes += -(-steps // evaluation_period(self._flags))
+        passes = self._passes(train_records)
+        if may_share and self._packs(records):
+            return self._packed(records.lengths, passes)
         longest = padded_length(records, self._pads_to_max_length())
-        size = min(evaluation_batch_size(batch_size, longest, self._engine.device), max(batch_size, len(records)))
+        size = evaluation_batch_size(batch_size, longest, self._engine, self._config)
+        size = min(size, max(self._engine.lanes.count, len(records))) if self._engine.device == "cpu" else size
         needed = np.tile(evaluation_needs(records, size * parallel.size()), passes)
         lengths = self._lengths(records, needed, padded_length(records), self._costs(size, _PREDICT_PASSES, _PREDICT_GRAPH_SECONDS))
         self.graphs += [(False, size, length) for length in lengths]
         return EvaluationBatches(size, lengths)
+
+    def _passes(self, train_records):
+        """How often a run evaluates a split."""
+        if train_records is None:
+            return 1
+        steps = count_steps(len(train_records), self._flags.num_epochs, train_batch_size(self._flags))
+        return 1 - (-steps // evaluation_period(self._flags))
+
+    def _packs(self, records):
+        """Whether the texts of a prediction may share rows."""
+        return can_pack(self._config, self._engine.device) and not self._pads_to_max_length() and not _has_holes(records)
+
+    def _packed(self, lengths, passes):
+        shapes = plan_rows(lengths, self._config, self._engine.lanes.count, passes=passes)
+        self.graphs += [(False, shape.number, shape.length) for shape in shapes]
+        return EvaluationBatches(0, (), shapes)
 
     def _costs(self, rows, passes, graph_seconds):
         """Estimated seconds of one token in each of `rows` rows, of one graph, and of one pair of tokens in each row."""
@@ -184,3 +220,8 @@ class Bucketing:
 
     def _pads_to_max_length(self):
         return getattr(self._flags, "pad_to_max_length", False)
+
+
+def _has_holes(records):
+    """Whether a record has padding between its tokens."""
+    return bool((records.input_mask.sum(axis=1) != records.lengths).any())

@@ -8,13 +8,15 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.cli.errors import on_failure
 from modeling.cli.flags import warn_without_effect
+from modeling.engine import parallel
+from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.launch import relaunch
 from modeling.engine.runtime import select_device
 from modeling.run.bucketing import Bucketing
-from modeling.run.evaluation import evaluation_batch_size
 from modeling.run.log import Log
 from modeling.run.model_size import resolve_config
+from modeling.run.prediction_rows import tokens_at_once
 from modeling.run.run_folder import RunFolder
 from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
@@ -85,8 +87,8 @@ class RunContext:
         """Sets the sizes of the trained model and everything that depends on them. Call it before samples or variables are loaded."""
         self.config, self.freezing, flags = config, plan_freezing(self.flags, config), vars(self.flags)
         batch_size = next(flags[name] for name in _STEP_SIZES if name in flags)
-        if "batch_size_per_device" not in flags:
-            batch_size = evaluation_batch_size(batch_size, self.flags.seq_length, self.engine.device)
+        if "batch_size_per_device" not in flags and self.engine.device == "cpu" and parallel.size() == 1:
+            batch_size = max(batch_size, tokens_at_once(config) // self.flags.seq_length, cpu_threads())
         self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
         self.bucketing = Bucketing(self.flags, config, self.engine)
 

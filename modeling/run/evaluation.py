@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from modeling.cli import interruption
 from modeling.engine import parallel
+from modeling.run.prediction_rows import rows_at_once
 from modeling.run.predictions import check_logits
 from ofrecord_util.batches import iterate_evaluation
-
-_EVALUATION_TOKENS = 512  # minimum tokens per step on a CPU: smaller steps do not keep its cores busy
+from ofrecord_util.packing import arrange, outputs_of, packed_batches
 
 
 class Predictions(NamedTuple):
@@ -66,39 +66,43 @@ class Evaluation:
         )
 
 
-def evaluation_batch_size(wanted, length, device):
-    """Samples per evaluation step: the flag's value, or more on a CPU if the texts are short. This does not change the results.
+def evaluation_batch_size(wanted, length, engine, config):
+    """Samples per evaluation step with one sample per row. The number does not change the results.
 
     Args:
-        wanted: value of the flag.
+        wanted: value of the flag. It holds on a GPU and with several processes.
         length: tokens of the longest text.
-        device: "cpu" or "cuda".
+        engine: `Engine`.
+        config: `BertConfig`.
     Returns:
-        int.
+        int. On a CPU, as many as keep the cores busy: more need more memory (modeling/run/prediction_rows.py).
     """
-    if device != "cpu" or parallel.size() > 1:
+    if engine.device != "cpu" or engine.ranks > 1:
         return wanted
-    return max(wanted, _EVALUATION_TOKENS // length)
+    return rows_at_once(config, length, engine.lanes.count)
 
 
 def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
     """The outputs of a predict function for all samples of a split, in the split's order.
 
     Args:
-        job: a predict `GlobalFunction` that returns one tensor [B, ...].
+        job: a predict `GlobalFunction` that returns one tensor with a row for each text. If `batches` has packed rows, it takes the inputs
+            of `ofrecord_util.packing.arrange`, else `names`.
         samples: `Samples` of N samples. Texts of similar length share a batch, to reduce padding.
         batches: `EvaluationBatches`, from `Bucketing.evaluation`.
-        names: features that the function takes.
+        names: features that the function takes if each sample has its own row.
     Returns:
         float32 [N, ...].
     """
-    parts = list(predict_batches(job, samples, batches, names))
-    result = np.concatenate([parallel.to_numpy(output)[: len(rows)] for rows, output in parts])
-    return result[np.argsort(np.concatenate([rows for rows, _ in parts]))]
+    if batches.packed:
+        parts = list(predict_packed(job, samples.word_rows, samples.segment_ids, samples.lengths, batches.packed))
+    else:
+        parts = [(rows, parallel.to_numpy(outputs)[: len(rows)]) for rows, outputs in predict_batches(job, samples, batches, names)]
+    return np.concatenate([outputs for _, outputs in parts])[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
 def predict_batches(job, samples, batches, names):
-    """Runs a predict function over a split, short texts first, and shows the progress.
+    """Runs a predict function over a split, one sample per row, short texts first, and shows the progress.
 
     The arguments are those of `predict`. The function may return several tensors.
 
@@ -108,12 +112,46 @@ def predict_batches(job, samples, batches, names):
     batch_size = batches.size * parallel.size()
     order = np.argsort(samples.lengths, kind="stable")
     batches = iterate_evaluation(samples.select(order), batch_size, batches.lengths)
-    total = -(-len(samples) // batch_size)
-    shown = tqdm(batches, desc="predict", total=total, unit="batch", disable=None if parallel.is_main() else True, leave=False, delay=1)
-    for start, batch in zip(range(0, len(samples), batch_size), shown):
+    for start, batch in zip(range(0, len(samples), batch_size), _shown(batches, -(-len(samples) // batch_size))):
+        yield order[start : start + batch_size], job({name: batch[name] for name in names})
+
+
+def predict_packed(job, word_rows, segment_ids, lengths, shapes):
+    """Runs a predict function over texts that share rows, and shows the progress.
+
+    Args:
+        job: as in `predict`.
+        word_rows, segment_ids: int32 [N, S].
+        lengths: int [N], tokens of each text.
+        shapes: tuple of `Rows`, ascending by length, the last one long enough for all texts. A text is in the shortest rows with room for
+            it.
+    Yields:
+        (texts, outputs): int64 [n], some of the N texts, and the outputs for them, float32 [n, ...]; each text once.
+    """
+    waiting = None  # a batch that the engine still computes, while the next one is arranged
+    places = np.searchsorted([shape.length for shape in shapes], lengths)
+    groups = [(np.flatnonzero(places == place), shape) for place, shape in enumerate(shapes)]
+    batches = [(texts[some], where, shape) for texts, shape in groups for some, where in packed_batches(lengths[texts], shape)]
+    for texts, where, shape in _shown(batches, len(batches)):
+        outputs = job(arrange(word_rows[texts], segment_ids[texts], lengths[texts], where, shape))
+        if waiting is not None:
+            yield _fetch(*waiting)
+        waiting = texts, outputs, where, shape
+    if waiting is not None:
+        yield _fetch(*waiting)
+
+
+def _fetch(texts, outputs, where, shape):
+    return texts, outputs_of(parallel.to_numpy(outputs), where, shape)
+
+
+def _shown(batches, total):
+    """Yields the batches, shows the progress, and checks for signals."""
+    hidden = None if parallel.is_main() else True
+    for batch in tqdm(batches, desc="predict", total=total, unit="batch", disable=hidden, leave=False, delay=1):
         if parallel.size() == 1:  # a rank that stops alone would leave the others waiting in a graph
             interruption.check()
-        yield order[start : start + batch_size], job({name: batch[name] for name in names})
+        yield batch
 
 
 def measure(logits, label, domain, domain_names):
@@ -158,10 +196,8 @@ class SplitEvaluator:
     def __init__(self, context, job, splits, batch_sizes, train_samples=None):
         self._context, self._job = context, job
         self.splits = {split: samples for split, samples in splits.items() if samples is not None}
-        self._batches = {}
-        for split, samples in self.splits.items():
-            size = batch_sizes[split] if isinstance(batch_sizes, dict) else batch_sizes
-            self._batches[split] = context.bucketing.evaluation(samples, size, train_samples if split == "dev" else None)
+        sizes = batch_sizes if isinstance(batch_sizes, dict) else dict.fromkeys(self.splits, batch_sizes)
+        self._batches = context.bucketing.evaluations(self.splits, sizes, train_samples)
 
     def with_job(self, job):
         """An evaluator of another model on the same batches."""

@@ -51,8 +51,8 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
     variables, train, dev, test = load_model(context, shapes, train, dev, test)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, word_rows, input_mask, segment_ids):
-        return predict_logits(variables, config, kernels, word_rows, input_mask, segment_ids)
+    def predict_job(variables, **text):
+        return predict_logits(variables, config, kernels, **text)
 
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, dev_batch_size, train), None
     if train is None:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ofrecord_util.packing import deal, describe, pack, row_tokens
+from ofrecord_util.packing import Rows, arrange, deal, describe, fill, outputs_of, pack, packed_batches, row_tokens
 
 
 @pytest.mark.parametrize(("batch", "per_row"), [(2, 2), (4, 2), (6, 2), (6, 3), (12, 4), (5, 5), (3, 1)])
@@ -51,3 +51,47 @@ def test_a_row_that_is_too_short():
     for function in (lambda: pack(np.ones((2, 5), np.int32), [3, 2], 2, 4), lambda: describe([3, 2], 2, 4)):
         with pytest.raises(ValueError, match="rows of 4 tokens: a row's texts have 5"):
             function()
+
+
+@pytest.mark.parametrize(("length", "most"), [(40, 1), (40, 3), (64, 8), (41, 40)])
+def test_filled_rows_have_room(length, most):
+    lengths = np.random.RandomState(length).randint(1, 41, 300)
+    rows = fill(lengths, length, most)
+    assert np.array_equal(np.unique(rows), np.arange(rows.max() + 1))
+    assert np.bincount(rows, weights=lengths).max() <= length
+    assert np.bincount(rows).max() <= most
+    assert most > 1 or rows.max() + 1 == len(lengths)
+
+
+def test_filled_rows_are_full():
+    assert fill([5, 5, 6, 4, 10, 3], 10, 9).tolist() == [2, 2, 1, 1, 0, 3]
+    lengths = np.random.RandomState(2).randint(5, 40, 1000)
+    assert lengths.sum() > 0.98 * (fill(lengths, 64, 8).max() + 1) * 64
+    assert len(fill([], 10, 2)) == 0
+    with pytest.raises(ValueError, match="rows of 10 tokens: a text has 11"):
+        fill([3, 11], 10, 2)
+
+
+def test_arranged_texts_come_back():
+    draw = np.random.RandomState(8)
+    lengths = draw.randint(1, 14, 50)
+    words, segments = draw.randint(1, 99, (50, 13)).astype(np.int32), draw.randint(0, 2, (50, 13)).astype(np.int32)
+    shape, seen = Rows(3, 20, 4), []
+    for texts, places in packed_batches(lengths, shape):
+        batch = arrange(words[texts], segments[texts], lengths[texts], places, shape)
+        assert batch["word_rows"].shape == batch["segment_ids"].shape == batch["positions"].shape == (3, 20)
+        assert batch["input_mask"].shape == batch["starts"].shape == (3, 4, 20)
+        numbers = np.repeat(np.arange(12)[:, None], 2, axis=1)
+        assert np.array_equal(outputs_of(numbers, places, shape)[:, 0], places.row * 4 + places.slot)
+        for text, row, slot in zip(texts, places.row, places.slot):
+            here = batch["input_mask"][row, slot] == 1
+            count = lengths[text]
+            assert np.array_equal(batch["word_rows"][row][here], words[text, :count])
+            assert np.array_equal(batch["segment_ids"][row][here], segments[text, :count])
+            assert np.array_equal(batch["positions"][row][here], np.arange(count))
+            assert np.flatnonzero(batch["starts"][row, slot]).tolist() == [np.flatnonzero(here)[0]]
+        assert batch["input_mask"].sum() == lengths[texts].sum()
+        assert batch["input_mask"].sum(axis=1).max() == 1
+        seen += texts.tolist()
+    assert sorted(seen) == list(range(50))
+    assert list(packed_batches([], shape)) == []

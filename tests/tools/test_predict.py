@@ -25,6 +25,7 @@ from modeling.engine.kernels import select_kernels
 from modeling.objectives.mft import predict_logits
 from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
+from ofrecord_util.packing import Rows
 from ofrecord_util.tokenization import Tokenizer
 from tools.predict import as_text, decode_argument, main, read_lines, split_columns
 
@@ -102,6 +103,16 @@ def test_texts_are_read_as_they_are_needed(snapshot, monkeypatch):
     first = list(itertools.islice(predictor(endless()), 14))
     assert len(first) == 14
     assert len(read) == 24
+
+
+def test_later_texts_that_are_longer(snapshot, expected):
+    """Calls use the shapes of earlier ones; a longer text gets one more."""
+    predictor = Predictor(snapshot, "cpu", 3)
+    predictor._shapes = [Rows(2, 8, 2)]
+    for _ in range(2):
+        np.testing.assert_allclose(probabilities(predictor, TEXTS), expected, rtol=0, atol=1e-5)
+        assert [shape.length for shape in predictor._shapes] == [8, 37]
+        np.testing.assert_allclose(probabilities(predictor, TEXTS[:1]), expected[:1], rtol=0, atol=1e-5)
 
 
 def test_pairs(tmp_path, snapshot):

@@ -41,44 +41,61 @@ def plan(device="cpu", lanes=1, **flags):
 @pytest.mark.parametrize(
     ("wanted", "length", "device", "ranks", "size"),
     [
-        (2, 128, "cpu", 1, 4),
-        (1, 40, "cpu", 1, 12),
-        (48, 128, "cpu", 1, 48),
+        (2, 128, "cpu", 1, 6),
+        (1, 40, "cpu", 1, 22),
+        (48, 128, "cpu", 1, 6),
         (2, 512, "cpu", 1, 2),
         (2, 128, "cuda", 1, 2),
         (2, 128, "cpu", 2, 2),
     ],
 )
-def test_a_cpu_takes_short_texts_together(monkeypatch, wanted, length, device, ranks, size):
+def test_a_cpu_chooses_its_batches(monkeypatch, wanted, length, device, ranks, size):
+    """As many tokens as the memory of the model's graphs allows, whatever the flag says."""
     monkeypatch.setattr(parallel, "size", lambda: ranks)
-    assert evaluation_batch_size(wanted, length, device) == size
+    assert evaluation_batch_size(wanted, length, Engine(device, Lanes(2)), MINILM) == size
 
 
 SPLIT = records([9] * 40 + [64] * 16)
 
 
 def test_a_split_that_is_evaluated_often_is_worth_another_graph():
-    assert plan().evaluation(SPLIT, 2) == EvaluationBatches(8, (64,))
+    assert plan().evaluation(SPLIT, 2).lengths == (64,)
     often = plan()
-    assert often.evaluation(SPLIT, 2, records([9] * 960)) == EvaluationBatches(8, (16, 64))
-    assert often.graphs == [(False, 8, 16), (False, 8, 64)]
+    size = often.evaluation(SPLIT, 2, records([9] * 9600)).size
+    assert often.graphs == [(False, size, length) for length in (16, 64)]
     assert plan(dev_every_step_num=10**6).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
 
 
 def test_more_lanes_make_graphs_dearer():
-    often = [plan().evaluation(SPLIT, 2, records([9] * number)).lengths for number in (4, 960)]
+    often = [plan().evaluation(SPLIT, 2, records([9] * number)).lengths for number in (4, 9600)]
     assert often == [(64,), (16, 64)]
-    assert plan(lanes=400).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
+    assert plan(lanes=400).evaluation(SPLIT, 2, records([9] * 9600)).lengths == (64,)
 
 
 def test_no_batch_is_larger_than_its_split():
     assert plan().evaluation(records([9, 9, 9]), 2).size == 3
-    assert plan().evaluation(records([9]), 2).size == 2
+    assert plan().evaluation(records([9]), 2).size == 1
+    (shape,) = plan().evaluation(records([9, 9, 9]), 2, may_share=True).packed
+    assert shape.number * shape.most >= 3
+    assert shape.number <= 3
+
+
+def test_splits_of_a_run_share_their_graphs():
+    both = plan(lanes=2)
+    batches = both.evaluations({"dev": records([9] * 40), "test": SPLIT}, {"dev": 2, "test": 3}, records([9] * 960))
+    assert batches["dev"] == batches["test"]
+    shapes = batches["dev"].packed
+    assert both.graphs == [(False, shape.number, shape.length) for shape in shapes]
+    assert max(shape.length for shape in shapes) >= 64
+    assert both.evaluations({}, {}) == {}
+    for unable in (plan(device="cuda"), plan(pad_to_max_length=True)):
+        assert not unable.evaluations({"dev": SPLIT}, {"dev": 2})["dev"].packed
+        assert unable.evaluation(SPLIT, 2, may_share=True).size > 0
 
 
 def test_one_length_where_it_is_asked_for():
     asked = plan(pad_to_max_length=True)
-    assert asked.evaluation(SPLIT, 2) == EvaluationBatches(4, (128,))
+    assert asked.evaluation(SPLIT, 2) == EvaluationBatches(6, (128,))
     assert asked.training(SPLIT, 4, may_share=True) == TrainingBatches(1, (128,))
     assert graph_plan.train_batch_size(SimpleNamespace(batch_size_per_device=3, gradient_accumulation_steps=5)) == 15
 

@@ -1,18 +1,21 @@
 """modeling/run/evaluation.py and the rule of the best snapshot."""
 
+import dataclasses
 import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG
+from tiny_model import CONFIG, KERNELS, NO_DROPOUT, documented, random_samples
 
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
+from modeling.objectives.mft import predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches
 from modeling.run.evaluation import Evaluation, measure, predict
+from ofrecord_util.packing import Rows
 from ofrecord_util.records import Records
 
 
@@ -62,6 +65,26 @@ def test_every_sample_once_and_in_order(batch_size, lengths):
     np.testing.assert_array_equal(result[:, 0], ids.sum(axis=1))
     assert {shape[0] for shape in seen} == {batch_size}
     assert {shape[1] for shape in seen} <= set(lengths)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("shapes", [(Rows(2, 32, 4),), (Rows(3, 8, 2), Rows(1, 16, 1))])
+def test_texts_that_share_rows_have_their_own_logits(pooling, shapes):
+    """Against the stock kernels with one text per row; a batch that is not full has rows and places without a text."""
+    config = dataclasses.replace(NO_DROPOUT, pooling=pooling)
+    samples = random_samples([3, 13, 7, 2, 5, 11, 8, 8, 1])
+
+    def logits(kernels, batches):
+        @global_function(type="predict", variables=Variables(documented("weight")))
+        def job(variables, **text):
+            return predict_logits(variables, config, kernels, **text)
+
+        return predict(job, samples, batches)
+
+    alone = logits(KERNELS["stock"], EvaluationBatches(9, (13,)))
+    shared = logits(KERNELS["cpu"], EvaluationBatches(0, (), shapes))
+    np.testing.assert_allclose(shared, alone, rtol=0, atol=2e-6)
+    assert np.ptp(alone, axis=0).max() > 0.01
 
 
 class _Context:
