@@ -5,18 +5,18 @@ from typing import NamedTuple
 
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
+from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
 
 _PROCESS_BYTES = 420e6  # Python, OneFlow and the BLAS without any graph
 _USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimates are up to 15 % off
-# OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. The factors count these outputs for the graphs of
-# modeling/bert/encoder.py on modeling/engine/kernels.py: multiples of L * T * H, of L * B * N * S * S, and of T * H
+# OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. The factors count these outputs for the train
+# graphs of modeling/bert/encoder.py on modeling/engine/kernels.py: multiples of L * T * H, of L * B * N * S * S, and of T * H
 # (tests/modeling/run/test_resources.py compares them with the graphs)
 _TRAIN_HIDDEN, _TRAIN_SCORES, _TRAIN_REST = 102.0, 7.5, 40.0
-_PREDICT_HIDDEN, _PREDICT_SCORES, _PREDICT_REST = 48.0, 2.5, 10.0
 _OPERATION_BYTES = 0.15e6  # for an operation itself: its actor, its entries in the plan
-_TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 45  # per encoder layer and lane
+_TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 47  # per encoder layer and lane
 
 
 class Model(NamedTuple):
@@ -74,14 +74,11 @@ class MemoryPlan:
 
 def _pass_bytes(config, rows, length, lanes, backward):
     """Bytes of a graph's operations, for the share `backward` of encoder layers that have a backward pass."""
-    hidden, layers = rows * length * config.hidden_size, config.num_hidden_layers
-    scores = layers * rows * config.num_attention_heads * length * length
-
-    def total(of_hidden, of_scores, rest, operations):
-        return 4 * ((of_hidden * layers + rest) * hidden + of_scores * scores) + lanes * layers * operations * _OPERATION_BYTES
-
-    predict = total(_PREDICT_HIDDEN, _PREDICT_SCORES, _PREDICT_REST, _PREDICT_OPERATIONS)
-    train = total(_TRAIN_HIDDEN, _TRAIN_SCORES, _TRAIN_REST, _TRAIN_OPERATIONS)
+    tokens, layers = rows * length, config.num_hidden_layers
+    predict = tokens * token_bytes(config, length) + lanes * layers * _PREDICT_OPERATIONS * _OPERATION_BYTES
+    hidden, scores = tokens * config.hidden_size, layers * tokens * config.num_attention_heads * length
+    outputs = (_TRAIN_HIDDEN * layers + _TRAIN_REST) * hidden + _TRAIN_SCORES * scores
+    train = 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
     return predict + backward * (train - predict)
 
 

@@ -17,6 +17,7 @@ import pytest
 import tiny
 
 import modeling.predictor
+from modeling import predictor as predictor_module
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
 from modeling.cli.errors import run
@@ -284,12 +285,17 @@ def call(monkeypatch, capsys, *arguments, stdin=()):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_wait_for_input(snapshot, monkeypatch, capsys, number, code):
-    def lines():
-        yield b"a good film\n"
-        os.kill(os.getpid(), number)
-        pytest.fail("the tool waited for another line")
+    class Lines:
+        read = 0
 
-    ended, output, errors = call(monkeypatch, capsys, "--model_load_dir", snapshot, stdin=lines())
+        def readline(self, _):
+            self.read += 1
+            if self.read == 1:
+                return b"a good film\n"
+            os.kill(os.getpid(), number)
+            return pytest.fail("the tool waited for another line")
+
+    ended, output, errors = call(monkeypatch, capsys, "--model_load_dir", snapshot, stdin=Lines())
     assert (ended, output) == (code, "")
     assert errors.endswith(f"interrupted by {number.name}\n")
 
@@ -297,15 +303,17 @@ def test_a_signal_ends_the_wait_for_input(snapshot, monkeypatch, capsys, number,
 def test_a_signal_between_two_batches(tmp_path, snapshot, monkeypatch, capsys):
     """The batch ends, the rest is not computed, and the output keeps its old content."""
     (tmp_path / "out.tsv").write_text("old", encoding="utf-8")
-    batches, resize = [], np.resize
+    batches, predict = [], predictor_module.predict_packed
 
-    def interrupted_resize(rows, size):
-        batches.append(len(rows))
-        if len(batches) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return resize(rows, size)
+    def interrupted(*args):
+        for rows, outputs in predict(*args):
+            for row, output in zip(rows, outputs):  # as batches of one text
+                batches.append(row)
+                if len(batches) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield [row], output[None]
 
-    monkeypatch.setattr(np, "resize", interrupted_resize)
+    monkeypatch.setattr(predictor_module, "predict_packed", interrupted)
     flags = "--model_load_dir", snapshot, "--batch_size", "1", "--output", str(tmp_path / "out.tsv")
     ended, _, errors = call(monkeypatch, capsys, *flags, "one", "two", "three", "four")
     assert ended == 143

@@ -13,7 +13,7 @@ from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.lanes.plan import Lanes
-from modeling.objectives.mft import finetuning_objective, predict_logits
+from modeling.objectives.mft import finetuning_objective
 from modeling.run import resources
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import MemoryPlan, Model, available_memory, check_memory, memory_limit, plan_memory, settings_that_fit
@@ -23,28 +23,20 @@ ROWS, LENGTH = 4, 64
 SMALL = BertConfig(vocab_size=50, hidden_size=96, num_hidden_layers=6, num_attention_heads=4, intermediate_size=384)
 
 
-def graph_floats(trains, lanes):
-    """Number of output values of all operations in a graph, without its variables and inputs."""
+def graph_floats(lanes):
+    """Number of output values of all operations in a train graph, without its variables and inputs."""
     shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
     variables = Variables({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     arrays = {name: np.ones((ROWS, LENGTH), np.int32) for name in ("word_rows", "input_mask", "segment_ids")}
     plan, engine = DropoutPlan(SMALL, 1, "cpu"), Engine("cpu", Lanes(lanes, short=True))
-    if trains:
-        optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
+    optimizer, rates = create_optimizer(variables, Schedule(1e-3, 20, 2))
 
-        def step(variables, **batch):
-            return finetuning_objective(variables, SMALL, KERNELS["cpu"], plan.take(batch), **batch)
+    def step(variables, **batch):
+        return finetuning_objective(variables, SMALL, KERNELS["cpu"], plan.take(batch), **batch)
 
-        job = GlobalFunction(step, "train", variables, optimizer, rates, engine)
-        arrays.update(label=np.zeros(ROWS, np.int32), loss_mask=np.ones(ROWS, np.float32), **plan.masks(0, ROWS, LENGTH))
-    else:
-
-        def step(variables, **batch):
-            return predict_logits(variables, SMALL, KERNELS["cpu"], **batch)
-
-        job = GlobalFunction(step, "predict", variables, engine=engine)
-    outputs = job(arrays)
-    (outputs[0] if trains else outputs).numpy()
+    job = GlobalFunction(step, "train", variables, optimizer, rates, engine)
+    arrays.update(label=np.zeros(ROWS, np.int32), loss_mask=np.ones(ROWS, np.float32), **plan.masks(0, ROWS, LENGTH))
+    job(arrays)[0].numpy()
     (graph,) = job._graphs.values()
     kinds = {operation.name: operation.WhichOneof("op_type") for operation in graph._full_graph_proto.net.op}
     blobs = graph._full_graph_proto.helper.lbn2logical_blob_desc
@@ -53,17 +45,15 @@ def graph_floats(trains, lanes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 2])
-@pytest.mark.parametrize("trains", [True, False])
-def test_the_estimate_counts_the_outputs_of_a_graphs_operations(trains, lanes):
+def test_the_estimate_counts_the_outputs_of_a_train_graphs_operations(lanes):
+    """That of predict graphs was fitted to processes of models of real sizes (benchmarks/bench_memory.py)."""
     shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
     parameters = sum(math.prod(shape) for shape in shapes.values())
     plan = MemoryPlan(Model(SMALL, parameters, parameters), lanes, math.inf)
-    estimated = plan.needed([(trains, ROWS, LENGTH)]) - plan.needed([])
-    operations = resources._TRAIN_OPERATIONS if trains else resources._PREDICT_OPERATIONS
-    estimated -= lanes * SMALL.num_hidden_layers * operations * resources._OPERATION_BYTES
-    if trains:
-        estimated -= 4 * DropoutPlan(SMALL, 0, "cpu").kept_numbers(ROWS, LENGTH)
-    assert estimated / 4 == pytest.approx(graph_floats(trains, lanes), rel=0.12)
+    estimated = plan.needed([(True, ROWS, LENGTH)]) - plan.needed([])
+    estimated -= lanes * SMALL.num_hidden_layers * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES
+    estimated -= 4 * DropoutPlan(SMALL, 0, "cpu").kept_numbers(ROWS, LENGTH)
+    assert estimated / 4 == pytest.approx(graph_floats(lanes), rel=0.12)
 
 
 BASE = BertConfig()
@@ -86,7 +76,7 @@ def test_what_the_estimate_depends_on():
     alone = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS),))
     online = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
     assert alone.needed(graph) == MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf).needed(graph) + 4 * PARAMETERS
-    assert online.needed(graph) > alone.needed(graph) + 1e9
+    assert online.needed(graph) > alone.needed(graph) + 0.9e9
 
 
 def test_a_run_that_does_not_fit_is_refused_with_settings_that_do():
