@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 
+from modeling.bert.config import MAX
 from modeling.bert.encoder import build_bert
 from modeling.bert.pooling import pool
 from modeling.bert.variables import encoder_shapes
@@ -47,7 +48,8 @@ def main():
         return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
     samples = records.samples()
-    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=True)
+    may_share = flags.pooling != MAX  # the maximum over a text's tokens needs a row for each text
+    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=may_share)
     embeddings = predict(embed_job, samples, batches)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)

@@ -54,8 +54,7 @@ def make_project(folder):
     Returns:
         dict of script -> (command line, seconds of the unkilled run, seconds of its part after the last step).
     """
-    sys.path.insert(0, os.path.join(ROOT, "tests"))
-    import tiny
+    from tests import tiny
 
     path = os.path.join(folder, "lines.json")
     if not os.path.exists(path):

@@ -412,9 +412,8 @@ def test_a_refused_run_leaves_no_folder(project, line):
     assert not os.path.exists(project.path("output"))
 
 
-def test_far_too_little_memory(project, monkeypatch):
-    monkeypatch.setattr("modeling.run.start.total_memory", lambda: 10**6)
-    fails(project, STEP_2, "of memory, but the machine has 1.0 MB", "smaller batches")
+def test_too_little_memory(project):
+    fails(project, STEP_2 + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory")
     assert not os.path.exists(project.path("output"))
 
 

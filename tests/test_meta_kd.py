@@ -311,7 +311,9 @@ def test_frozen_layers_of_the_student(outputs, teacher, project):
 def test_prediction_loss_only(teacher, project):
     small = "--teacher_output_dir output/predictions --pred_distill"
     project.call_well(f"{STEP_3A.format(teacher=teacher.snapshot)} {small} --eval_batch_size_per_device 16")
-    assert sorted(os.listdir(project.path("output", "predictions"))) == ["idxs.npy", "logits.npy", "manifest.json", "token_offsets.npy"]
+    assert sorted(os.listdir(project.path("output", "predictions"))) == [
+        *("checksums.npy", "idxs.npy", "logits.npy", "manifest.json", "token_offsets.npy")
+    ]
     run = distil(project, teacher, "predictions-student", f"{small} --temperature 2 --student_num_hidden_layers 3 {SHORT}")
     row = run.rows("train")[0]
     assert [name for name in row if name.endswith("_loss")] == ["prediction_loss"]

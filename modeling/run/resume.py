@@ -145,10 +145,12 @@ def _is_layout(value):
     """Whether a value is a `TrainingBatches` as a list."""
     return (
         isinstance(value, list)
-        and len(value) == 2
+        and len(value) == 3
         and _is_count(value[0])
         and isinstance(value[1], list)
         and value[0] > 0 < len(value[1])
+        and _is_count(value[2])
+        and value[2] > 0
         and all(_is_count(length) and 0 < length <= LARGEST["max_position_embeddings"] for length in value[1])
     )
 

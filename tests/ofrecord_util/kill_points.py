@@ -57,7 +57,7 @@ class Points:
 
     def opened(self, path, mode="r", *args, **kwargs):
         file = self.open(path, mode, *args, **kwargs)
-        return Writes(file, self) if "w" in mode else file
+        return Writes(file, self) if set(mode) & set("wx") else file
 
 
 class Writes:

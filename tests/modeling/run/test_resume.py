@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from modeling.cli.flags import NEWEST_RUN
-from modeling.run.resume import State, best_names, find_run, list_states, newest_state, remove_states, write_state
+from modeling.run.resume import State, best_names, find_run, list_states, newest_state, remove_state, write_state
 from ofrecord_util.errors import UserError
 
 VALUES = {
     "step": 3,
     "identity": {"--seed": 1},
-    "layout": [1, [8, 16]],
+    "layout": [1, [8, 16], 1],
     "counters": {"step": {"dtype": "int64", "values": [3]}},
     "window": [[3, [0, 1], [0.5, 0.25]]],
     "best": {"name": "snapshot_best_ft_model_t_dev_0.5", "correct": 1, "total": 2, "cross_entropy": 0.7, "by_domain": {}, "accuracy": 0.5},
@@ -70,10 +70,12 @@ def test_a_state_is_read_again(tmp_path):
         ("counters", {"step": 3}),
         ("window", [[3, [0], ["x"]]]),
         ("window", [[3, [0]]]),
-        ("layout", [0, [8]]),
-        ("layout", [1, []]),
-        ("layout", [1, [10**9]]),
+        ("layout", [0, [8]], 1]),
+        ("layout", [1, []], 1]),
+        ("layout", [1, [10**9]], 1]),
         ("layout", {}),
+        ("layout", [1, [8]]),
+        ("layout", [1, [8], 0]),
     ],
 )
 def test_values_that_no_run_writes(tmp_path, name, value):
@@ -100,7 +102,7 @@ def test_a_damaged_state_is_skipped(tmp_path, text):
 
 def test_what_a_killed_removal_leaves_is_removed(tmp_path):
     left = tmp_path / f".state_step_1.writing-{os.getppid()}"  # the id belongs to another process by now
-    for action in (lambda: write(tmp_path), lambda: newest_state(str(tmp_path), print), lambda: remove_states(str(tmp_path))):
+    for action in (lambda: write(tmp_path), lambda: newest_state(str(tmp_path), print), lambda: remove_state(str(tmp_path), 7)):
         left.mkdir()
         (left / "part").write_text("")
         action()
