@@ -114,7 +114,7 @@ def write_states(folder):
             "cross_entropy": 0.7,
             "by_domain": {},
         }
-        values = {"step": step, "identity": {"--seed": 1}, "layout": [1, [8, 12]], "stale": 0, "best": best}
+        values = {"step": step, "identity": {"--seed": 1}, "layout": [1, [8, 12], 1], "stale": 0, "best": best}
         values.update(counters={"step": {"dtype": "int64", "values": [step]}}, window=[[step, [0, 1], [0.5, 0.25]]])
         write_state(folder, {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(4, np.float32)}, values)
 
@@ -326,8 +326,12 @@ def read_inputs(folder):
 
 # Digests
 
+_MOST_DIGESTED = 2**26
+
 
 def _digest(path):
+    if os.path.getsize(path) > _MOST_DIGESTED:  # a sparse file of 12 GB, which every reader refuses for its size
+        return ""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 

@@ -452,11 +452,7 @@ def test_foreign_and_stale_outputs_name_both_digests(project, teacher, outputs):
     with open(os.path.join(stale, "train.csv"), "a", encoding="utf-8") as file:
         file.write("a great plot\tbooks\tpositive\n")
     line = STEP_3B.format(teacher=teacher.snapshot).replace(DATA, "data/stale") + " --use_sample_weights false"
-    message = fails(project, line + " --model_save_dir output/x")
-    assert "weight.npy" in message
-    assert "run preprocess.py" in message
-    os.remove(os.path.join(stale, "ofrecord", "train", "weight.npy"))
-    message = fails(project, line + " --model_save_dir output/x")
+    message = fails(project, line + " --model_save_dir output/x")  # the scores, which are not used, need not fit
     with open(os.path.join(stale, "ofrecord", "train", "manifest.json")) as file:
         assert json.load(file)["text_digest"][:16] in message
     assert outputs.manifest["text_digest"][:16] in message
