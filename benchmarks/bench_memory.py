@@ -11,13 +11,15 @@ weights and the vocabulary of --model_dir. The data are the first --texts rows o
 if not __package__:
     import _root  # noqa: F401
 
+import copy
 import itertools
 import os
 import re
 import sys
 import tempfile
+from argparse import ArgumentTypeError
 
-from benchmarks.bench_phases import OUTPUT_FLAG, PHASES, commands
+from benchmarks.bench_phases import OUTPUT_FLAG, PHASES, add_flags, choices_of, commands
 from benchmarks.side_by_side import machine, show
 from benchmarks.whole_process import time_command
 from modeling.bert.config import BertConfig
@@ -25,6 +27,7 @@ from modeling.bert.variables import encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, write_variables
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import positive_float
 
 SIZES = ("mini", "base")
 UNITS = {"GB": 1e9, "MB": 1e6}
@@ -59,27 +62,28 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--sizes", default="mini,base", help="mini, base or both (default)")
     parser.add_argument("--memory_limits", default="", help="SIZE=GB, comma-separated: --memory_limit of the training scripts")
-    parser.add_argument("--phases", default=",".join(PHASES), help="scripts to report; earlier scripts run too")
-    parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
-    parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv of all domains")
-    parser.add_argument("--single_dir", default="data/k-shot-single/SST-2/16-42", help="folder of the splits of SST-2")
-    parser.add_argument("--task_name", default="g1", help="task of --data_dir")
     parser.add_argument("--texts", type=int, default=240, help="rows of each split to use")
-    parser.add_argument("--max_steps", type=int, default=3, help="steps of a training run")
+    add_flags(parser, max_steps=3)
     args = parser.parse_args()
-    if not set(args.phases.split(",")) <= set(PHASES):
-        raise UserError(f"--phases {args.phases}: choose from {', '.join(PHASES)}")
-    if not set(args.sizes.split(",")) <= set(SIZES):
-        raise UserError(f"--sizes {args.sizes}: choose from {', '.join(SIZES)}")
-    limits = dict(entry.split("=") for entry in args.memory_limits.split(",") if entry)
+    choices_of(args.phases, "phases", PHASES)
+    limits = {}
+    for entry in filter(None, args.memory_limits.split(",")):
+        size, _, limit = entry.partition("=")
+        try:
+            limits[size] = positive_float(limit)
+        except (ArgumentTypeError, ValueError) as error:
+            raise UserError(f"--memory_limits {entry}: give SIZE=GB, for example base=8") from error
+    choices_of(",".join(limits) or SIZES[0], "memory_limits", SIZES)
+    sizes = choices_of(args.sizes, "sizes", SIZES)
     show({"machine": machine()})
-    for size in args.sizes.split(","):
+    for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             measure(args, size, limits.get(size), folder)
 
 
 def measure(args, size, limit, folder):
     """Runs the scripts for one size of model, and prints a line for each."""
+    args = copy.copy(args)
     first_rows(args.data_dir, os.path.join(folder, "data"), args.texts)
     if size == "base":
         random_base(os.path.join(folder, "model"), os.path.join(args.model_dir, VOCAB_FILE))
@@ -88,12 +92,12 @@ def measure(args, size, limit, folder):
     wanted, flags_of = args.phases.split(","), commands(args, folder)
     for phase in PHASES[: max(map(PHASES.index, wanted)) + 1]:
         output = [OUTPUT_FLAG.get(phase, "--model_save_dir"), os.path.join(folder, f"{phase}-0")]
-        limited = ["--memory_limit", limit] if limit and "--max_steps" in flags_of[phase]() else []
+        limited = ["--memory_limit", str(limit)] if limit and "--max_steps" in flags_of[phase]() else []
         timing = time_command([sys.executable, phase + ".py", *flags_of[phase](), *output, *limited])
         if phase not in wanted:
             continue
         expected, parts = announced(timing.output), re.search(r"in (\d+) parts", timing.output)
-        line = {"size": size, "case": phase, "memory_limit": limit and float(limit), "peak_gb": round(timing.peak_bytes / 1e9, 2)}
+        line = {"size": size, "case": phase, "memory_limit": limit, "peak_gb": round(timing.peak_bytes / 1e9, 2)}
         line["announced_gb"] = expected and round(expected / 1e9, 2)
         line["announced_over_peak"] = expected and round(expected / timing.peak_bytes, 2)
         show({**line, "parts": int(parts.group(1)) if parts else 1, "seconds": round(timing.seconds, 1)})

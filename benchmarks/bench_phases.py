@@ -56,19 +56,39 @@ def commands(args, folder):
     }  # fmt: skip
 
 
-def main():
-    parser = Parser(description=__doc__)
+def add_flags(parser, max_steps):
+    """Adds the flags that `commands` reads, and --phases.
+
+    Args:
+        parser: `Parser`.
+        max_steps: default of --max_steps.
+    """
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv of all domains")
     parser.add_argument("--task_name", default="g1", help="task of --data_dir")
     parser.add_argument("--single_dir", default="data/k-shot-single/SST-2/16-42", help="folder of the splits of SST-2")
-    parser.add_argument("--max_steps", type=int, default=20, help="steps of a training run")
-    parser.add_argument("--runs", type=int, default=5, help="number of runs per phase")
+    parser.add_argument("--max_steps", type=int, default=max_steps, help="steps of a training run")
     parser.add_argument("--phases", default=",".join(PHASES), help="phases to report; earlier phases run once")
+
+
+def choices_of(text, flag, allowed):
+    """The names in a comma-separated value of a flag.
+
+    Raises:
+        UserError: a name is not one of `allowed`.
+    """
+    names = text.split(",")
+    if not set(names) <= set(allowed):
+        raise UserError(f"--{flag} {text}: choose from {', '.join(allowed)}")
+    return names
+
+
+def main():
+    parser = Parser(description=__doc__)
+    add_flags(parser, max_steps=20)
+    parser.add_argument("--runs", type=int, default=5, help="number of runs per phase")
     args = parser.parse_args()
-    wanted = args.phases.split(",")
-    if not set(wanted) <= set(PHASES):
-        raise UserError(f"--phases {args.phases}: choose from {', '.join(PHASES)}")
+    wanted = choices_of(args.phases, "phases", PHASES)
     show({"machine": machine()})
     with tempfile.TemporaryDirectory() as folder:
         flags_of = commands(args, folder)
