@@ -29,7 +29,6 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
-_PART_SECONDS_PER_WEIGHT = 2e-9  # for each further part of a step: its gradients are added to the sums
 
 
 class TrainingBatches(NamedTuple):
@@ -86,8 +85,9 @@ class Bucketing:
             batch_size: samples per step, over all devices and accumulated parts.
             may_share: whether the objective supports several texts per row.
             planned: `TrainingBatches` of the run that --resume continues, or None.
-            memory: `MemoryPlan`, None if the memory does not matter. A step is computed in as many parts as fit into its limit, in fewer
-                lengths if that is faster. If nothing fits, the choice is the one that needs the least memory.
+            memory: `MemoryPlan`, None if the memory does not matter. A step is computed in as many parts as fit into its limit. Other
+                lengths and another number of texts per row are taken only if no number of parts fits. If nothing fits, the choice is the
+                one that needs the least memory.
         Raises:
             UserError: the value of --texts_per_row is not possible.
         """
@@ -100,20 +100,22 @@ class Bucketing:
         return [(True, rows, length) for length in layout.lengths]
 
     def _choose(self, records, batch_size, texts_per_row, memory):
-        found = []  # (bytes above the limit, estimated seconds, `TrainingBatches`)
+        """The fastest layout, in as many parts as fit. The layout decides which samples share a row and the shapes of the dropout masks, so
+        the memory changes it only if it fits in no number of parts."""
+        layouts = []  # (estimated seconds, `TrainingBatches` in one part per accumulated batch)
         for per_row in texts_per_row:
             needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
-            for most in range(MOST_BUCKETS, 0, -1):
-                for parts in self._numbers_of_parts(batch_size, per_row, memory):
-                    seconds, layout = self._estimate(records, batch_size, needed, TrainingBatches(per_row, (), parts), most)
-                    graphs = self._training_graphs(batch_size, layout)
-                    excess = max(0.0, memory.needed(self.graphs + graphs, layout.parts) - memory.limit) if memory else 0.0
-                    found.append((excess, seconds, layout))
-                    if not excess:
-                        break
-                if found[-1][0] == 0 and parts == self._flags.gradient_accumulation_steps:
-                    break  # the fastest choice fits
-        return min(found)[2]
+            layouts += [self._estimate(records, batch_size, needed, per_row, most) for most in range(MOST_BUCKETS, 0, -1)]
+        least = None  # (bytes above the limit, number of the layout, `TrainingBatches`)
+        for number, (_, layout) in enumerate(sorted(layouts)):
+            for parts in self._numbers_of_parts(batch_size, layout.per_row, memory):
+                divided = layout._replace(parts=parts)
+                graphs = self._training_graphs(batch_size, divided)
+                excess = max(0.0, memory.needed(self.graphs + graphs, parts) - memory.limit) if memory else 0.0
+                least = min(filter(None, (least, (excess, number, divided))))
+                if not excess:
+                    return divided
+        return least[2]
 
     def _numbers_of_parts(self, batch_size, per_row, memory):
         """The numbers of parts to choose from, ascending."""
@@ -123,15 +125,15 @@ class Bucketing:
         rows = batch_size // per_row
         return [number for number in range(accumulated, rows + 1, accumulated) if rows % number == 0]
 
-    def _estimate(self, records, batch_size, needed, layout, most):
-        """(estimated seconds of a run, `TrainingBatches` with lengths)."""
-        longest = padded_length(records) if layout.per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
-        count, lanes = layout.parts * parallel.size(), self._engine.lanes.count
-        rows = -(-batch_size // count // layout.per_row // lanes) * lanes  # a lane with fewer rows waits for the others
+    def _estimate(self, records, batch_size, needed, per_row, most):
+        """(estimated seconds of a run, `TrainingBatches`) with at most `most` lengths."""
+        longest = padded_length(records) if per_row == 1 else -(-int(needed.max()) // LENGTH_STEP) * LENGTH_STEP
+        parts, lanes = self._flags.gradient_accumulation_steps, self._engine.lanes.count
+        count = parts * parallel.size()
+        rows = -(-batch_size // count // per_row // lanes) * lanes  # a lane with fewer rows waits for the others
         costs = self._costs(count * rows, _TRAIN_PASSES, _TRAIN_GRAPH_SECONDS)
         lengths = self._lengths(records, needed, longest, costs, most)
-        sums = (layout.parts - 1) * len(needed) * _PART_SECONDS_PER_WEIGHT * self._config.dense_weights
-        return bucket_seconds(lengths, needed, *costs) + sums, layout._replace(lengths=lengths)
+        return bucket_seconds(lengths, needed, *costs), TrainingBatches(per_row, lengths, parts)
 
     def _texts_per_row(self, records, may_share):
         """The numbers of texts per row to choose from."""

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
+from modeling.engine import parallel
 from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
 
 _PROCESS_BYTES = 420e6  # Python, OneFlow and the BLAS without any graph
+CONTINUED = "a continued run keeps its layout: free some memory, give a higher --memory_limit, or start a new run without --resume"
 _USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimates are up to 15 % off
 # OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. The factors count these outputs for the train
 # graphs of modeling/bert/encoder.py on modeling/engine/kernels.py: multiples of L * T * H, of L * B * N * S * S, and of T * H
@@ -127,6 +129,8 @@ def settings_that_fit(memory, graphs, seq_length):
         if memory.freezing(layers).needed([*graphs, (True, 1, seq_length)], 2) <= memory.limit:
             found.append(f"--freeze_layers {layers}")
             break
+    if parallel.size() > 1:
+        found.append("more --gradient_accumulation_steps (both amounts are those of one of the processes)")
     return " or ".join(["free some memory, or give a smaller model", *found])
 
 

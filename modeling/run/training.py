@@ -14,7 +14,7 @@ from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.resources import check_memory, plan_memory, settings_that_fit
+from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
 from modeling.run.resume import check_identity, remove_state, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
@@ -75,7 +75,8 @@ class Training:
         self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned, memory)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, self.layout.parts)
         if memory:
-            check_memory(self._memory_bytes, memory.limit, settings_that_fit(memory, evaluations, flags.seq_length))
+            remedies = settings_that_fit(memory, evaluations, flags.seq_length) if planned is None else CONTINUED
+            check_memory(self._memory_bytes, memory.limit, remedies)
         self.settings["parts"] = self.layout.parts
         parts = self.layout.parts if context.engine.sums_gradients else 1
         self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
