@@ -96,10 +96,12 @@ class Predictor:
             texts: iterable of str, or of (str, str) for a task of text pairs. The method reads it in portions, so that any number of
                 texts needs little memory.
         Raises:
-            UserError: this process was forked after the predictor was made. OneFlow would hang.
+            UserError: `texts` is one text, or this process was forked after the predictor was made. OneFlow would hang.
             Interrupted: a signal arrived, in a script (modeling/cli/interruption.py).
         """
         check_process("the predictor")
+        if isinstance(texts, str):
+            raise UserError("the predictor takes a list of texts, not one text: put it into brackets")
         waiting = []
         for text in texts:
             waiting.append(text)

@@ -154,7 +154,10 @@ def read_names(path: str, rows: Optional[Rows] = None) -> Tuple[Set[str], Set[st
     rows = read_rows(path) if rows is None else rows
     width = len(rows[0][1])
     if width not in (3, 4):
-        raise UserError(f"{path}: row {rows[0][0]}: {width} columns, a row has 3 (text, domain, label) or 4 (a pair)")
+        raise UserError(
+            f"{path}: row {rows[0][0]}: {width} columns; a row has 3, separated by tabs and not by commas: text TAB domain TAB label "
+            "(or 4 with a pair of texts)"
+        )
     domains: Set[str] = set()
     labels: Set[str] = set()
     _check_not_index(path, rows, width)

@@ -365,3 +365,9 @@ def test_assertions_and_streams(snapshot, tmp_path):
     ascii_only = shell('"$@" "f\u00fcr \U0001f600" 2>&-', PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ascii_only.returncode == 0
     assert ascii_only.stdout.decode("utf-8").endswith("\tf\u00fcr \U0001f600\n")
+
+
+def test_one_text_is_no_list_of_texts(snapshot):
+    """A text is a sequence too: its characters would be labelled."""
+    with pytest.raises(UserError, match="takes a list of texts, not one text"):
+        list(Predictor(snapshot)("a good film"))
