@@ -237,9 +237,12 @@ class GlobalFunction:
         return {}
 
     def release(self):
-        """Frees the graphs and their memory. The next call builds them again. Only for predict functions: see `forget_graphs`."""
+        """Frees the graphs and their memory, if there is one process. The next call builds them again. Only for predict functions: see
+        `forget_graphs`."""
         if self._trains:
             raise ValueError("the graphs of a train function share its state")
+        if self.engine.ranks > 1:  # see the faults in modeling/engine/workarounds.py
+            return
         _finish_last_call()
         self._graphs.clear()
         release(self)

@@ -36,6 +36,12 @@ FAULTS = (
     ),
     Fault(
         "0.9.0",
+        "With several processes, freeing a graph sometimes aborts (Check failed: actor_read_ctx->waiting_list.empty()).",
+        "`GlobalFunction.release` frees graphs only if there is one process.",
+        "tests/test_meta_kd.py::test_two_processes_learn_what_one_learns",
+    ),
+    Fault(
+        "0.9.0",
         "A parameter keeps the symbolic gradient of the first train graph, and the second graph adds to it.",
         "`clear_symbolic_gradients` before a further train graph is built.",
         "tests/modeling/engine/test_global_function.py::test_train_graphs_of_several_shapes_are_one_run",
