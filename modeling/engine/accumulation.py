@@ -33,8 +33,9 @@ class GradientSums(flow.nn.Module):
         for name, value in self._trained.items():
             self.register_parameter(self._places[name], flow.nn.Parameter(flow.zeros(*value.shape), requires_grad=False))
         self._update = None
-        # Momentum with factor 1 is a sum: m = 1 * m + gradient. With learning rate 0 the variables stay as they are
-        self.optimizer = flow.optim.SGD([{"params": list(self._trained.values()), "lr": 0.0, "momentum": 1.0}])
+        # OneFlow creates one momentum per variable. modeling/engine/lanes/sums.py changes the update in the job to
+        # momentum -= lr * gradient: with learning rate -1 a momentum is a sum of gradients, and the variables stay as they are
+        self.optimizer = flow.optim.SGD([{"params": list(self._trained.values()), "lr": -1.0, "momentum": 1.0}])
 
     def state(self):
         """The state that lets a graph with this object's `optimizer` add its gradients to the sums."""

@@ -169,8 +169,9 @@ class GlobalFunction:
             "__init__": lambda graph: self._configure(graph),
             "build": lambda graph, *inputs: self._build(graph, by_lane(inputs, lanes)),
         }
-        if lanes > 1:
-            methods["build_graph"] = lambda graph, *inputs: lanes_build.build_graph(graph, inputs, lanes, self._trains)
+        sums = self._sums is not None
+        if lanes > 1 or sums:
+            methods["build_graph"] = lambda graph, *inputs: lanes_build.build_graph(graph, inputs, lanes, self._trains, sums)
         return _class_of(self.__name__, (flow.nn.Graph,), methods)
 
     def _configure(self, graph):

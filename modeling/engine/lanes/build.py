@@ -5,8 +5,9 @@ Other modules reach the private interfaces of OneFlow that lanes need only throu
 
 from modeling.engine.lanes.job import CompiledJob
 from modeling.engine.lanes.plan import by_lane
-from modeling.engine.lanes.replicate import replace_gradients, replicate_lane
+from modeling.engine.lanes.replicate import replicate_lane
 from modeling.engine.lanes.streams import assign_streams
+from modeling.engine.lanes.sums import replace_gradients, update_momenta
 from modeling.engine.runtime import flow
 
 
@@ -19,20 +20,24 @@ def have_one_shape(parts) -> bool:
     return len({tuple(tuple(tensor.shape) for tensor in part) for part in parts}) == 1
 
 
-def build_graph(graph, inputs, count, trains):
-    """Replaces `oneflow.nn.Graph.build_graph` in graphs with several lanes.
+def build_graph(graph, inputs, count, trains, sums_gradients=False):
+    """Replaces `oneflow.nn.Graph.build_graph` in graphs with several lanes, and in those that add gradients to sums.
 
     Args:
         graph: the `nn.Graph`.
         inputs: the graph's inputs for all lanes, in the order of `interleave`.
         count: number of lanes.
         trains: whether the graph has a backward pass.
+        sums_gradients: whether the graph updates the momenta of its optimizer in place of the variables.
     """
     built = flow.nn.Graph.build_graph(graph, *inputs)
     job = CompiledJob(graph._full_graph_proto)
-    if have_one_shape(by_lane(inputs, count)):
-        replicate_lane(job, count, trains)
-    assign_streams(job, count)
+    if sums_gradients:
+        update_momenta(job)
+    if count > 1:
+        if have_one_shape(by_lane(inputs, count)):
+            replicate_lane(job, count, trains)
+        assign_streams(job, count)
     graph._full_graph_proto = job.proto
     return built
 

@@ -7,7 +7,11 @@ five places of a job, which only this module knows. It supports jobs of one proc
 import math
 
 UPDATE = "_update"  # suffix of the types of OneFlow's update operations
+NORM = "multi_reduce_sum_pow_abs"  # operation type: sum of powers of all gradients, for their clipping
 _ADDED = "_add_to_output"  # argument of a GEMM: a blob that the GEMM adds to its product
+# OneFlow 0.8.0 starts the backward pass with this operation: ones in the shape of the loss. 0.9.0 has an ordinary operation for it. The
+# shape is the same in all lanes, so `CompiledJob.inputs` leaves out the loss
+_CONSTANT_LIKE = "constant_like_conf"
 
 
 class CompiledJob:
@@ -112,13 +116,33 @@ class CompiledJob:
                 taken.s[:] = [next(blobs) for _ in taken.s]
         self._describe(operation)
 
+    def change_kind(self, operation, kind, inputs, attributes):
+        """Changes the type of an operation without outputs.
+
+        Args:
+            operation: an operation of this job.
+            kind: the new type.
+            inputs: dict of argument -> blob, all inputs of the new type in its order.
+            attributes: names of the attributes to keep.
+        """
+        conf = operation.user_conf
+        conf.op_type_name = kind
+        conf.input.clear()
+        conf.input_order[:] = list(inputs)
+        for argument, blob in inputs.items():
+            conf.input[argument].s.append(blob)
+        for name in set(conf.attr) - set(attributes):
+            del conf.attr[name]
+        self._describe(operation)
+
     def remove_unused(self):
         """Removes the operations on which neither an output of the job nor a change of a variable depends."""
         inputs = self.inputs()
         needed = [name for name, operation in self.operations.items() if _has_effect(operation)]
         kept = set(needed)
         for name in needed:
-            for other in {producer(blob) for blob in inputs[name]} - kept:
+            blobs = inputs[name] or _shapes_from(self.operations[name])
+            for other in {producer(blob) for blob in blobs} - kept:
                 kept.add(other)
                 needed.append(other)
         for name in self.operations.keys() - kept:
@@ -126,9 +150,11 @@ class CompiledJob:
 
     def _remove(self, name):
         operation, helper, views = self.operations.pop(name), self.proto.helper, self.proto.job_parallel_view_conf
-        for blobs in operation.user_conf.output.values():
-            for blob in blobs.s:
-                del helper.lbn2logical_blob_desc[blob]
+        produced = [blob for blobs in operation.user_conf.output.values() for blob in blobs.s]
+        if operation.WhichOneof("op_type") == _CONSTANT_LIKE:
+            produced = [f"{name}/{operation.constant_like_conf.out}"]
+        for blob in produced:
+            del helper.lbn2logical_blob_desc[blob]
         self._group_of(name).remove(name)
         for entries in (helper.op_name2arg_signature, views.op_name2sbp_signature_conf, views.op_name2nd_sbp_signature_conf):
             if name in entries:
@@ -176,7 +202,12 @@ class CompiledJob:
 def _has_effect(operation):
     """Whether an operation is needed for itself: it is not an ordinary operation, or it changes a variable."""
     kind = operation.user_conf.op_type_name
-    return operation.WhichOneof("op_type") != "user_conf" or kind.endswith(UPDATE) or kind == "assign"
+    return operation.WhichOneof("op_type") not in ("user_conf", _CONSTANT_LIKE) or kind.endswith(UPDATE) or kind == "assign"
+
+
+def _shapes_from(operation):
+    """The blobs of which an operation needs only the shape."""
+    return [operation.constant_like_conf.like] if operation.WhichOneof("op_type") == _CONSTANT_LIKE else []
 
 
 def producer(blob):

@@ -6,10 +6,8 @@ the lanes are joined: the gradients and the outputs of a train graph are sums ov
 concatenated.
 """
 
-from modeling.engine.lanes.job import UPDATE, in_order, producer
+from modeling.engine.lanes.job import NORM, UPDATE, in_order, producer
 from modeling.engine.lanes.plan import by_lane
-
-NORM = "multi_reduce_sum_pow_abs"  # operation type: sum of powers of all gradients, for their clipping
 
 
 def replicate_lane(job, count, trains):
@@ -117,23 +115,3 @@ def _sum(job, terms, within):
         else:
             rest.append(term)
     return rest[0] if len(rest) == 1 else job.add_up(rest, f"{producer(terms[0])}-of-all-lanes")
-
-
-def replace_gradients(job, sums):
-    """Lets a job clip and update with sums of gradients, which are variables, in place of the gradients that it computes.
-
-    Args:
-        job: `CompiledJob` of a train graph, changed in place. The operations that computed the gradients are removed.
-        sums: dict of variable's name -> name of the variable that contains the sum of its gradients.
-    """
-    blobs = {}  # gradient -> sum
-    for operation in job.operations.values():
-        if not operation.user_conf.op_type_name.endswith(UPDATE):
-            continue
-        (model,), (gradient,) = (operation.user_conf.input[argument].s for argument in ("model", "model_diff"))
-        blobs[gradient] = f"{sums[producer(model)]}/out"
-    inputs = job.inputs()
-    for name, operation in job.operations.items():
-        if operation.user_conf.op_type_name == NORM or operation.user_conf.op_type_name.endswith(UPDATE):
-            job.take(name, [blobs.get(blob, blob) for blob in inputs[name]])
-    job.remove_unused()

@@ -8,9 +8,8 @@ import collections
 
 from oneflow.core.framework.user_op_attr_pb2 import AttrValue
 
-from modeling.engine.lanes.job import in_order, producer
+from modeling.engine.lanes.job import NORM, in_order, producer
 from modeling.engine.lanes.plan import lane_of
-from modeling.engine.lanes.replicate import NORM
 
 
 def assign_streams(job, count):
