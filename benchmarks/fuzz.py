@@ -307,7 +307,7 @@ def _is_small(path):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first input")
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="number of inputs")
     parser.add_argument("--commands", action="store_true", help="give each input to a whole command")
