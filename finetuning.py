@@ -13,6 +13,8 @@ test split once. Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accura
 report.html.
 """
 
+import numpy as np
+
 from modeling.bert.variables import classifier_shapes, encoder_shapes
 from modeling.cli.errors import run
 from modeling.cli.flags import FINETUNING, check_modes, parse_flags
@@ -28,6 +30,16 @@ from modeling.run.start import start_evaluation
 from modeling.run.training import Training
 
 
+def warn_of_domains(train, task, log):
+    """Logs a warning if the training split has several domains: one model is then trained on all of them."""
+    domains = [task.domains[domain] for domain in np.unique(train.domain)]
+    if len(domains) > 1:
+        log(
+            f"warning: the training split has {len(domains)} domains ({', '.join(domains)}), and step 3 of Meta Fine-tuning trains on one: "
+            "for one model per domain, run this script once per domain, each with a --data_dir that has the rows of that domain only"
+        )
+
+
 def main():
     flags = parse_flags(FINETUNING, __doc__)
     do_train, do_eval = check_modes(flags)
@@ -37,6 +49,8 @@ def main():
     task, config, kernels = context.task, context.config, context.engine.kernels
 
     train = context.splits.records("train") if do_train else None
+    if train is not None:
+        warn_of_domains(train, task, context.log)
     dev = context.splits.records("dev")
     test = context.splits.records("test", name="eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}

@@ -46,6 +46,8 @@ def main():
     needs = knowledge_needed(loss_weights, choose_layers(flags, config, log))
     layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
 
+    if flags.resave_ofrecord:
+        context.splits.check_texts(("train", "dev", "test") if flags.do_eval else ("train",))
     records = context.splits.records("train")
     dev_records = context.splits.records("dev", name="eval") if flags.do_eval else None
     test_records = context.splits.test_records() if flags.do_eval else None
@@ -61,6 +63,7 @@ def main():
             **representation_shapes(config, task.num_domains, needs.representation),
         }
         variables, train, dev, test = load_model(context, shapes, records, dev_records, test_records)
+        context.start_log()
 
         @global_function(type="predict", variables=variables, engine=context.engine)
         def teacher_job(variables, word_rows, input_mask, segment_ids, domain):

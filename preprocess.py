@@ -35,12 +35,15 @@ def main():
     context = RunContext(flags, flags.model_load_dir, trains=False)
     task, config, log = context.task, context.config, context.log
 
-    if flags.resave_ofrecord:  # before the training split, so that an error here keeps training records and scores consistent
+    if flags.resave_ofrecord:
+        context.splits.check_texts(("train", "dev", "test"))
+    records = context.splits.records("train")  # `store_scores` writes those of the training split
+    variables = load_variables(context, encoder_shapes(config), context.snapshot)
+    context.start_log()
+    if flags.resave_ofrecord:
         for split, name in (("dev", "dev"), ("test", "eval")):
             if text_path(flags.data_dir, split):
                 context.splits.records(split, name)
-    records = context.splits.records("train")
-    variables = load_variables(context, encoder_shapes(config), context.snapshot)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
     def embed_job(variables, **text):

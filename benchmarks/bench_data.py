@@ -76,7 +76,7 @@ def measure_teacher_outputs(folder, real, length, runs):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv")
     parser.add_argument("--vocab_file", default="models/uncased_L-6_H-384_A-12_oneflow/vocab.txt")
     parser.add_argument("--task_name", default="g1")

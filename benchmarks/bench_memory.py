@@ -59,7 +59,7 @@ def announced(output):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--sizes", default="mini,base", help="mini, base or both (default)")
     parser.add_argument("--memory_limits", default="", help="SIZE=GB, comma-separated: --memory_limit of the training scripts")
     parser.add_argument("--texts", type=int, default=240, help="rows of each split to use")

@@ -84,7 +84,7 @@ def choices_of(text, flag, allowed):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     add_flags(parser, max_steps=20)
     parser.add_argument("--runs", type=int, default=5, help="number of runs per phase")
     args = parser.parse_args()

@@ -134,7 +134,7 @@ def _cell(timing, different):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="encoder, or a size such as 12x768")
     parser.add_argument("--snapshot", help="snapshot of a training script, in place of --model_dir")
     parser.add_argument("--short", help="file of short sentences, one per line")

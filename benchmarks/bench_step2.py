@@ -25,7 +25,7 @@ from tools.convert_checkpoint import HUGGING_FACE, convert
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--model_dir", default="models/uncased_L-6_H-384_A-12_oneflow", help="snapshot of an uncased BERT")
     parser.add_argument("--data_dir", default="data/k-shot-cross/g1/16-42", help="folder of train.csv and dev.csv")
     parser.add_argument("--num_epochs", type=int, default=63, help="passes over the training split")

@@ -52,7 +52,7 @@ def workers(job, names, threads):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
     parser.add_argument("--modes", default="train,predict", help="train, predict or both (default)")
     parser.add_argument("--workers", default="ours,stock,torch eager,torch compile", help="implementations to time (default: all)")

@@ -119,7 +119,7 @@ def results(work):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--before", required=True, help="a checkout of the code before the change")
     parser.add_argument("--after", default=".", help="a checkout of the code after the change")
     parser.add_argument("--work_dir", default="output/compare_checkouts", help="folder for the runs; earlier runs in it are removed")

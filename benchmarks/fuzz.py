@@ -1,16 +1,16 @@
 """Damages every file that the project reads, and checks that each reader gives a result or one line of error.
 
-    python3 benchmarks/fuzz.py --count 100000
-    python3 benchmarks/fuzz.py --first 100000 --count 50000
-    python3 benchmarks/fuzz.py --count 500 --commands
+    python3 benchmarks/fuzz.py --count 100000 --work_dir fuzz
+    python3 benchmarks/fuzz.py --count 500 --commands --work_dir fuzz
+    python3 benchmarks/fuzz.py --first 4711 --count 1
 
 An input is a copy of one small file with random bytes, a cut, or an edited value, or a FIFO, a folder or a link in its place. Its number
-determines it, so that a run can go on with --first where another one stopped, and one input can be tried again with --count 1. By
-default all readers run in this process. With --commands each input is given to a whole command, which takes some seconds.
+determines it, so that one input can be tried again with --first and --count 1. By default all readers run in this process. With
+--commands each input is given to a whole command, which takes some seconds.
 
 Anything but a result or one line is a failure: another exception, a traceback, the end by a signal, memory of more than 2 GB, more than
---seconds. Failures are printed, and their files are kept in --work_dir. The exit code is 1 if there are any. A hundred thousand inputs
-take about an hour on one core.
+--seconds. Failures are printed. --work_dir keeps their files, and the counts so far in readers.jsonl or commands.jsonl: the tool can be
+stopped at any time, and the same command continues. The exit code is 1 if there are failures.
 """
 
 if not __package__:
@@ -19,10 +19,8 @@ if not __package__:
 import collections
 import contextlib
 import io
-import json
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -32,141 +30,14 @@ import tempfile
 import time
 import traceback
 import warnings
-import zipfile
 
+from benchmarks.fuzz_damage import Originals, replace
+from benchmarks.progress import Progress
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.interruption import Interrupted
 
 _MEMORY = 2 << 30
-_NUMBERS = ("0", "-1", "1", "2", "1e400", "NaN", "1" + "0" * 400, "9223372036854775808", "2147483648", "1e308", "0.5", "1099511627776")
-_STRINGS = (
-    *("", "abc", "../../victim", "/etc/passwd", "a\\nb", "a\\tb", "\\u001b[31m", "\\u0000", "\\ud800", "\\u202e", "x" * 225),
-    *("-", "snapshot_best_"),
-)
-_VALUES = (
-    *_NUMBERS,
-    *(f'"{text}"' for text in _STRINGS),
-    *("null", "true", "false", "[]", "{}", "[1]", '{"a": 1}', "[[]]"),
-    *("[" * 80 + "]" * 80, "[" * 3000 + "]" * 3000, "[" + "0," * 500 + "0]"),
-)
-_BYTES = (
-    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\t", b"\x1b[31m", b"\xe2\x80\xa8", b"\xed\xa0\x80"),
-    *(b'"', b"{", b"[", b"PK", b"=", b"--", b"@"),
-)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null')
-
-
-def damage(data, draw, others):
-    """A damaged copy of a file's bytes.
-
-    Args:
-        data: bytes.
-        draw: `random.Random`.
-        others: list of the bytes of other files.
-    """
-    kind = draw.choice(("cut", "flip", "bytes", "slice", "value", "value", "value", "number", "other", "random"))
-    if kind == "cut":
-        return data[: draw.randrange(len(data) + 1)]
-    if kind == "random":
-        return bytes(draw.getrandbits(8) for _ in range(draw.choice((0, 1, 7, 100, 3000))))
-    if kind == "other":
-        return draw.choice(others)
-    changed = bytearray(data)
-    if kind == "flip" and changed:
-        for _ in range(draw.choice((1, 1, 2, 8, 50))):
-            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
-    elif kind == "bytes":
-        for _ in range(draw.choice((1, 1, 3))):
-            place = draw.randrange(len(changed) + 1)
-            changed[place : place + draw.randrange(3)] = draw.choice(_BYTES)
-    elif kind == "slice":
-        start, end, place = sorted(draw.randrange(len(changed) + 1) for _ in range(3))
-        part = bytes(changed[start:end])
-        if draw.random() < 0.5:
-            del changed[start:end]
-        changed[place:place] = part * draw.choice((0, 1, 2, 20))
-    elif kind == "value":
-        tokens = list(_TOKEN.finditer(data))
-        for _ in range(draw.choice((1, 1, 2)) if tokens else 0):
-            found = draw.choice(tokens)
-            return data[: found.start()] + draw.choice(_VALUES).encode("utf-8") + data[found.end() :]
-    elif kind == "number" and len(changed) >= 8:
-        place, size = draw.randrange(len(changed) - 7), draw.choice((1, 2, 4, 8))
-        changed[place : place + size] = draw.choice((0, 1, 127, 255, 2**31, 2**40, 2**63 - 1, 2**64 - 1)).to_bytes(8, "little")[:size]
-    return bytes(changed)
-
-
-def damage_archive(data, draw, others):
-    """A copy of an .npz file with one damaged member, which is packed again so that its checksum fits."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(out, "w", draw.choice((0, 8))) as new:
-        chosen = draw.choice(archive.namelist())
-        for name in archive.namelist():
-            content = archive.read(name)
-            new.writestr(name, damage(content, draw, others) if name == chosen else content)
-    return out.getvalue()
-
-
-def replace(path, draw, data, others):
-    """Puts something damaged in the place of a file."""
-    os.remove(path)
-    kind = draw.choice(("file",) * 40 + ("fifo", "folder", "loop", "gone", "device", "sparse"))
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        os.mkdir(path)
-    elif kind == "loop":
-        os.symlink(os.path.basename(path), path)
-    elif kind == "device":
-        os.symlink("/dev/zero", path)
-    elif kind != "gone":
-        with open(path, "wb") as file:
-            if kind == "sparse":
-                file.truncate(12 * 10**9)
-            elif data[:2] == b"PK" and draw.random() < 0.5:
-                file.write(damage_archive(data, draw, others))
-            else:
-                file.write(damage(data, draw, others))
-    return kind
-
-
-class Originals:
-    """The whole files of a folder, and their restoration.
-
-    Attributes:
-        paths: sorted list of relative paths.
-        data: dict of path -> bytes.
-    """
-
-    def __init__(self, folder):
-        self._folder = folder
-        found = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-        self.paths = sorted(os.path.relpath(path, folder) for path in found)
-        self.data = {}
-        for path in self.paths:
-            with open(os.path.join(folder, path), "rb") as file:
-                self.data[path] = file.read()
-
-    def restore(self):
-        """Makes the folder what it was. Files that a reader has written go."""
-        for place, folders, names in os.walk(self._folder, topdown=False):
-            for name in names + [name for name in folders if os.path.islink(os.path.join(place, name))]:
-                path = os.path.join(place, name)
-                if os.path.relpath(path, self._folder) not in self.data or not os.path.isfile(path) or os.path.islink(path):
-                    os.remove(path)
-        for path, data in self.data.items():
-            path = os.path.join(self._folder, path)
-            if os.path.isdir(path):
-                shutil.rmtree(path)
-            if not os.path.exists(path) or os.path.getsize(path) != len(data) or _read(path) != data:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as file:
-                    file.write(data)
-
-
-def _read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 class _TimeoutError(BaseException):
@@ -194,6 +65,8 @@ def outcome_of(read, folder, seconds):
         return ("one line" if end.code == 2 and len(lines) == 1 else "exit"), lines[-1]
     except _TimeoutError:
         return "hang", traceback.format_exc(limit=-4)
+    except Interrupted:  # the user stops the tool
+        raise
     except BaseException as error:
         return type(error).__name__, traceback.format_exc(limit=-4)
     finally:
@@ -284,9 +157,9 @@ def one_input(number, targets, originals, work, args):
         shutil.rmtree(os.path.join(work, "new"), ignore_errors=True)
     else:
         outcome, text = outcome_of(target.read, folder, args.seconds)
-    if outcome not in ("result", "one line"):
-        kept = os.path.join(args.work_dir or work, "failures", str(number))
+    if outcome not in ("result", "one line") and args.work_dir:
         with contextlib.suppress(OSError):
+            kept = os.path.join(args.work_dir, "failures", str(number))
             shutil.copytree(folder, kept, symlinks=True, ignore=_ignore_large)
     for place in originals.values() if args.commands else (files,):
         place.restore()
@@ -307,19 +180,21 @@ def _is_small(path):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first input")
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="number of inputs")
     parser.add_argument("--commands", action="store_true", help="give each input to a whole command")
     parser.add_argument("--only", metavar="NAME", help="one kind of files (default: all)")
     parser.add_argument("--seconds", type=float, help="longest time per input (default: 20, or 300 for a command)")
     parser.add_argument(
-        "--work_dir", metavar="FOLDER", help="folder for the failures (default: a temporary one, which stays if there are any)"
+        "--work_dir", metavar="FOLDER", help="folder for the counts so far and the files of failures (default: none are kept)"
     )
     args = parser.parse_args()
     from benchmarks.fuzz_targets import TARGETS, Target, sign_state, write_all  # imports OneFlow
 
     args.seconds = args.seconds or (300 if args.commands else 20)
+    if args.work_dir:
+        os.makedirs(args.work_dir, exist_ok=True)
     work = tempfile.mkdtemp(prefix="fuzz-")
     write_all(work)
     every = (*TARGETS, Target("interrupted", None, sign_state)) if args.commands else TARGETS
@@ -342,25 +217,74 @@ def main():
         with open("/proc/self/statm", encoding="ascii") as file:
             resource.setrlimit(resource.RLIMIT_AS, (int(file.read().split()[0]) * resource.getpagesize() + _MEMORY,) * 2)
     signal.signal(signal.SIGALRM, _time_out)
-    counts, failures, started = collections.Counter(), collections.Counter(), time.time()
-    for number in range(args.first, args.first + args.count):
-        name, path, kind, outcome, text = one_input(number, targets, originals, work, args)
-        counts[name, outcome] += 1
-        if outcome not in ("result", "one line"):
-            where = text.strip().split("\n")
-            failures[name, outcome, where[-1][:60]] += 1
-            if failures[name, outcome, where[-1][:60]] <= 3:  # one fault is found by many inputs
-                print(f"FAILURE {number}: {name}/{path}, {kind}: {outcome}\n{text}", flush=True)
-        if (number + 1 - args.first) % (20 if args.commands else 2000) == 0:
-            print(f"{number + 1 - args.first} inputs, {sum(failures.values())} failures, {time.time() - started:.0f} s", flush=True)
-    for name in sorted({name for name, _ in counts}):
-        print(f"{name:14}" + ", ".join(f"{outcome} {count}" for (of, outcome), count in sorted(counts.items()) if of == name))
-    total = sum(failures.values())
-    print(f"{args.count} inputs from {args.first}, {'commands' if args.commands else 'readers'}: {total} failures")
-    print(json.dumps({"first": args.first, "count": args.count, "failures": total, "seconds": round(time.time() - started)}))
-    if not total or args.work_dir:
+    mode = "commands" if args.commands else "readers"
+    progress = Progress(args.work_dir and os.path.join(args.work_dir, mode + ".jsonl"))
+    mine = {"mode": mode, "only": args.only}
+    end = args.first + args.count
+    try:
+        number = _next_number(progress.results, mine, args.first)
+        if number > args.first:
+            print(f"continuing with input {number}", flush=True)
+        while number < end:
+            block = _run_block(range(number, min(number + _BLOCK[mode], end)), targets, originals, work, args)
+            progress.add({**mine, **block})
+            number += block["count"]
+            print(f"{number - args.first} inputs, {block['seconds']:.0f} s for the last {block['count']}", flush=True)
+    finally:
         shutil.rmtree(work)
+    total = _summary([result for result in progress.results if _is_in(result, mine, args.first, end)], mode)
     return 1 if total else 0
+
+
+_BLOCK = {"readers": 1000, "commands": 10}  # inputs between two lines of the file of results
+
+
+def _is_in(result, mine, first, end):
+    return all(result[name] == value for name, value in mine.items()) and first <= result["first"] < end
+
+
+def _next_number(results, mine, first):
+    """The number after the inputs, from `first` on without a gap, that have been tried before."""
+    for result in sorted(results, key=lambda result: result["first"]):
+        if _is_in(result, mine, first, first + 1):
+            first += result["count"]
+    return first
+
+
+def _run_block(numbers, targets, originals, work, args):
+    """Tries the inputs of a range of numbers. Returns a dict for the file of results, and prints each kind of failure."""
+    outcomes, failures, started = collections.Counter(), collections.Counter(), time.time()
+    for number in numbers:
+        name, path, kind, outcome, text = one_input(number, targets, originals, work, args)
+        outcomes[f"{name}: {outcome}"] += 1
+        if outcome not in ("result", "one line"):
+            what = f"{name}: {outcome}: " + text.strip().split("\n")[-1][:60]
+            failures[what] += 1
+            if failures[what] <= 3:  # one fault is found by many inputs
+                print(f"FAILURE {number}: {name}/{path}, {kind}: {outcome}\n{text}", flush=True)
+    return {
+        "first": numbers[0],
+        "count": len(numbers),
+        "outcomes": outcomes,
+        "failures": failures,
+        "seconds": round(time.time() - started, 1),
+    }
+
+
+def _summary(results, mode):
+    """Prints the counts of all blocks. Returns the number of failures."""
+    outcomes, failures = collections.Counter(), collections.Counter()
+    for result in results:
+        outcomes.update(result["outcomes"])
+        failures.update(result["failures"])
+    for name in sorted({key.split(": ")[0] for key in outcomes}):
+        counts = (f"{key.split(': ')[1]} {count}" for key, count in sorted(outcomes.items()) if key.startswith(name + ":"))
+        print(f"{name:14}" + ", ".join(counts))
+    for what, count in failures.most_common():
+        print(f"{count:6} x {what}")
+    total, count = sum(failures.values()), sum(result["count"] for result in results)
+    print(f"{count} inputs, {mode}: {total} failures, {sum(result['seconds'] for result in results):.0f} s")
+    return total
 
 
 if __name__ == "__main__":

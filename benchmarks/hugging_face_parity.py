@@ -82,7 +82,7 @@ def ask_transformers(python, job):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--snapshot", required=True, help="snapshot of a training step")
     parser.add_argument("--torch_python", required=True, metavar="PYTHON", help="a Python with torch and transformers")
     parser.add_argument("--input", metavar="FILE", help="sentences, one per line (default: ten built-in ones)")

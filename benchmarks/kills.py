@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 
+from benchmarks.progress import Progress
 from modeling.cli import interruption
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
@@ -227,19 +228,14 @@ def main():
     parser.add_argument("--seed", type=non_negative_int, default=1, help="seed of the moments")
     args = parser.parse_args()
     os.makedirs(args.output_dir, exist_ok=True)
-    path = os.path.join(args.output_dir, RESULTS)
-    results = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            results = [json.loads(line) for line in file if line.endswith("\n")]
+    progress = Progress(os.path.join(args.output_dir, RESULTS))
+    results = progress.results
     lines = make_project(os.path.abspath(args.output_dir))
     done = {result["number"] for result in results if result["seed"] == args.seed}
     for number in range(args.kills):
         if number not in done:
             result = try_one(os.path.join(os.path.abspath(args.output_dir), "project"), lines, number, args.seed)
-            results.append(result)
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
+            progress.add(result)
             print(
                 f"{number}: {result['script']} {' '.join(result['signals'])}: {', '.join(result['left'])}: {result['outcome']}", flush=True
             )

@@ -23,6 +23,7 @@ from modeling.run.evaluation import predict_packed
 from modeling.run.prediction_rows import can_pack, plan_rows, shape_for
 from modeling.run.predictions import probabilities_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from ofrecord_util.packing import Rows
 from ofrecord_util.tasks import Task
 
@@ -57,7 +58,7 @@ class Predictor:
         UserError: the path is not a snapshot, or the snapshot has no task, no classifier or no vocabulary.
     """
 
-    def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=print):
+    def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=say):
         snapshot = Snapshot(path)
         stored = snapshot.task()
         if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):

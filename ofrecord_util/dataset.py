@@ -7,12 +7,13 @@ scores. Each text file, each file of records and weight.npy is read at most once
 
 import dataclasses
 import os
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ofrecord_util import scores as score_files
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
@@ -43,6 +44,7 @@ class Dataset:
         use_scores: `SCORES_NEEDED`, `SCORES_KEPT` or `SCORES_MADE`.
         text: `TextFolder` of `data_dir` that may have read text before; None makes one.
         type_vocab_size: rows of the model's table of token types.
+        made_from: scripts whose output for the training records the step needs too, for the message about stale records.
 
     Attributes:
         scores: float32 [K], the scores of weight.npy that the training records hold; None before they are read, and without them.
@@ -55,12 +57,13 @@ class Dataset:
         tokenizer: Optional[Tokenizer],
         seq_length: int,
         resave: bool = False,
-        log: Callable[[str], Any] = print,
+        log: Callable[[str], Any] = say,
         use_scores: str = SCORES_NEEDED,
         text: Optional[TextFolder] = None,
         type_vocab_size: int = 2,
+        made_from: Sequence[str] = (),
     ) -> None:
-        self._type_vocab_size = type_vocab_size
+        self._type_vocab_size, self._made_from = type_vocab_size, made_from
         self.data_dir, self.task, self.tokenizer, self.seq_length = data_dir, task, tokenizer, seq_length
         self.resave, self.log, self.use_scores = resave, log, use_scores
         self.scores: Optional[np.ndarray] = None
@@ -223,9 +226,24 @@ class Dataset:
         """Reads weight.npy, once. With `SCORES_KEPT` scores that do not fit are left out."""
         try:
             self.scores = score_files.load_scores(self.data_dir, digest, count)
-        except UserError:
+        except UserError as error:
             if self.use_scores == SCORES_NEEDED:
-                raise
+                raise UserError(f"{error}{_then(self._made_from)}") from error
+
+    def _remedy(self, split: str, other_text: bool) -> str:
+        """What makes stale records fresh, complete: scores and other outputs for stale training records are stale too.
+
+        Args:
+            split: of the records.
+            other_text: whether the scores are stale too, because they belong to a text.
+        """
+        scripts = list(self._made_from)
+        if other_text and self.use_scores == SCORES_NEEDED:
+            scripts.insert(0, "preprocess.py")
+        if split != "train" or not scripts:
+            return "write them again with --resave_ofrecord"
+        first, *others = scripts
+        return f"run {first} again with --resave_ofrecord{_then(others)}"
 
     def _check_fresh(self, records: Records, split: str) -> Optional[TextSplit]:
         """Raises a UserError that names everything in which existing records differ from what the step needs.
@@ -233,7 +251,7 @@ class Dataset:
         Returns:
             the split's `TextSplit`, or None where there is no text or it need not be that of the records.
         """
-        differences, rows, task, tokenizer = [], None, self.task, self.tokenizer
+        differences, rows, task, tokenizer, other_text = [], None, self.task, self.tokenizer, False
         if records.seq_length != self.seq_length:
             differences.append(f"their length is {records.seq_length} and --seq_length is {self.seq_length}")
         path = text_path(self.data_dir, split)
@@ -243,11 +261,13 @@ class Dataset:
             rows = None if path is None else self._text.read(split, task)
             if rows is not None and len(rows) != len(records):
                 differences.append(f"they are {len(records)} and {path} has {len(rows)} rows")
+                other_text = True
         else:
             stored = manifest.get("task")
             if stored is not None:
                 stored = Task.from_dict(stored)
                 if not stored.same_ids(task):
+                    other_text = True
                     differences.append(
                         "their task is {} with domains {} and labels {}, not {} with {} and {}".format(
                             stored.name,
@@ -258,9 +278,10 @@ class Dataset:
                             ",".join(task.labels),
                         )
                     )
-            if path is not None and not differences and not records.text_digest.startswith("records:"):
+            if path is not None and not other_text and not records.text_digest.startswith("records:"):
                 rows = self._text.read(split, task)
                 if rows.digest != records.text_digest:
+                    other_text = True
                     differences.append(f"{path} has changed since")
             if tokenizer is not None:
                 if manifest.get("vocab_digest") not in (None, tokenizer.digest):
@@ -268,9 +289,8 @@ class Dataset:
                 if manifest.get("do_lower_case") not in (None, tokenizer.do_lower_case):
                     differences.append("they were written with --do_lower_case {}".format(str(manifest["do_lower_case"]).lower()))
         if differences:
-            raise UserError(
-                "{}: the records are stale: {}; write them again with --resave_ofrecord".format(records.path, "; ".join(differences))
-            )
+            remedy = self._remedy(split, other_text)
+            raise UserError("{}: the records are stale: {}; {}".format(records.path, "; ".join(differences), remedy))
         return rows
 
     def _check_weights(self, records: Records, used: int) -> Records:
@@ -285,6 +305,11 @@ class Dataset:
                 "write the records again with --resave_ofrecord"
             )
         return dataclasses.replace(records, scored=True)
+
+
+def _then(scripts: Sequence[str]) -> str:
+    """What is to be run after the first script, as the end of a message."""
+    return "".join(f", then {script}" for script in (*scripts, "this command"))
 
 
 def _weights_of(records: Records, scores: np.ndarray) -> np.ndarray:

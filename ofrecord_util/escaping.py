@@ -5,9 +5,11 @@ A name can hold escape sequences that change a terminal, markup that a page woul
 below makes it harmless in one of these places. Files that programs read, such as predictions, hold the text as it is.
 """
 
+import json
 import re
 import shlex
-from typing import Any
+import sys
+from typing import Any, Optional, TextIO
 
 _MARKUP = re.compile(r"([\\`*|<\[\]#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))")  # _ within a word is no markup
 
@@ -23,6 +25,21 @@ def for_terminal(text: Any) -> str:
     """
     text = str(text)
     return text if text.isprintable() else "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def say(line: Any, stream: Optional[TextIO] = None) -> None:
+    """Prints a line as `for_terminal` returns it, at once. Tools print all lines that may contain text of users or files with it.
+
+    Args:
+        line: text, or what `str` makes text of.
+        stream: None for standard output.
+    """
+    print(for_terminal(line), file=stream or sys.stdout, flush=True)
+
+
+def for_json(text: str) -> str:
+    """JSON of one line for a terminal: the same values, with a character that is not visible as an escape sequence of JSON."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def for_markdown(text: Any) -> str:

@@ -150,8 +150,8 @@ def open_to_append(path: str) -> TextIO:
     """Opens a file of a run for lines of text that follow its content; a new one if there is none. Each line is written at once.
 
     Raises:
-        UserError: the file cannot be written, or the name is taken by a link, a FIFO or a device, which a run does not make. A link would
-            lead the lines into another file, and a FIFO would stop the run until somebody reads it.
+        UserError: the file cannot be written, or the name is taken by a link, a FIFO or a device, which a run does not make. A link, also a
+            hard one, would lead the lines into another file, and a FIFO would stop the run until somebody reads it.
     """
     taken = "a run appends to a file of its own; remove it, or give another folder"
     try:
@@ -160,10 +160,24 @@ def open_to_append(path: str) -> TextIO:
         planted = os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path))
         problem = f"is not a regular file, but {taken}" if planted else f"cannot be written ({error.strerror})"
         raise UserError(f"{path}: {problem}") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(handle)
-        raise UserError(f"{path}: is not a regular file, but {taken}")
+        problem = f"has {found.st_nlink} names (hard links)" if stat.S_ISREG(found.st_mode) else "is not a regular file"
+        raise UserError(f"{path}: {problem}, but {taken}")
     return open(handle, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+
+
+def check_append(path: str, flag: str) -> None:
+    """Checks before the work that `open_to_append` will be able to open a file. Nothing is created. Arguments as in `check_output`.
+
+    Raises:
+        UserError: the file or its folder cannot be written, or the name is taken by something else.
+    """
+    if os.path.lexists(path):
+        open_to_append(path).close()
+    else:
+        check_output(path, flag, makes_folder=True)
 
 
 @contextlib.contextmanager

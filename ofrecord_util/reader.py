@@ -13,13 +13,12 @@ import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import six
 from google.protobuf.message import DecodeError
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
 from ofrecord_util.records import Records
-from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, record_class, split_flag
+from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, entries_class, split_flag
 from ofrecord_util.tasks import Task
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
@@ -201,7 +200,7 @@ def _digest_of(arrays: Dict[str, np.ndarray]) -> str:
 
 def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Dict[str, np.ndarray]:
     """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
-    record_type = record_class()
+    record_type = entries_class()
     # lists grow record by record: a first record of a huge length must not set the size of an allocation for all others
     columns: Dict[str, list] = {feature.name: [] for feature in FEATURES}
     for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
@@ -212,27 +211,30 @@ def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.nd
                 # protobuf 3 only warns where it stops at a stray end-group tag; the number of parsed bytes shows it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 parsed = record.MergeFromString(data[start:end].tobytes())
-        except (DecodeError, UnicodeDecodeError) as error:
+        except DecodeError as error:
             raise UserError(f"{at}is not an OFRecord; {_REMEDY}") from error
         if parsed != end - start:
             raise UserError(f"{at}is not an OFRecord; {_REMEDY}")
+        found = {entry.key: entry.value for entry in record.feature}
         for feature in FEATURES:
-            values = _values_of(record, feature, at, seq_length)
+            values = _values_of(found, feature, at, seq_length)
             seq_length = len(values) if feature.per_token else seq_length
             columns[feature.name].append(np.array(values, feature.dtype) if feature.per_token else values[0])
     return {feature.name: np.array(columns[feature.name], feature.dtype) for feature in FEATURES}
 
 
-def _values_of(record: Any, feature: Feature, at: str, seq_length: Optional[int]) -> Sequence:
-    """The list of a feature, its type and length checked. `at` begins the message: file, record, offset."""
-    name = next((n for n in (feature.key, feature.older_key) if n is not None and n in record.feature), None)
+def _values_of(record: Dict[bytes, Any], feature: Feature, at: str, seq_length: Optional[int]) -> Sequence:
+    """The list of a feature of a record (key -> message `Feature`), its type and length checked. `at` begins the message: file, record,
+    offset."""
+    name = next((n for n in (feature.key, feature.older_key) if n is not None and n.encode() in record), None)
     if name is None:
-        found = ", ".join(sorted(six.ensure_text(key, errors="replace") for key in record.feature)) or "nothing"
-        raise UserError(f"{at}has no {feature.key}, only {found}; {_REMEDY}")
-    kind = record.feature[name].WhichOneof("kind")
+        found = ", ".join(sorted(key.decode("utf-8", "backslashreplace") for key in record)) or "nothing"
+        raise UserError(f"{at}has no {feature.key}, only {found:.200}; {_REMEDY}")
+    value = record[name.encode()]
+    kind = value.WhichOneof("kind")
     if kind != feature.kind:
         raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, _REMEDY))
-    values = getattr(record.feature[name], kind).value
+    values = getattr(value, kind).value
     expected = 1 if not feature.per_token else len(values) if seq_length is None else seq_length
     if len(values) != expected or not expected:
         other_length = f"give --seq_length {len(values)}, or " if feature.per_token and len(values) else ""

@@ -72,6 +72,24 @@ def record_class() -> Type[Message]:
     return message_factory.MessageFactory(_POOL).GetPrototype(_POOL.FindMessageTypeByName("oneflow.OFRecord"))
 
 
+@functools.lru_cache(maxsize=None)
+def entries_class() -> Type[Message]:
+    """A protobuf class that parses an `OFRecord` as a list of entries, whose keys are bytes.
+
+    libprotobuf prints a line of its own on standard error if the key of a map is not UTF-8. The bytes of a map and of such a list are the
+    same. A later entry replaces an earlier one with its key.
+    """
+    record_class()  # adds the message Feature to the pool
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="entries.proto", package="oneflow", dependency=["oneflow/core/record/record.proto"])
+    entry, record = file.message_type.add(name="Entry"), file.message_type.add(name="Entries")
+    entry.field.add(name="key", number=1, type=field.TYPE_BYTES, label=field.LABEL_OPTIONAL)
+    entry.field.add(name="value", number=2, type=field.TYPE_MESSAGE, type_name=".oneflow.Feature", label=field.LABEL_OPTIONAL)
+    record.field.add(name="feature", number=1, type=field.TYPE_MESSAGE, type_name=".oneflow.Entry", label=field.LABEL_REPEATED)
+    _POOL.Add(file)
+    return message_factory.MessageFactory(_POOL).GetPrototype(_POOL.FindMessageTypeByName("oneflow.Entries"))
+
+
 def default_prefix(split: str) -> str:
     """`SPLIT.of_record-`: OneFlow's part names are this and "0", "1", … (`part_name_suffix_length=-1`)."""
     return split + ".of_record-"

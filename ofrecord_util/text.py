@@ -357,9 +357,15 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
         train: `TextSplit` of the training split where `rows` belong to another split, else None.
 
     Returns:
-        list of str: labels and domains without a row, repeated texts, texts of the training split.
+        list of str: quotes around most texts, labels and domains without a row, repeated texts, texts of the training split.
     """
     lines: List[str] = []
+    quoted = [row for row, text in enumerate(rows.text_a, 1) if len(text) > 1 and text[0] == text[-1] == '"']
+    if len(quoted) > len(rows) / 2:
+        lines.append(
+            f"{rows.path}: {len(quoted)} of {len(rows)} texts, the first in sample {quoted[0]}, are in double quotes, which are read as a "
+            "part of the text: write the file again without quotes"
+        )
     learns = train is None
     for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain)):
         present = np.bincount(ids, minlength=len(names)) > 0

@@ -54,11 +54,9 @@ def project(prepared, tmp_path):
 
 
 def spared(project):
-    """Files that a step which fails must leave as they are: all but logs and what tells of the run."""
+    """Files that a step which fails must leave as they are: all but what tells of the run."""
     told = ("run.log", "metrics.jsonl", "flags.json", "run.flags")
-    return {
-        path: data for path, data in tiny.tree(project.folder).items() if not path.startswith("logs") and os.path.basename(path) not in told
-    }
+    return {path: data for path, data in tiny.tree(project.folder).items() if os.path.basename(path) not in told}
 
 
 def check_error(code, output, errors, *parts):
@@ -538,10 +536,46 @@ def test_run_folder_that_cannot_be_made(project, line):
 
 
 def test_log_folder_that_cannot_be_made(project):
-    fails(project, STEP_1.replace("--log_dir logs", "--log_dir vocab.txt/logs"), "--log_dir vocab.txt/logs")
+    fails(project, STEP_1.replace("--log_dir logs", "--log_dir vocab.txt/logs"), "vocab.txt/logs", "--log_dir")
     os.mkdir(project.path("full"))
     os.mkdir(project.path("full", "preprocess.log"))
-    fails(project, STEP_1.replace("--log_dir logs", "--log_dir full"), "--log_dir full")
+    fails(project, STEP_1.replace("--log_dir logs", "--log_dir full"), "full/preprocess.log: is not a regular file")
+
+
+def test_a_refused_step_leaves_no_log_and_no_records(project):
+    """Neither of the two scripts without a run folder, also if the fault is in the split that is read last."""
+    shutil.rmtree(project.path("logs"))
+    rewrite(project, "data/dev.csv", lambda data: data.replace(b"good", b"great"))  # would be written again
+    rewrite(project, "data/test.csv", lambda data: data + b"no columns\n")
+    fails(project, STEP_1 + " --resave_ofrecord", "test.csv: row", "1 columns")
+    fails(project, STEP_1.replace("encoder", "vocab.txt"), "vocab.txt")
+    fails(project, STEP_1.replace("preprocess.py", "meta_teacher_eval.py"), "encoder", "run meta_teacher.py")
+    assert not os.path.exists(project.path("logs"))
+
+
+@pytest.mark.parametrize("planted", ["symbolic", "hard"])
+def test_planted_logs_of_steps(project, planted):
+    shutil.copy(project.path("vocab.txt"), project.path("mine"))
+    os.remove(project.path("logs", "preprocess.log"))
+    (os.symlink if planted == "symbolic" else os.link)(project.path("mine"), project.path("logs", "preprocess.log"))
+    fails(project, STEP_1, "logs/preprocess.log")
+
+
+def test_the_remedy_for_a_changed_text_is_complete(project):
+    """What the message says is enough."""
+    rewrite(project, "data/train.csv", lambda data: data.replace(b"good", b"bad"))
+    remedy = "run preprocess.py again with --resave_ofrecord, then this command"
+    for line in (STEP_2, STEP_2.replace("--seq_length 24", "--seq_length 23"), STEP_2 + " --resave_ofrecord"):
+        fails(project, line, remedy)
+    project.call_well(STEP_1 + " --resave_ofrecord")
+    project.call_well(STEP_2)
+
+
+def test_several_domains_in_step_3(project):
+    output = project.call_well(STEP_3)
+    assert "warning: the training split has 3 domains (SST-2, mr, cr), and step 3 of Meta Fine-tuning trains on one" in output
+    rewrite(project, "data/train.csv", lambda data: b"".join(line for line in data.splitlines(True) if b"\tmr\t" in line))
+    assert "trains on one" not in project.call_well(STEP_3 + " --resave_ofrecord")
 
 
 @ALL

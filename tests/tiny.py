@@ -11,7 +11,6 @@ import io
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -198,9 +197,10 @@ class Project:
         return output
 
     def run_of(self, output):
-        """The `Run` whose best snapshot a script's output names."""
-        (path,) = re.findall(r"^snapshot (.*)$", output, re.MULTILINE)
-        return Run(self.path(os.path.dirname(path)))
+        """The `Run` whose best snapshot the last line of a script's output names."""
+        last = output.splitlines()[-1]
+        assert last.startswith("snapshot for the next step: "), last
+        return Run(self.path(os.path.dirname(last[len("snapshot for the next step: ") :])))
 
     def cut_off(self, line, step, number, rank=0):
         """Runs `SCRIPT FLAGS…` as a process that gets a signal at a step; returns (exit code, standard output, standard error)."""

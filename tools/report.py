@@ -18,6 +18,7 @@ from modeling.cli.errors import run
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import write_page
+from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output
 
 
@@ -31,11 +32,11 @@ def main():
         check_output(args.output, "--output")
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)
-    print(write_page(facts, args.output))
+    say(write_page(facts, args.output))
     for path in cards:
-        print(path)
+        say(path)
     for line in facts.missing:
-        print(f"missing: {line}", file=sys.stderr)
+        say(f"missing: {line}", sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags_page import PAGE, flags_page
+from ofrecord_util.escaping import say
 from ofrecord_util.files import replacing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -29,7 +30,7 @@ def main():
             file.write(flags_page().encode("utf-8"))
     except OSError as error:
         raise UserError(f"--output {path}: cannot be written ({error.strerror})") from error
-    print(path)
+    say(path)
 
 
 if __name__ == "__main__":

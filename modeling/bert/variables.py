@@ -18,6 +18,7 @@ from modeling.engine import parallel
 from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from ofrecord_util.seeds import initial_value_stream
 
 
@@ -252,7 +253,7 @@ def read_finite(snapshot, name, shape):
     return value
 
 
-def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=print):
+def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=say):
     """Reads the values of a model's variables from a snapshot.
 
     All variables of the encoder except the pooler must be there. Missing heads are initialised, and `log` is called with their names.

@@ -6,6 +6,7 @@ import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 from ofrecord_util.reading import read_json
 from ofrecord_util.tokenization import Tokenizer, TokenizerSettings, read_vocabulary
 
@@ -30,7 +31,7 @@ def settings_text(settings: TokenizerSettings) -> str:
     return json.dumps(settings.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=print) -> Tokenizer:
+def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=say) -> Tokenizer:
     """The `Tokenizer` of a model. All scripts and tools that read text for a model use this function.
 
     Args:

@@ -12,8 +12,10 @@ import sys
 import textwrap
 from typing import Optional
 
+from modeling.cli import process
 from modeling.cli.errors import EXIT_BAD_INPUT
-from ofrecord_util.escaping import for_terminal
+from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
 
 HELP_COLUMNS = 100
 
@@ -49,15 +51,38 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` with the rules above; they also hold for the modes that `add_subparsers` adds."""
+    """`argparse.ArgumentParser` with the rules above; they also hold for the modes that `add_subparsers` adds.
 
-    def __init__(self, **settings):
+    Args:
+        prints_result: whether the result of the tool is its standard output. A closed standard output, which would lose it, is then an
+            error before the work. For a tool that writes files it is none. The output of --help is a result in every tool.
+        settings: those of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, prints_result=False, **settings):
+        self._prints_result = prints_result
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **settings)
         self._optionals.title = "options"  # older Pythons call it "optional arguments"
 
     def error(self, message):
-        print(for_terminal(f"error: {message} ({self.prog} --help lists the flags)"), file=sys.stderr)
+        say(f"error: {message} ({self.prog} --help lists the flags)", sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+
+    def check_output(self, remedy: str = "redirect it to a file or to /dev/null") -> None:
+        """Checks that the result can be printed.
+
+        Args:
+            remedy: what the user can do, for the message.
+        Raises:
+            UserError: standard output was closed when the process started.
+        """
+        if process.is_closed(1):
+            raise UserError(f"standard output is closed, so the result would be lost: {remedy}")
+
+    def print_help(self, file=None):
+        if file is None:
+            self.check_output()
+        super().print_help(file)
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
@@ -73,6 +98,8 @@ class Parser(argparse.ArgumentParser):
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(self._unknown(rest[0]) if rest[0].startswith("-") else f"unexpected argument {rest[0]!r}")
+        if self._prints_result:
+            self.check_output()
         return flags
 
     def _unknown(self, name):

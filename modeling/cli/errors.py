@@ -17,7 +17,7 @@ from typing import Any, Callable, List, Optional
 
 from modeling.cli import interruption
 from ofrecord_util.errors import UserError
-from ofrecord_util.escaping import for_terminal
+from ofrecord_util.escaping import say
 
 __all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "on_failure", "run"]
 
@@ -52,7 +52,7 @@ def _say(line):
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError, ValueError):
-        print(for_terminal(line), file=sys.stderr, flush=True)
+        say(line, sys.stderr)
 
 
 def fail(error: UserError) -> None:

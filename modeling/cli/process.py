@@ -1,14 +1,17 @@
-"""Prepares the process of a script or tool. `modeling/__init__.py` calls `prepare` before any other module is imported."""
+"""Prepares the process of a script or tool. `modeling/__init__.py` calls `prepare` before any other module is imported.
 
+This module imports only what Python has loaded at its start, so that the time in which Ctrl-C shows a traceback is short. `signal` and
+`typing` would take longer than the rest of it.
+"""
+
+import _signal
 import os
-import signal
 import sys
-from typing import FrozenSet
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 _SCRIPT_FOLDERS = ("", "tools", "recipes", "benchmarks")
 
-_closed: FrozenSet[int] = frozenset()  # the standard streams that were closed when the process started
+_closed: frozenset = frozenset()  # the standard streams that were closed when the process started
 
 
 def runs_script() -> bool:
@@ -20,20 +23,20 @@ def runs_script() -> bool:
 
 
 def prepare() -> None:
-    """Opens closed standard streams, escapes characters that an output stream cannot encode, and lets SIGINT end the imports silently.
+    """Lets SIGINT end the imports silently, opens closed standard streams, and escapes characters that an output stream cannot encode.
 
     It does nothing in a process that does not run a script of the project.
     """
     if not runs_script():
         return
+    # A KeyboardInterrupt inside an import shows a traceback, and inside that of OneFlow it becomes an ImportError. The default action ends
+    # the process at once. `modeling.cli.errors.run` handles the signal from the first line of main() on
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # A KeyboardInterrupt inside an import shows a traceback, and inside that of OneFlow it becomes an ImportError. The default action ends
-    # the process at once. `modeling.cli.errors.run` handles the signal from the first line of main() on
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_closed(descriptor: int) -> bool:

@@ -23,6 +23,8 @@ from modeling.cli.interruption import SIGNALS
 from modeling.engine import parallel, pulse
 from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.runtime import flow
+from ofrecord_util.escaping import for_terminal, say
+from ofrecord_util.files import open_to_append
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 2.0  # that the other ranks get to end for the same reason
@@ -205,13 +207,11 @@ class _Ranks:
     def _say(self, line):
         """Prints a line on standard error and adds it to the run's log."""
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            say(line, sys.stderr)
         path = next(filter(None, map(pulse.log_path, self._pulses)), None)
         if path is not None:
-            with contextlib.suppress(OSError):
-                log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
-                os.write(log, time.strftime("%Y-%m-%d %H:%M:%S " + line.replace("%", "%%") + "\n").encode("utf-8", "backslashreplace"))
-                os.close(log)
+            with contextlib.suppress(OSError, UserError), open_to_append(path) as log:
+                log.write(time.strftime("%Y-%m-%d %H:%M:%S ") + for_terminal(line) + "\n")
 
 
 def _state(pid):

@@ -18,6 +18,7 @@ import threading
 
 from modeling.cli.errors import UserError, fail
 from modeling.engine import blas, cpu_threads
+from ofrecord_util.escaping import say
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
@@ -152,7 +153,7 @@ def cuda_problem(card, version, has_cuda):
     return None
 
 
-def select_device(name, warn=print):
+def select_device(name, warn=say):
     """The device that a run uses, "cuda" or "cpu".
 
     Args:

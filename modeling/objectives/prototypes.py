@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ofrecord_util.escaping import say
 from ofrecord_util.files import replacing
 
 
@@ -65,7 +66,7 @@ def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
     return scores.astype(np.float32)
 
 
-def non_negative(scores, log=print):
+def non_negative(scores, log=say):
     """Scores that weight a loss: negative ones become 0, because a negative weight would train a sample away from its label.
 
     Args:

@@ -20,6 +20,7 @@ from modeling.run.prediction_rows import tokens_at_once
 from modeling.run.run_folder import RunFolder
 from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
+from ofrecord_util.files import check_append
 from ofrecord_util.tasks import numbers_for_words, resolve_task
 from ofrecord_util.text import TextFolder
 
@@ -79,7 +80,8 @@ class RunContext:
             raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
         self.tokenizer = self._make_tokenizer()
         self.folder = RunFolder(self) if trains else None
-        self.log = self.folder.log if trains else _step_log(flags)
+        self._log_path = os.path.join(flags.log_dir, flags.script + ".log")
+        self.log = self.folder.log if trains else _step_log(self._log_path)
         self.splits = Splits(self, text)
         self._say_what_runs()
 
@@ -91,6 +93,15 @@ class RunContext:
             batch_size = max(batch_size, tokens_at_once(config) // self.flags.seq_length, cpu_threads())
         self.engine = plan_engine(self.engine.device, config.dense_weights, batch_size, self.flags.seq_length, self.flags.cpu_lanes)
         self.bucketing = Bucketing(self.flags, config, self.engine)
+
+    def start_log(self) -> None:
+        """Creates the log file of a script without a run folder, with all lines so far. Call it when all checks are done: a run that
+        is refused leaves nothing."""
+        try:
+            os.makedirs(os.path.dirname(self._log_path) or ".", exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self._log_path}: cannot be written ({error.strerror}); give another --log_dir") from error
+        self.log.continue_in(Log(self._log_path))
 
     def _make_tokenizer(self):
         flags, self._tokenizer_notes = self.flags, []
@@ -117,14 +128,9 @@ class RunContext:
         )
 
 
-def _step_log(flags):
-    """The `Log` of a script without a run folder."""
-    try:
-        os.makedirs(flags.log_dir, exist_ok=True)
-        log = Log(os.path.join(flags.log_dir, flags.script + ".log"))
-    except OSError as error:
-        raise UserError(f"--log_dir {flags.log_dir}: cannot be written ({error.strerror})") from error
-    except UserError as error:
-        raise UserError(f"--log_dir {flags.log_dir}: {error}") from error
+def _step_log(path):
+    """The `Log` of a script without a run folder, until `start_log` without a file."""
+    check_append(path, "--log_dir")
+    log = Log()
     on_failure(log.note)
     return log

@@ -1,13 +1,15 @@
-"""End of a run: what is removed when its results are on disk."""
+"""End of a run: what is removed when its results are on disk, and the last line of the log."""
 
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run.resume import list_states
+from ofrecord_util.escaping import for_shell
 from ofrecord_util.files import remove_folder, sync_folder
 
 
 def end_run(context, best) -> None:
-    """Removes the states of a run that has trained all its steps. It is the last call of a script, after predictions and report.
+    """Removes the states of a run that has trained all its steps, and logs the path of its best snapshot. It is the last call of a script,
+    after predictions and report.
 
     Until then a killed run can be resumed from a state. Afterwards a signal no longer changes the exit code.
 
@@ -20,10 +22,13 @@ def end_run(context, best) -> None:
     parallel.check_interruption()
     interruption.finish()
     folder = context.folder
-    if best is None or not folder.trained or not parallel.is_main():
+    if best is None or not parallel.is_main():
         return
-    sync_folder(folder.path)
-    for path in reversed(list_states(folder.path)):  # the newest last, since it needs none of the others
+    if folder.trained:
+        sync_folder(folder.path)
+        for path in reversed(list_states(folder.path)):  # the newest last, since it needs none of the others
+            best.prune()
+            remove_folder(path)
         best.prune()
-        remove_folder(path)
-    best.prune()
+    # The last line. A pattern such as output/run/snapshot_best_* matches an older run if this one writes to output/run-1
+    context.log(f"snapshot for the next step: {for_shell(best.path)}")

@@ -229,7 +229,6 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
         # a resumed run does not have the predictions of an evaluation before the interruption
         folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
         log(f"best dev {best.evaluation}")
-        log(f"snapshot {best.path}")
     for split in evaluator.splits:
         if split not in results:
             results[split] = evaluation = evaluator(split)

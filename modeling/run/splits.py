@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from modeling.cli.choices import DISK
 from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_TEACHER_EVAL, PREPROCESS
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
@@ -39,7 +40,7 @@ class Splits:
 
     def __init__(self, context, text):
         flags = self._flags = context.flags
-        self._task, self._log = context.task, context.log
+        self._task, self._log, self._text = context.task, context.log, text
         resave = flags.resave_ofrecord and parallel.is_main()
         use_of_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
         if use_of_scores == SCORES_NEEDED and not flags.use_sample_weights:
@@ -54,6 +55,7 @@ class Splits:
             use_of_scores,
             text,
             context.config.type_vocab_size,
+            ("meta_teacher_eval.py",) if getattr(flags, "teacher_outputs", None) == DISK else (),
         )
         self.facts, self.digests = {}, {}
 
@@ -65,6 +67,16 @@ class Splits:
             name: name of the split in the flags ("eval" is dev in Meta-KD and test in finetuning.py); None means `split`.
         """
         return self._note(split, self._prepare(split, name or split))
+
+    def check_texts(self, splits):
+        """Reads the text of the splits that have one, before records of the first are written: a fault in the last is then found in time.
+
+        Raises:
+            UserError: a text is invalid.
+        """
+        for split in splits:
+            if text_path(self._flags.data_dir, split):
+                self._text.read(split, self._task)
 
     def test_records(self):
         """`Records` of the optional test split of Meta-KD, or None if there is neither text nor records."""

@@ -1,10 +1,24 @@
 """Names on a terminal, in Markdown, in a shell and in Python source: nothing in them acts, and nothing is lost."""
 
+import ast
+import io
+import json
+import os
 import subprocess
 
 import pytest
+import tiny
 
-from ofrecord_util.escaping import for_markdown, for_markdown_code, for_python, for_shell, for_terminal, markdown_block
+from ofrecord_util.escaping import for_json, for_markdown, for_markdown_code, for_python, for_shell, for_terminal, markdown_block, say
+
+# print() shows control characters of names and texts as they are: `say` is used instead
+PRINTS = {
+    "ofrecord_util/escaping.py": "say itself",
+    "modeling/run/log.py": "lines that it has escaped, between those of a progress bar",
+    "tools/demo.py": "text of the demo",
+    "tools/demo_kd.py": "text of the demo",
+    "tools/demo_steps.py": "text of the demo, with line ends",
+}
 
 TEXTS = [
     "plain",
@@ -63,3 +77,32 @@ def test_markdown(text, expected):
 def test_code_in_markdown():
     assert [for_markdown_code(text) for text in ("a", "a`b", "``a``", "<b>\n")] == ["`a`", "``a`b``", "``` ``a`` ```", "`<b>`"]
     assert markdown_block(["x ``` y"], "python") == ["````python", "x ``` y", "````"]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "\x85\x9b", "\U000e0001"])
+def test_json_has_the_same_values(text):
+    shown = for_json(json.dumps({text: [text]}, ensure_ascii=False))
+    assert json.loads(shown) == {text: [text]}
+    assert shown.isprintable()
+
+
+def test_lines_that_are_said():
+    out = io.StringIO()
+    say("domain a\x1b[31m\nb \N{BULLET}", out)
+    assert out.getvalue() == "domain a\\x1b[31m\\x0ab \N{BULLET}\n"
+
+
+def printing():
+    """Files that use `print`, also as a default such as log=print."""
+    for place, folders, names in os.walk(tiny.ROOT):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in ("tests", "benchmarks", "models", "output")]
+        for name in names:
+            path = os.path.join(place, name)
+            if name.endswith(".py"):
+                with open(path, encoding="utf-8") as file:
+                    if any(isinstance(node, ast.Name) and node.id == "print" for node in ast.walk(ast.parse(file.read()))):
+                        yield os.path.relpath(path, tiny.ROOT)
+
+
+def test_lines_are_printed_in_one_place():
+    assert set(printing()) == set(PRINTS)

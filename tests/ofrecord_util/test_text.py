@@ -156,6 +156,13 @@ def test_warnings(tmp_path, data, of_train, of_dev):
         assert all(line.startswith(f"{tmp_path}/split.csv: {part}") for line, part in zip(found, expected)), found
 
 
+def test_quotes_around_most_texts(tmp_path):
+    rows = b'a\tbooks\tpositive\n"b"\tdvd\tnegative\n"c d"\tdvd\tpositive\n'
+    (line,) = text_warnings(read(tmp_path, rows), TASK)
+    assert line.startswith(f"{tmp_path}/train.csv: 2 of 3 texts, the first in sample 2, are in double quotes")
+    assert text_warnings(read(tmp_path, rows.replace(b'"b"', b'"b" or c')), TASK) == []
+
+
 def test_one_of_three_domains_is_missing(tmp_path):
     task = Task("t", ("books", "dvd", "kitchen"), ("positive", "negative"))
     split = read(tmp_path, b"a\tbooks\tpositive\nb\tdvd\tnegative\n", task)

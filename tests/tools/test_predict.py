@@ -361,7 +361,7 @@ def test_assertions_and_streams(snapshot, tmp_path):
     assert optimised.stderr.startswith(b"error: OneFlow does not work with python -O")
     assert optimised.stderr.count(b"\n") == 1
     closed = shell('"$@" text >&-')
-    assert (closed.returncode, closed.stderr) == (2, b"error: standard output is closed: give --output FILE\n")
+    assert (closed.returncode, closed.stderr) == (2, b"error: standard output is closed, so the result would be lost: give --output FILE\n")
     ascii_only = shell('"$@" "f\u00fcr \U0001f600" 2>&-', PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ascii_only.returncode == 0
     assert ascii_only.stdout.decode("utf-8").endswith("\tf\u00fcr \U0001f600\n")

@@ -35,6 +35,19 @@ def test_closed_streams(tmp_path, closed):
     assert os.listdir(tmp_path) == ["flags.md"]
 
 
+@pytest.mark.parametrize("tool", [["inspect.py", "path"], ["list_imports.py"], ["make_kshot.py", "--help"], ["report.py", "--help"]])
+def test_a_result_is_not_lost_in_a_closed_output(tool):
+    """The result of these commands is their standard output, unlike that of TOOL, which writes a file."""
+    done = shell('"$@" >&-', os.path.join("tools", tool[0]), *tool[1:])
+    line = "error: standard output is closed, so the result would be lost: redirect it to a file or to /dev/null\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_an_output_that_cannot_be_written():
+    done = shell('"$@" 1</dev/null', os.path.join("tools", "list_imports.py"))
+    assert (done.returncode, done.stderr) == (2, "error: the output: Bad file descriptor\n")
+
+
 def test_closed_streams_and_an_error(tmp_path):
     done = shell('"$@" >&- 2>&-', TOOL, "--output", tmp_path / "missing" / "flags.md")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
@@ -77,6 +90,16 @@ def test_optimised_and_linked(tmp_path, options):
     done = shell('"$@"', *options, tmp_path / "flags page", "--output", tmp_path / "flags.md")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "flags.md").read_text(encoding="utf-8") == flags_page()
+
+
+def test_interrupts_are_silent_before_any_import_that_takes_time():
+    """Until then Ctrl-C shows a traceback: `prepare` must need nothing that Python has not loaded at its start."""
+    program = (
+        "import sys; before = set(sys.modules); sys.modules['__main__'].__file__ = sys.argv[1]; import modeling; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = shell('"$@"', "-c", program, os.path.join(ROOT, TOOL))
+    assert (done.stdout, done.stderr) == ("modeling modeling.cli modeling.cli.process\n", "")
 
 
 def test_an_interrupt_during_the_imports_is_silent():

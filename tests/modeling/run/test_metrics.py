@@ -48,6 +48,11 @@ def test_planted_files_are_not_written_through(tmp_path, name):
         Log(str(tmp_path / name)) if name == "run.log" else Metrics(str(tmp_path))
     assert (tmp_path / "mine").read_text() == "kept"
     os.remove(str(tmp_path / name))
+    os.link(str(tmp_path / "mine"), str(tmp_path / name))
+    with pytest.raises(UserError, match=rf"{name}: has 2 names \(hard links\)"):
+        Log(str(tmp_path / name)) if name == "run.log" else Metrics(str(tmp_path))
+    assert (tmp_path / "mine").read_text() == "kept"
+    os.remove(str(tmp_path / name))
     os.mkfifo(str(tmp_path / name))
     with pytest.raises(UserError, match=f"{name}: is not a regular file"):  # and does not wait for a reader
         Log(str(tmp_path / name)) if name == "run.log" else Metrics(str(tmp_path))
