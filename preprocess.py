@@ -25,7 +25,7 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
 from modeling.run.model_loading import load_variables
 from ofrecord_util.scores import EmbeddingMap
-from ofrecord_util.text import text_path
+from ofrecord_util.text_files import text_path
 
 
 def main():

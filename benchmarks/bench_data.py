@@ -31,7 +31,7 @@ from ofrecord_util.dataset import Dataset
 from ofrecord_util.files import size_text
 from ofrecord_util.reader import read_split
 from ofrecord_util.tasks import resolve_task
-from ofrecord_util.text import find_text
+from ofrecord_util.text_files import find_text
 from ofrecord_util.tokenization import Tokenizer
 
 

@@ -28,6 +28,7 @@ from ofrecord_util.dataset import Dataset
 from ofrecord_util.scores import EmbeddingMap, load_map, load_scores, save_map, save_scores
 from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.text import read_names, read_text
+from ofrecord_util.text_files import read_rows
 from ofrecord_util.tokenization import Tokenizer
 from tools import checkpoint_hugging_face, checkpoint_npz
 from tools.inspect import describe_snapshot
@@ -235,7 +236,7 @@ def _silent(_line):
 def read_data(folder):
     """As a training step reads it."""
     vocab_file = os.path.join(os.path.dirname(folder), "vocabulary", "vocab.txt")
-    read_names(os.path.join(folder, "train.csv"))
+    read_names(read_rows(os.path.join(folder, "train.csv")))
     resolve_task("mine", folder)
     dataset = Dataset(folder, TASK, Tokenizer(vocab_file), SEQ_LENGTH, log=_silent)
     for split in COUNTS:

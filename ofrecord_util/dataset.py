@@ -18,7 +18,8 @@ from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import TextFolder, TextSplit, text_path, text_warnings
+from ofrecord_util.text import TextFolder, TextSplit, text_warnings
+from ofrecord_util.text_files import text_path
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import plan_parts, split_folder, write_split
 
@@ -105,6 +106,7 @@ class Dataset:
             records = read_split(self.data_dir, split, prefix, part_num)
             rows = self._check_fresh(records, split)
         if rows is not None:
+            self.log(f"{split}: {rows.source}")
             for line in text_warnings(rows, self.task, None if split == "train" else self._training_text()):
                 self.log("warning: " + line)
         check_ranges(records, None if self.tokenizer is None else self.tokenizer.vocab_size, self._type_vocab_size, self.task)
@@ -193,6 +195,7 @@ class Dataset:
             manifest={
                 "text_file": os.path.relpath(rows.path, self.data_dir),
                 "text_digest": rows.digest,
+                **({} if rows.columns is None else {"text_columns": rows.columns}),
                 "vocab_digest": self.tokenizer.digest,
                 "do_lower_case": self.tokenizer.do_lower_case,
                 "task": self.task.to_dict(),
@@ -282,7 +285,7 @@ class Dataset:
                 rows = self._text.read(split, task)
                 if rows.digest != records.text_digest:
                     other_text = True
-                    differences.append(f"{path} has changed since")
+                    differences.append(f"{path} has changed since{_other_columns(manifest.get('text_columns'), rows.columns)}")
             if tokenizer is not None:
                 if manifest.get("vocab_digest") not in (None, tokenizer.digest):
                     differences.append(f"their vocabulary was not {tokenizer.vocab_file}, or the settings of its tokenizer differ")
@@ -310,6 +313,14 @@ class Dataset:
 def _then(scripts: Sequence[str]) -> str:
     """What is to be run after the first script, as the end of a message."""
     return "".join(f", then {script}" for script in (*scripts, "this command"))
+
+
+def _other_columns(before: Any, now: Optional[dict]) -> str:
+    """What differs between the kinds and columns of two texts, for a message; "" if they are the same."""
+    if before == now:
+        return ""
+    described = ["text, domain, label" if columns is None else str(columns) for columns in (before, now)]
+    return f", or its columns were {described[0]} and are {described[1]} now (--text_format, --text_column, …)"
 
 
 def _weights_of(records: Records, scores: np.ndarray) -> np.ndarray:

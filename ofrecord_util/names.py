@@ -47,10 +47,15 @@ def lookalike(name: str, others: Iterable[str]) -> Optional[str]:
     return next((other for other in others if other.strip().lower() != folded and look(other) == seen), None)
 
 
+def column_word(cell: str) -> str:
+    """The name of a column in the spelling of the sets above."""
+    return cell.strip().strip("\"'").strip("\ufeff").lower().replace(" ", "_")
+
+
 def is_header(cells: Sequence[str]) -> bool:
     """Whether a row of at least two columns has the names of columns: the last one is that of labels, domains or texts, and all others are
     names of columns too."""
-    words = [cell.strip().strip("\"'").strip("\ufeff").lower().replace(" ", "_") for cell in cells]
+    words = [column_word(cell) for cell in cells]
     names = TEXT_COLUMNS | DOMAIN_COLUMNS | LABEL_COLUMNS | INDEX_COLUMNS
     labels = LABEL_COLUMNS | DOMAIN_COLUMNS
     return len(words) > 1 and all(word in names for word in words) and any(word in labels and len(word) > 1 for word in words[1:])

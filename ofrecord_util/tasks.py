@@ -10,6 +10,7 @@ from ofrecord_util import text
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import lookalike, spelled, split_by_look
 from ofrecord_util.reading import read_json
+from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]
 
@@ -192,11 +193,13 @@ def resolve_task(
     key = name.strip().lower()
     if not key:
         raise UserError("--task_name is empty; known names: {}".format(", ".join(sorted(KNOWN_TASKS))))
+    if folder is None:
+        folder = text.TextFolder(data_dir, TextOptions(only_domain=only_domain(name, domains)))
     if key in KNOWN_TASKS:
         known_domains, known_labels, pair = KNOWN_TASKS[key]
-        return Task(key, domains or known_domains, labels or _numbers_in_use(data_dir, known_labels) or known_labels, pair)
+        return Task(key, domains or known_domains, labels or _numbers_in_use(folder, known_labels) or known_labels, pair)
 
-    found = (folder or text.TextFolder(data_dir)).names("train")
+    found = folder.names("train")
     if found is not None:
         found_domains, found_labels, pair = found
         return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
@@ -212,16 +215,33 @@ def resolve_task(
     )
 
 
-def _numbers_in_use(data_dir: str, labels: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
+def only_domain(name: str, domains: Names = None) -> Optional[str]:
+    """The domain of all rows of text without a column of domains: the only one of `--domains` or of a known task; for an unknown task
+    without `--domains`, its name. None if there are several.
+
+    Args:
+        name: `--task_name`.
+        domains: as of `resolve_task`.
+    """
+    key = name.strip().lower()
+    known = _names(domains) or (KNOWN_TASKS[key][0] if key in KNOWN_TASKS else (key,))
+    return known[0] if len(known) == 1 else None
+
+
+def _numbers_in_use(folder: text.TextFolder, labels: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
     """Numbers as names, `0` to one less than there are labels, where these are words and the training text has numbers; else None.
     Without text, the manifest of the training records decides."""
     numbers = tuple(map(str, range(len(labels))))
-    if any(map(_is_integer, labels)) or not os.path.isdir(data_dir):
+    if any(map(_is_integer, labels)) or not os.path.isdir(folder.data_dir):
         return None
-    path = text.text_path(data_dir, "train")
-    if path is not None:
-        return numbers if _is_integer(text.first_label(path)) else None
-    manifest_path = _train_manifest(data_dir)
+    try:
+        table = folder.table("train")
+    except UserError:  # the step that uses the training text reports it
+        return None
+    if table is not None:
+        first = next((cells for _, cells in table.rows if any(map(str.strip, cells))), [""])
+        return numbers if _is_integer(first[-1].strip()) else None
+    manifest_path = _train_manifest(folder.data_dir)
     if os.path.isfile(manifest_path):
         return numbers if _stored_task(manifest_path).labels == numbers else None
     return None

@@ -1,13 +1,15 @@
-"""Shows the content of a snapshot, or of the OFRecord files of a split.
+"""Shows the content of a snapshot, of the OFRecord files of a split, or of a text file.
 
     python3 tools/inspect.py output/…/snapshot_best_mft_model_g1_dev_0.78125
     python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train
     python3 tools/inspect.py data/k-shot-cross/g1/16-42/ofrecord/train --records 3 \\
         --vocab_file vocab.txt
+    python3 tools/inspect.py reviews.csv --label_column stars
 
-For a snapshot, the tool prints sizes, task, variables, parameters, digest and the flags and metrics of its training. For
-records, it checks the manifest against the files and prints counts by domain and label, lengths and prototypical scores.
-`--json` prints the same as one JSON object. `--records N` also prints the first N records as JSON lines, without padding.
+For a snapshot, the tool prints the metrics and flags of its training, sizes, task, parameters, digest and variables. For
+records, it checks the manifest against the files and prints counts by domain and label, lengths and prototypical scores. For
+a text file, it prints kind, columns, and counts by domain and label. `--json` prints the same as one JSON object.
+`--records N` also prints the first N records (without padding) or rows as JSON lines.
 """
 
 if not __package__:
@@ -23,11 +25,16 @@ import numpy as np
 from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flags import add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
+from ofrecord_util.schema import default_prefix
+from ofrecord_util.text import read_names
+from ofrecord_util.text_columns import TextOptions
+from ofrecord_util.text_files import read_rows
 from ofrecord_util.tokenization import read_vocabulary
 from ofrecord_util.writer import MANIFEST
 
@@ -42,9 +49,14 @@ def describe_snapshot(path):
     """
     snapshot = Snapshot(path)
     config = snapshot.config()
-    described = {
+    run_folder = os.path.dirname(os.path.abspath(path))
+    trained = {}
+    if os.path.isfile(os.path.join(run_folder, FLAGS_FILE)):
+        trained = {"trained": _training(run_folder, os.path.basename(snapshot.path))}
+    return {
         "snapshot": snapshot.path,
         "complete": os.path.exists(os.path.join(path, DONE)),
+        **trained,
         "config": dataclasses.asdict(config),
         "task": snapshot.task(),
         "parameters": sum(snapshot.sizes.values()),
@@ -52,16 +64,12 @@ def describe_snapshot(path):
         "digest": snapshot.digest(),
         "variables": {name: list(snapshot.shapes.get(name, (size,))) for name, size in snapshot.sizes.items()},
     }
-    run_folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isfile(os.path.join(run_folder, FLAGS_FILE)):
-        described["trained"] = _training(run_folder, os.path.basename(snapshot.path))
-    return described
 
 
 def _training(folder, name):
     """Returns the flags of the run in `folder` and its metrics for the snapshot `name`."""
     record = read_json(os.path.join(folder, FLAGS_FILE), "it is a run's own file")
-    trained = {key: record.get(key) for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest") if record.get(key)}
+    trained = {}
     metrics = os.path.join(folder, METRICS_FILE)
     if os.path.isfile(metrics):
         rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
@@ -70,7 +78,23 @@ def _training(folder, name):
         for split, found in (("dev", saved), ("test", tests)):
             if found:
                 trained[split] = {key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy") if key in found[-1]}
+    for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
+        if record.get(key):
+            trained[key] = record[key]
     return trained
+
+
+def check_is_split(path):
+    """Raises a UserError that names the folders of the splits if `path` is a folder around them."""
+    for folder in (path, os.path.join(path, "ofrecord")):
+        splits = [os.path.join(folder, split) for split in ("train", "dev", "test")]
+        there = [split for split in splits if os.path.isfile(os.path.join(split, MANIFEST)) or os.path.isfile(_first_part(split))]
+        if os.path.basename(os.path.abspath(folder)) == "ofrecord" and there:
+            raise UserError(f"{path}: is the folder of several splits; give {' or '.join(there)}")
+
+
+def _first_part(folder):
+    return os.path.join(folder, default_prefix(os.path.basename(folder)) + "0")
 
 
 def find_parts(path):
@@ -88,6 +112,35 @@ def find_parts(path):
     while os.path.isfile(os.path.join(folder, f"{first[0]}{count}")):
         count += 1
     return os.path.dirname(os.path.dirname(folder)), os.path.basename(folder), first[0], count
+
+
+def describe_text(table):
+    """Describes the rows of a text file as a dict that can be written as JSON.
+
+    Args:
+        table: `TextRows`.
+    Raises:
+        UserError: if the columns are not those of text, domain and label.
+    """
+    read_names(table)
+    counts = {}
+    for _, cells in table.rows:
+        of_domain = counts.setdefault(cells[-2].strip(), {})
+        of_domain[cells[-1].strip()] = of_domain.get(cells[-1].strip(), 0) + 1
+    lengths = np.array([sum(len(text.split()) for text in cells[:-2]) for _, cells in table.rows])
+    return {
+        "text": table.describe(),
+        "rows": len(table.rows),
+        "counts": counts,
+        "words": {"median": float(np.median(lengths)), "min": int(lengths.min()), "max": int(lengths.max())},
+    }
+
+
+def text_lines(table, count):
+    """Yields the first rows of a text file as JSON lines."""
+    for place, cells in table.rows[:count]:
+        values = {"row": place, "text": cells[0] if len(cells) == 3 else cells[:2], "domain": cells[-2], "label": cells[-1]}
+        yield json.dumps(values, ensure_ascii=False)
 
 
 def describe_records(records, task):
@@ -150,30 +203,36 @@ def print_nested(value, indent=0):
 
 def main():
     parser = Parser(prints_result=True, description=__doc__)
-    parser.add_argument("path", help="folder of a snapshot, DATA_DIR/ofrecord/SPLIT, or one part of it")
-    parser.add_argument("--records", type=int, default=0, metavar="N", help="also print the first N records")
+    parser.add_argument("path", help="folder of a snapshot, DATA_DIR/ofrecord/SPLIT, one part of it, or a text file")
+    parser.add_argument("--records", type=int, default=0, metavar="N", help="also print the first N records or rows")
     parser.add_argument("--vocab_file", help="vocabulary, to show pieces instead of ids")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    add_text_flags(parser)
     args = parser.parse_args()
     if not os.path.exists(args.path):
         raise UserError(f"{args.path}: no such file or folder")
-    records, pieces = None, read_vocabulary(args.vocab_file) if args.vocab_file else None
+    lines, pieces = (), read_vocabulary(args.vocab_file) if args.vocab_file else None
     folder = args.path if os.path.isdir(args.path) else os.path.dirname(args.path)
-    if os.path.isfile(args.path) or os.path.basename(os.path.dirname(os.path.abspath(args.path))) == "ofrecord":
+    if os.path.isfile(args.path) and not _PART.match(os.path.basename(args.path)):
+        stem = os.path.splitext(os.path.basename(args.path))[0]
+        table = read_rows(args.path, TextOptions.from_flags(vars(args), only_domain=stem))
+        described, lines = describe_text(table), text_lines(table, args.records)
+    elif os.path.isfile(args.path) or os.path.basename(os.path.dirname(os.path.abspath(args.path))) == "ofrecord":
         records = read_split(*find_parts(args.path))
         manifest = records.manifest or {}
         described = describe_records(records, manifest.get("task"))
         checked = "fits the files" if records.manifest else f"no {MANIFEST}, so the records are from an earlier version"
         described = {"folder": folder, "manifest_check": checked, **described}
+        lines = record_lines(records, args.records, pieces)
     else:
+        check_is_split(args.path)
         described = describe_snapshot(args.path)
     if args.json:
         say(for_json(json.dumps(described, ensure_ascii=False)))
     else:
         print_nested(described)
-    if records is not None:
-        for line in record_lines(records, args.records, pieces):
-            say(for_json(line))
+    for line in lines:
+        say(for_json(line))
 
 
 if __name__ == "__main__":

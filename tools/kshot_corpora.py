@@ -1,6 +1,7 @@
 """Reads the raw corpora of `make_kshot.py`: the sources on the command line, their forms and their rows."""
 
 import collections
+import dataclasses
 import hashlib
 import html
 import os
@@ -10,6 +11,9 @@ import unicodedata
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.reading import TEXT_LIMIT, read_bytes
+from ofrecord_util.text_columns import TextOptions
+from ofrecord_util.text_files import rows_of_text
+from ofrecord_util.text_kinds import CSV, JSONL, TSV
 
 # name: (column names in order, or None if the first row has them; whether the first row is a header)
 _TABLES = {
@@ -18,6 +22,7 @@ _TABLES = {
     "sst2": (("sentence", "label"), True),
     "tsv-header": (None, True),
 }
+_OF_ANY_KIND = {"csv": CSV, "jsonl": JSONL}
 _BY_CLASS = ("lines", "reviews")
 _TEXT_NAMES, _LABEL_NAMES = ("text", "sentence", "review"), ("label", "sentiment")
 
@@ -26,17 +31,21 @@ sources: DOMAIN=FORM:FILE[,FILE...]
   tsv         rows text TAB label
   tsv-header  the same with a header row, columns in any order: text, sentence or review; label
               or sentiment
+  csv         comma-separated, with double quotes: a header that names the columns, or text,label
+  jsonl       one JSON object per line
   sst2        GLUE's SST-2: header sentence TAB label
   fdu         FDU-MTL: rows label TAB text
   lines       one text per line, one class per file: lines:LABEL=FILE,LABEL=FILE
   reviews     multi-domain Amazon pseudo-XML, one class per file: reviews:LABEL=FILE,LABEL=FILE,
               or reviews:FOLDER for FOLDER/positive.review and FOLDER/negative.review
-Files are read as UTF-8, or as Windows-1252 if they have no UTF-8 (the output says so). Names of domains, labels and files
-must not contain a comma. All domains must have the same labels.
+In csv, jsonl and tsv-header, --text_column and --label_column choose the columns. Files are read as
+UTF-8, or as Windows-1252 if they have no UTF-8 (the output says so). Names of domains, labels and
+files must not contain a comma. All domains must have the same labels.
 """
 
-Source = collections.namedtuple("Source", ("domain", "form", "files"))
-Source.__doc__ = """A corpus on the command line. `files` is a list of (path, label). The label is None if each row has its own."""
+Source = collections.namedtuple("Source", ("domain", "form", "files", "options"), defaults=(TextOptions(),))
+Source.__doc__ = """A corpus on the command line. `files` is a list of (path, label). The label is None if each row has its own.
+`options` are `TextOptions` with the columns of text and label."""
 
 Row = collections.namedtuple("Row", ("text", "label", "spaced", "letters"))
 Row.__doc__ = """A sample: its text for the output, its label, and the two forms for comparing texts (see `make_row`)."""
@@ -129,8 +138,9 @@ def parse_source(flag, value):
     form, colon, names = rest.partition(":")
     if not equals or not colon:
         raise UserError(f"{flag} {value}: must be DOMAIN=FORM:FILE[,FILE...]; see --help")
-    if form not in _TABLES and form not in _BY_CLASS:
-        raise UserError(f"{flag} {value}: unknown form {form!r}; there are {', '.join(sorted([*_TABLES, *_BY_CLASS]))}")
+    forms = [*_TABLES, *_OF_ANY_KIND, *_BY_CLASS]
+    if form not in forms:
+        raise UserError(f"{flag} {value}: unknown form {form!r}; there are {', '.join(sorted(forms))}")
     # The name becomes the name of a folder and an item in the comma-separated list of --domains.
     check_name(f"{flag} {value}: domain", domain, ("/", "\\", ",", "="))
     if domain.strip(".") == "":
@@ -152,11 +162,12 @@ def parse_source(flag, value):
     return Source(domain, form, found)
 
 
-def parse_sources(flag, values):
-    """Returns a dict of domain -> `Source`, sorted by domain. Raises a UserError if a domain is repeated (in any case)."""
+def parse_sources(flag, values, options=None):
+    """Returns a dict of domain -> `Source` with these `TextOptions`, sorted by domain. Raises a UserError if a domain is repeated (in any
+    case)."""
     sources = {}
     for value in values:
-        source = parse_source(flag, value)
+        source = parse_source(flag, value)._replace(options=options or TextOptions())
         if source.domain.lower() in sources:
             raise UserError(f"{flag} {value}: domain {source.domain!r} is repeated; list all its files in one source, separated by commas")
         sources[source.domain.lower()] = source
@@ -238,6 +249,17 @@ def _table_rows(path, content, form):
         yield (text, label) if text.strip() else None
 
 
+def _rows_of_kind(path, content, form, options):
+    """Yields (text, label) for each row of a file of any kind, or None for a row without text."""
+    kind = _OF_ANY_KIND.get(form, TSV)
+    table = rows_of_text(content, path, dataclasses.replace(options, format=kind), ("text", "label"))
+    for place, cells in table.rows:
+        if len(cells) != 2:
+            raise UserError(f"{path}: {place}: {len(cells)} columns, but without a header a row of form {form} has 2 (text, label)")
+        check_name(f"{path}: {place}: label", cells[1].strip(), (",",))
+        yield (cells[0], cells[1].strip()) if cells[0].strip() else None
+
+
 def _review_rows(path, content):
     """Yields the text of each <review_text>. The files are not XML, because & and < are not escaped."""
     start, end, position, number = "<review_text>", "</review_text>", 0, 0
@@ -270,7 +292,9 @@ def read_source(source, flag, encoding=None, log=say):
     for path, label in source.files:
         data = read_bytes(path, f"check {flag} {source.domain}", TEXT_LIMIT)
         content, name, note = _decode(path, data, encoding)
-        if source.form in _TABLES:
+        if source.form in _OF_ANY_KIND or (source.form == "tsv-header" and source.options.columns()):
+            pairs = _rows_of_kind(path, content, source.form, source.options)
+        elif source.form in _TABLES:
             pairs = _table_rows(path, content, source.form)
         else:
             texts = _review_rows(path, content) if source.form == "reviews" else (line for _, line in _lines(content))

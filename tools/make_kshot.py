@@ -29,8 +29,10 @@ import re
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flags import add_text_flags
 from ofrecord_util import files
 from ofrecord_util.escaping import say
+from ofrecord_util.text_columns import TextOptions
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
 from tools.kshot_draws import SPLITS, make_kshot, make_portions
 
@@ -152,6 +154,7 @@ def _parse(argv):
             metavar="[DOMAIN=]NAME",
             help="encoding of all files, or of one domain (default: UTF-8, or cp1252 for other files)",
         )
+        add_text_flags(mode, ("text_column", "label_column"))
         mode.add_argument("--output_dir", required=True, help="folder for the output")
         mode.add_argument(
             "--overwrite", action="store_true", help="replace earlier output of this tool in --output_dir, and the records made from it"
@@ -184,10 +187,11 @@ def _parse(argv):
 def main(argv=None):
     """Parses the command line, reads, draws and writes."""
     flags = _parse(argv)
-    sources = parse_sources("--source", [value for values in flags.source for value in values])
+    options = TextOptions.from_flags(vars(flags))
+    sources = parse_sources("--source", [value for values in flags.source for value in values], options)
     encodings = parse_by_domain("--encoding", flags.encoding, sources, _encoding)
     if flags.mode == "kshot":
-        tests = parse_sources("--test_source", [value for values in flags.test_source or [] for value in values])
+        tests = parse_sources("--test_source", [value for values in flags.test_source or [] for value in values], options)
         for domain in tests:
             if domain not in sources:
                 raise UserError(f"--test_source {domain}: there is no such --source; the sources are {', '.join(sources)}")

@@ -8,16 +8,17 @@
     cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
 
 The input has one text per line. If a line has tabs, only its first column is read (the first two for a task of text pairs),
-so files with domain and label columns can be used, also with the header `review TAB domain TAB sentiment`. Empty lines at the end are
-left out. The output has one line per text, in the same order: the label, its
-probability and the text, separated by tabs, or a JSON object with all probabilities. The tool reads texts as it needs them,
-so a large file needs little memory.
+so files with domain and label columns can be used. Files with a header, comma-separated files with a header and JSON lines are
+read too, in the same way as by the training scripts; `--text_column` chooses the column. Empty lines at the end are left out.
+The output has one line per text, in the same order: the label, its probability and the text, separated by tabs, or a JSON
+object with all probabilities. The tool reads texts as it needs them, so a large file needs little memory.
 """
 
 if not __package__:
     import _root  # noqa: F401
 
 import collections
+import itertools
 import json
 import os
 import re
@@ -30,12 +31,14 @@ from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import batch_size
+from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import lines_of, parse_json
-from ofrecord_util.text import is_known_header
+from ofrecord_util.reading import lines_of
+from ofrecord_util.text_columns import TextOptions, find_columns
+from ofrecord_util.text_kinds import AUTO, JSONL, TSV, kind_of_stream, parse_rows
 
 _UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
 _BREAKS = re.compile("[\t\r\n]+")
@@ -45,9 +48,9 @@ def read_lines(stream, name):
     """Yields the lines of a binary stream as str, without line ends. Blank lines at the end are left out.
 
     Raises:
-        UserError: if a line is not UTF-8, has a NUL or a carriage return in it, or the first text is JSON. The message names the line.
+        UserError: if a line is not UTF-8, or has a NUL or a carriage return in it. The message names the line.
     """
-    blank, first = [], True
+    blank = []
     for number, data in enumerate(interruption.interruptible(lines_of(stream, name, "a text has its own line")), 1):
         data = data.rstrip(b"\r\n")
         try:
@@ -64,24 +67,9 @@ def read_lines(stream, name):
                 f"{name}: line {number} has a carriage return at character {line.index(chr(13)) + 1}; lines must end with LF or CRLF: "
                 "convert them, for example with tr '\\r' '\\n'"
             )
-        if first and _is_json(line.strip()):
-            raise UserError(f"{name}: line {number} is JSON ({line.strip()!r:.60}); the input must have one plain text per line")
         yield from blank
-        blank, first = [], False
+        blank = []
         yield line
-
-
-def _is_json(line):
-    """Whether a line is, or begins, JSON of objects, texts or lists."""
-    if line in ("{", "["):
-        return True
-    if line[:1] not in ("{", "["):
-        return False
-    try:
-        value = parse_json(line.encode("utf-8"))
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) or (bool(value) and all(isinstance(item, (dict, list, str)) for item in value))
 
 
 def decode_argument(text):
@@ -97,25 +85,54 @@ def decode_argument(text):
         raise UserError(f"argument {text!r} is not UTF-8 (byte {error.start + 1}: 0x{data[error.start]:02X})") from error
 
 
-def split_columns(lines, pair, name):
-    """Yields the text of each line: the first column, or the first two for text pairs.
+def texts_of(lines, pair, name, options=None, header=None):
+    """Yields the text of each row, or two texts for text pairs.
 
-    The header of the Meta-KD data (`review TAB domain TAB sentiment`) is left out where it is the first line.
+    The kind is that of `options`, or is told from the first line: JSON lines, comma-separated text with a header, or lines of text. Of a
+    line of text with tabs only the first column is read (the first two for text pairs), unless there is a header.
 
+    Args:
+        lines: iterable of str.
+        pair: whether the task has text pairs.
+        name: of the input, for messages.
+        options: `TextOptions`, or None.
+        header: False if the first line is not a header in any case.
     Raises:
-        UserError: if a line of a task of text pairs has one column, or a line is another header.
+        UserError: if a row does not fit the kind, has no second text for text pairs, or is a header in the middle. The message names it.
     """
-    for number, line in enumerate(lines, 1):
-        cells = line.split("\t")
-        if number == 1 and is_known_header(cells):
-            continue
-        if is_header(cells):
-            raise UserError(f"{name}: line {number} is a header ({' TAB '.join(cells):.100}), which would be labelled; remove it")
-        if pair and len(cells) < 2:
-            raise UserError(
-                f"{name}: line {number} has 1 column, but a task of text pairs needs two texts separated by a tab: {line[:40]!r}"
-            )
-        yield (cells[0], cells[1]) if pair else cells[0]
+    options, lines = options or TextOptions(), iter(lines)
+    first = next(lines, None)
+    if first is None:
+        return
+    kind = options.format
+    if kind == AUTO:
+        kind = kind_of_stream(first, name, bool(options.columns()))
+    columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
+    for row in parse_rows(itertools.chain([first], lines), kind, name):
+        if row.number == 1:
+            columns = find_columns(row, kind, options, name, roles, header)
+            if columns is not None and pair and not columns.pair:
+                raise UserError(f"{name}: {row.place(kind)}: no column of second texts, which the task needs; --pair_column names it")
+            if columns is not None and columns.header:
+                names = row.cells
+                continue
+        if columns is not None:
+            if columns.header and row.cells == names:
+                raise UserError(f"{name}: {row.place(kind)} is the header again, which would be labelled; remove it")
+            cells = columns.pick(row, name) if any(row.cells) else ["", ""]  # a blank line is an empty text, as without a header
+        else:
+            cells = row.cells
+            line = cells[0].strip() if len(cells) == 1 else ""
+            if blank and row.number > 1 and line and options.format == AUTO and kind_of_stream(line, name) == JSONL:
+                raise UserError(f"{name}: line {row.line} is JSON ({line!r:.60}): remove the blank lines before it")
+            blank = blank and not any(cells)
+            if is_header(cells):
+                raise UserError(f"{name}: line {row.line} is a header ({' TAB '.join(cells):.100}), which would be labelled; remove it")
+            if pair and len(cells) < 2:
+                raise UserError(
+                    f"{name}: line {row.line} has 1 column, but a task of text pairs needs two texts separated by a tab: {cells[0][:40]!r}"
+                )
+        yield (cells[0], cells[1]) if pair else cells[0] if cells else ""
 
 
 def as_text(text, prediction):
@@ -167,7 +184,8 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
     parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script")
-    parser.add_argument("--input", metavar="FILE", help="file with one text per line")
+    parser.add_argument("--input", metavar="FILE", help="file with one text per line, or a table")
+    add_text_flags(parser, ("text_format", "text_column", "pair_column"))
     parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
     parser.add_argument(
@@ -203,8 +221,10 @@ def main():
         check_output(args.output, "--output")
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, warn)
     pair = predictor.task.pair
-    if pair or not texts:  # other arguments are whole texts, with their tabs
-        texts = split_columns(texts or read_lines(stream, name), pair, "argument" if texts else name)
+    if not texts:
+        texts = texts_of(read_lines(stream, name), pair, name, TextOptions.from_flags(vars(args)))
+    elif pair:  # other arguments are whole texts, with their tabs
+        texts = texts_of(texts, pair, "argument", TextOptions(TSV), header=False)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
         write(predictor, texts, shown(form) if sys.stdout.isatty() else form, sys.stdout)

@@ -36,6 +36,7 @@ from modeling.cli.scripts import (
     PREPROCESS,
     TRAINING,
 )
+from ofrecord_util.text_kinds import FORMATS
 
 DATA = Group("data")
 MODEL = Group("model", "A size that contradicts the snapshot is an error.")
@@ -61,6 +62,9 @@ _PARTS = "number of record files of the {} split"
 _ROWS = "rows of the {} split to use, from its beginning; all rows if the split has fewer"
 _CPU_BATCH = "rows per batch of the {} split on a GPU; on a CPU, the size of the model determines it"
 
+_COLUMN = "column of the {}: a name of the header, a number from 1, or a key of JSON lines"
+_BY_NAME = "told from the header, such as {}"
+
 # fmt: off
 FLAGS = (
     Flag("task_name", DATA, ALL, text, None, "g1, g2, g3, sst-2, mr, cr, senti, mnli, or the name of a custom task", required=True),
@@ -74,6 +78,16 @@ FLAGS = (
          "write the OFRecord files from the text again; the scores of preprocess.py are kept"),
     Flag("domains", DATA, ALL, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
     Flag("label_list", DATA, ALL, comma_list, None, "labels of a custom task, comma-separated", unset="read from the training text"),
+    Flag("text_format", DATA, ALL, text, None,
+         "kind of the text files: tsv = separated by tabs, without quotes; csv = separated by commas, with double quotes (RFC 4180); "
+         "jsonl = one JSON object per line; auto = told from each file", unset="auto", choices=FORMATS),
+    Flag("text_column", DATA, ALL, text, None, _COLUMN.format("text, or of the first text of a pair"),
+         unset=_BY_NAME.format("text or review")),
+    Flag("pair_column", DATA, ALL, text, None, _COLUMN.format("second text of a pair"), unset=_BY_NAME.format("sentence2")),
+    Flag("domain_column", DATA, ALL, text, None,
+         _COLUMN.format("domain") + "; text without such a column has one domain, that of --domains or of the task, else the task's name",
+         unset=_BY_NAME.format("domain")),
+    Flag("label_column", DATA, ALL, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
     Flag("data_url", DATA, ALL, text, "", "--data_dir names the data", has_effect=False),
     Flag("train_data_prefix", DATA, ALL, text, "train.of_record-", _PREFIX.format("training")),
     Flag("train_data_part_num", DATA, ALL, positive_int, 1, _PARTS.format("training")),

@@ -36,6 +36,8 @@ __all__ = [
     "NEWEST_RUN",
     "PREPROCESS",
     "SCRIPTS",
+    "TEXT_FLAGS",
+    "add_text_flags",
     "build_parser",
     "check_modes",
     "evaluation_period",
@@ -84,6 +86,16 @@ def build_parser(script: str, description: Optional[str] = None) -> Parser:
             groups[flag.group] = parser.add_argument_group(flag.group.title, flag.group.note or None)
         _add_flag(groups[flag.group], flag)
     return parser
+
+
+TEXT_FLAGS = ("text_format", "text_column", "pair_column", "domain_column", "label_column")
+
+
+def add_text_flags(parser: Parser, names: Tuple[str, ...] = TEXT_FLAGS) -> None:
+    """Adds the flags of the table that describe text files to the parser of a tool."""
+    for flag in FLAGS:
+        if flag.name in names:
+            _add_flag(parser, flag)
 
 
 def parse_flags(script: str, description: Optional[str] = None, argv: Optional[List[str]] = None) -> argparse.Namespace:

@@ -15,8 +15,9 @@ from modeling.run.resume import list_states
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
-from ofrecord_util.tasks import Task
-from ofrecord_util.text import split_texts
+from ofrecord_util.tasks import Task, only_domain
+from ofrecord_util.text import TextFolder
+from ofrecord_util.text_columns import TextOptions
 
 
 @dataclasses.dataclass
@@ -211,7 +212,9 @@ def _training_samples(record, data_dir, missing, scores):
         domain = None if drawn is None else drawn.domain
         if drawn is None:
             missing.append(f"{data_dir}/ofrecord/train/map.npz: no map of the training samples; preprocess.py of this version writes it")
-            texts = split_texts(data_dir, "train", Task.from_dict(record.get("task")), digest)
+            task = Task.from_dict(record.get("task"))
+            options = TextOptions.from_flags(record.get("flags") or {}, only_domain(task.name, task.domains))
+            texts = TextFolder(data_dir, options).matching("train", task, digest)
             domain = None if texts is None else texts.domain[: len(scores)]
     except UserError as error:
         missing.append(str(error))

@@ -21,8 +21,9 @@ from modeling.run.run_folder import RunFolder
 from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import check_append
-from ofrecord_util.tasks import numbers_for_words, resolve_task
+from ofrecord_util.tasks import numbers_for_words, only_domain, resolve_task
 from ofrecord_util.text import TextFolder
+from ofrecord_util.text_columns import TextOptions
 
 # The first of these flags that a script has is its number of samples per step
 _STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
@@ -62,7 +63,8 @@ class RunContext:
         self.engine = Engine(device)
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
-        text = TextFolder(flags.data_dir)
+        options = TextOptions.from_flags(vars(flags), only_domain(flags.task_name, flags.domains))
+        text = TextFolder(flags.data_dir, options)
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
             raise UserError(

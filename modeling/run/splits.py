@@ -14,7 +14,7 @@ from modeling.run.resume import records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
-from ofrecord_util.text import text_path
+from ofrecord_util.text_files import text_path
 from ofrecord_util.writer import part_paths
 
 _USE_OF_SCORES = {

@@ -5,7 +5,8 @@ import pytest
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import find_text, read_names, read_text, text_path, text_warnings
+from ofrecord_util.text import read_names, read_text, text_warnings
+from ofrecord_util.text_files import find_text, read_rows, text_path
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
 PAIRS = Task("p", ("d",), ("0", "1"), pair=True)
@@ -79,7 +80,7 @@ def test_rows_end_at_line_feeds_only(tmp_path):
         (b"a\tbooks\tpositive\nb\tbooks\t\n", "row 2: label '' is not"),
         (b"a\tbooks\t0\nb\tbooks\t2\n", "row 2: label '2' is not"),
         (b"a\tbooks\t0\nb\tbooks\tnegative\n", "row 2: label 'negative'.*mixed"),
-        (b"review\tdomain\tsentiment\na\tbooks\n", "row 2: 2 columns"),
+        (b"review\tdomain\tsentiment\na\tbooks\n", r"row 2 .tab-separated.: 2 columns, but the header has 3"),
     ],
 )
 def test_faults(tmp_path, data, message):
@@ -113,7 +114,7 @@ def test_a_field_of_a_megabyte(tmp_path):
     for row, kind in ((b"a\t" + LONG + b"\t1\n", "domain"), (b"a\tbooks\t" + LONG + b"\n", "label")):
         (tmp_path / "train.csv").write_bytes(b"a\tb\t1\n" + row)
         with pytest.raises(UserError, match=f"train.csv: row 2: the {kind} has 1048576 characters, allowed are 200") as error:
-            read_names(str(tmp_path / "train.csv"))
+            read_names(read_rows(str(tmp_path / "train.csv")))
         assert len(str(error.value)) < 600
 
 
@@ -215,35 +216,38 @@ def test_a_folder_is_not_text(tmp_path):
 
 def names(tmp_path, data):
     (tmp_path / "train.csv").write_bytes(data)
-    return read_names(str(tmp_path / "train.csv"))
+    return read_names(read_rows(str(tmp_path / "train.csv")))
 
 
 ROWS = "".join(f"film {number}\t{('books', 'dvd')[number % 2]}\t{('neg', 'pos')[number // 2 % 2]}\n" for number in range(12)).encode()
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "message"),
     [
-        "text\tdomain\tlabel",
-        "\ufeffText\tDomain\tLabel",
-        '"sentence"\t"category"\t"target"',
-        "sentence\tlabel",
-        "\ttext\tdomain\tlabel",
-        "Unnamed: 0\ttext\tdomain\tlabel",
-        "sentence1\tsentence2\tgenre\tgold_label",
-        "review\tdomain\trating",
+        ('"sentence"\t"category"\t"target"', r"row 1 \(tab-separated\): the names of the columns are in quotes"),
+        ("sentence\tlabel", r"row 1 \(tab-separated\): no column is known as that of the domain"),
+        ("\ttext\tdomain\tlabel", r"row 2 \(tab-separated\): 3 columns, but the header has 4"),
+        ("text\tlabel\trating", r"row 1 \(tab-separated\): no column is known as that of the domain"),
+        ("text\tgenre\ttopic\tlabel", r"row 1 \(tab-separated\): several columns may be the domain: 'genre', 'topic'; --domain_column"),
+        ("text\tdomain\tgenre", r"row 1 \(tab-separated\): no column is known as that of the label"),
     ],
 )
-def test_a_header_is_no_sample(tmp_path, header):
-    with pytest.raises(UserError, match=r"train.csv: row 1 is a header"):
+def test_headers_that_do_not_fit(tmp_path, header, message):
+    with pytest.raises(UserError, match="train.csv: " + message):
         names(tmp_path, header.encode("utf-8") + b"\n" + ROWS)
+
+
+@pytest.mark.parametrize("header", ["text\tdomain\tlabel", "\ufeffText\tDomain\tLabel", "review\tdomain\trating"])
+def test_a_header_is_no_sample(tmp_path, header):
+    assert names(tmp_path, header.encode("utf-8") + b"\n" + ROWS) == ({"books", "dvd"}, {"neg", "pos"}, False)
     with pytest.raises(UserError, match=r"train.csv: row 13 is a header .* in the middle of the file"):
         names(tmp_path, ROWS + header.encode("utf-8").replace(b"\xef\xbb\xbf", b"") + b"\n" + ROWS)
 
 
 def test_the_known_header_in_the_middle(tmp_path):
     known = b"review\tdomain\tsentiment\n"
-    with pytest.raises(UserError, match=r"row 14 is a header"):
+    with pytest.raises(UserError, match=r"row 14 \(tab-separated\) is a header"):
         names(tmp_path, known + ROWS + known + ROWS)
     assert names(tmp_path, known + ROWS) == ({"books", "dvd"}, {"neg", "pos"}, False)
 
@@ -272,7 +276,7 @@ def test_columns_of_an_index(tmp_path):
         names(tmp_path, "".join(f"{number}\tfilm {number}\tpos\n".replace("\t", "a\t", 1) for number in range(12)).encode())
     with pytest.raises(UserError, match="each of the 12 rows has a label of its own"):
         names(tmp_path, "".join(f"film\tdvd\t{number}\n" for number in range(12)).encode())
-    with pytest.raises(UserError, match="the row looks like JSON"):
+    with pytest.raises(UserError, match=r"row 1 \(JSON lines\): no column is known as that of the label"):
         read(tmp_path, b'{"text": "a"}\n')
 
 

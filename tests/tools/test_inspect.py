@@ -117,6 +117,34 @@ def test_snapshot(tmp_path):
     assert found["digest"] in result.stdout
 
 
+def test_text(tmp_path):
+    (tmp_path / "reviews.csv").write_text('id,review,stars\n1,"good, very",5\n2,bad,1\n3,"so\nso",1\n', encoding="utf-8")
+    found = json.loads(tool(tmp_path / "reviews.csv", "--json").stdout)
+    assert found["rows"] == 3
+    assert found["counts"] == {"reviews": {"5": 1, "1": 2}}
+    assert "comma-separated, header; columns: text 'review', label 'stars', no column of domains" in found["text"]
+    assert "not used: 'id'" in found["text"]
+    result = tool(tmp_path / "reviews.csv", "--records", "1", "--domain_column", "id")
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last == {"row": "row 2 (comma-separated)", "text": "good, very", "domain": "1", "label": "5"}
+
+
+def test_the_folder_of_several_splits(data_dir):
+    for folder in (data_dir, data_dir / "ofrecord"):
+        result = tool(folder)
+        assert result.returncode == 2
+        assert f"is the folder of several splits; give {data_dir}/ofrecord/train" in result.stderr
+
+
+def test_results_come_first_and_variables_last(tmp_path):
+    path = tiny.write_encoder(str(tmp_path / "run" / "snapshot_best_ft_model_t_dev_0.75"))
+    (tmp_path / "run" / "flags.json").write_text(json.dumps({"script": "finetuning", "command": ["finetuning.py"]}))
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({"kind": "dev", "step": 6, "accuracy": 0.75, "best": True}) + "\n")
+    lines = [line.strip().split(" ")[0] for line in tool(path).stdout.splitlines()]
+    assert lines.index("accuracy") < lines.index("script") < lines.index("config") < lines.index("digest") < lines.index("variables")
+    assert lines[lines.index("variables") + 1 :] == list(describe_snapshot(path)["variables"])
+
+
 def test_refusals(tmp_path):
     for path, message in ((tmp_path / "none", "no such file or folder"), (tmp_path, "contains no variables")):
         result = tool(path)

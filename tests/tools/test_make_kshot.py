@@ -107,6 +107,28 @@ def test_tables(tmp_path, form, order, header):
     assert read_back(tmp_path, f"d={form}:{path}") == expected()
 
 
+@pytest.mark.parametrize(
+    ("form", "words", "row", "header"),
+    [
+        ("csv", (), '"{text}",{label}', ""),
+        ("csv", (), '{label},7,"{text}"', "stars,id,review\n"),
+        ("csv", ("--text_column", "x", "--label_column", "2"), '"{text}",{label}', "x,y\n"),
+        ("jsonl", (), '{{"label": {label}, "text": "{text}"}}', ""),
+        ("tsv-header", ("--text_column", "body"), "{text}\t{label}\tno", "body\tlabel\tnote\n"),
+    ],
+)
+def test_tables_of_any_kind(tmp_path, form, words, row, header):
+    rows = "".join(row.format(text=text, label=label) + "\n" for text, label in expected().items())
+    path = write(tmp_path / "a.txt", header + rows)
+    assert read_back(tmp_path, f"d={form}:{path}", *words) == expected()
+
+
+def test_a_bad_row_of_comma_separated_text(tmp_path):
+    path = write(tmp_path / "a.csv", 'text,label\n"a\nb",1\nc\n')
+    with pytest.raises(UserError, match=r"a.csv: row 3 \(line 4, comma-separated\): 1 columns, but the header has 2"):
+        kshot(tmp_path / "out", "--test_cap", 2, "--source", f"d=csv:{path}")
+
+
 def test_several_files_blank_rows_and_line_ends(tmp_path):
     first = write(tmp_path / "a.tsv", f"\ufeff{sentence('d', 0)}\t0\r\n\r\n{sentence('d', 1)}\t1\r\n \t1\r\n")
     second = table(tmp_path / "b.tsv", "d", range(2, 6))
@@ -396,7 +418,7 @@ GOOD = "".join(f"{sentence('d', n)}\t{n % 2}\n" for n in range(12))
     ("words", "message"),
     [
         (["--k", "9"], "d: class '0' has 5 candidates left, but --k 9 needs 18 (train and dev); lower --k or --test_cap, or add text"),
-        (["--source", "d=csv:{raw}/good"], "unknown form 'csv'; there are fdu, lines, reviews, sst2, tsv, tsv-header"),
+        (["--source", "d=xml:{raw}/good"], "unknown form 'xml'; there are csv, fdu, jsonl, lines, reviews, sst2, tsv, tsv-header"),
         (["--source", "d:{raw}/good"], "must be DOMAIN=FORM:FILE[,FILE...]"),
         (["--source", "../d=tsv:{raw}/good"], "domain '../d': must be a name without / "),
         (["--source", "..=tsv:{raw}/good"], "cannot be the name of a folder"),

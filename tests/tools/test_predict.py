@@ -27,8 +27,9 @@ from modeling.objectives.mft import predict_logits
 from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.packing import Rows
+from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.tokenization import Tokenizer
-from tools.predict import as_text, decode_argument, main, read_lines, split_columns
+from tools.predict import as_text, decode_argument, main, read_lines, texts_of
 
 LABELS = ("no", "perhaps", "yes")
 VALUES = {
@@ -123,7 +124,7 @@ def test_pairs(tmp_path, snapshot):
     assert found.shape == (3, 3)
     assert np.abs(found[0] - found[1]).max() > 1e-3
     with pytest.raises(UserError, match="line 2 has 1 column, but a task of text pairs needs two"):
-        list(split_columns(["a\tb", "only one"], True, "FILE"))
+        list(texts_of(["a\tb", "only one"], True, "FILE"))
 
 
 def test_shorter_length_truncates(snapshot):
@@ -159,7 +160,7 @@ def test_other_refusals(tmp_path, snapshot):
 def test_lines_and_columns():
     lines = list(read_lines(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo\tmr\t1\n\nlast"), "FILE"))
     assert lines == ["one", "two\tmr\t1", "", "last"]
-    assert list(split_columns(lines, False, "FILE")) == ["one", "two", "", "last"]
+    assert list(texts_of(lines, False, "FILE")) == ["one", "two", "", "last"]
     with pytest.raises(UserError, match=r"FILE: line 2 is not UTF-8 \(byte 3: 0xE9\)"):
         list(read_lines(io.BytesIO(b"ok\nca\xe9\n"), "FILE"))
 
@@ -171,21 +172,61 @@ def test_lines_and_columns():
         (b"one\ntwo\rthree\n", "line 2 has a carriage return"),
         (b"one\nt\0wo\n", "line 2 has a NUL"),
         (b'\n{"text": "one"}\n', "line 2 is JSON"),
-        (b'["one", "two"]\n', "line 1 is JSON"),
-        (b'[\n{"text": "one"},\n', "line 1 is JSON"),
-        (b"text\tdomain\tlabel\none\tmr\t1\n", "line 1 is a header"),
-        (b"review\tdomain\tsentiment\none\tmr\t1\nreview\tdomain\tsentiment\n", "line 3 is a header"),
+        (b'["one", "two"]\n', "row 1 is JSON"),
+        (b'[\n{"text": "one"},\n', "row 1 is JSON"),
+        (b'{"text": "one"}\n{"review": "two"}\n', r"row 2 .JSON lines.: no 'text'"),
+        (b'{"text": "one"}\n\n{"text": "two"}\n', r"row 2 .JSON lines.: is not JSON"),
+        (b'text,label\n"one,1\n', r"row 2 .comma-separated.: a field begins with a double quote that is not closed"),
+        (b"text\ttitle\tlabel\none\tmr\n", r"row 2 .tab-separated.: 2 columns, but the header has 3"),
+        (b"title\tsentence\tlabel\none\tmr\t1\n", "row 1 .tab-separated.: several columns may be the text: 'title', 'sentence'"),
+        (b"review\tdomain\tsentiment\none\tmr\t1\nreview\tdomain\tsentiment\n", r"row 3 .tab-separated. is the header again"),
+        (b"one\tmr\t1\nreview\tdomain\tsentiment\n", "line 2 is a header"),
     ],
 )
 def test_lines_that_are_not_texts(data, message):
     with pytest.raises(UserError, match=f"FILE: {message}"):
-        list(split_columns(read_lines(io.BytesIO(data), "FILE"), False, "FILE"))
+        list(texts_of(read_lines(io.BytesIO(data), "FILE"), False, "FILE"))
 
 
 def test_lines_without_a_text_are_left_out():
-    data = b"review\tdomain\tsentiment\r\none\tmr\t1\n\n[not JSON]\n\n \n\r\n"
-    assert list(split_columns(read_lines(io.BytesIO(data), "FILE"), False, "FILE")) == ["one", "", "[not JSON]"]
-    assert list(split_columns(read_lines(io.BytesIO(b"a\tb\nc\td\n\n"), "FILE"), True, "FILE")) == [("a", "b"), ("c", "d")]
+    data = b"review\tdomain\tsentiment\r\none\tmr\t1\n\n[not JSON]\tmr\t0\n\n \n\r\n"
+    assert list(texts_of(read_lines(io.BytesIO(data), "FILE"), False, "FILE")) == ["one", "", "[not JSON]"]
+    assert list(texts_of(read_lines(io.BytesIO(b"a\tb\nc\td\n\n"), "FILE"), True, "FILE")) == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize(
+    ("data", "pair", "options", "expected"),
+    [
+        (b'text,label\n"one, two",1\n"three\nfour",0\n', False, {}, ["one, two", "three\nfour"]),
+        (b"label\ttext\n1\tone\n0\ttwo\n", False, {}, ["one", "two"]),
+        (b'{"id": 1, "review": "one"}\n{"review": "two\\nlines"}\n', False, {}, ["one", "two\nlines"]),
+        (b"a1,b1\none,two\n", False, {"text": "b1"}, ["two"]),
+        (b"one,two\nthree\n", False, {}, ["one,two", "three"]),
+        (b'"one,two",3\n', False, {"format": "csv"}, ["one,two"]),
+        (b"1\tone\n0\ttwo\n", False, {"text": "2"}, ["one", "two"]),
+        (b"sentence2,sentence1\none,two\n", True, {"text": "sentence1", "pair": "sentence2"}, [("two", "one")]),
+        (b"sentence2,sentence1,label\none,two,1\n", True, {}, [("two", "one")]),
+        (b'{"a": "one", "b": "two"}\n', True, {}, [("one", "two")]),
+    ],
+)
+def test_tables_and_json(data, pair, options, expected):
+    assert list(texts_of(read_lines(io.BytesIO(data), "FILE"), pair, "FILE", TextOptions(**options))) == expected
+
+
+def test_a_stream_of_json_is_read_as_it_is_needed():
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield json.dumps({"text": f"text {number}"})
+
+    read = []
+    assert list(itertools.islice(texts_of(endless(), False, "FILE"), 3)) == ["text 0", "text 1", "text 2"]
+    assert len(read) == 3
+
+
+def test_pairs_need_a_second_column():
+    with pytest.raises(UserError, match="no column of second texts, which the task needs; --pair_column"):
+        list(texts_of(["text,label", "one,1"], True, "FILE"))
 
 
 def test_each_output_is_one_line():

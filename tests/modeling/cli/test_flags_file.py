@@ -11,6 +11,7 @@ SOME = {  # a value for flags that take no plain text or number
     "device": "cpu", "corruption": "all", "teacher_outputs": "online", "domains": "a b,c", "label_list": "yes, no", "node_ips": "a,b",
     "domain_layers": "0,2", "teacher_layers": "1", "data_portion": "0.25", "prototype_alpha": "0.25", "warmup_proportion": "0",
     "attention_probs_dropout_prob": "0", "hidden_dropout_prob": "0.3", "seq_length": "77", "freeze_layers": "1", "pooling": "max",
+    "text_format": "csv",
 }  # fmt: skip
 
 
