@@ -76,7 +76,7 @@ def main():
         for rows, outputs in predict_batches(teacher_job, train, batches, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
-    log(f"train {measure(train_logits, records.label, records.domain, task.domains)}")
+    log(f"train {measure(train_logits, records.label, records.domain, task, flags.seed)}")
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
     @global_function(type="predict", variables=variables, engine=context.engine)

@@ -21,6 +21,7 @@ from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import page
 from modeling.run.evaluation import Predictions, measure
+from modeling.run.measures import SCALARS
 from modeling.run.metrics import Metrics
 from modeling.run.predictions import predictions_path, write_predictions
 from modeling.run.resume import best_names, check_identity, newest_state, write_state
@@ -114,6 +115,7 @@ def write_states(folder):
             "accuracy": 0.5,
             "cross_entropy": 0.7,
             "by_domain": {},
+            **dict.fromkeys(SCALARS, 0.5),
         }
         values = {"step": step, "identity": {"--seed": 1}, "layout": [1, [8, 12], 1], "stale": 0, "best": best}
         values.update(counters={"step": {"dtype": "int64", "values": [step]}}, window=[[step, [0, 1], [0.5, 0.25]]])
@@ -139,7 +141,7 @@ def write_run(folder, data):
         text = read_text(os.path.join(data, split + ".csv"), TASK)
         logits = np.random.RandomState(place).randn(len(text), 2).astype(np.float32)
         found = Predictions(np.arange(len(text)), text.domain, text.label, logits, text.digest)
-        result = measure(logits, text.label, text.domain, TASK.domains).to_dict()
+        result = measure(logits, text.label, text.domain, TASK, 42).to_dict()
         write_predictions(predictions_path(folder, split), TASK, found, text)
         rows.append({"kind": split, **({"step": 8, "best": True} if split == "dev" else {}), **result})
         counts = {name: dict.fromkeys(TASK.labels, len(text) // 4) for name in TASK.domains}

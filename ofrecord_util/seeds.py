@@ -4,13 +4,15 @@
     order of an epoch               seed, epoch
     corrupted domains of a step     seed, 0xC0, step
     dropout of a step               seed, 0xD0, step
+    bootstrap of an evaluation      seed, 0xB0, number of rows
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with two exceptions.
 `SeedSequence` reads a missing word as 0. Therefore the order of epoch 192 (0xC0) starts from the words of the corrupted domains of step
 0, and the order of epoch 208 (0xD0) from those of the dropout of step 0. The two uses of the same words lie far apart in a run (step 0,
-and epoch 192 or 208) and read them in different ways. The words stay as they are, so that earlier runs can be repeated. The CRC-32 of a
-variable's name is far above any number of epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
+and epoch 192 or 208) and read them in different ways. An evaluation has at least one row, so its bootstrap does not start from the words
+of an epoch. The words stay as they are, so that earlier runs can be repeated. The CRC-32 of a variable's name is far above any number of
+epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
 """
 
 import zlib
@@ -19,6 +21,7 @@ import numpy as np
 
 CORRUPTION_WORD = 0xC0
 DROPOUT_WORD = 0xD0
+BOOTSTRAP_WORD = 0xB0
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -34,6 +37,11 @@ def corruption_stream(seed: int, step: int) -> np.random.Generator:
 def dropout_stream(seed: int, step: int) -> np.random.SeedSequence:
     """Seed of the dropout masks of a step (from 0)."""
     return np.random.SeedSequence([seed, DROPOUT_WORD, step])
+
+
+def bootstrap_stream(seed: int, rows: int) -> np.random.Generator:
+    """Generator of the bootstrap resamples of an evaluation of `rows` rows, at least one."""
+    return np.random.default_rng([seed, BOOTSTRAP_WORD, rows])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

@@ -26,6 +26,7 @@ from modeling.report.svg import (
 MOST_POINTS = 400  # of a line
 MOST_MARKS = 2000  # samples in a map
 _HISTOGRAM = 72  # height of one among several
+_STRIP = 34  # height of the numbers of rows below a reliability diagram
 
 
 class Line(NamedTuple):
@@ -98,6 +99,33 @@ def histograms(title, groups, x_name, bins=30):
         body += [text(LEFT - 6, y.end + 4, f"{counts.max():,}", "end"), text(LEFT - 6, y.start + 1, "0", "end")]
     bottom = TOP + _HISTOGRAM * len(groups)
     return drawing(bottom + BOTTOM, title, body + x_axis(x, bottom, x_name))
+
+
+def reliability_diagram(title, bins, height=236):
+    """Draws the share of right predictions by confidence, next to the diagonal of a calibrated model, and below it the number of rows.
+
+    Args:
+        bins: `Reliability` of at least one row.
+    """
+    count = len(bins.count)
+    floor, strip = height - BOTTOM - _STRIP - 12, height - BOTTOM
+    x, y = Scale(0.0, 1.0, LEFT, RIGHT), Scale(0.0, 1.0, floor, TOP)
+    rows = Scale(0, max(1, int(bins.count.max())), strip, strip - _STRIP)
+    body = y_axis(y, LEFT, RIGHT, "share that is right")
+    for place, (number_of_rows, confidence, right) in enumerate(zip(*map(np.ndarray.tolist, bins))):
+        if not number_of_rows:
+            continue
+        low, high = place / count, (place + 1) / count
+        share = right / number_of_rows
+        told = f"confidence {low:.2f} to {high:.2f}: {number_of_rows:,} rows, mean {confidence / number_of_rows:.4f}, {share:.4f} right"
+        for scale, value, class_ in ((y, share, "bar s0"), (rows, number_of_rows, "bar muted")):
+            box = {"x": x(low), "y": scale(value), "width": x(high) - x(low) - 0.8, "height": scale.start - scale(value)}
+            shape = {key: number(size) for key, size in box.items()}
+            body.append(element("rect", element("title", words(told)), class_=class_, **shape))
+    body.append(path(f"M{LEFT} {number(y(0))}L{RIGHT} {number(y(1))}", "reference", title="a calibrated model"))
+    body += [path(f"M{LEFT} {number(floor)}H{RIGHT}", "axis"), text(LEFT - 6, strip + 1, "0", "end")]
+    body.append(text(LEFT - 6, strip - _STRIP + 6, f"{rows.high:,}", "end"))
+    return drawing(height, title, body + x_axis(x, strip, "confidence (probability of the predicted label)"))
 
 
 def embedding_map(title, drawn, domains, labels, height=360):

@@ -4,6 +4,7 @@ import os
 
 from modeling.report.curves import curves_section
 from modeling.report.markup import element, words
+from modeling.report.measures import measures_section
 from modeling.report.results import confusion_section, results_section, tile_list
 from modeling.report.samples import hardest_section, training_section
 from modeling.report.settings import settings_section
@@ -14,6 +15,7 @@ REPORT_FILE = "report.html"
 _STYLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.css")
 _LINKS = {
     "results": "results",
+    "measures": "further measures",
     "curves": "curves",
     "confusion": "confusion",
     "hardest": "hardest samples",
@@ -40,6 +42,7 @@ def page(run):
     title = " · ".join(filter(None, (run.script or "run", run.record.get("task", {}).get("name"), os.path.basename(run.folder))))
     parts = {
         "results": results_section(run),
+        "measures": measures_section(run),
         "curves": curves_section(run),
         "confusion": confusion_section(run),
         "hardest": hardest_section(run),

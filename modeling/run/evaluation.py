@@ -1,4 +1,4 @@
-"""Runs a predict function on each sample of a split once and computes accuracy and cross-entropy."""
+"""Runs a predict function on each sample of a split once and measures its predictions (modeling/run/measures.py)."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from modeling.cli import interruption
 from modeling.engine import parallel
+from modeling.run import measures
 from modeling.run.prediction_rows import rows_at_once
 from modeling.run.predictions import check_logits
 from ofrecord_util.batches import iterate_evaluation
@@ -25,14 +26,28 @@ class Predictions(NamedTuple):
     text_digest: str  # digest of the text that contains the rows
 
 
+DETAILS = ("by_class", "intervals")  # further values of an evaluation: of `measures.by_class` and `measures.bootstrap_intervals`
+
+
+def further_measures(values):
+    """The values of `measures.SCALARS` in a dict on one line, "macro F1 0.7123 (95 % interval 0.681 to 0.742), …"; "" if there are none."""
+    parts, intervals = [], values.get("intervals", {})
+    for name in measures.SCALARS:
+        if name in values:
+            interval = " ({:.0f} % interval {:.3f} to {:.3f})".format(100 * measures.LEVEL, *intervals[name]) if name in intervals else ""
+            parts.append(f"{measures.TITLES[name]} {values[name]:.4f}{interval}")
+    return ", ".join(parts)
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and mean cross-entropy of a split, in total and by domain."""
+    """Measures of a split, in total and by domain."""
 
     correct: int
     total: int
     cross_entropy: float  # mean, nats
-    by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"}
+    by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.SCALARS`
+    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
@@ -43,7 +58,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")))
+        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS) if name in values}
+        return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
         """The values for a line of metrics.jsonl."""
@@ -53,7 +69,16 @@ class Evaluation:
             "total": self.total,
             "cross_entropy": self.cross_entropy,
             "by_domain": self.by_domain,
+            **self.more,
         }
+
+    def value(self, metric):
+        """The value of a metric: one of `measures.METRICS` or `measures.SCALARS`."""
+        return self.more[metric] if metric in measures.SCALARS else getattr(self, metric)
+
+    def more_text(self):
+        """The further measures on one line, with their bootstrap intervals; "" if there are none."""
+        return further_measures(self.more)
 
     def __str__(self):
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
@@ -154,14 +179,19 @@ def _shown(batches, total):
         yield batch
 
 
-def measure(logits, label, domain, domain_names):
-    """`Evaluation` of logits [N, C] against label [N]. The cross-entropy is computed in float64."""
-    logits = logits.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]
-    hits = logits.argmax(axis=1) == label
-    by_domain = {}
-    for index, name in enumerate(domain_names):
+def measure(logits, label, domain, task, seed):
+    """The `Evaluation` of some predictions. All measures are computed in float64.
+
+    Args:
+        logits: float [N, C].
+        label, domain: int [N], positions in the task's lists.
+        task: `Task`.
+        seed: of the bootstrap intervals.
+    """
+    logs = measures.log_softmax(logits)
+    losses, predicted = measures.cross_entropies(logs, label), logits.argmax(axis=1)
+    hits, by_domain, confusions = predicted == label, {}, []
+    for index, name in enumerate(task.domains):
         here = domain == index
         if here.any():
             by_domain[name] = {
@@ -169,15 +199,19 @@ def measure(logits, label, domain, domain_names):
                 "correct": int(hits[here].sum()),
                 "total": int(here.sum()),
                 "cross_entropy": float(losses[here].mean()),
+                **measures.measures(logs[here], label[here]),
             }
-    return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain)
+            confusions.append(measures.confusion_matrix(label[here], predicted[here], task.num_labels))
+    details = measures.by_class(sum(confusions), task.labels), measures.bootstrap_intervals(confusions, seed)
+    more = {**measures.measures(logs, label), **dict(zip(DETAILS, details))}
+    return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
 
 
-def evaluate(job, samples, batches, task):
-    """`Evaluation` of a predict function that returns label logits, with its predictions."""
+def evaluate(job, samples, batches, task, seed):
+    """`Evaluation` of a predict function that returns label logits, with its predictions. `seed` is that of `measure`."""
     logits = predict(job, samples, batches)
     predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
-    return replace(measure(logits, samples.label, samples.domain, task.domains), predictions=predictions)
+    return replace(measure(logits, samples.label, samples.domain, task, seed), predictions=predictions)
 
 
 class SplitEvaluator:
@@ -207,7 +241,7 @@ class SplitEvaluator:
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split."""
-        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task)
+        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task, self._context.flags.seed)
 
 
 def evaluate_splits(context, evaluator, best=None, prefix=""):
@@ -229,11 +263,14 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
         # a resumed run does not have the predictions of an evaluation before the interruption
         folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
         log(f"best dev {best.evaluation}")
+        if best.evaluation.more:
+            log(f"best dev {best.evaluation.more_text()}")
     for split in evaluator.splits:
         if split not in results:
             results[split] = evaluation = evaluator(split)
             check_logits(evaluation.predictions.logits)
             log(f"{prefix}{split} {evaluation}")
+            log(f"{prefix}{split} {evaluation.more_text()}")
             if folder is not None:
                 folder.metrics.add(prefix + split, **evaluation.to_dict())
                 folder.write_predictions(prefix + split, evaluation.predictions)

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from modeling.run.measures import INTERVALS, SCALARS, ClassMeasures
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -83,7 +84,23 @@ def _checked_row(row):
             odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
             if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
+            odd = [name for name in SCALARS if name in values and not _is_number(values[name])]
+            if odd:
+                raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
+        _check_details(row)
     return row
+
+
+def _check_details(row):
+    """Checks the keys of an evaluation that runs of earlier versions do not have."""
+    classes, intervals = row.get("by_class", {}), row.get("intervals", {})
+    for name, values, kind in (("by_class", classes, dict), ("intervals", intervals, list)):
+        if not isinstance(values, dict) or not all(isinstance(value, kind) for value in values.values()):
+            raise ValueError(f"{name} is not an object of {'objects' if kind is dict else 'lists'}")
+    if not all(_is_number(values.get(name)) for values in classes.values() for name in ClassMeasures._fields):
+        raise ValueError(f"by_class lacks one of {', '.join(ClassMeasures._fields)}")
+    if not all(name in INTERVALS and len(ends) == 2 and all(map(_is_number, ends)) for name, ends in intervals.items()):
+        raise ValueError("intervals has another key, or not two numbers")
 
 
 def mean_rows(rows):

@@ -14,6 +14,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from modeling.run.measures import Reliability, reliability
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
@@ -41,6 +42,7 @@ class Summary(NamedTuple):
     confusion: dict  # domain -> int64 [C, C], rows are true labels, columns are predicted labels
     hardest: list  # of `Sample`: the lowest probabilities of the true label, lowest first
     has_text: bool
+    reliability: Reliability
 
 
 def predictions_path(folder, name):
@@ -151,13 +153,16 @@ def _sample(cells, labels, number_of_texts):
         if name not in labels:
             raise ValueError(f"label {name!r:.80} is not one of {', '.join(labels)}")
     end = len(_HEAD) + len(labels)
-    return Sample(int(idxs), domain, label, predicted, tuple(map(float, cells[len(_HEAD) : end])), tuple(cells[end:]))
+    probabilities = tuple(map(float, cells[len(_HEAD) : end]))
+    if not all(0 <= value <= 1 for value in probabilities):
+        raise ValueError(f"a probability is not from 0 to 1: {', '.join(cells[len(_HEAD) : end]):.80}")
+    return Sample(int(idxs), domain, label, predicted, probabilities, tuple(cells[end:]))
 
 
 def summarize(path, hardest=HARDEST):
     """The `Summary` of a file of predictions, with at most `hardest` of the hardest samples."""
     labels, number_of_texts, samples = read_predictions(path)
-    confusion, worst = {}, []
+    confusion, worst, bins, waiting = {}, [], reliability([], []), []
 
     def least(entries):
         return sorted(entries, key=lambda entry: entry[:2])[:hardest]
@@ -167,9 +172,11 @@ def summarize(path, hardest=HARDEST):
         cells = confusion.setdefault(sample.domain, np.zeros((len(labels), len(labels)), np.int64))
         cells[truth, labels.index(sample.predicted)] += 1
         worst.append((sample.probabilities[truth], sample.idxs, sample))
+        waiting.append((max(sample.probabilities), sample.label == sample.predicted))
         if len(worst) > 100 * hardest:  # bounds the memory, and sorts rarely
-            worst = least(worst)
-    return Summary(labels, confusion, [sample for _, _, sample in least(worst)], number_of_texts > 0)
+            worst, bins, waiting = least(worst), bins + reliability(*zip(*waiting)), []
+    bins = bins + reliability(*zip(*waiting)) if waiting else bins
+    return Summary(labels, confusion, [sample for _, _, sample in least(worst)], number_of_texts > 0, bins)
 
 
 def total_of(summary, domain: Optional[str] = None):

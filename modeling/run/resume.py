@@ -22,6 +22,7 @@ from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
+from modeling.run.measures import SCALARS
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, remove_folder
 from ofrecord_util.reading import read_json
@@ -109,7 +110,7 @@ def _is_best(best):
         and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
         and all(map(_is_count, counts))
         and counts[0] <= counts[1] != 0
-        and _is_number(best.get("cross_entropy"))
+        and all(_is_number(best.get(key)) for key in ("cross_entropy", *SCALARS))
         and isinstance(best.get("by_domain"), dict)
     )
 

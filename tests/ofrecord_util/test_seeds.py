@@ -8,7 +8,7 @@ import pytest
 
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
-from ofrecord_util.seeds import corruption_stream, dropout_stream, initial_value_stream, order_stream
+from ofrecord_util.seeds import bootstrap_stream, corruption_stream, dropout_stream, initial_value_stream, order_stream
 
 SEEDS = (0, 1, 42)
 NUMBERS = (0, 1, 2, 63, 0xBF, 0xC0, 0xC1, 0xD0, 1000, 999_999)
@@ -29,6 +29,8 @@ def test_the_numbers_of_each_stream(seed):
         assert first_words(order_stream(seed, number)) == first_words(order)
         corruption = np.random.default_rng([seed, 0xC0, number])
         assert corruption_stream(seed, number).integers(1, 5, size=9).tolist() == corruption.integers(1, 5, size=9).tolist()
+        bootstrap = np.random.default_rng([seed, 0xB0, number])
+        assert bootstrap_stream(seed, number).integers(1, 5, size=9).tolist() == bootstrap.integers(1, 5, size=9).tolist()
         dropout = np.random.SeedSequence([seed, 0xD0, number])
         assert dropout_stream(seed, number).generate_state(4, np.uint64).tolist() == dropout.generate_state(4, np.uint64).tolist()
     for name in NAMES[:5]:
@@ -50,6 +52,7 @@ def test_which_streams_of_a_seed_meet(seed):
     streams = {("order", number): order_stream(seed, number) for number in NUMBERS}
     streams.update({("corruption", number): corruption_stream(seed, number) for number in NUMBERS})
     streams.update({("dropout", number): dropout_stream(seed, number) for number in NUMBERS})
+    streams.update({("bootstrap", number): bootstrap_stream(seed, number) for number in NUMBERS if number})
     streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
     words = {name: first_words(stream) for name, stream in streams.items()}
     meeting = [(one, other) for one, other in itertools.combinations(words, 2) if words[one] == words[other]]

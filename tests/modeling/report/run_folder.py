@@ -52,7 +52,7 @@ def write_run(folder, data_dir, script="meta_distill", with_map=True):
     for place, name in enumerate(("dev", "test", "teacher_dev", "teacher_test")):
         split = name.split("_")[-1]
         found = predictions_of(texts[split], place)
-        results[name] = measure(found.logits, found.label, found.domain, TASK.domains).to_dict()
+        results[name] = measure(found.logits, found.label, found.domain, TASK, 42).to_dict()
         write_predictions(predictions_path(folder, name), TASK, found, texts[split] if name == split else None)
     train_rows = [
         {"kind": "train", "step": step, "epoch": step / 20, "learning_rate": 1e-5 * step, "loss": 2.0 / step, "hidden_loss": 1.0 / step,

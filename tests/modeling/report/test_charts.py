@@ -7,9 +7,10 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart
+from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart, reliability_diagram
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.report.svg import BOTTOM, LEFT, RIGHT, TOP, line_path, marker, number
+from modeling.run.measures import reliability
 from ofrecord_util.scores import EmbeddingMap
 
 EVIL = "<script>alert('&\"')</script>"
@@ -129,3 +130,19 @@ def test_a_map_of_very_many_samples_is_thinned():
     told = re.findall(r": ([\d,]+) samples", chart)
     assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS
     assert len(chart) < 200_000
+
+
+def test_reliability_diagram():
+    """Bars in the frame, as high as the share of right predictions, and the numbers in words."""
+    bins = reliability(np.array([0.52, 0.53, 0.52, 0.51, 0.99, 0.97]), np.array([True, False, False, False, True, True]))
+    tree = parsed(reliability_diagram(EVIL, bins))
+    shares, rows = of_class(tree, "s0"), of_class(tree, "muted")
+    told = ["confidence 0.47 to 0.53: 4 rows, mean 0.5200, 0.2500 right", "confidence 0.93 to 1.00: 2 rows, mean 0.9800, 1.0000 right"]
+    assert [bar.find("title").text for bar in shares] == told
+    heights = [float(bar.get("height")) for bar in shares]
+    assert heights[0] / heights[1] == pytest.approx(0.25, abs=0.01)
+    heights = [float(bar.get("height")) for bar in rows]
+    assert heights[1] / heights[0] == pytest.approx(0.5, abs=0.02)
+    for bar in (*shares, *rows):
+        assert LEFT <= float(bar.get("x")) < float(bar.get("x")) + float(bar.get("width")) <= RIGHT
+        assert TOP <= float(bar.get("y")) < float(bar.get("y")) + float(bar.get("height")) <= 236 - BOTTOM + 0.1

@@ -15,6 +15,7 @@ from modeling.report.card import write_cards
 from modeling.report.facts import read_run
 from modeling.report.page import page, status, write_page
 from modeling.report.results import kept_text, wilson_interval
+from modeling.run.measures import SCALARS, calibration_error
 from ofrecord_util.errors import UserError
 
 _VOID = ("meta", "img", "br")
@@ -66,7 +67,9 @@ def test_everything_is_on_the_page(written):
     assert all(address.startswith("#") for address in reader.addresses)
     assert not re.search(r"https?:|url\(|@import", text)
     ids = set(re.findall(r' id="(\w+)"', text))
-    assert {address[1:] for address in reader.addresses} == ids == {"results", "curves", "confusion", "hardest", "training", "run"}
+    assert (
+        {address[1:] for address in reader.addresses} == ids == {"results", "measures", "curves", "confusion", "hardest", "training", "run"}
+    )
     words = "".join(reader.words)
     for expected in (*TASK.domains, EVIL, "meta_distill.py", "b" * 64, "c" * 64, "student, dev", "teacher, test", "Hidden loss"):
         assert expected in words, expected
@@ -77,6 +80,34 @@ def test_everything_is_on_the_page(written):
     assert "--keep_all_best" in words
     assert words.index("row 0") < words.index("row 2")  # the two that are far off come first
     assert "prototype of R&B <i>, yes" in words
+
+
+def test_further_measures(written):
+    run = read_run(written)
+    words = "".join(_Reader(page(run)).words)
+    for split in ("dev", "test"):
+        result = run.result(split)
+        low, high = result["intervals"]["macro_f1"]
+        assert f"macro F1{result['macro_f1']:.4f}{low:.3f} to {high:.3f}" in words
+        assert f"calibration error{result['calibration_error']:.4f}" in words
+        for label, values in result["by_class"].items():
+            assert f"{label}{values['precision']:.4f}{values['recall']:.4f}{values['f1']:.4f}{values['support']}" in words
+        assert calibration_error(run.predictions[split].reliability) == pytest.approx(result["calibration_error"], abs=1e-5)
+        assert f"Reliability, {split}" in words
+
+
+def test_a_run_of_an_earlier_version_has_a_diagram_only(folder):
+    path = os.path.join(folder, "metrics.jsonl")
+    with open(path, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows:
+        for name in (*SCALARS, "by_class", "intervals"):
+            row.pop(name, None)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    words = "".join(_Reader(page(read_run(folder))).words)
+    assert "macro F1" not in words
+    assert "Reliability, dev" in words
 
 
 def test_flags_that_differ_come_first(written):

@@ -1,6 +1,7 @@
 """modeling/run/evaluation.py and the rule of the best snapshot."""
 
 import dataclasses
+import json
 import os
 from types import SimpleNamespace
 
@@ -12,11 +13,13 @@ from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
 from modeling.engine.runtime import flow
 from modeling.objectives.mft import predict_logits
+from modeling.run import measures
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches
 from modeling.run.evaluation import Evaluation, measure, predict
 from ofrecord_util.packing import Rows
 from ofrecord_util.records import Records
+from ofrecord_util.tasks import Task
 
 
 def test_measure_against_a_loop():
@@ -29,7 +32,7 @@ def test_measure_against_a_loop():
         correct += hit
         losses.append(loss)
         by_domain["a" if place == 0 else "c"].append((hit, loss))
-    evaluation = measure(logits, label, domain, ("a", "b", "c"))
+    evaluation = measure(logits, label, domain, Task("t", ("a", "b", "c"), ("x", "y", "z")), 42)
     assert (evaluation.correct, evaluation.total, evaluation.accuracy) == (correct, 23, correct / 23)
     assert evaluation.cross_entropy == pytest.approx(np.mean(losses), abs=1e-9)
     assert set(evaluation.by_domain) == {"a", "c"}  # b has no sample
@@ -38,10 +41,25 @@ def test_measure_against_a_loop():
         assert (values["correct"], values["total"]) == (sum(hit for hit, _ in pairs), len(pairs))
         assert values["accuracy"] == pytest.approx(values["correct"] / values["total"])
         assert values["cross_entropy"] == pytest.approx(np.mean([loss for _, loss in pairs]), abs=1e-9)
+        here = domain == (0 if name == "a" else 2)
+        own = measures.measures(measures.log_softmax(logits[here]), label[here])
+        assert {key: values[key] for key in own} == own
+    whole = measures.measures(measures.log_softmax(logits), label)
+    values = evaluation.to_dict()
+    assert {key: values[key] for key in whole} == whole
+    assert sum(row["support"] for row in values["by_class"].values()) == 23
+    low, high = values["intervals"]["macro_f1"]
+    assert low < values["macro_f1"] < high
+    assert Evaluation.from_dict(json.loads(json.dumps(values))).to_dict() == json.loads(json.dumps(values))
+    assert evaluation.value("matthews") == whole["matthews"]
+    assert evaluation.value("cross_entropy") == evaluation.cross_entropy
+    assert "macro F1 {:.4f} (95 % interval {:.3f} to {:.3f}), balanced".format(values["macro_f1"], low, high) in evaluation.more_text()
 
 
 def test_measure_of_huge_logits_is_finite():
-    evaluation = measure(np.array([[1e4, -1e4], [0.0, 5e3]], np.float32), np.array([1, 1]), np.zeros(2, int), ("a",))
+    evaluation = measure(
+        np.array([[1e4, -1e4], [0.0, 5e3]], np.float32), np.array([1, 1]), np.zeros(2, int), Task("t", ("a",), ("x", "y")), 42
+    )
     assert evaluation.cross_entropy == pytest.approx(1e4)
     assert evaluation.correct == 1
 

@@ -8,6 +8,8 @@ from modeling.run.log import Log
 from modeling.run.metrics import Metrics, read_metrics
 from ofrecord_util.errors import UserError
 
+EVALUATION = '{"kind": "dev", "accuracy": 1, "correct": 1, "total": 1, "cross_entropy": 0, %s}'
+
 
 @pytest.mark.parametrize(
     ("line", "said"),
@@ -19,6 +21,15 @@ from ofrecord_util.errors import UserError
         ('{"kind": "train", "step": "1"}', "step is not a number"),
         ('{"kind": "snapshot", "step": []}', "step is not a number"),
         ('{"kind": "dev", "accuracy": 1}', "an evaluation has invalid"),
+        (EVALUATION % '"macro_f1": "high"', "an evaluation has invalid macro_f1"),
+        (
+            EVALUATION % '"by_domain": {"a": {"accuracy": 1, "correct": 1, "total": 1, "cross_entropy": 0, "matthews": []}}',
+            "invalid matthews",
+        ),
+        (EVALUATION % '"by_class": {"a": 3}', "by_class is not an object of objects"),
+        (EVALUATION % '"by_class": {"a": {"f1": 1}}', "by_class lacks one of precision, recall, f1, support"),
+        (EVALUATION % '"intervals": {"accuracy": [0]}', "intervals has another key, or not two numbers"),
+        (EVALUATION % '"intervals": 3', "intervals is not an object of lists"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, said):

@@ -14,13 +14,15 @@ from modeling.cli.flags import NEWEST_RUN
 from modeling.run.resume import State, best_names, find_run, list_states, newest_state, remove_state, write_state
 from ofrecord_util.errors import UserError
 
+MEASURES = {"macro_f1": 0.3, "balanced_accuracy": 0.5, "matthews": 0.0, "calibration_error": 0.2}
+BEST = {"name": "snapshot_best_ft_model_t_dev_0.5", "correct": 1, "total": 2, "cross_entropy": 0.7, "by_domain": {}, "accuracy": 0.5}
 VALUES = {
     "step": 3,
     "identity": {"--seed": 1},
     "layout": [1, [8, 16], 1],
     "counters": {"step": {"dtype": "int64", "values": [3]}},
     "window": [[3, [0, 1], [0.5, 0.25]]],
-    "best": {"name": "snapshot_best_ft_model_t_dev_0.5", "correct": 1, "total": 2, "cross_entropy": 0.7, "by_domain": {}, "accuracy": 0.5},
+    "best": {**BEST, **MEASURES},
     "stale": 0,
 }
 
@@ -59,6 +61,8 @@ def test_a_state_is_read_again(tmp_path):
         ("best", dict(VALUES["best"], name="other")),
         ("best", dict(VALUES["best"], name=["snapshot_best_x"])),
         ("best", dict(VALUES["best"], total=0)),
+        ("best", dict(VALUES["best"], macro_f1="high")),
+        ("best", BEST),
         ("best", {}),
         ("best", "snapshot_best_x"),
         ("step", "3"),

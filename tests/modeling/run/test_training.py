@@ -140,7 +140,7 @@ def run(
     def evaluate_dev():
         if on_evaluation:
             on_evaluation()
-        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK)
+        return evaluate(predict_job, DEV, EvaluationBatches(2, (13,)), TASK, flags.seed)
 
     try:
         training = Training(context, variables, records)

@@ -1,0 +1,230 @@
+"""Measures of a classifier's predictions, as functions of NumPy arrays: accuracy, precision, recall, F1, Matthews correlation, balanced
+accuracy, cross-entropy, calibration error, bootstrap intervals, and McNemar's test.
+
+N is the number of rows, C the number of classes. A confusion matrix is int [..., C, C]: rows are true classes, columns are predicted
+classes. Functions of a confusion matrix accept leading axes and then return arrays with these axes. tests/modeling/run/test_measures.py
+compares the values with those of scikit-learn.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ofrecord_util.seeds import bootstrap_stream
+
+BINS = 15  # of the calibration error
+RESAMPLES = 1000  # of a bootstrap interval
+LEVEL = 0.95  # of a bootstrap interval
+
+# Choices of --metric_for_best
+METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")
+BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
+SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
+INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval
+TITLES = {
+    ACCURACY: "accuracy",
+    MACRO_F1: "macro F1",
+    BALANCED_ACCURACY: "balanced accuracy",
+    MATTHEWS: "Matthews correlation",
+    CROSS_ENTROPY: "cross-entropy",
+    CALIBRATION_ERROR: "calibration error",
+}
+
+
+def _ratio(numerator, denominator):
+    """numerator / denominator, and 0 where the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+
+
+def confusion_matrix(label, predicted, num_classes: int) -> np.ndarray:
+    """Number of rows by true and predicted class.
+
+    Args:
+        label, predicted: int [N], classes from 0.
+        num_classes: C.
+    Returns:
+        int64 [C, C].
+    """
+    cells = np.asarray(label, np.int64) * num_classes + np.asarray(predicted, np.int64)
+    return np.bincount(cells, minlength=num_classes * num_classes).reshape(num_classes, num_classes)
+
+
+class ClassMeasures(NamedTuple):
+    """Measures of each class, float64 [..., C] (the support is int)."""
+
+    precision: np.ndarray  # rows of the class that are predicted as it / rows predicted as it; 0 if there are none
+    recall: np.ndarray  # the same / rows of the class; 0 if there are none
+    f1: np.ndarray  # harmonic mean of the two, 2 TP / (2 TP + FP + FN); 0 if all three are 0
+    support: np.ndarray  # rows of the class
+
+
+def class_measures(confusion) -> ClassMeasures:
+    """Precision, recall, F1 and support of each class, as scikit-learn's precision_recall_fscore_support with zero_division=0."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    support, predicted = np.sum(confusion, axis=-1), np.sum(confusion, axis=-2)
+    return ClassMeasures(_ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted), support)
+
+
+def accuracy(confusion):
+    """Share of the rows that are predicted as their class."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), np.sum(confusion, axis=(-2, -1)))
+
+
+def macro_f1(confusion):
+    """Mean F1 of the classes that occur, as a true or as a predicted class. These are the classes that scikit-learn's f1_score averages
+    if it gets no list of labels."""
+    occurs = (np.sum(confusion, axis=-1) + np.sum(confusion, axis=-2)) > 0
+    return _ratio(class_measures(confusion).f1.sum(axis=-1), occurs.sum(axis=-1))
+
+
+def balanced_accuracy(confusion):
+    """Mean recall of the classes that have rows."""
+    found = class_measures(confusion)
+    return _ratio(found.recall.sum(axis=-1), (found.support > 0).sum(axis=-1))
+
+
+def matthews(confusion):
+    """Matthews correlation coefficient for C classes (Gorodkin 2004), -1 to 1:
+
+        (c n - sum_k t_k p_k) / sqrt((n^2 - sum_k p_k^2) (n^2 - sum_k t_k^2))
+
+    with n rows, c of them right, t_k rows of class k and p_k rows predicted as class k. It is 0 if all rows have one class, or are
+    predicted as one class.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    total, right = confusion.sum(axis=(-2, -1)), np.trace(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    spread = (total**2 - (predicted**2).sum(axis=-1)) * (total**2 - (true**2).sum(axis=-1))
+    return _ratio(right * total - (true * predicted).sum(axis=-1), np.sqrt(spread))
+
+
+_OF_CONFUSION = {ACCURACY: accuracy, MACRO_F1: macro_f1, BALANCED_ACCURACY: balanced_accuracy, MATTHEWS: matthews}
+
+
+def log_softmax(logits) -> np.ndarray:
+    """log(softmax) over the last axis of logits, float64 [..., C]."""
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def cross_entropies(log_probabilities, label) -> np.ndarray:
+    """-log p(label) of each row, in nats: float64 [N]. Their mean is the cross-entropy.
+
+    Args:
+        log_probabilities: float [N, C].
+        label: int [N].
+    """
+    return -log_probabilities[np.arange(len(label)), label]
+
+
+class Reliability(NamedTuple):
+    """Rows by confidence, the probability of the predicted class: BINS bins of equal width. Bin b holds the confidences in
+    (b / BINS, (b + 1) / BINS]; the first bin also holds 0."""
+
+    count: np.ndarray  # int64 [BINS], rows
+    confidence: np.ndarray  # float64 [BINS], sum of the confidences of the rows
+    right: np.ndarray  # float64 [BINS], rows whose prediction is right
+
+    def __add__(self, other):
+        return Reliability(*(one + two for one, two in zip(self, other)))
+
+
+def reliability(confidence, hits) -> Reliability:
+    """Groups rows by confidence.
+
+    Args:
+        confidence: float [N], probability of the predicted class, 0 to 1.
+        hits: bool [N], whether the prediction is right.
+    """
+    bins = np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, hits))
+    return Reliability(np.bincount(bins, minlength=BINS), *sums)
+
+
+def calibration_error(bins: Reliability) -> float:
+    """Expected calibration error (Naeini et al. 2015; Guo et al. 2017), 0 to 1:
+
+        sum_b n_b / N * |right_b / n_b - confidence_b / n_b|
+
+    over the bins of `Reliability`: the mean distance between the share of right predictions and the mean confidence. It is 0 without rows.
+    """
+    total = bins.count.sum()
+    return float(np.abs(bins.right - bins.confidence).sum() / total) if total else 0.0
+
+
+def measures(log_probabilities, label) -> dict:
+    """The values of SCALARS for some rows, as floats by name.
+
+    Args:
+        log_probabilities: float64 [N, C]. If one of them is not a number, the calibration error is not one either.
+        label: int [N].
+    """
+    predicted = log_probabilities.argmax(axis=1)
+    confusion = confusion_matrix(label, predicted, log_probabilities.shape[1])
+    values = {name: float(of(confusion)) for name, of in _OF_CONFUSION.items() if name in SCALARS}
+    confidence = np.exp(log_probabilities.max(axis=1))
+    known = np.isfinite(confidence).all()
+    values[CALIBRATION_ERROR] = calibration_error(reliability(confidence, predicted == label)) if known else math.nan
+    return {name: values[name] for name in SCALARS}
+
+
+def by_class(confusion, labels) -> dict:
+    """The values of `class_measures` by label: {label: {"precision", "recall", "f1", "support"}}.
+
+    Args:
+        confusion: int [C, C].
+        labels: C names.
+    """
+    found = class_measures(confusion)
+    return {label: {name: column[place].item() for name, column in zip(found._fields, found)} for place, label in enumerate(labels)}
+
+
+def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level: float = LEVEL) -> dict:
+    """Percentile bootstrap intervals of the measures of INTERVALS (Efron and Tibshirani 1993, chapter 13).
+
+    A resample draws rows with replacement. It is stratified by domain: it has as many rows of each domain as the data. It is not
+    stratified by class. A measure here depends only on the number of rows in each cell of the confusion matrix. The numbers of a
+    domain's resampled rows by cell have a multinomial distribution, so the function draws these numbers and not single rows. The
+    cross-entropy depends on single rows, and resampling increases the calibration error; they have no interval.
+
+    Args:
+        confusions: int [D, C, C], the confusion matrix of each domain, of N > 0 rows together.
+        seed: of the random stream (`bootstrap_stream`).
+        resamples: number of resamples.
+        level: coverage of the intervals.
+    Returns:
+        dict of name -> (low, high), floats.
+    """
+    confusions = np.asarray(confusions, np.int64)
+    draw = bootstrap_stream(seed, int(confusions.sum()))
+    drawn = np.zeros((resamples, *confusions.shape[1:]), np.int64)
+    for confusion in confusions:
+        rows = int(confusion.sum())
+        if rows:
+            drawn += draw.multinomial(rows, confusion.ravel() / rows, size=resamples).reshape(drawn.shape)
+    tail = 50 * (1 - level)
+    return {name: tuple(np.percentile(_OF_CONFUSION[name](drawn), (tail, 100 - tail)).tolist()) for name in INTERVALS}
+
+
+def mcnemar_test(first_only: int, second_only: int) -> float:
+    """P value of McNemar's exact test (McNemar 1947), two-sided: whether two classifiers have the same accuracy on the same rows.
+
+    With b rows that only the first one predicts correctly, c rows that only the second one does, and n = b + c:
+
+        p = min(1, 2 * sum_{k=0}^{min(b, c)} binomial(n, k) / 2^n)
+
+    The p value is 1 if n is 0.
+
+    Args:
+        first_only: b.
+        second_only: c.
+    """
+    total = first_only + second_only
+    logs = [
+        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) - total * math.log(2)
+        for k in range(min(first_only, second_only) + 1)
+    ]
+    return min(1.0, 2 * math.fsum(map(math.exp, logs)))
