@@ -8,9 +8,9 @@ domain.
         --eval_batch_size_per_device 2 --dev_every_step_num 50 --learning_rate 1e-5 \\
         --resave_ofrecord
 
-The loss is plain cross-entropy. After training, the script loads the best snapshot (on dev) and evaluates it on each row of the
-test split once. Writes MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and
-report.html.
+The loss is cross-entropy, with --class_weights and --label_smoothing if they are set. After training, the script loads the best
+snapshot (on dev) and evaluates it on each row of the test split once. Writes
+MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
 import numpy as np
@@ -25,6 +25,7 @@ from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 from modeling.run.training import Training
@@ -64,11 +65,12 @@ def main():
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if do_train:
         training = Training(context, variables, train, may_share_rows=True)
+        label_loss = choose_label_loss(context, train.label)
 
         @global_function(**training.settings)
         def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning does not use these two
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
 
         best = BestSnapshot(context, "ft", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)

@@ -26,6 +26,7 @@ from modeling.cli.errors import run
 from modeling.cli.flags import META_DISTILL, check_modes, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.objectives.distillation import Distillation, distillation_metrics, distillation_objective, projection_shapes
+from modeling.objectives.losses import PLAIN
 from modeling.objectives.mft import predict_logits
 from modeling.objectives.teacher import knowledge_needed, teacher_knowledge
 from modeling.report.write import write_report
@@ -33,6 +34,7 @@ from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import check_classifier, load_variables
 from modeling.run.resources import Model
 from modeling.run.start import check_resources, start_evaluation
@@ -125,12 +127,15 @@ def main():
         held = Model(teacher_config, teacher.count(), in_train_graph=online)
         training = Training(context, student, train_samples, others=(held,), **{"teacher's digest": teacher_digest})
         check_resources(context, student, training.schedule)
+        label_loss = choose_label_loss(context, train_samples.label)
+        if not loss_weights.label and label_loss != PLAIN:
+            log("--class_weights, --label_smoothing have no effect: the loss has no term with the labels")
     context.folder.create()
     reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
     teacher_job.release()
 
     if do_train:
-        plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen)
+        plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen, label_loss)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 
         @global_function(**training.settings)

@@ -7,8 +7,8 @@
         --resave_ofrecord
 
 Minimises the classification loss, weighted by the prototypical scores of step 1, plus lambda times the corrupted-domain
-loss. Writes MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json,
-curves.png and report.html.
+loss. If the data has a test split, the script evaluates the best snapshot (on dev) on it. Writes
+MODEL_SAVE_DIR/snapshot_best_mft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
 from modeling.cli.errors import run
@@ -22,13 +22,15 @@ from modeling.run.model_loading import check_classifier
 
 def main():
     flags = parse_flags(META_FINETUNING, __doc__)
-    do_train, _ = check_modes(flags)
+    do_train, do_eval = check_modes(flags)
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_classifier(context)
     train = context.splits.weighted_records() if do_train else None
     dev = context.splits.records("dev")
-    best = run_meta_learner(context, train, dev, None, flags.dev_batch_size_per_device)
+    test = context.splits.test_records("eval") if do_eval else None
+    batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
+    best = run_meta_learner(context, train, dev, test, batch_sizes)
     write_report(context)
     end_run(context, best)
 

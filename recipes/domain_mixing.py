@@ -24,6 +24,7 @@ from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 from modeling.run.training import Training
@@ -31,7 +32,7 @@ from modeling.run.training import Training
 
 def main():
     flags = parse_flags(DOMAIN_MIXING, __doc__)
-    do_train, _ = check_modes(flags)
+    do_train, do_eval = check_modes(flags)
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_classifier(context)
@@ -39,21 +40,24 @@ def main():
 
     train = context.splits.records("train") if do_train else None
     dev = context.splits.records("dev")
+    test = context.splits.test_records("eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}
-    variables, train, dev = load_model(context, shapes, train, dev)
+    variables, train, dev, test = load_model(context, shapes, train, dev, test)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
     def predict_job(variables, **text):
         return predict_logits(variables, config, kernels, **text)
 
-    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev}, flags.dev_batch_size_per_device, train), None
+    batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
+    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if do_train:
         training = Training(context, variables, train, may_share_rows=True)
+        label_loss = choose_label_loss(context, train.label)
 
         @global_function(**training.settings)
         def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001 (all samples have equal weight)
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
 
         best = BestSnapshot(context, "mixing", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)

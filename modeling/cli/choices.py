@@ -3,6 +3,8 @@
 POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
 CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
+METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
+BALANCED = "balanced"  # --class_weights by the numbers of training rows
 
 NEWEST_RUN = "newest"  # --resume without a value

@@ -1,7 +1,9 @@
 """Row type of the flag table, and the functions that parse the values of flags."""
 
 import argparse
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
+
+from modeling.cli.choices import BALANCED
 
 
 class Group(NamedTuple):
@@ -83,6 +85,19 @@ def int_list(value: str) -> List[int]:
         return [int(part) for part in comma_list(value)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
+
+
+def class_weights(value: str) -> Union[str, List[float]]:
+    """Parses --class_weights: the word balanced, or numbers of 0 or more, one of them above 0."""
+    if value.strip() == BALANCED:
+        return BALANCED
+    try:
+        weights = [float(part) for part in comma_list(value)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither {BALANCED} nor a comma-separated list of numbers") from None
+    if not weights or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+        raise argparse.ArgumentTypeError(f"{value!r}: the weights must be finite numbers, 0 or more, and one of them above 0")
+    return weights
 
 
 def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int] = None) -> Callable[[str], Any]:

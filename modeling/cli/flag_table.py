@@ -1,12 +1,13 @@
 """The flag table: every flag of every script, in the order of --help."""
 
-from modeling.cli.choices import AUTO, CORRUPTIONS, DEVICES, DISK, MEAN, NEWEST_RUN, POOLINGS, SAMPLED, TEACHER_OUTPUTS
+from modeling.cli.choices import ACCURACY, AUTO, CORRUPTIONS, DEVICES, DISK, MEAN, METRICS, NEWEST_RUN, POOLINGS, SAMPLED, TEACHER_OUTPUTS
 from modeling.cli.flag_kinds import (
     Flag,
     Group,
     at_least,
     batch_size,
     boolean,
+    class_weights,
     comma_list,
     fraction,
     int_list,
@@ -25,7 +26,6 @@ from modeling.cli.scripts import (
     DISTILLATION,
     DOMAIN_LOSS,
     EVAL_TEST_SPLIT,
-    FINETUNING,
     META_DISTILL,
     META_FINETUNING,
     META_KD,
@@ -102,7 +102,7 @@ FLAGS = (
     Flag("eval_data_prefix", DATA, EVAL_TEST_SPLIT, text, "test.of_record-", _PREFIX.format("test")),
     Flag("eval_data_part_num", DATA, EVAL_TEST_SPLIT, positive_int, 1, _PARTS.format("test")),
     Flag("eval_example_num", DATA, EVAL_TEST_SPLIT, non_negative_int, None, _ROWS.format("test"), unset="all rows"),
-    Flag("eval_batch_size_per_device", DATA, (FINETUNING,), batch_size, 64, _CPU_BATCH.format("test")),
+    Flag("eval_batch_size_per_device", DATA, DEV_EVALUATION, batch_size, 64, _CPU_BATCH.format("test")),
     Flag("eval_data_prefix", DATA, META_KD, text, "dev.of_record-", _PREFIX.format("dev")),
     Flag("eval_data_part_num", DATA, META_KD, positive_int, 1, _PARTS.format("dev")),
     Flag("eval_example_num", DATA, META_KD, non_negative_int, 720, _ROWS.format("dev")),
@@ -209,7 +209,15 @@ FLAGS = (
          "stop after this number of steps; the learning rate schedule does not change, and --resume continues the run",
          unset="all steps of --num_epochs"),
     Flag("early_stop_patience", OPTIMISATION, TRAINING, positive_int, None,
-         "stop after this number of evaluations on dev without improvement", unset="no early stop"),
+         "stop after this number of evaluations on dev without improvement of --metric_for_best", unset="no early stop"),
+    Flag("metric_for_best", OPTIMISATION, TRAINING, text, ACCURACY,
+         "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy. The name of the snapshot contains "
+         "the accuracy in any case", choices=METRICS),
+    Flag("class_weights", OPTIMISATION, TRAINING, class_weights, None,
+         "factors of the label loss by true label: balanced = N / (K n) for a label with n of the N training rows, K labels with rows; or "
+         "one number per label, comma-separated, in the order of --label_list", unset="1 for each label", metavar="WEIGHTS"),
+    Flag("label_smoothing", OPTIMISATION, TRAINING, fraction, 0.0,
+         "share of the target of the label loss that is spread evenly over all labels"),
 
     Flag("device", OUTPUT, ALL, text, AUTO, "device that computes; auto = cuda if available, else cpu", choices=DEVICES),
     Flag("model_save_dir", OUTPUT, ALL, text, "./output/model_save-%Y-%m-%d-%H:%M:%S",

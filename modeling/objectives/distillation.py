@@ -15,7 +15,7 @@ from modeling.bert.heads import classification_logits, domain_representation
 from modeling.bert.names import HIDDEN_PROJECTION, REPRESENTATION_PROJECTION
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
-from modeling.objectives.losses import accuracy, batch_mean, cross_entropy, stack_metrics, sum_terms
+from modeling.objectives.losses import PLAIN, LabelLoss, accuracy, batch_mean, label_losses, stack_metrics, sum_terms
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION
 
 
@@ -37,6 +37,7 @@ class Distillation(NamedTuple):
     mapping: tuple  # of `layer_mapping`: the teacher layer of each student layer, from 0
     use_sample_weights: bool  # whether `expertise_weights` weight the samples
     num_frozen: int = 0  # the student's first layers that are frozen; their states do not change, so they get no loss term
+    label_loss: LabelLoss = PLAIN  # form of the cross-entropy with the labels
 
 
 def distillation_metrics(plan: Distillation) -> tuple:
@@ -231,7 +232,7 @@ def distillation_loss(
     if plan.loss_weights.prediction:
         terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
     if plan.loss_weights.label:
-        terms["label"] = batch_mean(cross_entropy(logits, label), loss_mask)
+        terms["label"] = batch_mean(label_losses(logits, label, plan.label_loss), loss_mask)
     if plan.loss_weights.knowledge:
         representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
         terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), loss_mask)

@@ -1,6 +1,18 @@
 """General loss terms as graph functions of logits. tests/modeling/objectives/test_losses.py has a NumPy reference for each."""
 
+from typing import NamedTuple, Optional, Tuple
+
 from modeling.engine.runtime import flow
+
+
+class LabelLoss(NamedTuple):
+    """Settings of `label_losses`. The defaults are plain cross-entropy."""
+
+    class_weights: Optional[Tuple[float, ...]] = None  # w, one factor per label; None for 1
+    smoothing: float = 0.0  # epsilon, 0 to 1
+
+
+PLAIN = LabelLoss()
 
 
 def cross_entropy(logits, label):
@@ -15,6 +27,34 @@ def cross_entropy(logits, label):
     log_probs = flow.log_softmax(logits, dim=-1)
     one_hot = flow.nn.functional.one_hot(label.to(flow.int64), logits.shape[1]).to(flow.float32)
     return -(log_probs * one_hot).sum(dim=1)
+
+
+def label_losses(logits, label, settings=PLAIN):
+    """Loss of each sample for its true label y, with class weights w and label smoothing epsilon (Szegedy et al. 2016, section 7):
+
+        w_y * sum_c q_c * -log softmax(logits)_c,   q_c = (1 - epsilon) [c = y] + epsilon / C
+
+    The weight is that of the true label, also for the smoothed part of the target. The mean over a batch is not divided by the sum of the
+    weights. With the defaults the graph has the operations of `cross_entropy` and no others.
+
+    Args:
+        logits: [B, C].
+        label: y, int32 [B].
+        settings: `LabelLoss`.
+    Returns:
+        [B].
+    """
+    if settings == PLAIN:
+        return cross_entropy(logits, label)
+    classes = logits.shape[1]
+    target = one_hot = flow.nn.functional.one_hot(label.to(flow.int64), classes).to(flow.float32)
+    if settings.smoothing:
+        target = one_hot * (1.0 - settings.smoothing) + settings.smoothing / classes
+    losses = -(flow.log_softmax(logits, dim=-1) * target).sum(dim=1)
+    if settings.class_weights is None:
+        return losses
+    # a sum of columns, because a graph takes the weights as factors and not as a tensor of each rank and device
+    return losses * sum_terms([one_hot[:, c] * weight for c, weight in enumerate(settings.class_weights)])
 
 
 def batch_mean(values, loss_mask):

@@ -10,7 +10,7 @@ from modeling.bert.dropout import Dropout
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_logits, domain_representation
 from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
-from modeling.objectives.losses import accuracy, batch_mean, cross_entropy, stack_metrics
+from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
@@ -23,16 +23,17 @@ class LossAndAccuracy(NamedTuple):
     accuracy: object
 
 
-def classification_loss(logits, label, loss_mask, sample_weights=None) -> LossAndAccuracy:
-    """Mean cross-entropy of the label classifier over the real samples.
+def classification_loss(logits, label, loss_mask, sample_weights=None, label_loss=PLAIN) -> LossAndAccuracy:
+    """Mean loss of the label classifier over the real samples: cross-entropy, unless `label_loss` says otherwise.
 
     Args:
         logits: [B, C].
         label: int32 [B].
         loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
-        sample_weights: factors of the samples' losses, float32 [B]; None for 1.
+        sample_weights: factors of the samples' losses, float32 [B]; None for 1. They multiply the class weights.
+        label_loss: `LabelLoss`.
     """
-    losses = cross_entropy(logits, label)
+    losses = label_losses(logits, label, label_loss)
     losses = losses if sample_weights is None else sample_weights * losses
     return LossAndAccuracy(batch_mean(losses, loss_mask), accuracy(logits, label, loss_mask))
 
@@ -79,8 +80,9 @@ def finetuning_objective(
     loss_mask,
     starts=None,
     positions=None,
+    label_loss=PLAIN,
 ):
-    """Plain fine-tuning: mean cross-entropy over the real samples.
+    """Plain fine-tuning: mean loss of the label classifier over the real samples.
 
     Args:
         variables: the graph's view of a `Variables`.
@@ -88,14 +90,14 @@ def finetuning_objective(
         kernels: from `select_kernels`.
         dropout: the `Dropout` of the step, or None.
         word_rows, input_mask, segment_ids, starts, positions: see `build_bert`.
-        label, loss_mask: see `classification_loss`.
+        label, loss_mask, label_loss: see `classification_loss`.
     Returns:
         (loss, metrics [2]) in the order of FINETUNING_METRICS.
     """
     text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
-    classification = classification_loss(logits, label, loss_mask)
+    classification = classification_loss(logits, label, loss_mask, label_loss=label_loss)
     return classification.loss, stack_metrics(*classification)
 
 
@@ -116,6 +118,7 @@ def meta_objective(
     loss_mask,
     starts=None,
     positions=None,
+    label_loss=PLAIN,
 ):
     """MFT's objective (section 3.2), which also trains Meta-KD's meta-teacher:
 
@@ -131,6 +134,7 @@ def meta_objective(
         sample_weights: prototypical scores t, float32 [B]; they weight the classification loss only.
         corrupted_domain: z, int32 [B, m], see `with_corrupted_domains`.
         loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
+        label_loss: `LabelLoss`, the form of CE(y_i).
     Returns:
         (loss, metrics [5]) in the order of META_METRICS.
     """
@@ -138,7 +142,7 @@ def meta_objective(
     bert = build_bert(variables, config, kernels, *text, dropout, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     # The order of a graph's operations is that of these calls; a run's last bits depend on it
-    classification, of_domain = classification_loss(logits, label, loss_mask, sample_weights), None
+    classification, of_domain = classification_loss(logits, label, loss_mask, sample_weights, label_loss), None
     if domain_loss_weight:
         states = [bert.hidden_states[layer + 1] for layer in domain_layers]
         of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))

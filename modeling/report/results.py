@@ -2,7 +2,9 @@
 
 import math
 
+from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
+from modeling.run.measures import SCALARS, TITLES
 from modeling.run.predictions import total_of
 
 SPLITS = ("dev", "test")  # the evaluated splits
@@ -125,7 +127,9 @@ def tiles(run):
             shown.append((f"kept of the teacher, {split}", kept, f"teacher {teacher['accuracy']:.4f}"))
     best, train = run.best(), run.kind("train")
     if best is not None and "step" in best:
-        shown.append(("best step", f"{best['step']:,}", f"dev cross-entropy {best['cross_entropy']:.4f}"))
+        metric = run.flags.get("metric_for_best")
+        metric = metric if metric in SCALARS and metric in best else CROSS_ENTROPY
+        shown.append(("best step", f"{best['step']:,}", f"dev {TITLES[metric]} {best[metric]:.4f}"))
     if train:
         total, epochs = run.record.get("total_steps"), run.flags.get("num_epochs")
         of = f"of {total:,} steps, " if total else "steps, "

@@ -1,13 +1,22 @@
-"""The best snapshot of a run, by dev accuracy. Its name contains the accuracy. A run keeps one at a time, and --resume restores it."""
+"""The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains the dev accuracy. A run keeps one at a time, and
+--resume restores it."""
 
 import os
 
 from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.choices import CROSS_ENTROPY
 from modeling.engine import parallel
 from modeling.run.evaluation import Evaluation
 from modeling.run.resume import best_names
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
+
+
+def _rank(evaluation, metric):
+    """Values of an `Evaluation` that are greater for a better one. Equal cross-entropies are ranked by accuracy."""
+    if metric == CROSS_ENTROPY:
+        return -evaluation.cross_entropy, evaluation.accuracy
+    return evaluation.value(metric), -evaluation.cross_entropy
 
 
 class BestSnapshot:
@@ -56,12 +65,10 @@ class BestSnapshot:
             self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):
-        """Saves a snapshot if dev accuracy improves, or if it is equal and dev cross-entropy is lower. Returns whether it saved one."""
-        best = self.evaluation
-        if best is not None and (evaluation.accuracy, -evaluation.cross_entropy) <= (
-            best.accuracy,
-            -best.cross_entropy,
-        ):
+        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and dev cross-entropy is lower. Returns whether it saved
+        one."""
+        metric, best = self._context.flags.metric_for_best, self.evaluation
+        if best is not None and _rank(evaluation, metric) <= _rank(best, metric):
             self.stale += 1
             return False
         name = f"{self._prefix}{evaluation.accuracy!r}"

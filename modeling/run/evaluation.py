@@ -73,7 +73,7 @@ class Evaluation:
         }
 
     def value(self, metric):
-        """The value of a metric: one of `measures.METRICS` or `measures.SCALARS`."""
+        """The value of a metric: one of `choices.METRICS` or `measures.SCALARS`."""
         return self.more[metric] if metric in measures.SCALARS else getattr(self, metric)
 
     def more_text(self):

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS
 from ofrecord_util.seeds import bootstrap_stream
 
 BINS = 15  # of the calibration error
 RESAMPLES = 1000  # of a bootstrap interval
 LEVEL = 0.95  # of a bootstrap interval
 
-# Choices of --metric_for_best
-METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval

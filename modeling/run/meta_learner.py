@@ -2,8 +2,8 @@
 
     loss = mean_i t_i CE(y_i) + lambda * mean_i CE(z_i; domain head)
 
-t_i is the prototypical score of sample i, and z_i is its corrupted domain. meta_finetuning.py and meta_teacher.py differ only in
-their flags.
+t_i is the prototypical score of sample i, and z_i is its corrupted domain. CE(y_i) may have class weights and label smoothing
+(modeling/run/label_loss.py). meta_finetuning.py and meta_teacher.py differ only in their flags.
 """
 
 from modeling.bert.heads import check_domain_layers
@@ -13,6 +13,7 @@ from modeling.objectives.corruption import with_corrupted_domains
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import load_model
 from modeling.run.start import start_evaluation
 from modeling.run.training import Training
@@ -31,7 +32,7 @@ def domain_loss_weight(context) -> float:
     return flags.domain_loss_weight
 
 
-def run_meta_learner(context, train, dev, test, dev_batch_size):
+def run_meta_learner(context, train, dev, test, batch_sizes):
     """Trains the meta learner and evaluates its best snapshot on dev and test.
 
     Args:
@@ -39,7 +40,7 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
         train: training `Records` with their sample weights, or None to evaluate only.
         dev: `Records`.
         test: `Records`, or None.
-        dev_batch_size: samples per evaluation batch.
+        batch_sizes: samples per evaluation batch, as for `SplitEvaluator`.
     Returns:
         `BestSnapshot`, or None if the run has not trained.
     """
@@ -56,16 +57,17 @@ def run_meta_learner(context, train, dev, test, dev_batch_size):
     def predict_job(variables, **text):
         return predict_logits(variables, config, kernels, **text)
 
-    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, dev_batch_size, train), None
+    evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if train is None:
         start_evaluation(context)
     else:
         training = Training(context, variables, train, may_share_rows=True)
+        label_loss = choose_label_loss(context, train.label)
 
         @global_function(**training.settings)
         def train_job(variables, **batch):
             dropout = training.dropout.take(batch)
-            return meta_objective(variables, config, kernels, dropout, domain_layers, weight, **batch)
+            return meta_objective(variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss)
 
         batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
         best = BestSnapshot(context, "mft", variables)

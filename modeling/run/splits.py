@@ -78,15 +78,16 @@ class Splits:
             if text_path(self._flags.data_dir, split):
                 self._text.read(split, self._task)
 
-    def test_records(self):
-        """`Records` of the optional test split of Meta-KD, or None if there is neither text nor records."""
+    def test_records(self, name="test"):
+        """`Records` of an optional test split, or None if there is neither text nor records. `name` is that of `records`."""
         flags = self._flags
-        first = part_paths(flags.data_dir, "test", flags.test_data_prefix, flags.test_data_part_num)[0]
+        prefix, parts = (getattr(flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num"))
+        first = part_paths(flags.data_dir, "test", prefix, parts)[0]
         has_text = text_path(flags.data_dir, "test") is not None
         if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
             self._log("no test split: there is no test.csv")
             return None
-        return self.records("test")
+        return self.records("test", name)
 
     def weighted_records(self):
         """The training `Records` with the sample weights that --use_sample_weights selects: prototypical scores, or 1.

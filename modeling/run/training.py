@@ -12,6 +12,7 @@ from modeling.cli import interruption
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
+from modeling.run.measures import SCALARS, TITLES
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
@@ -287,5 +288,7 @@ class _Loop:
         improved = self._best.offer(evaluation, self._decay(step))
         seconds = time.perf_counter() - started
         context.folder.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
-        context.log("step {}: dev {}{}".format(step, evaluation, ", saved" if improved else ""))
+        metric = context.flags.metric_for_best
+        chosen = f", {TITLES[metric]} {evaluation.value(metric):.4f}" if metric in SCALARS else ""
+        context.log("step {}: dev {}{}{}".format(step, evaluation, chosen, ", saved" if improved else ""))
         self._since += seconds  # samples per second measure training only

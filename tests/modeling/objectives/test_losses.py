@@ -1,9 +1,13 @@
 """modeling/objectives/losses.py against NumPy, written from the formulas."""
 
 import numpy as np
-from tiny_model import NUM_LABELS, log_softmax, run_graph
+import pytest
+from tiny_model import NUM_LABELS, gradients, log_softmax, run_graph
 
-from modeling.objectives.losses import accuracy, batch_mean, cross_entropy, stack_metrics, sum_terms
+from modeling.bert.variables import Variables
+from modeling.engine.global_function import GlobalFunction
+from modeling.objectives.losses import LabelLoss, accuracy, batch_mean, cross_entropy, label_losses, stack_metrics, sum_terms
+from modeling.objectives.mft import classification_loss
 
 ROWS = 5  # samples of a batch; the last one only fills it up
 LOGITS = (3 * np.random.RandomState(11).randn(ROWS, NUM_LABELS)).astype(np.float32)
@@ -33,6 +37,45 @@ def test_large_logits_and_a_batch_without_real_samples():
     losses, mean = run_graph(terms, {"logits": logits, "label": np.array([0, 1], np.int32), "loss_mask": np.zeros(2, np.float32)})
     np.testing.assert_allclose(losses, [0.0, 1000.0], rtol=1e-6, atol=5e-6)  # exp(1000) overflows float32
     assert mean == 0.0  # not 0 / 0
+
+
+WEIGHTS = (0.5, 2.25, 1.25)
+
+
+@pytest.mark.parametrize("settings", [LabelLoss(WEIGHTS, 0.0), LabelLoss(None, 0.15), LabelLoss(WEIGHTS, 0.15), LabelLoss()])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_label_losses_and_their_gradient(settings, sampled):
+    """loss_i = s_i w_y sum_c q_c (-log p_c); d loss_i / d logit_c = s_i w_y (p_c - q_c)."""
+    scores = np.array([0.3, 1.7, 0.9, 1.0, 2.0], np.float32) if sampled else None
+    arrays = {"label": LABEL, "loss_mask": LOSS_MASK, **({"scores": scores} if sampled else {})}
+
+    def terms(variables, label, loss_mask, scores=None):
+        logits = variables.get("logits")
+        return classification_loss(logits, label, loss_mask, scores, settings).loss, label_losses(logits, label, settings)
+
+    (loss, losses), found = gradients(terms, {"logits": LOGITS}, arrays)
+    target = (1 - settings.smoothing) * np.eye(NUM_LABELS)[LABEL] + settings.smoothing / NUM_LABELS
+    weight = np.ones(ROWS) if settings.class_weights is None else np.array(settings.class_weights)[LABEL]
+    expected = weight * -(target * log_softmax(LOGITS)).sum(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5)
+    factor = (weight if scores is None else weight * scores) * LOSS_MASK / ROWS
+    np.testing.assert_allclose(loss, (factor / weight * expected).sum(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found["logits"], factor[:, None] * (np.exp(log_softmax(LOGITS)) - target), rtol=0, atol=1e-5)
+
+
+def operations(loss):
+    """Kinds of the operations of a graph that returns `loss(logits, label)`, in order."""
+    variables = Variables({"logits": LOGITS})
+    job = GlobalFunction(lambda variables, label: loss(variables.get("logits"), label), "predict", variables)
+    job({"label": LABEL})
+    (graph,) = job._graphs.values()
+    return [operation.user_conf.op_type_name for operation in graph._full_graph_proto.net.op]
+
+
+def test_the_defaults_add_no_operation():
+    plain = operations(cross_entropy)
+    assert operations(label_losses) == plain
+    assert len(operations(lambda logits, label: label_losses(logits, label, LabelLoss(None, 0.1)))) > len(plain)
 
 
 def test_sums_and_stacks():

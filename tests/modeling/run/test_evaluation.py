@@ -108,9 +108,9 @@ def test_texts_that_share_rows_have_their_own_logits(pooling, shapes):
 class _Context:
     """Writes an empty folder for a snapshot and notes the decay."""
 
-    def __init__(self, folder, keep_all_best=False):
+    def __init__(self, folder, keep_all_best=False, metric_for_best="accuracy"):
         self.path, self.folder, self.task = str(folder), self, SimpleNamespace(name="g1")
-        self.flags, self.decays = SimpleNamespace(keep_all_best=keep_all_best), []
+        self.flags, self.decays = SimpleNamespace(keep_all_best=keep_all_best, metric_for_best=metric_for_best), []
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
         os.makedirs(os.path.join(self.path, name), exist_ok=True)
@@ -137,6 +137,29 @@ def test_best_snapshot(tmp_path):
     assert best.path.endswith("_0.78125")
     assert best.evaluation.correct == 25
     assert context.decays == [1.0, 0.96, 0.95]
+
+
+@pytest.mark.parametrize(
+    ("metric", "saved"),
+    [
+        ("accuracy", [True, True, False, False, False]),
+        ("macro_f1", [True, False, True, True, False]),
+        ("matthews", [True, False, False, True, False]),
+        ("cross_entropy", [True, False, False, True, True]),
+    ],
+)
+def test_the_metric_selects(tmp_path, metric, saved):
+    """The name has the accuracy whatever selects; equal values are ranked by cross-entropy, equal cross-entropies by accuracy."""
+    best = BestSnapshot(_Context(tmp_path, metric_for_best=metric), "ft", variables=None)
+    offers = [(16, 0.9, 0.5, 0.5), (20, 0.95, 0.4, 0.3), (16, 0.95, 0.6, 0.4), (16, 0.8, 0.6, 0.5), (17, 0.8, 0.2, 0.1)]
+    found, stale = [], 0
+    for correct, loss, macro_f1, matthews in offers:
+        found.append(best.offer(Evaluation(correct, 32, loss, {}, {"macro_f1": macro_f1, "matthews": matthews}), 1.0))
+        stale = 0 if found[-1] else stale + 1
+        assert best.stale == stale
+    assert found == saved
+    correct = offers[max(place for place, was in enumerate(saved) if was)][0]
+    assert os.listdir(str(tmp_path)) == [f"snapshot_best_ft_model_g1_dev_{correct / 32!r}"]
 
 
 def test_keep_all_best(tmp_path):

@@ -67,6 +67,7 @@ FLAGS = SimpleNamespace(
     keep_all_best=False,
     max_steps=None,
     early_stop_patience=None,
+    metric_for_best="accuracy",
     resume=None,
     seq_length=13,
     memory_limit=None,
