@@ -35,6 +35,7 @@ from ofrecord_util.escaping import say
 from ofrecord_util.text_columns import TextOptions
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
 from tools.kshot_draws import SPLITS, make_kshot, make_portions
+from tools.text_table import text_table
 
 MANIFEST = "make_kshot.json"
 
@@ -126,15 +127,12 @@ def write_output(output_dir, contents, manifest):
 def table(contents):
     """Returns the lines of a table: the number of rows per file, domain and class."""
     labels = sorted({row[2] for rows in contents.values() for row in rows})
-    lines = [("file", "domain", *labels)]
+    lines = []
     for path in sorted(contents):
         counted = collections.Counter((row[1], row[2]) for row in contents[path])
         for domain in sorted({domain for domain, _ in counted}):
-            lines.append((path, domain, *(str(counted[domain, label]) for label in labels)))  # noqa: PERF401
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return [
-        "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))) for line in lines
-    ]
+            lines.append((path, domain, *(counted[domain, label] for label in labels)))  # noqa: PERF401
+    return text_table(("file", "domain", *labels), lines, left=2)
 
 
 def _parse(argv):

@@ -26,6 +26,7 @@ from modeling.report.svg import (
 MOST_POINTS = 400  # of a line
 MOST_MARKS = 2000  # samples in a map
 _HISTOGRAM = 72  # height of one among several
+_LINE, _NAME = 36, 48  # height of a group of dots, and characters of its name
 _STRIP = 34  # height of the numbers of rows below a reliability diagram
 
 
@@ -98,6 +99,26 @@ def histograms(title, groups, x_name, bins=30):
         body.append(text(RIGHT, above + 16, f"{len(values):,} samples, mean {mean:.4f}", "end"))
         body += [text(LEFT - 6, y.end + 4, f"{counts.max():,}", "end"), text(LEFT - 6, y.start + 1, "0", "end")]
     bottom = TOP + _HISTOGRAM * len(groups)
+    return drawing(bottom + BOTTOM, title, body + x_axis(x, bottom, x_name))
+
+
+def dot_chart(title, groups, x_name):
+    """Draws one line per group: its name, a dot per value and a mark at the mean.
+
+    Args:
+        groups: list of (name, [(name of a value, value)]), from top to bottom, each with a value.
+    """
+    low, high = value_range([value for _, values in groups for _, value in values], 0.08)
+    x, body, bottom = Scale(low, high, LEFT, RIGHT), [], TOP + _LINE * len(groups)
+    for place, (name, values) in enumerate(groups):
+        y = TOP + _LINE * place + 24
+        shown = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+        body += [path(f"M{LEFT} {number(y)}H{RIGHT}", "grid"), text(LEFT, y - 10, shown, "start", class_="name")]
+        mean = sum(value for _, value in values) / len(values)
+        body.append(path(f"M{number(x(mean))} {number(y - 7)}v14", "mean", title=f"{name}: mean {mean:.4f}"))
+        for told, value in values:
+            dot = element("title", words(f"{told}: {value:.4f}"))
+            body.append(element("circle", dot, class_=f"mark {colour_of(place)}", cx=number(x(value)), cy=number(y), r=3.5))
     return drawing(bottom + BOTTOM, title, body + x_axis(x, bottom, x_name))
 
 

@@ -103,6 +103,31 @@ def read_run(folder, data_dir=None, scores=None):
     Raises:
         UserError: the folder is not a run folder, or one of its files is damaged.
     """
+    run = read_results(folder)
+    folder, missing, record = run.folder, run.missing, run.record
+    predictions = {}
+    for name, path in written_predictions(folder).items():
+        predictions[name] = summarize(path)
+        if not predictions[name].has_text and not name.startswith("teacher_"):
+            missing.append(f"{name}: the text of the samples; it was missing, or had changed, when the run ended")
+    snapshots = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "snapshot_best_*"))):
+        try:
+            snapshots[path] = Snapshot(path).digest()
+        except UserError as error:
+            snapshots[path] = None
+            missing.append(f"the best snapshot cannot be read: {error}")
+    samples = _training_samples(record, data_dir, missing, scores)
+    run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
+    for name in EVALUATED:
+        if run.result(name) and name not in predictions:
+            lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
+            missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
+    return run
+
+
+def read_results(folder):
+    """The `RunFacts` of a run's flags and metrics alone, without predictions, snapshots and samples. Errors as of `read_run`."""
     folder = folder.rstrip("/") or folder
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; pass the folder of a run (--model_save_dir of its script)")
@@ -118,25 +143,7 @@ def read_run(folder, data_dir=None, scores=None):
         rows = read_metrics(metrics_path)
     else:
         missing.append(f"no {METRICS_FILE}: there are no curves and no results")
-    predictions = {}
-    for name, path in written_predictions(folder).items():
-        predictions[name] = summarize(path)
-        if not predictions[name].has_text and not name.startswith("teacher_"):
-            missing.append(f"{name}: the text of the samples; it was missing, or had changed, when the run ended")
-    snapshots = {}
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "snapshot_best_*"))):
-        try:
-            snapshots[path] = Snapshot(path).digest()
-        except UserError as error:
-            snapshots[path] = None
-            missing.append(f"the best snapshot cannot be read: {error}")
-    samples = _training_samples(record, data_dir, missing, scores)
-    run = RunFacts(folder, record, rows, predictions, snapshots, len(list_states(folder)), samples, missing)
-    for name in EVALUATED:
-        if run.result(name) and name not in predictions:
-            lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
-            missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
-    return run
+    return RunFacts(folder, record, rows, {}, {}, len(list_states(folder)), None, missing)
 
 
 _TYPES = {  # types of the values that a report takes from flags.json, by part

@@ -55,16 +55,26 @@ def page(run):
         items = [element("li", words(line)) for line in run.missing]
         sections.append(element("section", element("h2", "Not on this page"), element("ul", *items), class_="missing"))
     header = element("header", element("h1", words(title)), element("p", words(status(run))), element("nav", *links), tile_list(run))
+    return document(title, header, *sections)
+
+
+def document(title, *parts):
+    """A whole HTML document with the style sheet of the reports.
+
+    Args:
+        title: str.
+        parts: the content as markup.
+    """
     with open(_STYLE, encoding="utf-8") as file:
         style = element("style", file.read())
     meta = {"viewport": "width=device-width, initial-scale=1", "color-scheme": "light dark"}
     metas = "".join(f'<meta name="{name}" content="{content}">' for name, content in meta.items())
     head = element("head", '<meta charset="utf-8">' + metas, element("title", words(title)), style)
-    return "<!DOCTYPE html>\n" + element("html", head, element("body", element("main", header, *sections)), lang="en") + "\n"
+    return "<!DOCTYPE html>\n" + element("html", head, element("body", element("main", *parts)), lang="en") + "\n"
 
 
 def write_page(run, path=None):
-    """Writes the page, whole or not at all, and returns its path.
+    """Writes the page of a run and returns its path.
 
     Args:
         run: `RunFacts`.
@@ -72,10 +82,14 @@ def write_page(run, path=None):
     Raises:
         UserError: the file cannot be written.
     """
-    path = path or os.path.join(run.folder, REPORT_FILE)
+    return write_document(path or os.path.join(run.folder, REPORT_FILE), page(run))
+
+
+def write_document(path, text):
+    """Writes an HTML document, whole or not at all, and returns its path. UserError if the file cannot be written."""
     try:
         with replacing(path) as file:
-            file.write(page(run).encode("utf-8", "replace"))
+            file.write(text.encode("utf-8", "replace"))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     return path

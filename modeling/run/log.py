@@ -9,6 +9,7 @@ from ofrecord_util.escaping import for_terminal
 from ofrecord_util.files import open_to_append
 
 LOG_FILE = "run.log"
+READY = "compiling the graphs"  # end of the line of a training run that has read its records and models; tools/sweep.py waits for it
 
 
 class Log:

@@ -5,6 +5,7 @@ import os
 from modeling.cli.flags import run_folder_name
 from modeling.engine import parallel
 from modeling.run.flags_json import write_flags
+from modeling.run.log import READY
 from modeling.run.resume import KEPT
 from ofrecord_util.files import check_space, size_text
 
@@ -38,7 +39,7 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     lengths = "/".join(map(str, facts["lengths"]))
     log(
         f"{schedule.total_steps} steps of {batch_size} samples{parts}, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} "
-        "tokens; compiling the graphs"
+        f"tokens; {READY}"
     )
 
 

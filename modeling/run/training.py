@@ -12,6 +12,7 @@ from modeling.cli import interruption
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.bucketing import TrainingBatches, train_batch_size
+from modeling.run.log import READY
 from modeling.run.measures import SCALARS, TITLES
 from modeling.run.metrics import mean_rows
 from modeling.run.optimizer import create_optimizer, plan_schedule
@@ -122,7 +123,7 @@ class Training:
         job.restore({**moments, **counters})
         best.restore(state.values["best"], state.values["stale"])
         context.folder.metrics.continue_from(state.step)
-        context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; compiling the graphs")
+        context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; {READY}")
 
     def save_state(self, job, step, window, best):
         """Writes the state of a step that is trained but not yet reported. Returns its path.

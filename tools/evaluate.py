@@ -1,0 +1,116 @@
+"""Measures a trained snapshot on any labelled file: accuracy, F1, calibration and others, by domain and by label.
+
+    python3 tools/evaluate.py output/…/snapshot_best_ft_model_sst-2_dev_0.75 test.csv
+    python3 tools/evaluate.py SNAPSHOT FILE --output results.json --predictions predictions.tsv
+
+The labels must be those of the snapshot. The domains may be others. Each row counts once. --output writes the measures as a JSON object,
+and --predictions one line per row in the form of a run's predictions_test.tsv (docs/formats.md).
+"""
+
+if not __package__:
+    import _root  # noqa: F401
+
+import sys
+
+import numpy as np
+
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.command_line import Parser
+from modeling.cli.errors import run
+from modeling.cli.flag_kinds import batch_size, non_negative_int
+from modeling.predictor import Predictor
+from modeling.run.evaluation import Predictions, measure
+from modeling.run.measures import ACCURACY, CROSS_ENTROPY, SCALARS, TITLES, ClassMeasures
+from modeling.run.predictions import write_predictions
+from ofrecord_util.escaping import for_terminal
+from ofrecord_util.files import check_output, write_json
+from ofrecord_util.tasks import Task
+from ofrecord_util.text import read_names, read_rows, read_text
+from tools.text_table import text_table
+
+
+def read_labelled(path, task):
+    """Reads a labelled file for a snapshot.
+
+    Args:
+        path: file of rows with text, domain and label.
+        task: `Task` of the snapshot.
+    Returns:
+        (`Task`, `TextSplit`). The task has the snapshot's labels and the file's domains: first those of the snapshot, in its order and
+        spelling, then the others, sorted.
+    Raises:
+        UserError: as `read_text`; a label is not one of the snapshot.
+    """
+    rows = read_rows(path)
+    found = {}  # domains by their lower-case name
+    for name in sorted(read_names(path, rows)[0]):
+        found.setdefault(name.lower(), name)
+    own = [name for name in task.domains if found.pop(name.lower(), None)]
+    task = Task(task.name, (*own, *found.values()), task.labels, task.pair)
+    return task, read_text(path, task, rows)
+
+
+def predict(predictor, texts):
+    """`Predictions` of a `Predictor` for the rows of a `TextSplit`. The logits are logarithms of the probabilities."""
+    given = zip(texts.text_a, texts.text_b) if predictor.task.pair else texts.text_a
+    probabilities = np.array([list(prediction.probabilities.values()) for prediction in predictor(given)])
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    return Predictions(np.arange(len(texts)), texts.domain, texts.label, logits, texts.digest)
+
+
+def tables(values):
+    """Lines that show an evaluation: a table by domain if there are several, and one by label.
+
+    Args:
+        values: of `Evaluation.to_dict`.
+    """
+    names = (ACCURACY, CROSS_ENTROPY, *SCALARS)
+    lines, domains = [], values["by_domain"]
+    if len(domains) > 1:
+        rows = [[name, part["total"], *(f"{part[key]:.4f}" for key in names)] for name, part in (*domains.items(), ("all", values))]
+        lines += ["", *text_table(["domain", "rows", *(TITLES[key] for key in names)], rows)]
+    columns = [name for name in ClassMeasures._fields if name != "support"]
+    rows = [[label, part["support"], *(f"{part[name]:.4f}" for name in columns)] for label, part in values["by_class"].items()]
+    return [*lines, "", *text_table(["label", "rows", *columns], rows)]
+
+
+def main():
+    parser = Parser(description=__doc__)
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot of a training script")
+    parser.add_argument("file", metavar="FILE", help="labelled text: a row is text, domain, label (two texts for a task of pairs)")
+    parser.add_argument("--output", metavar="FILE", help="file for the measures as JSON")
+    parser.add_argument("--predictions", metavar="FILE", help="file for the predictions")
+    parser.add_argument("--seed", type=non_negative_int, default=42, help="seed of the bootstrap intervals")
+    parser.add_argument("--batch_size", type=batch_size, default=32, help="texts per batch on a GPU; on a CPU, the model determines it")
+    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
+    args = parser.parse_args()
+    for name in ("output", "predictions"):
+        if getattr(args, name) is not None:
+            check_output(getattr(args, name), f"--{name}")
+
+    def say(line):
+        print(for_terminal(line), file=sys.stderr)
+
+    predictor = Predictor(args.snapshot, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
+    task, texts = read_labelled(args.file, predictor.task)
+    predictions = predict(predictor, texts)
+    evaluation = measure(predictions.logits, predictions.label, predictions.domain, task, args.seed)
+    values = evaluation.to_dict()
+    print(for_terminal(f"{args.snapshot} on {len(texts)} rows of {args.file}"))
+    print(for_terminal(str(evaluation)))
+    print(evaluation.more_text())
+    for line in tables(values):
+        print(line)
+    if args.output is not None:
+        about = {"snapshot": args.snapshot, "snapshot_digest": Snapshot(args.snapshot).digest(), "file": args.file}
+        write_json(args.output, {**about, "text_digest": texts.digest, "task": task.to_dict(), "seed": args.seed, **values})
+        print(for_terminal(f"measures {args.output}"))
+    if args.predictions is not None:
+        write_predictions(args.predictions, task, predictions, texts)
+        print(for_terminal(f"predictions {args.predictions}"))
+
+
+if __name__ == "__main__":
+    run(main)
