@@ -43,6 +43,7 @@ _OWN = ("model_save_dir", "resume")  # flags that the sweep sets itself
 _LONGEST = 150  # characters of the name of a run
 _SECONDS = 0.2  # between two looks at the running processes
 _RUN, _RESUME, _DONE = "run", "resume", "done"
+_SAID = {_RUN: "starts", _RESUME: "continues", _DONE: "is finished"}
 
 
 class Run(NamedTuple):
@@ -200,37 +201,41 @@ def run_all(sweep, jobs, log):
     """
     states = {one: sweep.state(one) for one in sweep.runs}  # what is refused is refused before the first run starts
     threads = None if jobs == 1 or os.environ.get("OMP_NUM_THREADS") else max(1, cpu_threads() // jobs)
-    waiting, running, failed, number = list(sweep.runs), [], [], 0
+    waiting, running, failed, told = list(enumerate(sweep.runs, 1)), {}, [], False
     with interruption.deferred():
-        told = False
-        while waiting or running:
-            if interruption.received() and not told:
-                told, waiting = True, []
-                for _, process, _ in running:
-                    process.send_signal(interruption.received())
-            if waiting and len(running) < jobs and all(_is_ready(sweep, one) for one, _, _ in running):
-                one, number = waiting.pop(0), number + 1
-                state = states[one]
-                if state == _DONE:
-                    log(f"[{number}/{len(sweep.runs)}] {one.name}: is finished")
-                    continue
-                log(f"[{number}/{len(sweep.runs)}] {one.name}: {'continues' if state == _RESUME else 'starts'}")
-                running.append((one, sweep.start(one, state == _RESUME, threads), time.monotonic()))
-            for entry in list(running):
-                one, process, started = entry
-                if process.poll() is None:
-                    continue
-                running.remove(entry)
-                seconds = time.monotonic() - started
-                if process.returncode:
-                    last = next((line for line in reversed(sweep.said(one)) if line.strip()), "no output")
-                    log(f"{one.name}: ended with exit code {process.returncode} after {seconds:.0f} s: {last}")
-                    failed.append((one, last))
-                else:
-                    sweep.note(one, "finished")
-                    log(f"{one.name}: finished after {seconds:.0f} s")
-            time.sleep(_SECONDS)
+        try:
+            while waiting or running:
+                if interruption.received() and not told:
+                    told, waiting = True, []
+                    for process, _ in running.values():
+                        process.send_signal(interruption.received())
+                while waiting and len(running) < jobs and all(_is_ready(sweep, one) for one in running):
+                    number, one = waiting.pop(0)
+                    log(f"[{number}/{len(sweep.runs)}] {one.name}: {_SAID[states[one]]}")
+                    if states[one] != _DONE:
+                        running[one] = sweep.start(one, states[one] == _RESUME, threads), time.monotonic()
+                for one, (process, started) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[one]
+                        failed += _end(sweep, one, process.returncode, time.monotonic() - started, log)
+                time.sleep(_SECONDS if running else 0)
+        finally:  # of an error here; otherwise none is left
+            for process, _ in running.values():
+                process.terminate()
+            for process, _ in running.values():
+                process.wait()
     return failed
+
+
+def _end(sweep, one, code, seconds, log):
+    """Logs and records the end of a `Run`. Returns [(run, last line of its output)] if it failed, else []."""
+    if not code:
+        sweep.note(one, "finished")
+        log(f"{one.name}: finished after {seconds:.0f} s")
+        return []
+    last = next((line for line in reversed(sweep.said(one)) if line.strip()), "no output")
+    log(f"{one.name}: ended with exit code {code} after {seconds:.0f} s: {last}")
+    return [(one, last)]
 
 
 def _is_ready(sweep, one):
