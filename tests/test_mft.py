@@ -301,8 +301,8 @@ def test_the_whole_test_split_is_counted(step_3):
     assert test["total"] == TEST_COUNT
     assert list(test["by_domain"]) == ["SST-2"]
     assert test["accuracy"] == test["correct"] / TEST_COUNT >= 0.8
-    assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-4]  # before further measures, curves and report
-    assert step_3.output.splitlines()[-3].startswith(f"test macro F1 {test['macro_f1']:.4f} (95 % interval ")
+    assert f"({test['correct']}/{TEST_COUNT})" in step_3.output.splitlines()[-5]  # before further measures, curves, report and snapshot
+    assert step_3.output.splitlines()[-4].startswith(f"test macro F1 {test['macro_f1']:.4f} (95 % interval ")
 
 
 def test_step_3_goes_on_from_the_meta_learner(step_3):

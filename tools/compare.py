@@ -18,7 +18,7 @@ from modeling.cli.errors import run
 from modeling.report.comparison import NOTES, group_rows, paired_rows, read_comparison, run_rows
 from modeling.report.comparison_page import comparison_page
 from modeling.report.page import write_document
-from ofrecord_util.escaping import for_terminal
+from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output
 from tools.text_table import text_table
 
@@ -29,15 +29,14 @@ def print_comparison(comparison):
     tables = [(group_rows(comparison), max(1, names), NOTES[0]), (run_rows(comparison), 1 + names, "")]
     tests = paired_rows(comparison)
     tables += [(tests, 3, NOTES[1])] if tests else []
-    parts = []
-    for (header, rows), left, note in tables:
-        lines = text_table(header, rows, left)
-        parts.append("\n".join([*lines, "", textwrap.fill(note, columns, break_long_words=False)] if note else lines))
-    print("\n\n".join(parts))
+    for number, ((header, rows), left, note) in enumerate(tables):
+        lines = [*([""] if number else []), *text_table(header, rows, left)]
+        for line in [*lines, "", *textwrap.wrap(note, columns, break_long_words=False)] if note else lines:
+            say(line)
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; the first is the baseline")
     parser.add_argument("--html", metavar="FILE", help="file for a page with the tables and charts")
     args = parser.parse_args()
@@ -46,7 +45,7 @@ def main():
     comparison = read_comparison(args.runs)
     print_comparison(comparison)
     if args.html is not None:
-        print(for_terminal(f"\npage {write_document(args.html, comparison_page(comparison))}"))
+        say(f"page {write_document(args.html, comparison_page(comparison))}")
 
 
 if __name__ == "__main__":

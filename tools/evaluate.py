@@ -3,13 +3,15 @@
     python3 tools/evaluate.py output/…/snapshot_best_ft_model_sst-2_dev_0.75 test.csv
     python3 tools/evaluate.py SNAPSHOT FILE --output results.json --predictions predictions.tsv
 
-The labels must be those of the snapshot. The domains may be others. Each row counts once. --output writes the measures as a JSON object,
+The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot. The
+domains may be others, or may be missing. Each row counts once. --output writes the measures as a JSON object,
 and --predictions one line per row in the form of a run's predictions_test.tsv (docs/formats.md).
 """
 
 if not __package__:
     import _root  # noqa: F401
 
+import os
 import sys
 
 import numpy as np
@@ -18,36 +20,43 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.cli.flag_kinds import batch_size, non_negative_int
+from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from modeling.run.evaluation import Predictions, measure
 from modeling.run.measures import ACCURACY, CROSS_ENTROPY, SCALARS, TITLES, ClassMeasures
 from modeling.run.predictions import write_predictions
-from ofrecord_util.escaping import for_terminal
+from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output, write_json
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import read_names, read_rows, read_text
+from ofrecord_util.text import read_names, read_text
+from ofrecord_util.text_columns import TextOptions
+from ofrecord_util.text_files import read_rows
 from tools.text_table import text_table
 
 
-def read_labelled(path, task):
+def read_labelled(path, task, flags):
     """Reads a labelled file for a snapshot.
 
     Args:
-        path: file of rows with text, domain and label.
+        path: file of rows with text, domain and label. All rows of a file without a column of domains have the domain of the snapshot, or,
+            if it has several, the name of the file.
         task: `Task` of the snapshot.
+        flags: dict of the flags that describe text files, by name.
     Returns:
         (`Task`, `TextSplit`). The task has the snapshot's labels and the file's domains: first those of the snapshot, in its order and
         spelling, then the others, sorted.
     Raises:
         UserError: as `read_text`; a label is not one of the snapshot.
     """
-    rows = read_rows(path)
+    only = task.domains[0] if task.num_domains == 1 else os.path.splitext(os.path.basename(path))[0]
+    options = TextOptions.from_flags(flags, only_domain=only)
+    table = read_rows(path, options)
     found = {}  # domains by their lower-case name
-    for name in sorted(read_names(path, rows)[0]):
+    for name in sorted(read_names(table)[0]):
         found.setdefault(name.lower(), name)
     own = [name for name in task.domains if found.pop(name.lower(), None)]
     task = Task(task.name, (*own, *found.values()), task.labels, task.pair)
-    return task, read_text(path, task, rows)
+    return task, read_text(path, task, table, options)
 
 
 def predict(predictor, texts):
@@ -75,7 +84,7 @@ def tables(values):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot of a training script")
     parser.add_argument("file", metavar="FILE", help="labelled text: a row is text, domain, label (two texts for a task of pairs)")
     parser.add_argument("--output", metavar="FILE", help="file for the measures as JSON")
@@ -85,31 +94,30 @@ def main():
     parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
+    add_text_flags(parser)
     args = parser.parse_args()
     for name in ("output", "predictions"):
         if getattr(args, name) is not None:
             check_output(getattr(args, name), f"--{name}")
 
-    def say(line):
-        print(for_terminal(line), file=sys.stderr)
+    def say_aside(line):
+        say(line, sys.stderr)
 
-    predictor = Predictor(args.snapshot, args.device, args.batch_size, args.seq_length, args.vocab_file, say)
-    task, texts = read_labelled(args.file, predictor.task)
+    predictor = Predictor(args.snapshot, args.device, args.batch_size, args.seq_length, args.vocab_file, say_aside)
+    task, texts = read_labelled(args.file, predictor.task, vars(args))
     predictions = predict(predictor, texts)
     evaluation = measure(predictions.logits, predictions.label, predictions.domain, task, args.seed)
     values = evaluation.to_dict()
-    print(for_terminal(f"{args.snapshot} on {len(texts)} rows of {args.file}"))
-    print(for_terminal(str(evaluation)))
-    print(evaluation.more_text())
-    for line in tables(values):
-        print(line)
+    say(f"{args.snapshot} on {len(texts)} rows of {args.file}")
+    for line in (evaluation, evaluation.more_text(), *tables(values)):
+        say(line)
     if args.output is not None:
         about = {"snapshot": args.snapshot, "snapshot_digest": Snapshot(args.snapshot).digest(), "file": args.file}
         write_json(args.output, {**about, "text_digest": texts.digest, "task": task.to_dict(), "seed": args.seed, **values})
-        print(for_terminal(f"measures {args.output}"))
+        say(f"measures {args.output}")
     if args.predictions is not None:
         write_predictions(args.predictions, task, predictions, texts)
-        print(for_terminal(f"predictions {args.predictions}"))
+        say(f"predictions {args.predictions}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from modeling.report.comparison_page import comparison_page
 from modeling.report.page import write_document
 from modeling.run.log import LOG_FILE, READY, Log
 from modeling.run.resume import list_states
+from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output, check_output_folder, make_folder, open_to_append, remove_folder, write_json
 from ofrecord_util.reading import TEXT_LIMIT, read_json, read_text
 from tools.compare import print_comparison
@@ -283,7 +284,7 @@ def main():
     failed = run_all(sweep, args.jobs, log)
     measured = [sweep.path(one) for one in runs if one not in [other for other, _ in failed]]
     if measured:
-        print()
+        say("")
         comparison = read_comparison(measured)
         print_comparison(comparison)
         if args.html is not None:

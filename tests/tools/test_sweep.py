@@ -168,6 +168,12 @@ def test_evaluate(project, swept):
     with open(project.path("output/measures.json"), encoding="utf-8") as file:
         assert {name: part["total"] for name, part in json.load(file)["by_domain"].items()} == {"SST-2": 5, "Books": 4}
     assert re.search(r"^SST-2 +5 ", result.stdout, re.MULTILINE)
+    with open(project.path("other/quoted.csv"), "w", encoding="utf-8") as file:  # without domains, columns by their names
+        file.write('sentence,label\n"a good, great film",1\na bad film,0\n')
+    result = tool(project, "evaluate.py", snapshot, "other/quoted.csv", "--output", "output/measures.json")
+    assert result.returncode == 0, result.stderr
+    with open(project.path("output/measures.json"), encoding="utf-8") as file:
+        assert {name: part["total"] for name, part in json.load(file)["by_domain"].items()} == {"SST-2": 2}
     tiny.write_rows(project.path("other"), "bad", [("a film", "sst-2", "0"), ("a plot", "sst-2", "perhaps")])
     result = tool(project, "evaluate.py", snapshot, "other/bad.csv", "--output", "output/none.json")
     assert (result.returncode, result.stdout) == (2, "")
