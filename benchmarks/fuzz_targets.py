@@ -174,11 +174,29 @@ def write_run(folder, data):
 
 def write_hugging_face(folder):
     """A Hugging Face folder, with the names of its own."""
-    config = dict(dataclasses.asdict(CONFIG), model_type="bert", architectures=["BertModel"], position_embedding_type="absolute")
-    write(os.path.join(folder, "config.json"), json.dumps(config, indent=1))
+    names = {"0": "no", "1": "yes"}
+    config = dict(dataclasses.asdict(CONFIG), model_type="bert", architectures=["BertForSequenceClassification"], id2label=names)
+    config.update(position_embedding_type="absolute", label2id={"no": 0, "yes": 1}, problem_type="single_label_classification")
+    special = {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "sep", "pad", "cls", "mask")}
+    added = [{"id": place, "content": TOKENS[place], "special": True, "normalized": False} for place in (14, 15)]
+    parsed = {
+        "added_tokens": added,
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "lowercase": True,
+            "strip_accents": None,
+            "handle_chinese_chars": True,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": dict(zip(TOKENS, range(len(TOKENS))))},
+    }
+    tokenizer = {"do_lower_case": True, "tokenizer_class": "BertTokenizer", "model_max_length": 16, "additional_special_tokens": ["##s"]}
+    tokenizer.update(special, added_tokens_decoder={"14": {"content": TOKENS[14], "normalized": False}})
     write(os.path.join(folder, "vocab.txt"), _vocabulary())
-    write(os.path.join(folder, "tokenizer_config.json"), json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))
-    write(os.path.join(folder, "tokenizer.json"), json.dumps({"model": {"vocab": dict(zip(TOKENS, range(len(TOKENS))))}}))
+    values = {"config": config, "tokenizer_config": tokenizer, "tokenizer": parsed, "special_tokens_map": special}
+    for name, content in {**values, "added_tokens": {token["content"]: token["id"] for token in added}}.items():
+        write(os.path.join(folder, name + ".json"), json.dumps(content, indent=1))
     wide, inner = CONFIG.hidden_size, CONFIG.intermediate_size
     shapes = {
         "embeddings.word_embeddings.weight": (len(TOKENS), wide),
@@ -186,6 +204,8 @@ def write_hugging_face(folder):
         "embeddings.token_type_embeddings.weight": (2, wide),
         "pooler.dense.weight": (wide, wide),
         "pooler.dense.bias": (wide,),
+        "classifier.weight": (2, wide),
+        "classifier.bias": (2,),
     }
     norms = ["embeddings.LayerNorm"]
     for layer in range(CONFIG.num_hidden_layers):
@@ -197,7 +217,8 @@ def write_hugging_face(folder):
             shapes.update({f"{start}{name}.weight": shape, f"{start}{name}.bias": shape[:1]})
     shapes.update({f"{name}.{part}": (wide,) for name in norms for part in ("weight", "bias")})
     draw = np.random.RandomState(5)
-    save_file({name: draw.randn(*shape).astype(np.float32) for name, shape in shapes.items()}, os.path.join(folder, "model.safetensors"))
+    tensors = {name if name.startswith("classifier") else "bert." + name: draw.randn(*shape) for name, shape in shapes.items()}
+    save_file({name: value.astype(np.float32) for name, value in tensors.items()}, os.path.join(folder, "model.safetensors"))
 
 
 def write_npz(folder):

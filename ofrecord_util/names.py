@@ -1,5 +1,6 @@
 """Names of domains and labels: which ones a reader cannot tell apart, and which cells are the names of columns."""
 
+import re
 import unicodedata
 from typing import Dict, Iterable, Optional, Sequence, Tuple
 
@@ -26,14 +27,19 @@ _BLANK = frozenset(
     + [code for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)) for code in range(first, last + 1)]
 )
 
+# Lower-case letters of the Cyrillic and the Greek script that look as a letter of the Latin one
+_TWINS = str.maketrans("асеіјорѕухѵԁһԛԝαοιν", "aceijopsyxvdhqwaoiv")
+_FIRST_COLUMNS = frozenset(("id", "ids", "idx", "index", "row", "number", "unnamed:_0"))
+_SURE = frozenset(("text_a", "text_b", "sentence1", "sentence2", "question1", "question2", "review_text", "review_body"))
+
 
 def look(name: str) -> str:
     """What a reader sees of a name: equal for two names that differ in case, in invisible characters, in the kind or number of their
-    spaces, or in composed and decomposed accents only."""
+    spaces, in composed and decomposed accents, or in letters of another script that look the same only."""
     text = unicodedata.normalize("NFKC", name)
     text = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc") or char in "\t\n\r")
     text = "".join(char for char in text if ord(char) not in _BLANK)
-    return unicodedata.normalize("NFKC", " ".join(text.casefold().split()))
+    return unicodedata.normalize("NFKC", " ".join(text.casefold().split())).translate(_TWINS)
 
 
 def spelled(name: str) -> str:
@@ -53,12 +59,25 @@ def column_word(cell: str) -> str:
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Whether a row of at least two columns has the names of columns: the last one is that of labels, domains or texts, and all others are
-    names of columns too."""
+    """Whether a row of at least two columns has the names of columns: all are such names, and one after the first is that of labels or
+    domains, or the first is that of an index, or one is no word of a text (sentence1)."""
     words = [column_word(cell) for cell in cells]
     names = TEXT_COLUMNS | DOMAIN_COLUMNS | LABEL_COLUMNS | INDEX_COLUMNS
     labels = LABEL_COLUMNS | DOMAIN_COLUMNS
-    return len(words) > 1 and all(word in names for word in words) and any(word in labels and len(word) > 1 for word in words[1:])
+    if len(words) < 2 or not all(word in names for word in words):
+        return False
+    return any(word in labels and len(word) > 1 for word in words[1:]) or words[0] in _FIRST_COLUMNS or not _SURE.isdisjoint(words)
+
+
+def may_be_header(line: str) -> bool:
+    """Whether a line of one column may be the name of the column of texts."""
+    word = line.strip().strip("\"'").lower()
+    return len(word) > 2 and word in TEXT_COLUMNS
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number in digits, such as an index or a rating."""
+    return re.match(r"\s*[-+]?[0-9]+(\.[0-9]*)?\s*\Z", cell) is not None
 
 
 def split_by_look(names: Iterable[str]) -> Optional[Tuple[str, str]]:

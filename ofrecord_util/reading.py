@@ -141,10 +141,13 @@ def lines_of(stream: BinaryIO, name: str, remedy: str, longest: int = LINE_LIMIT
         longest: bytes of a line.
 
     Raises:
-        UserError: a line is longer. The message names it.
+        UserError: a line is longer, or the stream cannot be read. The message names it.
     """
     for number in itertools.count(1):
-        line = stream.readline(longest + 1)
+        try:
+            line = stream.readline(longest + 1)
+        except OSError as error:
+            raise UserError(f"{name}: cannot be read ({error.strerror})") from error
         if len(line) > longest:
             raise UserError(f"{name}: line {number} has more than {size_text(longest)}; {remedy}")
         if not line:

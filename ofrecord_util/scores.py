@@ -9,6 +9,7 @@ no step computes with it.
 import hashlib
 import io
 import os
+import re
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -83,6 +84,8 @@ def _read(paths: Tuple[str, str]) -> Tuple[bytes, dict]:
     if not os.path.exists(json_path):
         raise UserError(f"{array_path}: {name} is missing in the same folder, so the text of these rows is unknown; {_REMEDY}")
     description = read_json(json_path, _REMEDY)
+    if not re.match(r"[\w:]+\Z", str(description.get("text_digest"))):
+        raise UserError(f"{json_path}: text_digest is {description.get('text_digest')!r:.40}, which is no digest; {_REMEDY}")
     data = read_bytes(array_path, _REMEDY, ARRAY_LIMIT)
     if hashlib.sha256(data).hexdigest() != description.get("sha256"):
         raise UserError(f"{array_path}: is not the file that {name} was written for; {_REMEDY}")

@@ -1,7 +1,6 @@
 """The text of a split: texts, domains and labels, checked against the task. `text_files.py` reads the rows of the files."""
 
 import hashlib
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.names import lookalike, spelled
+from ofrecord_util.names import is_number, lookalike, spelled
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, find_text, read_rows, text_path
 from ofrecord_util.text_kinds import KIND_NAMES
@@ -107,7 +106,7 @@ def _check_not_index(table: TextRows, width: int) -> None:
     """Raises a UserError if a text column holds numbers only: it is an index, not a text."""
     rows = table.rows
     for column in range(width - 2):
-        if len(rows) > 1 and all(len(cells) == width and _is_number(cells[column]) for _, cells in rows):
+        if len(rows) > 1 and all(len(cells) == width and is_number(cells[column]) for _, cells in rows):
             raise UserError(
                 f"{table.path}: {rows[0][0]}: column {column + 1} is {rows[0][1][column].strip()!r:.40}, and a number in all rows: an "
                 "index is not a text; remove the column, or choose others with --text_column, --domain_column and --label_column, by number"
@@ -132,10 +131,6 @@ def _check_first_row(table: TextRows) -> None:
     )
 
 
-def _is_number(cell: str) -> bool:
-    return re.match(r"\s*[-+]?[0-9]+(\.[0-9]*)?\s*\Z", cell) is not None
-
-
 def _check_columns(table: TextRows, place: str, cells: List[str], width: int) -> None:
     if len(cells) != width and table.columns is not None:
         wanted, found = ("two texts", "one text") if width == 4 else ("one text", "two texts")
@@ -145,7 +140,7 @@ def _check_columns(table: TextRows, place: str, cells: List[str], width: int) ->
         )
     if len(cells) != width:
         hint = ""
-        if len(cells) > width and _is_number(cells[0]):
+        if len(cells) > width and is_number(cells[0]):
             hint = "; the first column looks like an index: remove it, or choose the others with --text_column and so on"
         elif len(cells) == 1 and cells[0].lstrip()[:1] in ("{", "["):
             hint = "; the row looks like JSON"

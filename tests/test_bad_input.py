@@ -574,7 +574,7 @@ def test_the_remedy_for_a_changed_text_is_complete(project):
 def test_several_domains_in_step_3(project):
     output = project.call_well(STEP_3)
     assert "warning: the training split has 3 domains (SST-2, mr, cr), and step 3 of Meta Fine-tuning trains on one" in output
-    rewrite(project, "data/train.csv", lambda data: b"".join(line for line in data.splitlines(True) if b"\tmr\t" in line))
+    rewrite(project, "data/train.csv", lambda data: b"".join(line for line in data.splitlines(True) if b"\tMR\t" in line))
     assert "trains on one" not in project.call_well(STEP_3 + " --resave_ofrecord")
 
 

@@ -20,7 +20,6 @@ ALLOWED = {  # (file, call): reason
     ("tools/checkpoint_tokenizer.py", "json.loads"): "what the tokenizers library has made",
     ("modeling/run/resume.py", "json.loads"): "a copy of the run's own flags",
     ("modeling/report/page.py", "open"): "the style sheet of this project",
-    ("modeling/run/resume.py", "open"): "the lock of run.log; nothing is read",
     ("tools/demo_prototypes.py", "np.load"): "files that the demo has just made",
     ("tools/demo_prototypes.py", "open"): "the vocabulary of the demo's encoder",
     ("tools/demo_steps.py", "open"): "files that the demo has just made",

@@ -234,6 +234,9 @@ def _check_same(tokens, path, parsed_path):
     inside = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(inside, dict) and inside:
         ids = {token: number for number, token in enumerate(tokens)}
+        odd = next((token for token, number in inside.items() if type(number) is not int), None)
+        if odd is not None:
+            raise UserError(f"{parsed_path}: the id of token {odd!r:.40} is {inside[odd]!r:.40}, which is not a whole number; {_REMEDY}")
         other = sorted(token for token, number in inside.items() if ids.get(token.strip()) != number and number < len(tokens))
         if other:
             raise UserError(
@@ -314,8 +317,9 @@ def read_labels(values, checkpoint, longest=None):
         return None, f"the classifier is one of {problem or 'one value'}: only one of several labels can be predicted here"
     if named is None:
         named = {str(number): f"LABEL_{number}" for number in range(count)}  # as transformers names them
-    if not isinstance(named, dict) or sorted(map(str, named)) != sorted(map(str, range(count))):
-        return None, f"the names of the labels are dropped: config.json has {len(named)} in id2label, the classifier has {count} labels"
+    if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(count))):
+        found = len(named) if isinstance(named, dict) else repr(named)[:40]
+        return None, f"the names of the labels are dropped: config.json has {found} in id2label, the classifier has {count} labels"
     labels = [str(named[key]) for key in sorted(named, key=int)]
     name = "converted"
     try:

@@ -109,7 +109,7 @@ def _added(model_dir, config, parsed):
 def _with_added(tokens, added, path):
     """Tokens followed by the added tokens whose ids are beyond them. UserError where the ids do not fit."""
     tokens, ids = list(tokens), {token: number for number, token in enumerate(tokens)}
-    for token, (number, _, _) in sorted(added.items(), key=lambda entry: (entry[1][0] is None, entry[1][0] or 0)):
+    for token, (number, _, _) in sorted(added.items(), key=lambda entry: entry[1][0] if type(entry[1][0]) is int else len(tokens)):
         if number is None and token in ids:
             continue
         if isinstance(number, bool) or not isinstance(number, int) or number < 0 or number > len(tokens):

@@ -35,7 +35,7 @@ from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
-from ofrecord_util.names import is_header
+from ofrecord_util.names import is_header, is_number, may_be_header
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, TSV, kind_of_stream, parse_rows
@@ -85,7 +85,7 @@ def decode_argument(text):
         raise UserError(f"argument {text!r} is not UTF-8 (byte {error.start + 1}: 0x{data[error.start]:02X})") from error
 
 
-def texts_of(lines, pair, name, options=None, header=None):
+def texts_of(lines, pair, name, options=None, header=None, warn=None):
     """Yields the text of each row, or two texts for text pairs.
 
     The kind is that of `options`, or is told from the first line: JSON lines, comma-separated text with a header, or lines of text. Of a
@@ -97,8 +97,10 @@ def texts_of(lines, pair, name, options=None, header=None):
         name: of the input, for messages.
         options: `TextOptions`, or None.
         header: False if the first line is not a header in any case.
+        warn: called with one line if the first line is a text that may be the name of a column; None to say nothing.
     Raises:
-        UserError: if a row does not fit the kind, has no second text for text pairs, or is a header in the middle. The message names it.
+        UserError: if a row does not fit the kind, has no second text for text pairs, is a header in the middle, or begins with an index.
+            The message names it.
     """
     options, lines = options or TextOptions(), iter(lines)
     first = next(lines, None)
@@ -108,6 +110,7 @@ def texts_of(lines, pair, name, options=None, header=None):
     if kind == AUTO:
         kind = kind_of_stream(first, name, bool(options.columns()))
     columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
+    numbers = 0
     for row in parse_rows(itertools.chain([first], lines), kind, name):
         if row.number == 1:
             columns = find_columns(row, kind, options, name, roles, header)
@@ -126,6 +129,14 @@ def texts_of(lines, pair, name, options=None, header=None):
             if blank and row.number > 1 and line and options.format == AUTO and kind_of_stream(line, name) == JSONL:
                 raise UserError(f"{name}: line {row.line} is JSON ({line!r:.60}): remove the blank lines before it")
             blank = blank and not any(cells)
+            if row.number == 1 and warn is not None and may_be_header(line):
+                warn(f"warning: {name}: line 1 is labelled as a text ({line!r}): remove it if it is the name of the column")
+            numbers += row.number <= 2 and len(cells) > 1 + pair and is_number(cells[0])
+            if numbers == row.number == 2:
+                raise UserError(
+                    f"{name}: lines 1 and 2 begin with a number ({cells[0].strip():.20}) and a tab: an index would be labelled as a text; "
+                    "remove the column, or name that of the texts with --text_column"
+                )
             if is_header(cells):
                 raise UserError(f"{name}: line {row.line} is a header ({' TAB '.join(cells):.100}), which would be labelled; remove it")
             if pair and len(cells) < 2:
@@ -181,7 +192,7 @@ def warn_of_unknown(predictor, warn):
 
 
 def main():
-    parser = Parser(description=__doc__)
+    parser = Parser(may_be_empty=("text",), description=__doc__)
     parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
     parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script")
     parser.add_argument("--input", metavar="FILE", help="file with one text per line, or a table")
@@ -222,7 +233,7 @@ def main():
     predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, warn)
     pair = predictor.task.pair
     if not texts:
-        texts = texts_of(read_lines(stream, name), pair, name, TextOptions.from_flags(vars(args)))
+        texts = texts_of(read_lines(stream, name), pair, name, TextOptions.from_flags(vars(args)), warn=warn)
     elif pair:  # other arguments are whole texts, with their tabs
         texts = texts_of(texts, pair, "argument", TextOptions(TSV), header=False)
     form = as_json if args.format == "json" else as_text

@@ -13,9 +13,8 @@ import textwrap
 from typing import Optional
 
 from modeling.cli import process
-from modeling.cli.errors import EXIT_BAD_INPUT
+from modeling.cli.errors import fail
 from ofrecord_util.errors import UserError
-from ofrecord_util.escaping import say
 
 HELP_COLUMNS = 100
 
@@ -56,17 +55,18 @@ class Parser(argparse.ArgumentParser):
     Args:
         prints_result: whether the result of the tool is its standard output. A closed standard output, which would lose it, is then an
             error before the work. For a tool that writes files it is none. The output of --help is a result in every tool.
+        may_be_empty: names of arguments, without dashes, whose value may be empty. An empty value is mostly a variable of the shell that
+            is not set, and would be taken for a flag that is not given.
         settings: those of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, prints_result=False, **settings):
-        self._prints_result = prints_result
+    def __init__(self, prints_result=False, may_be_empty=(), **settings):
+        self._prints_result, self._may_be_empty = prints_result, may_be_empty
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **settings)
         self._optionals.title = "options"  # older Pythons call it "optional arguments"
 
     def error(self, message):
-        say(f"error: {message} ({self.prog} --help lists the flags)", sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        fail(UserError(f"{message} ({self.prog} --help lists the flags)"))
 
     def check_output(self, remedy: str = "redirect it to a file or to /dev/null") -> None:
         """Checks that the result can be printed.
@@ -83,6 +83,11 @@ class Parser(argparse.ArgumentParser):
         if file is None:
             self.check_output()
         super().print_help(file)
+
+    def _get_values(self, action, arg_strings):
+        if "" in arg_strings and action.dest not in self._may_be_empty:
+            raise argparse.ArgumentError(action, "the value is empty: is a variable of the shell not set?")
+        return super()._get_values(action, arg_strings)
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)

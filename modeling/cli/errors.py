@@ -9,6 +9,7 @@
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from ofrecord_util.escaping import say
 __all__ = ["EXIT_BAD_INPUT", "UserError", "fail", "on_failure", "run"]
 
 EXIT_BAD_INPUT = 2
+_LONGEST_LINE = 2000  # characters; a value in it may be as long as the user likes
 
 _witnesses: List[Callable[[str], Any]] = []
 
@@ -45,7 +47,8 @@ def _tell_witnesses(line, details=""):
 
 
 def _one_line(error):
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 500]} … {line[-400:]}"
 
 
 def _say(line):
@@ -67,7 +70,8 @@ def _system_fault(error):
         return f"not enough memory ({_one_line(error) or 'the system gives no more'}): give smaller batches or shorter texts"
     if isinstance(error, RecursionError):
         return f"the input is nested too deeply ({_one_line(error)})"
-    place = error.filename or "the output"
+    # only the current folder can be missing without a name; other calls without a name write
+    place = error.filename or ("the current folder" if error.errno == errno.ENOENT else "the output")
     place = f"{place} -> {error.filename2}" if error.filename2 else place
     return f"{_one_line(os.fsdecode(place) if isinstance(place, bytes) else place)}: {error.strerror or _one_line(error)}"
 
@@ -85,6 +89,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
         Exception: any other exception of `main()` is an error of this program and keeps its traceback.
     """
     _witnesses.clear()
+    sys.excepthook = sys.__excepthook__  # from here on an exception that nothing catches is an error of this program
     code: Any
     try:
         with interruption.noted(at_once="oneflow" not in sys.modules):

@@ -60,6 +60,7 @@ class Flag(NamedTuple):
 
 
 LARGEST = 2**63 - 1  # of any integer
+_MOST_PARTS = 65536  # of the records of a split: each is a file
 _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
 
 text = str
@@ -128,6 +129,7 @@ def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int]
 
 positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
 batch_size = at_least(int, 1, _MOST_ROWS)
+part_count = at_least(int, 1, _MOST_PARTS)
 port = at_least(int, 1, 65535)
 
 

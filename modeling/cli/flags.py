@@ -75,6 +75,7 @@ def build_parser(script: str, description: Optional[str] = None) -> Parser:
     """
     parser = Parser(
         prog=script_path(script),
+        may_be_empty=[flag.name for flag in flags_of(script) if not flag.has_effect],
         description=description,
         usage="%(prog)s [@FILE] [--FLAG VALUE ...]",  # argparse would list some sixty flags
         epilog="@FILE inserts the flags in FILE, which has one flag per line; later flags on the command line override them. "

@@ -23,7 +23,8 @@ def runs_script() -> bool:
 
 
 def prepare() -> None:
-    """Lets SIGINT end the imports silently, opens closed standard streams, and escapes characters that an output stream cannot encode.
+    """Lets SIGINT end the imports silently, makes one line of a fault of the imports, opens closed standard streams, and escapes characters
+    that an output stream cannot encode.
 
     It does nothing in a process that does not run a script of the project.
     """
@@ -33,6 +34,7 @@ def prepare() -> None:
     # the process at once. `modeling.cli.errors.run` handles the signal from the first line of main() on
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    sys.excepthook = _say_fault_of_imports
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -42,6 +44,23 @@ def prepare() -> None:
 def is_closed(descriptor: int) -> bool:
     """Whether a standard stream (0, 1, 2) was closed when the process started. It is then /dev/null."""
     return descriptor in _closed
+
+
+def _say_fault_of_imports(kind, error, trace):
+    """The `sys.excepthook` until `modeling.cli.errors.run` starts. The user can install a package that is missing, and can mend a system
+    that has no memory or no place for temporary files."""
+    own = (getattr(error, "name", None) or "modeling").split(".")[0] in ("modeling", "ofrecord_util", "tools", "benchmarks", "tests")
+    if not isinstance(error, (ImportError, OSError, MemoryError)) or (isinstance(error, ImportError) and own):
+        sys.__excepthook__(kind, error, trace)
+        return
+    from ofrecord_util.escaping import say
+
+    remedy = ""
+    if isinstance(error, ImportError):
+        remedy = ": install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux (`make test` sets one up)"
+    say("error: " + (" ".join(str(error).split()) or kind.__name__) + remedy, sys.stderr)
+    sys.stdout.flush()
+    os._exit(2)  # Python itself would exit with 1
 
 
 def _open_streams():

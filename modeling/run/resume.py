@@ -24,7 +24,7 @@ from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
 from modeling.run.measures import SCALARS
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import clear_leftovers, remove_folder
+from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
 from ofrecord_util.reading import read_json
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
@@ -233,7 +233,7 @@ def find_run(flags):
         if not runs:
             raise UserError(f"--resume: {parent} has no interrupted run of {script_path(flags.script)} with a saved state")
         return max(runs, key=lambda path: os.stat(list_states(path)[0]).st_mtime_ns)
-    folder = folder.rstrip("/")
+    folder = folder.rstrip("/") or "/"
     if not os.path.isdir(folder):
         raise UserError(f"--resume {folder}: no such folder")
     _clear_ended(folder)
@@ -249,7 +249,10 @@ def _clear_ended(folder):
     """Removes what is left of the states of a run that was killed when it removed the last of them. No other run would do it."""
     if list_states(folder) or not glob.glob(os.path.join(glob.escape(folder), f".{STATE_PREFIX}*")):
         return
-    with contextlib.suppress(OSError), open(os.path.join(folder, LOG_FILE), "rb") as file:
+    path = os.path.join(folder, LOG_FILE)
+    if not os.path.lexists(path):
+        return
+    with contextlib.suppress(OSError, UserError), open_to_append(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # otherwise the run still writes
         clear_leftovers(folder)
 

@@ -36,6 +36,8 @@ def unique_folder(path, log):
 def check_can_be_created(path):
     """Raises a UserError if a folder cannot be created, before a run does any work. Nothing is created."""
     place = os.path.abspath(path)
+    if os.path.exists(place) and not os.path.isdir(place) and not os.path.isfile(place):
+        raise UserError(f"--model_save_dir {path}: is not a folder")
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     if not os.path.isdir(place):

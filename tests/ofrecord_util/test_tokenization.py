@@ -160,7 +160,7 @@ def test_vocabulary(tmp_path):
 @pytest.mark.parametrize("missing", SPECIALS)
 def test_vocabulary_without_a_special_token(tmp_path, missing):
     path = write_vocabulary(tmp_path / "vocab.txt", [word for word in WORDS if word != missing])
-    with pytest.raises(UserError, match=f"vocab.txt.*\[{missing[1:-1]}\].*--vocab_file"):
+    with pytest.raises(UserError, match=rf"vocab.txt.*\[{missing[1:-1]}\].*--vocab_file"):
         Tokenizer(path)
 
 
