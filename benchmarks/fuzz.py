@@ -130,7 +130,12 @@ def commands_of(work, target):
             f"tools/make_kshot.py kshot --group x --source d=tsv-header:{place}/text.tsv --output_dir {new}/k --k 2 --seeds 1 --test_cap 4"
         ],
         "flags": [f"{training} @{place}/run.flags --data_dir {data} --model_save_dir {new}/run"],
-        "inputs": [f"tools/predict.py --model_load_dir {snapshot} --input {place}/lines.txt"],
+        "inputs": [
+            f"tools/predict.py --model_load_dir {snapshot} --input {place}/{name}" for name in ("lines.txt", "table.csv", "rows.jsonl")
+        ],
+        "tables": [
+            f"preprocess.py --task_name t --data_dir {place} --seq_length 12 --model_load_dir {snapshot} --log_dir {new} --resave_ofrecord"
+        ],
     }
     return [line.split() for line in lines[target.folder]]
 
@@ -190,7 +195,8 @@ def main():
         "--work_dir", metavar="FOLDER", help="folder for the counts so far and the files of failures (default: none are kept)"
     )
     args = parser.parse_args()
-    from benchmarks.fuzz_targets import TARGETS, Target, sign_state, write_all  # imports OneFlow
+    from benchmarks.fuzz_files import write_all
+    from benchmarks.fuzz_targets import TARGETS, Target, sign_state  # imports OneFlow
 
     args.seconds = args.seconds or (300 if args.commands else 20)
     if args.work_dir:

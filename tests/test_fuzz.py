@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import fuzz
 from benchmarks.fuzz_damage import Originals, damage, replace
-from benchmarks.fuzz_targets import TARGETS, write_all
+from benchmarks.fuzz_files import write_all
+from benchmarks.fuzz_targets import TARGETS
 from benchmarks.progress import Progress
 from modeling.cli.interruption import Interrupted
 from ofrecord_util.errors import UserError

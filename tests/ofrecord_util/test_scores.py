@@ -121,11 +121,12 @@ def test_a_zip_of_arrays_is_no_array(data_dir):
 
 def test_bad_description(data_dir):
     _, json_path = score_paths(data_dir)
-    for content in (b"", b"[]", b"{}"):
+    for content in (b"", b"[]", b"{}", b'{"text_digest": "a\\nb"}'):
         with open(json_path, "wb") as file:
             file.write(content)
-        with pytest.raises(UserError, match=r"run preprocess.py again"):
+        with pytest.raises(UserError, match=r"run preprocess.py again") as error:
             load_scores(data_dir, "abc", 3)
+        assert "\n" not in str(error.value)
     os.remove(json_path)
     with pytest.raises(UserError, match=r"weight.json is missing in the same folder"):
         load_scores(data_dir, "abc", 3)

@@ -289,6 +289,8 @@ def test_columns_of_an_index(tmp_path):
         ("pos", "p\u00ados"),
         ("pos", "pos\ufe0f"),
         ("a b", "a  b"),
+        ("no", "n\u043e"),
+        ("pos", "\u0440os"),
     ],
 )
 def test_labels_that_look_alike(tmp_path, one, other):

@@ -221,6 +221,7 @@ def refused_pair(tmp_path):
     [
         (3, {"id2label": {"0": "a", "1": "b"}}, "config.json has 2 in id2label, the classifier has 3 labels"),
         (3, {"id2label": {"0": "a", "1": "b", "2": "A"}}, "listed twice"),
+        (3, {"id2label": 5}, "config.json has 5 in id2label, the classifier has 3 labels"),
         (3, {"id2label": {"0": "né", "1": "ne\u0301", "2": "b"}}, "look the same"),
         (3, {"id2label": NAMES, "problem_type": "multi_label_classification"}, "the classifier is one of multi_label_classification"),
         (1, {}, "the classifier is one of one value"),

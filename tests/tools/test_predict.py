@@ -181,11 +181,20 @@ def test_lines_and_columns():
         (b"title\tsentence\tlabel\none\tmr\t1\n", "row 1 .tab-separated.: several columns may be the text: 'title', 'sentence'"),
         (b"review\tdomain\tsentiment\none\tmr\t1\nreview\tdomain\tsentiment\n", r"row 3 .tab-separated. is the header again"),
         (b"one\tmr\t1\nreview\tdomain\tsentiment\n", "line 2 is a header"),
+        (b"0\tone\n1\ttwo\n", r"lines 1 and 2 begin with a number \(1\) and a tab: an index would be labelled"),
     ],
 )
 def test_lines_that_are_not_texts(data, message):
     with pytest.raises(UserError, match=f"FILE: {message}"):
         list(texts_of(read_lines(io.BytesIO(data), "FILE"), False, "FILE"))
+
+
+def test_the_name_of_a_single_column_is_said():
+    said = []
+    assert list(texts_of(["Sentence", "one"], False, "FILE", warn=said.append)) == ["Sentence", "one"]
+    assert said == ["warning: FILE: line 1 is labelled as a text ('Sentence'): remove it if it is the name of the column"]
+    assert list(texts_of(["one", "text"], False, "FILE", warn=said.append)) == ["one", "text"]
+    assert len(said) == 1
 
 
 def test_lines_without_a_text_are_left_out():
@@ -199,6 +208,8 @@ def test_lines_without_a_text_are_left_out():
     [
         (b'text,label\n"one, two",1\n"three\nfour",0\n', False, {}, ["one, two", "three\nfour"]),
         (b"label\ttext\n1\tone\n0\ttwo\n", False, {}, ["one", "two"]),
+        (b"index\tsentence\n0\tone\n1\ttwo\n", False, {}, ["one", "two"]),
+        (b"10\tmr\nbad\tmr\n", False, {}, ["10", "bad"]),
         (b'{"id": 1, "review": "one"}\n{"review": "two\\nlines"}\n', False, {}, ["one", "two\nlines"]),
         (b"a1,b1\none,two\n", False, {"text": "b1"}, ["two"]),
         (b"one,two\nthree\n", False, {}, ["one,two", "three"]),

@@ -135,3 +135,31 @@ def test_descriptions_are_filled_and_commands_stay(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     made = Parser(prog="it", description="One two three four five six seven eight nine\nten eleven.\n\n    python3  it.py\n\nEnd.")
     assert "One two three four five six seven\neight nine ten eleven.\n\n    python3  it.py\n\nEnd.\n" in made.format_help()
+
+
+def test_empty_values(capsys):
+    """A variable of the shell that is not set: "--model_load_dir $MODEL" in quotes would start from initial values without a word."""
+    parser = Parser(prog="x", may_be_empty=("text", "free"))
+    parser.add_argument("text", nargs="*")
+    parser.add_argument("--path", default="kept")
+    parser.add_argument("--paths", nargs="+")
+    parser.add_argument("--free")
+    assert parser.parse_args(["", "a", "--free", ""]).path == "kept"
+    for words in (["--path", ""], ["--path="], ["--paths", "a", ""]):
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args(words)
+        assert end.value.code == 2
+        assert "the value is empty: is a variable of the shell not set?" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="the value is empty"):
+        parser.check_flag("--path", "")
+
+
+def test_long_values_make_no_long_line(capsys):
+    parser = Parser(prog="x")
+    parser.add_argument("--count", type=int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--count", "9" * 100000 + "x"])
+    line = capsys.readouterr().err
+    assert line.startswith("error: argument --count: ")
+    assert line.endswith("(x --help lists the flags)\n")
+    assert len(line) < 2100

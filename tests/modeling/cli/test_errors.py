@@ -64,6 +64,7 @@ def raising(error):
     [
         (PermissionError(errno.EACCES, "Permission denied", "snapshot/meta"), "snapshot/meta: Permission denied"),
         (OSError(errno.EFBIG, "File too large"), "the output: File too large"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "the current folder: No such file or directory"),
         (
             MemoryError("Unable to allocate 119. GiB"),
             "not enough memory (Unable to allocate 119. GiB): give smaller batches or shorter texts",

@@ -106,3 +106,31 @@ def test_an_interrupt_during_the_imports_is_silent():
     program = "import os, signal, sys; sys.modules['__main__'].__file__ = sys.argv[1]; import modeling; os.kill(os.getpid(), signal.SIGINT)"
     done = shell('exec "$@"', "-c", program, os.path.join(ROOT, TOOL))
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (
+            "ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')",
+            "No module named 'numpy': install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux (`make test` sets one up)",
+        ),
+        (
+            "FileNotFoundError(2, 'No usable temporary directory found in x\\x1b')",
+            "[Errno 2] No usable temporary directory found in x\\x1b",
+        ),
+        ("MemoryError()", "MemoryError"),
+    ],
+)
+def test_faults_of_the_imports_are_one_line(tmp_path, fault, line):
+    (tmp_path / "numpy.py").write_text(f"raise {fault}\n", encoding="utf-8")
+    done = shell('"$@"', os.path.join("tools", "inspect.py"), "x", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {line}\n")
+
+
+@pytest.mark.parametrize("fault", ["ImportError('x', name='modeling.cli.x')", "ValueError('x')"])
+def test_errors_of_this_program_in_the_imports_keep_their_traceback(tmp_path, fault):
+    (tmp_path / "numpy.py").write_text(f"raise {fault}\n", encoding="utf-8")
+    done = shell('"$@"', os.path.join("tools", "inspect.py"), "x", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

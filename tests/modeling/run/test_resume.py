@@ -132,6 +132,10 @@ def test_a_bad_neighbour_does_not_hide_a_run(tmp_path, damaged):
     (bad / "flags.json").write_bytes(damaged.encode("utf-8", "surrogateescape"))
     write(bad)
     os.mkfifo(str(tmp_path / "fifo"))
+    planted = run_folder(tmp_path, "planted")  # would be opened for its lock
+    (planted / ".state_step_9.writing-1").mkdir()
+    os.remove(str(planted / "run.log"))
+    os.mkfifo(str(planted / "run.log"))
     assert find_run(flags(NEWEST_RUN, tmp_path)) == str(tmp_path / "good")
 
 
