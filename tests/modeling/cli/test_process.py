@@ -108,17 +108,14 @@ def test_an_interrupt_during_the_imports_is_silent():
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
+INSTALL = "install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux (`make test` sets one up)"
+
+
 @pytest.mark.parametrize(
     ("fault", "line"),
     [
-        (
-            "ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')",
-            "No module named 'numpy': install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux (`make test` sets one up)",
-        ),
-        (
-            "FileNotFoundError(2, 'No usable temporary directory found in x\\x1b')",
-            "[Errno 2] No usable temporary directory found in x\\x1b",
-        ),
+        ("ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')", f"No module named 'numpy': {INSTALL}"),
+        ("FileNotFoundError(2, 'No usable temporary directory in x\\x1b')", "[Errno 2] No usable temporary directory in x\\x1b"),
         ("MemoryError()", "MemoryError"),
     ],
 )
