@@ -143,7 +143,7 @@ def reliability_diagram(title, bins, height=236):
             box = {"x": x(low), "y": scale(value), "width": x(high) - x(low) - 0.8, "height": scale.start - scale(value)}
             shape = {key: number(size) for key, size in box.items()}
             body.append(element("rect", element("title", words(told)), class_=class_, **shape))
-    body.append(path(f"M{LEFT} {number(y(0))}L{RIGHT} {number(y(1))}", "reference", title="a calibrated model"))
+    body.append(path(f"M{LEFT} {number(y(0))}L{RIGHT} {number(y(1))}", "line ink", "4 3", "a calibrated model"))
     body += [path(f"M{LEFT} {number(floor)}H{RIGHT}", "axis"), text(LEFT - 6, strip + 1, "0", "end")]
     body.append(text(LEFT - 6, strip - _STRIP + 6, f"{rows.high:,}", "end"))
     return drawing(height, title, body + x_axis(x, strip, "confidence (probability of the predicted label)"))

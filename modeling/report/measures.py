@@ -38,7 +38,7 @@ def _diagram(split, bins, error):
     chart = reliability_diagram(f"Reliability on {split}: share of right predictions by confidence", bins)
     known = "" if error is None else f" The calibration error is the mean distance of the bars to the line, weighted by rows: {error:.4f}."
     note = f"{BINS} bins of equal width; the bars below are the rows of each bin.{known} Bars below the line: the model is too confident."
-    return figure(f"Reliability, {split}", chart, [(line_swatch("reference"), "a calibrated model")], note)
+    return figure(f"Reliability, {split}", chart, [(line_swatch("line ink", "4 3"), "a calibrated model")], note)
 
 
 def measures_section(run):
