@@ -9,17 +9,9 @@ from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
 from modeling.run.prediction_rows import can_pack, plan_rows
-from ofrecord_util.batches import (
-    LENGTH_STEP,
-    MOST_BUCKETS,
-    bucket_seconds,
-    choose_buckets,
-    count_steps,
-    evaluation_needs,
-    padded_length,
-    training_needs,
-)
+from ofrecord_util.batches import count_steps, evaluation_needs, training_needs
 from ofrecord_util.errors import UserError
+from ofrecord_util.padded_lengths import LENGTH_STEP, MOST_BUCKETS, bucket_seconds, choose_buckets, padded_length
 
 # Rough costs. They decide how many batch lengths are worth compiling and how many texts share a row: passes over the model, seconds
 # of compile time per encoder layer and lane, operations per second of two CPU cores, and the cost of one attention score of a head in

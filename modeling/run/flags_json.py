@@ -18,7 +18,8 @@ def write_flags(context, **facts) -> None:
 
     Args:
         context: `RunContext`.
-        facts: additional values for flags.json.
+        facts: values of a run that trains: "parameters", "samples_per_step", "total_steps", "warmup_steps", "texts_per_row", "lengths",
+            "parts_per_step" (modeling/run/start.py). docs/formats.md describes all keys.
     """
     if not context.engine.is_main:
         return
