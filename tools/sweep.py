@@ -4,9 +4,9 @@
         finetuning.py --task_name sst-2 --data_dir data/SST-2 --model_load_dir SNAPSHOT --num_epochs 4
 
 The command after -- is that of a training script. Each combination of the values is one run, in a folder of its own below --output_dir.
---jobs 2 trains two runs at the same time, each with half of the CPU threads. Started again with the same arguments, the sweep leaves
-finished runs as they are and continues interrupted ones with --resume. It ends with the tables of tools/compare.py. The output of each
-run is in NAME.out next to its folder.
+--jobs 2 trains two runs at the same time, each with half of the CPU threads. Started again, also with further values and seeds, the
+sweep leaves finished runs as they are and continues interrupted ones with --resume. It ends with the tables of tools/compare.py. The
+output of each run is in NAME.out next to its folder.
 """
 
 if not __package__:
@@ -116,7 +116,7 @@ class Sweep:
         runs: list of `Run`.
         log: `Log`.
     Raises:
-        UserError: the folder belongs to a sweep with other arguments.
+        UserError: the folder belongs to a sweep of another script or with other flags.
     """
 
     def __init__(self, folder, script, runs, log):
@@ -125,14 +125,14 @@ class Sweep:
         self._record = {"script": script, "runs": {one.name: list(one.argv) for one in runs}, "started": [], "finished": []}
         if os.path.isfile(self._path):
             before = read_json(self._path, "give another --output_dir")
-            for key in ("script", "runs"):
-                if before.get(key) != self._record[key]:
-                    raise UserError(
-                        f"{self._path}: was written by a sweep with another {key[:6]} or other flags: give another --output_dir"
-                    )
+            known = before.get("runs") if isinstance(before.get("runs"), dict) else {}
+            other = [name for name, argv in self._record["runs"].items() if known.get(name, argv) != argv]
+            if before.get("script") != script or other:
+                raise UserError(f"{self._path}: is of a sweep of another script, or with other flags: give another --output_dir")
+            self._record["runs"] = {**known, **self._record["runs"]}  # a sweep may get further values and seeds
             for key in ("started", "finished"):
                 names = before.get(key)
-                self._record[key] = [one.name for one in runs if isinstance(names, list) and one.name in names]
+                self._record[key] = [name for name in self._record["runs"] if isinstance(names, list) and name in names]
 
     def path(self, one):
         """Folder of a `Run`."""

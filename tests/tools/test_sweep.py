@@ -83,9 +83,14 @@ def test_finished_runs_are_not_run_again(project, swept):
     assert again.stdout.count("is finished") == 4
     assert {name: os.stat(project.path("output/sweep", name, "run.log")).st_mtime_ns for name in NAMES} == before
     assert again.stdout.split("\n\n", 1)[1] == swept.stdout.split("\n\n", 1)[1]
-    other = sweep(project, SWEEP.replace("1,2 --jobs", "1,3 --jobs"))
+    more = sweep(project, SWEEP.replace("num_epochs=1,2", "num_epochs=1").replace("1,2 --jobs", "1,2,3 --jobs"))
+    assert more.returncode == 0, more.stderr
+    assert (more.stdout.count("is finished"), more.stdout.count(": starts")) == (2, 1)
+    with open(project.path("output/sweep/sweep.json"), encoding="utf-8") as file:
+        assert sorted(json.load(file)["finished"]) == sorted([*NAMES, "num_epochs=1,seed=3"])
+    other = tool(project, "sweep.py", *SWEEP.split(), "--", *COMMAND.split(), "--weight_decay_rate", "0.1")
     assert (other.returncode, len(other.stderr.splitlines())) == (2, 1)
-    assert "give another --output_dir" in other.stderr
+    assert "is of a sweep of another script, or with other flags: give another --output_dir" in other.stderr
 
 
 @pytest.mark.slow
