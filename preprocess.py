@@ -25,7 +25,6 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
 from modeling.run.model_loading import load_variables
 from ofrecord_util.scores import EmbeddingMap
-from ofrecord_util.text_files import text_path
 
 
 def main():
@@ -35,10 +34,9 @@ def main():
     context = RunContext(flags, flags.model_load_dir, trains=False)
     task, config, log = context.task, context.config, context.log
 
-    if flags.resave_ofrecord:  # before the training split, so that an error here keeps training records and scores consistent
-        for split, name in (("dev", "dev"), ("test", "eval")):
-            if text_path(flags.data_dir, split):
-                context.splits.records(split, name)
+    for split, name in (("dev", "dev"), ("test", "eval")):  # first, so that an error here keeps training records and scores consistent
+        if context.splits.must_write(split, name):
+            context.splits.records(split, name)
     records = context.splits.records("train")
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
 
