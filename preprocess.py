@@ -25,7 +25,6 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
 from modeling.run.model_loading import load_variables
 from ofrecord_util.scores import EmbeddingMap
-from ofrecord_util.text_files import text_path
 
 
 def main():
@@ -35,15 +34,15 @@ def main():
     context = RunContext(flags, flags.model_load_dir, trains=False)
     task, config, log = context.task, context.config, context.log
 
-    if flags.resave_ofrecord:
-        context.splits.check_texts(("train", "dev", "test"))
+    splits = (("train", "train"), ("dev", "dev"), ("test", "eval"))  # with the names of their flags
+    written = [(split, name) for split, name in splits if context.splits.must_write(split, name)]
+    context.splits.check_texts([split for split, _ in written])
     records = context.splits.records("train")  # `store_scores` writes those of the training split
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
     context.start_log()
-    if flags.resave_ofrecord:
-        for split, name in (("dev", "dev"), ("test", "eval")):
-            if text_path(flags.data_dir, split):
-                context.splits.records(split, name)
+    for split, name in written:
+        if split != "train":
+            context.splits.records(split, name)
 
     @global_function(type="predict", variables=variables, engine=context.engine)
     def embed_job(variables, **text):

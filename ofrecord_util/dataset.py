@@ -1,13 +1,14 @@
 """Where the samples of a step come from, and when existing records are stale.
 
-With `--resave_ofrecord` the OFRecord files are written from the text: the whole split, the training split with the scores of
-`weight.npy` where there are any. Without it the existing files are read, and must agree with text, vocabulary, length, casing, task and
-scores. Each text file, each file of records and weight.npy is read at most once, and records are not read back after they are written.
+With `--resave_ofrecord`, and where there are none, the OFRecord files are written from the text: the whole split, the training split
+with the scores of `weight.npy` where there are any. Otherwise the existing files are read,
+and must agree with text, vocabulary, length, casing, task and scores. Each text file, each file of records and weight.npy is read at
+most once, and records are not read back after they are written.
 """
 
 import dataclasses
 import os
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -17,14 +18,12 @@ from ofrecord_util.escaping import say
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
+from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import TextFolder, TextSplit, text_warnings
+from ofrecord_util.text import TextFolder, TextSplit, count_repeats, text_warnings
 from ofrecord_util.text_files import text_path
 from ofrecord_util.tokenization import Tokenizer
-from ofrecord_util.writer import plan_parts, split_folder, write_split
-
-_UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hardly fits the text
-_FEW_TOKENS = 20  # the share of fewer tokens says little
+from ofrecord_util.writer import MANIFEST, part_paths, plan_parts, split_folder, write_split
 
 # What a step does with the prototypical scores of the training split:
 SCORES_NEEDED = "needed"  # it weights samples: scores of another text stop it
@@ -69,6 +68,7 @@ class Dataset:
         self.resave, self.log, self.use_scores = resave, log, use_scores
         self.scores: Optional[np.ndarray] = None
         self._text = text or TextFolder(data_dir)
+        self._encoded: Set[str] = set()  # splits whose records were made from the text
         self._unscored: Optional[Tuple[Records, Optional[str], int]] = (
             None  # (all training `Records`, prefix, part_num) that `store_scores` is to write
         )
@@ -96,7 +96,8 @@ class Dataset:
         if warning:
             self.log("warning: " + warning)
         rows: Optional[TextSplit]
-        if self.resave:
+        writes = self.resave or self.never_written(split, prefix, part_num)
+        if writes:
             rows, records = self._encode(split, example_num)
             if split == "train" and self.use_scores == SCORES_MADE:
                 plan_parts(self.data_dir, split, prefix, part_num, len(records))  # a fault in the flags shows before the work
@@ -105,16 +106,11 @@ class Dataset:
         else:
             records = read_split(self.data_dir, split, prefix, part_num)
             rows = self._check_fresh(records, split)
-        if rows is not None:
-            self.log(f"{split}: {rows.source}")
-            for line in text_warnings(rows, self.task, None if split == "train" else self._training_text()):
-                self.log("warning: " + line)
         check_ranges(records, None if self.tokenizer is None else self.tokenizer.vocab_size, self._type_vocab_size, self.task)
-        if self.tokenizer is not None:
-            self._say_unknown(split, records, self.tokenizer)
+        self._describe(split, records, rows)
         used = len(records) if example_num is None else min(example_num, len(records))
         if split == "train" and self.use_scores == SCORES_NEEDED:
-            records = self._check_weights(records, used)
+            records = self._check_weights(records, used, writes)
         if split == "train" and self.use_scores == SCORES_MADE:
             self._unscored = records, prefix, part_num
         if example_num is not None and example_num != len(records):
@@ -125,14 +121,24 @@ class Dataset:
                 self.log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
         return records.select(slice(0, used))
 
-    def _say_unknown(self, split: str, records: Records, tokenizer: Tokenizer) -> None:
-        """Logs the share of [UNK] in the records."""
-        unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
-        share = unknown / max(total, 1)
-        line = f"{split}: {unknown} of {total} tokens are [UNK] ({100 * share:.1f} %)"
-        if share > _UNKNOWN_SHARE and total >= _FEW_TOKENS:
-            line = f"warning: {line}: check --vocab_file and --do_lower_case, or take a model for the language of the text"
-        self.log(line)
+    def never_written(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> bool:
+        """Whether a split has text and neither records nor a manifest. Such records are written without `resave`.
+
+        The arguments are those of `records`.
+        """
+        manifest = os.path.join(split_folder(self.data_dir, split), MANIFEST)
+        if self.tokenizer is None or any(map(os.path.exists, [manifest, *part_paths(self.data_dir, split, prefix, part_num)])):
+            return False
+        return text_path(self.data_dir, split) is not None
+
+    def _describe(self, split: str, records: Records, rows: Optional[TextSplit]) -> None:
+        """Logs what was read of a split, and what is odd about its text."""
+        train = None if split == "train" or rows is None else self._training_text()
+        repeats = None if rows is None else count_repeats(rows, train)
+        for line in describe_split(split, records, self.task, self.tokenizer, rows, repeats):
+            self.log(line)
+        for line in [] if rows is None else text_warnings(rows, self.task, train, repeats):
+            self.log("warning: " + line)
 
     def text(self, split: str, digest: str) -> Optional[TextSplit]:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
@@ -180,6 +186,7 @@ class Dataset:
         if self.tokenizer is None:
             raise UserError("--resave_ofrecord needs --vocab_file")
         rows = self._text.read(split, self.task)
+        self._encoded.add(split)
         count = len(rows)
         if split == "train" and self.use_scores != SCORES_MADE:
             self._load_scores(rows.digest, count if example_num is None else min(example_num, count))
@@ -217,7 +224,7 @@ class Dataset:
             manifest["text_digest"] = records.text_digest
         arrays = {name: getattr(records, name) for name in FEATURE_NAMES}
         written = write_split(self.data_dir, split, prefix, part_num, arrays, manifest)
-        if self.resave:
+        if split in self._encoded:
             source = os.path.join(self.data_dir, manifest["text_file"])
             self.log(
                 f"{split}: {len(records)} rows of {source} written as OFRecord, "
@@ -296,9 +303,10 @@ class Dataset:
             raise UserError("{}: the records are stale: {}; {}".format(records.path, "; ".join(differences), remedy))
         return rows
 
-    def _check_weights(self, records: Records, used: int) -> Records:
-        """The training `Records`, marked as scored where there are scores: weight.npy is the truth, so the weights must be its scores."""
-        if not self.resave:
+    def _check_weights(self, records: Records, used: int, written: bool) -> Records:
+        """The training `Records`, marked as scored where there are scores: weight.npy is the truth, so the weights must be its scores.
+        `written`: whether they were written from the text, with the scores."""
+        if not written:
             self._load_scores(records.text_digest, used)
         if self.scores is None:  # the step reports it
             return records

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -280,13 +280,41 @@ _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequen
 }
 
 
-def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = None) -> List[str]:
+class Repeats(NamedTuple):
+    """Counts of repeated texts in a split.
+
+    Attributes:
+        repeated: rows with the text of an earlier row.
+        contradictions: those of them with another label than the first row of the text.
+        shared: rows with a text of the training split; None for the training split.
+    """
+
+    repeated: int
+    contradictions: int
+    shared: Optional[int] = None
+
+
+def count_repeats(rows: TextSplit, train: Optional[TextSplit] = None) -> Repeats:
+    """The `Repeats` of a split. Arguments as in `text_warnings`."""
+    first: Dict[Tuple[str, Optional[str]], int] = {}
+    repeated = contradictions = 0
+    for text, label in zip(rows.texts(), rows.label.tolist()):
+        repeated += text in first
+        contradictions += first.setdefault(text, label) != label
+    if train is None:
+        return Repeats(repeated, contradictions)
+    learned = set(train.texts())
+    return Repeats(repeated, contradictions, sum(text in learned for text in rows.texts()))
+
+
+def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = None, repeats: Optional[Repeats] = None) -> List[str]:
     """Warnings about the text of a split, one line each.
 
     Args:
         rows: `TextSplit`.
         task: its `Task`.
         train: `TextSplit` of the training split where `rows` belong to another split, else None.
+        repeats: `count_repeats(rows, train)` if it is known.
 
     Returns:
         list of str: quotes around most texts, labels and domains without a row, repeated texts, texts of the training split.
@@ -307,19 +335,13 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
             lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns]}")
         elif missing:
             lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
-    first: Dict[Tuple[str, Optional[str]], int] = {}
-    repeats = contradictions = 0
-    for text, label in zip(rows.texts(), rows.label.tolist()):
-        repeats += text in first
-        contradictions += first.setdefault(text, label) != label
-    if repeats:
-        counts = f"{repeats} of {len(rows)} rows repeat the text of an earlier one"
-        lines.append(f"{rows.path}: {counts}, {contradictions} of them under another label")
-    if train is not None:
-        learned = set(train.texts())
-        shared = sum(text in learned for text in rows.texts())
-        if shared:
-            lines.append(
-                f"{rows.path}: {shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure generalisation"
-            )
+    repeats = repeats or count_repeats(rows, train)
+    if repeats.repeated:
+        counts = f"{repeats.repeated} of {len(rows)} rows repeat the text of an earlier one"
+        lines.append(f"{rows.path}: {counts}, {repeats.contradictions} of them under another label")
+    if train is not None and repeats.shared:
+        lines.append(
+            f"{rows.path}: {repeats.shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure "
+            "generalisation"
+        )
     return lines

@@ -156,7 +156,11 @@ def test_task_with_one_label(project, line):
     ],
 )
 def test_missing_records(project, line, split):
+    """Without a part that the manifest names, and without text."""
+    os.remove(project.path("data", "ofrecord", split, f"{split}.of_record-0"))
+    fails(project, line, f"{split}.of_record-0: no such file", "--resave_ofrecord")
     shutil.rmtree(project.path("data", "ofrecord", split))
+    os.remove(project.path("data", f"{split}.csv"))
     fails(project, line, f"{split}.of_record-0: no such file", "--resave_ofrecord")
 
 

@@ -116,6 +116,26 @@ def test_meta_finetuning(project, monkeypatch, resave):
     assert b"Not on this page" not in tiny.read_bytes(run.path("report.html"))
 
 
+def test_records_that_were_never_written(project, monkeypatch):
+    """They are written once, by the first step, without --resave_ofrecord."""
+    line = COMMON.format(task="g1").replace(" --resave_ofrecord", "")
+    counts = Counts(project, monkeypatch)
+    output = project.call_well("preprocess.py " + line)
+    assert output.count(" written as OFRecord, ") == 2
+    project.call_well(f"meta_finetuning.py {line} {TRAINING} --model_save_dir output/run")
+    assert counts.of("write_split") == {"train": 1, "dev": 1}
+    assert counts.of("read_split") == {"train": 1, "dev": 1}
+    run = tiny.Run(project.path("output", "run"))
+    for split in ("train", "dev"):
+        said = [line for line in run.log.splitlines() if f" {split}: " in line]
+        assert [word for line in said for word in ("columns: text, domain, label", " rows; ", "median", "example (") if word in line] == [
+            "columns: text, domain, label",
+            " rows; ",
+            "median",
+            *(["example ("] * 2 if split == "train" else []),
+        ]
+
+
 def test_a_vocabulary_that_changes_during_the_run(project, monkeypatch):
     """Each snapshot has the vocabulary that the run was trained with."""
     vocabulary, batches_of = tiny.read_bytes(project.path("vocab.txt")), Training.batches

@@ -76,7 +76,8 @@ FLAGS = (
     Flag("seq_length", DATA, ALL, at_least(int, 3), 512, "tokens per record, with [CLS] and [SEP]; longer texts are truncated",
          aliases=("--max_seq_length",), metavar="TOKENS"),
     Flag("resave_ofrecord", DATA, ALL, boolean, False,
-         "write the OFRecord files from the text again; the scores of preprocess.py are kept"),
+         "write the OFRecord files from the text again, after a change of text, length or vocabulary; the scores of preprocess.py are "
+         "kept. Files that do not exist are written without this flag"),
     Flag("domains", DATA, ALL, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
     Flag("label_list", DATA, ALL, comma_list, None, "labels of a custom task, comma-separated", unset="read from the training text"),
     Flag("text_format", DATA, ALL, text, None,

@@ -60,7 +60,7 @@ class Splits:
         self.facts, self.digests = {}, {}
 
     def records(self, split, name=None):
-        """`Records` of a split. With --resave_ofrecord they are first written from the text.
+        """`Records` of a split. With --resave_ofrecord, or if there are none, they are first written from the text.
 
         Args:
             split: "train", "dev" or "test".
@@ -77,6 +77,15 @@ class Splits:
         for split in splits:
             if text_path(self._flags.data_dir, split):
                 self._text.read(split, self._task)
+
+    def must_write(self, split, name=None):
+        """Whether `records` writes the records of a split: it has text, and --resave_ofrecord is given or there are no records.
+
+        The arguments are those of `records`.
+        """
+        prefix, part_num = (getattr(self._flags, f"{name or split}_{what}") for what in ("data_prefix", "data_part_num"))
+        has_text = text_path(self._flags.data_dir, split) is not None
+        return has_text and (self._flags.resave_ofrecord or self.dataset.never_written(split, prefix, part_num))
 
     def test_records(self, name="test"):
         """`Records` of an optional test split, or None if there is neither text nor records. `name` is that of `records`."""

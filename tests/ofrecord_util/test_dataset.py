@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import ofrecord_samples as samples
 import pytest
+import tiny
 
-from ofrecord_util.dataset import SCORES_MADE, Dataset
+from ofrecord_util.dataset import SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
 from ofrecord_util.scores import load_scores, save_scores, score_paths
@@ -105,8 +107,35 @@ def test_pairs(data):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_missing_records(data, split):
+    """Those of the manifest must be there; a split that was never written is written from the text, as with `resave`."""
+    path = data.path(split, f"{split}.of_record-0")
+    data.prepare(split)
+    assert any(f"{split}: 5 rows of " in line and "written as OFRecord" in line for line in data.lines)
+    first = tiny.read_bytes(path)
+    data.prepare(split)
+    assert not any("written as OFRecord" in line for line in data.lines)
+    os.remove(path)
     with pytest.raises(UserError, match=f"{split}.of_record-0: no such file.*--resave_ofrecord"):
         data.prepare(split)
+    data.prepare(split, resave=True)
+    assert tiny.read_bytes(path) == first
+    os.remove(path)
+    os.remove(data.path(split, "manifest.json"))
+    os.remove(os.path.join(data.folder, f"{split}.csv"))
+    with pytest.raises(UserError, match=f"{split}.of_record-0: no such file.*--resave_ofrecord"):
+        data.prepare(split)
+
+
+def test_records_that_were_never_written_have_the_scores(data):
+    data.score(SCORES, resave=False)
+    shutil.copytree(data.path("train"), data.path("kept"))
+    for name in ("train.of_record-0", "manifest.json"):
+        os.remove(data.path("train", name))
+    records = data.prepare(use_scores=SCORES_NEEDED)
+    assert records.scored
+    assert records.sample_weights.tolist() == SCORES.tolist()
+    assert data.prepare().sample_weights.tolist() == SCORES.tolist()
+    assert tiny.read_bytes(data.path("train", "train.of_record-0")) == tiny.read_bytes(data.path("kept", "train.of_record-0"))
 
 
 def test_missing_text(data):
@@ -413,9 +442,11 @@ def test_the_share_of_unknown_tokens_is_said(data, resave):
     data.prepare(resave=True)
     data.prepare(resave=resave)
     (line,) = [line for line in data.lines if "[UNK]" in line]
-    assert line.startswith("warning: train: 30 of 4")
+    assert line.startswith("warning: train: ")
+    assert "; 30 of 4" in line
     assert "--do_lower_case" in line
     samples.text(data.folder, ROWS)
     data.prepare(resave=True)
     (line,) = [line for line in data.lines if "[UNK]" in line]
-    assert line.startswith("train: 0 of ")
+    assert line.startswith("train: texts of ")
+    assert " 0 of " in line
