@@ -468,11 +468,19 @@ def test_frozen_encoder(project, step_2):
         ("--freeze_layers 3", "--freeze_layers 3: the encoder has 2 layers, give 0 to 2"),
         ("--freeze_layers -1", "--freeze_layers: -1 is not 0 or more"),
         ("--freeze_encoder --freeze_layers 1", "--freeze_layers 1 only the first ones: give one of the two"),
-        ("--freeze_encoder --model_load_dir=", "no snapshot is loaded"),
     ],
 )
 def test_what_cannot_be_frozen(project, step_1, more, said):
-    code, _output, errors = project.call(f"{STEP_2} {more} --vocab_size {len(tiny.TOKENS)}")
+    fails_in_one_line(project, f"{STEP_2} {more}", said)
+
+
+def test_a_new_encoder_is_not_frozen(project, step_1):
+    line = STEP_2.replace(" --model_load_dir uncased_L-2_H-20_A-4_oneflow", "")
+    fails_in_one_line(project, f"{line} --freeze_encoder --vocab_size {len(tiny.TOKENS)}", "no snapshot is loaded")
+
+
+def fails_in_one_line(project, line, said):
+    code, _output, errors = project.call(line)
     assert code == 2
     assert said in errors
     assert errors.count("\n") == 1

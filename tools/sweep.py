@@ -1,7 +1,7 @@
 """Trains with a few values of a few flags and with several seeds, and compares the runs.
 
-    python3 tools/sweep.py --vary learning_rate=2e-5,5e-5 --seeds 1,2,3 --output_dir output/sweep -- \\
-        finetuning.py --task_name sst-2 --data_dir data/SST-2 --model_load_dir SNAPSHOT --num_epochs 4
+    python3 tools/sweep.py --vary learning_rate=2e-5,5e-5 --seeds 1,2 --output_dir output/sweep -- \\
+        finetuning.py --task_name sst-2 --data_dir data/SST-2 --model_load_dir SNAPSHOT
 
 The command after -- is that of a training script. Each combination of the values is one run, in a folder of its own below --output_dir.
 --jobs 2 trains two runs at the same time, each with half of the CPU threads. Started again, also with further values and seeds, the

@@ -11,7 +11,7 @@ SOME = {  # a value for flags that take no plain text or number
     "device": "cpu", "corruption": "all", "teacher_outputs": "online", "domains": "a b,c", "label_list": "yes, no", "node_ips": "a,b",
     "domain_layers": "0,2", "teacher_layers": "1", "data_portion": "0.25", "prototype_alpha": "0.25", "warmup_proportion": "0",
     "attention_probs_dropout_prob": "0", "hidden_dropout_prob": "0.3", "seq_length": "77", "freeze_layers": "1", "pooling": "max",
-    "text_format": "csv",
+    "text_format": "csv", "metric_for_best": "macro_f1", "label_smoothing": "0.1", "class_weights": "balanced",
 }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_only_what_was_given_and_not_resume(tmp_path):
     assert lines == ["--task_name t", "--data_dir d", "--resave_ofrecord true", "--seed 2"]
 
 
-ODD = ("my data", "", " edge ", '"quoted"', "a=b", "--odd", "@at", "#no", "two\nlines", "tab\tin", "café", "\udcff")
+ODD = ("my data", " edge ", '"quoted"', "a=b", "--odd", "@at", "#no", "two\nlines", "tab\tin", "café", "\udcff")
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -95,8 +95,8 @@ def test_what_stands_behind_a_file_overrides_it(tmp_path):
         ("--help\n", ": line 1: unknown flag --help"),
         ("@other.flags\n", ": line 1: '@other.flags' does not start with --"),
         ('{\n  "command": []\n}\n', ": this is JSON, not a flags file; use run.flags in the same folder"),
-        ("# flags of finetuning.py\n--seed 1\n--eval_example_num 3\n",
-         ": line 1: the flags of finetuning.py, this is meta_finetuning.py: which has no --eval_example_num"),
+        ("# flags of meta_teacher.py\n--seed 1\n--data_portion 0.3\n",
+         ": line 1: the flags of meta_teacher.py, this is meta_finetuning.py: which has no --data_portion"),
         ("# flags of finetuning.py\n--seed 1\n",
          ": line 1: the flags of finetuning.py, this is meta_finetuning.py: remove that line to use them for both scripts"),
         (b"\x00\xff", ": line 1: "),
