@@ -75,7 +75,7 @@ def main():
         best = BestSnapshot(context, "ft", variables)
         training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)
     else:
-        start_evaluation(context)
+        start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)
     write_report(context)
     end_run(context, best)

@@ -20,7 +20,7 @@ from modeling.bert.names import DOMAIN_HEAD
 from modeling.bert.variables import classifier_shapes, encoder_shapes, read_finite, representation_shapes
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.checkpoints.teacher_outputs import TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
+from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs, output_folder, sample_identity, with_teacher_outputs
 from modeling.cli.choices import ONLINE
 from modeling.cli.errors import run
 from modeling.cli.flags import META_DISTILL, check_modes, parse_flags
@@ -123,16 +123,20 @@ def main():
 
     splits = {"dev": dev_samples, "test": test_samples}
     evaluator, best = SplitEvaluator(context, student_job, splits, flags.eval_batch_size_per_device, train_samples), None
-    if do_train:  # what can be refused is refused before the first file is written
-        held = Model(teacher_config, teacher.count(), in_train_graph=online)
-        training = Training(context, student, train_samples, others=(held,), **{"teacher's digest": teacher_digest})
+    # what can be refused is refused before the first file is written
+    held = Model(teacher_config, teacher.in_memory(), in_train_graph=do_train and online, graphs=tuple(context.bucketing.graphs))
+    if do_train:
+        heads = 1 if average_heads else teacher_config.num_attention_heads
+        compared = Layout(needs, teacher_config.hidden_size, heads, task.num_labels).values_per_token
+        training = Training(context, student, train_samples, False, (held,), compared, **{"teacher's digest": teacher_digest})
         check_resources(context, student, training.schedule)
         label_loss = choose_label_loss(context, train_samples.label)
         if not loss_weights.label and label_loss != PLAIN:
             log("--class_weights, --label_smoothing have no effect: the loss has no term with the labels")
-    context.folder.create()
+        context.folder.create()
+    else:
+        start_evaluation(context, student, (held,))
     reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
-    teacher_job.release()
 
     if do_train:
         plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen, label_loss)
@@ -163,8 +167,6 @@ def main():
             teacher_digest=teacher_digest,
             teacher_config=dataclasses.asdict(teacher_config),
         )
-    else:
-        start_evaluation(context)
     results = evaluate_splits(context, evaluator, best)
     for split, evaluation in results.items():
         own_accuracy, accuracy = evaluation.accuracy, reference[split].accuracy

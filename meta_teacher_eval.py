@@ -15,11 +15,11 @@ from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputWriter, es
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import META_TEACHER_EVAL, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.mft import predict_logits
 from modeling.objectives.teacher import knowledge_names, knowledge_needed, teacher_knowledge
 from modeling.run.context import RunContext
-from modeling.run.evaluation import SplitEvaluator, evaluate_splits, measure, predict_batches
+from modeling.run.evaluation import TEXT, SplitEvaluator, evaluate_splits, measure, predict_batches
 from modeling.run.model_loading import load_model
+from modeling.run.start import announce_predictions
 from modeling.run.student import DEFAULT_STUDENT_LAYERS, check_teacher, choose_loss_weights, describe_mapping, layer_mapping, teacher_folder
 from ofrecord_util.files import size_text
 
@@ -71,19 +71,21 @@ def main():
                 teacher_knowledge(variables, config, kernels.for_prediction, needs, word_rows, input_mask, segment_ids, domain).values()
             )
 
-        batch_size, names = flags.eval_batch_size_per_device, ("word_rows", "input_mask", "segment_ids", "domain")
-        batches = context.bucketing.evaluation(train, batch_size)
+        # dev and test use the same graphs: OneFlow keeps the memory of each graph until the process ends
+        splits = {split: samples for split, samples in (("dev", dev), ("test", test)) if samples is not None}
+        batches = context.bucketing.teacher([train, *splits.values()], flags.eval_batch_size_per_device, layout.values_per_token)
+        announce_predictions(context, variables)
+        names = (*TEXT, "domain")
         for rows, outputs in predict_batches(teacher_job, train, batches, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
     log(f"train {measure(train_logits, records.label, records.domain, task, flags.seed)}")
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
-    @global_function(type="predict", variables=variables, engine=context.engine)
-    def predict_job(variables, **text):
-        return predict_logits(variables, config, kernels, **text)
+    def logits_job(batch):
+        return teacher_job(batch)[0]
 
-    evaluate_splits(context, SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_size))
+    evaluate_splits(context, SplitEvaluator(context, logits_job, splits, batches=batches, names=names))
 
 
 if __name__ == "__main__":

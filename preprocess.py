@@ -24,6 +24,7 @@ from modeling.report.projection import principal_plane
 from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
 from modeling.run.model_loading import load_variables
+from modeling.run.start import announce_predictions
 from ofrecord_util.scores import EmbeddingMap
 
 
@@ -51,7 +52,8 @@ def main():
 
     samples = records.samples()
     may_share = flags.pooling != MAX  # the maximum over a text's tokens needs a row for each text
-    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=may_share)
+    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=may_share, all_tokens=True)
+    announce_predictions(context, variables)
     embeddings = predict(embed_job, samples, batches)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)

@@ -1,20 +1,25 @@
 """Compares the memory that each script announces with the memory that it uses, for two sizes of BERT.
 
-    python3 benchmarks/bench_memory.py [--sizes mini,base] [--memory_limits mini=2.5,base=8] [--phases meta_teacher,meta_distill] \\
-        [--data_dir ../shared/data/SENTI --task_name senti --texts 240] [--max_steps 3]
+    python3 benchmarks/bench_memory.py [--sizes mini,base] [--memory_limits mini=2.5,base=8] [--phases meta_teacher,predict] \\
+        [--data_dir DATA --task_name senti --texts 240] [--max_steps 12] [--work_dir FOLDER]
 
 Prints one JSON line per size and script: the announced and the measured peak in GB, their ratio, and the number of parts of a training
-step. The flags are the documented ones, with --max_steps. "mini" is the model of --model_dir; "base" is a BERT of 12 x 768 with random
-weights and the vocabulary of --model_dir. The data are the first --texts rows of each split of --data_dir.
+step. The flags are the documented ones, with --max_steps and --memory_limit; "predict" is tools/predict.py. "mini" is the model of
+--model_dir; "base" is a BERT of 12 x 768 with random weights and the vocabulary of --model_dir. The data are the first --texts rows of
+each split of --data_dir. A run uses less than announced if it ends before a batch of each length has occurred. With --work_dir, a
+benchmark that was interrupted continues after its last line.
 """
 
 if not __package__:
     import _root  # noqa: F401
 
+import contextlib
 import copy
+import glob
 import itertools
 import os
 import re
+import shutil
 import sys
 import tempfile
 from argparse import ArgumentTypeError
@@ -28,8 +33,12 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, write_variabl
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_float
+from ofrecord_util.files import write_json
+from ofrecord_util.reading import read_json
 
 SIZES = ("mini", "base")
+PREDICT = "predict"
+STEPS = (*PHASES, PREDICT)
 UNITS = {"GB": 1e9, "MB": 1e6}
 
 
@@ -44,7 +53,7 @@ def random_base(folder, vocab_file):
 
 def first_rows(source, folder, count):
     """Copies the first `count` rows of each split of a folder."""
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     for split in ("train", "dev", "test"):
         path = os.path.join(source, split + ".csv")
         if os.path.exists(path):
@@ -53,19 +62,21 @@ def first_rows(source, folder, count):
 
 
 def announced(output):
-    """The bytes of memory that a script's output announces, None if it announces none."""
-    found = re.search(r"about ([\d.]+) (GB|MB) of memory", output)
-    return float(found.group(1)) * UNITS[found.group(2)] if found else None
+    """The bytes of memory that a script's output announces last, None if it announces none."""
+    found = re.findall(r"about ([\d.]+) (GB|MB) of memory", output)
+    return float(found[-1][0]) * UNITS[found[-1][1]] if found else None
 
 
 def main():
     parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--sizes", default="mini,base", help="mini, base or both (default)")
-    parser.add_argument("--memory_limits", default="", help="SIZE=GB, comma-separated: --memory_limit of the training scripts")
+    parser.add_argument("--memory_limits", default="mini=2.5,base=8", help="SIZE=GB, comma-separated: --memory_limit of the scripts")
     parser.add_argument("--texts", type=int, default=240, help="rows of each split to use")
-    add_flags(parser, max_steps=3)
+    parser.add_argument("--work_dir", help="folder for models, runs and results; a second call continues there (default: a temporary one)")
+    add_flags(parser, max_steps=12)
+    parser.set_defaults(phases=",".join(STEPS))
     args = parser.parse_args()
-    choices_of(args.phases, "phases", PHASES)
+    choices_of(args.phases, "phases", STEPS)
     limits = {}
     for entry in filter(None, args.memory_limits.split(",")):
         size, _, limit = entry.partition("=")
@@ -77,30 +88,64 @@ def main():
     sizes = choices_of(args.sizes, "sizes", SIZES)
     show({"machine": machine()})
     for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(args, size, limits.get(size), folder)
+        with contextlib.ExitStack() as stack:
+            folder = os.path.join(args.work_dir, size) if args.work_dir else stack.enter_context(tempfile.TemporaryDirectory())
+            measure(args, size, limits.get(size), os.path.abspath(folder))
 
 
 def measure(args, size, limit, folder):
-    """Runs the scripts for one size of model, and prints a line for each."""
+    """Runs the scripts for one size of model, and prints a line for each.
+
+    Args:
+        args: the benchmark's flags.
+        size: of `SIZES`.
+        limit: --memory_limit of the scripts in GB, or None.
+        folder: contains the model, the runs and the results. A script whose result is there does not run again.
+    """
     args = copy.copy(args)
     first_rows(args.data_dir, os.path.join(folder, "data"), args.texts)
     if size == "base":
-        random_base(os.path.join(folder, "model"), os.path.join(args.model_dir, VOCAB_FILE))
-        args.model_dir = os.path.join(folder, "model")
+        model = os.path.join(folder, "model")
+        if not os.path.isdir(model):
+            random_base(model, os.path.join(args.model_dir, VOCAB_FILE))
+        args.model_dir = model
     args.data_dir = os.path.join(folder, "data")
-    wanted, flags_of = args.phases.split(","), commands(args, folder)
-    for phase in PHASES[: max(map(PHASES.index, wanted)) + 1]:
-        output = [OUTPUT_FLAG.get(phase, "--model_save_dir"), os.path.join(folder, f"{phase}-0")]
-        limited = ["--memory_limit", str(limit)] if limit and "--max_steps" in flags_of[phase]() else []
-        timing = time_command([sys.executable, phase + ".py", *flags_of[phase](), *output, *limited])
-        if phase not in wanted:
-            continue
-        expected, parts = announced(timing.output), re.search(r"in (\d+) parts", timing.output)
-        line = {"size": size, "case": phase, "memory_limit": limit, "peak_gb": round(timing.peak_bytes / 1e9, 2)}
-        line["announced_gb"] = expected and round(expected / 1e9, 2)
-        line["announced_over_peak"] = expected and round(expected / timing.peak_bytes, 2)
-        show({**line, "parts": int(parts.group(1)) if parts else 1, "seconds": round(timing.seconds, 1)})
+    wanted = args.phases.split(",")
+    for step in STEPS[: max(map(STEPS.index, wanted)) + 1]:
+        path = os.path.join(folder, f"{step}.json")
+        if not os.path.exists(path):
+            write_json(path, result_of(step, time_command(command_of(step, args, limit, folder)), size, limit))
+        if step in wanted:
+            show(read_json(path, "remove it"))
+
+
+def command_of(step, args, limit, folder):
+    """The command of a script, as a list. What an interrupted run of it has left is removed."""
+    limited = ["--memory_limit", str(limit)] if limit else []
+    if step == PREDICT:
+        snapshot = glob.glob(os.path.join(folder, "meta_teacher-0", "snapshot_best_*"))[0]
+        texts = ["--input", os.path.join(args.data_dir, "dev.csv"), "--output", os.path.join(folder, "predictions.tsv")]
+        return [sys.executable, os.path.join("tools", "predict.py"), "--model_load_dir", snapshot, *texts, *limited]
+    output = os.path.join(folder, f"{step}-0")
+    shutil.rmtree(output, ignore_errors=True)
+    evaluates = ["--do_eval"] if step == "meta_teacher_eval" else []
+    flags = [*commands(args, folder)[step](), *evaluates, OUTPUT_FLAG.get(step, "--model_save_dir"), output]
+    return [sys.executable, step + ".py", *flags, *limited]
+
+
+def result_of(step, timing, size, limit):
+    """The line of a script, a dict, from its `Timing`."""
+    expected, parts = announced(timing.output), re.search(r"in (\d+) parts", timing.output)
+    return {
+        "size": size,
+        "case": step,
+        "memory_limit": limit,
+        "peak_gb": round(timing.peak_bytes / 1e9, 2),
+        "announced_gb": expected and round(expected / 1e9, 2),
+        "announced_over_peak": expected and round(expected / timing.peak_bytes, 2),
+        "parts": int(parts.group(1)) if parts else 1,
+        "seconds": round(timing.seconds, 1),
+    }
 
 
 if __name__ == "__main__":

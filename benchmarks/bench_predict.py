@@ -1,13 +1,14 @@
 """Times predictions as whole processes: tools/predict.py, ONNX Runtime (float32, int8), and transformers (float32, bfloat16).
 
     BENCH_TORCH_PYTHON=/path/to/python python3 benchmarks/bench_predict.py [--snapshot SNAPSHOT] [--model_dir models/…] \\
-        [--short FILE] [--long FILE] [--runs 3] [--lines 200000]
+        [--short FILE] [--long FILE] [--runs 3] [--flat 200000]
 
 Prints a table: seconds, CPU seconds, peak memory, and how many labels differ from ours. The processes take turns; the table has the
 fastest of the runs. Without --snapshot the encoder of --model_dir gets a classifier of random weights, with which many texts lie near the
 border between the labels. --model_dir 12x768 stands for a BERT of this size with random weights. Without --short and --long, the texts are
 the bundled sentences, and the same joined to reviews. BENCH_TORCH_PYTHON needs torch, transformers, onnx and onnxruntime; without it these
-rows are "not measured". --lines labels this number of lines with ours and prints the peak memory, to show that it does not grow.
+rows are "not measured". --flat labels this number of lines with ours and prints the peak memory after each quarter of them, to show that it
+does not grow.
 """
 
 if not __package__:
@@ -17,8 +18,10 @@ import glob
 import itertools
 import json
 import os
+import subprocess
 import sys
 import tempfile
+import time
 
 from benchmarks.side_by_side import ROOT, WORKERS, machine, show, torch_python
 from benchmarks.whole_process import time_command
@@ -26,8 +29,10 @@ from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
 from modeling.bert.variables import classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from modeling.cli import interruption
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import positive_int
 from ofrecord_util.tasks import Task
 from tools.convert_checkpoint import HUGGING_FACE, convert
 
@@ -120,6 +125,37 @@ def measure(rows, source, folder, runs):
     return {row: problems.get(row) or (least[row], differing(outputs[row], outputs[OURS])) for row in rows}
 
 
+def peaks(command, count):
+    """Runs a command that prints `count` lines.
+
+    Returns:
+        dict: "seconds" of the whole process, and "peak_gb", its peak memory after each quarter of the lines.
+    Raises:
+        UserError: the command failed.
+    """
+    started, found = time.perf_counter(), []
+    with interruption.deferred(), subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        quarters = [-(-count * quarter // 4) for quarter in (1, 2, 3)]
+        for number, _ in enumerate(process.stdout, 1):
+            if number in quarters:
+                found.append(peak_bytes(process.pid))
+            if interruption.received():
+                process.kill()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    interruption.check()
+    if process.returncode:
+        raise UserError(f"{command[1]}: exit code {process.returncode}")
+    found.append(usage.ru_maxrss * 1024)
+    return {"seconds": round(time.perf_counter() - started, 1), "peak_gb": [round(peak / 1e9, 3) for peak in found]}
+
+
+def peak_bytes(process):
+    """The peak memory of a running process so far."""
+    with open(f"/proc/{process}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
+
 def print_table(results):
     """Prints the results of each text file, dict of name -> `measure`'s, in Markdown."""
     print(f"| seconds / CPU seconds / GB / labels that differ | {' | '.join(results)} |")
@@ -141,7 +177,7 @@ def main():
     parser.add_argument("--long", help="file of reviews, one per line")
     parser.add_argument("--runs", type=int, default=3, help="number of runs per implementation")
     parser.add_argument("--rows", default=",".join((OURS, *THEIRS)), help="rows of the table to measure (default: all)")
-    parser.add_argument("--lines", type=int, nargs="*", default=[], help="numbers of lines for which to print ours alone")
+    parser.add_argument("--flat", type=positive_int, help="number of lines to label with ours alone")
     args = parser.parse_args()
     show({"machine": machine()})
     theirs = torch_python()
@@ -170,12 +206,11 @@ def main():
                 file.writelines(text + "\n" for text in texts)
             results[name] = measure(rows, source, folder, args.runs)
         print_table(results)
-        for count in args.lines:
+        if args.flat:
             texts = itertools.cycle(files[f"{SENTENCES:,} sentences"])
             with open(source, "w", encoding="utf-8") as file:
-                file.writelines(text + "\n" for text in itertools.islice(texts, count))
-            timing = time_command(rows[OURS](source, os.path.join(folder, "lines.out")))
-            show({"lines": count, "seconds": round(timing.seconds, 1), "peak_gb": round(timing.peak_bytes / 1e9, 3)})
+                file.writelines(text + "\n" for text in itertools.islice(texts, args.flat))
+            show({"lines": args.flat, **peaks(commands(snapshot, other, None)[OURS](source, "/dev/stdout"), args.flat)})
 
 
 if __name__ == "__main__":

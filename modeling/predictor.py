@@ -22,6 +22,8 @@ from modeling.objectives.mft import predict_logits
 from modeling.run.evaluation import predict_packed
 from modeling.run.prediction_rows import can_pack, plan_rows, shape_for
 from modeling.run.predictions import probabilities_of
+from modeling.run.resources import FREE_SOME, Graph, MemoryPlan, Model, announcement, check_memory
+from modeling.run.resources import memory_limit as limit_in_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.packing import Rows
@@ -50,6 +52,8 @@ class Predictor:
         seq_length: maximum number of tokens per text; longer texts are truncated. None for the length used in training.
         vocab_file: path of a vocabulary; None for the snapshot's own.
         log: called with one line about the device if there is something to report.
+        memory_limit: GB of memory that the process may use on a CPU; None for nine tenths of the free memory.
+        announce: None, or a function that is called with one line about the memory before a graph is compiled on a CPU.
     Attributes:
         task: the `Task` of the snapshot.
         seq_length: int.
@@ -58,7 +62,7 @@ class Predictor:
         UserError: the path is not a snapshot, or the snapshot has no task, no classifier or no vocabulary.
     """
 
-    def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=say):
+    def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=say, memory_limit=None, announce=None):
         snapshot = Snapshot(path)
         stored = snapshot.task()
         if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
@@ -82,13 +86,16 @@ class Predictor:
         self._packs, self._shapes = can_pack(config, device), []  # `Rows` of the compiled graphs, in the order in which they were needed
         self._engine = engine = plan_engine(device, config.dense_weights, max(batch_size, cpu_threads()), self.seq_length)
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
-        variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), engine.device)
+        variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), engine.device, shapes=shapes)
 
         @global_function(type="predict", variables=variables, engine=engine)
         def predict_job(variables, **text):
             return predict_logits(variables, config, engine.kernels, **text)
 
         self._job = predict_job
+        model = Model(config, variables.in_memory())
+        self._memory = MemoryPlan(model, engine.lanes.count, limit_in_bytes(memory_limit)) if device == "cpu" else None
+        self._graphs, self._announce = [], announce
 
     def __call__(self, texts):
         """Yields one `Prediction` per text, in order.
@@ -97,7 +104,8 @@ class Predictor:
             texts: iterable of str, or of (str, str) for a task of text pairs. The method reads it in portions, so that any number of
                 texts needs little memory.
         Raises:
-            UserError: `texts` is one text, or this process was forked after the predictor was made. OneFlow would hang.
+            UserError: `texts` is one text; this process was forked after the predictor was made, so that OneFlow would hang; or the
+                predictions need more memory than they may use.
             Interrupted: a signal arrived, in a script (modeling/cli/interruption.py).
         """
         check_process("the predictor")
@@ -132,6 +140,7 @@ class Predictor:
     def _packed(self, encoded, lengths):
         """Yields (some of the texts, their logits)."""
         shapes = self._shapes_for(lengths)
+        self._check_memory([Graph(False, shape.number, shape.length) for shape in shapes])
         yield from predict_packed(self._job, encoded.input_ids, encoded.segment_ids, lengths, shapes)
 
     def _shapes_for(self, lengths):
@@ -149,6 +158,16 @@ class Predictor:
             self._shapes.append(shape_for(length, length, self._config, lanes))
         return tuple(self._shapes)
 
+    def _check_memory(self, graphs):
+        """Checks that there is enough memory for these `Graph`s and those of earlier texts."""
+        new = [graph for graph in graphs if graph not in self._graphs]
+        if new and self._memory:
+            needed = self._memory.needed(self._graphs + new)
+            check_memory(needed, self._memory.limit, FREE_SOME)
+            self._graphs += new
+            if self._announce:
+                self._announce(f"the predictions need {announcement(needed)}")
+
     def _padded(self, encoded, lengths):
         """As `_packed`, for one text per row."""
         order = np.argsort(lengths, kind="stable")
@@ -156,6 +175,7 @@ class Predictor:
             rows = order[start : start + self._batch_size]
             filled = np.resize(rows, self._batch_size)  # the last batch is filled with repeated rows
             length = min([n for n in _LENGTHS if lengths[rows[-1]] <= n < self.seq_length], default=self.seq_length)
+            self._check_memory([Graph(False, self._batch_size, length)])
             batch = {
                 "word_rows": encoded.input_ids[filled, :length],  # the model holds the embeddings of the whole vocabulary
                 "input_mask": encoded.input_mask[filled, :length],

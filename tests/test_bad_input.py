@@ -414,8 +414,9 @@ def test_a_refused_run_leaves_no_folder(project, line):
     assert not os.path.exists(project.path("output"))
 
 
-def test_too_little_memory(project):
-    fails(project, STEP_2 + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory")
+@pytest.mark.parametrize("step", [STEP_1, STEP_2])
+def test_too_little_memory(project, step):
+    fails(project, step + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory")
     assert not os.path.exists(project.path("output"))
 
 

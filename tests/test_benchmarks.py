@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import bench_steps, side_by_side
+from benchmarks import bench_growth, bench_memory, bench_steps, side_by_side
 from ofrecord_util.errors import UserError
 
 
@@ -60,9 +60,35 @@ def test_a_worker_that_fails_is_named_and_the_others_go_on():
     assert told["results"]["ours"]["seconds"] == 1.0
 
 
+def test_the_last_announcement_of_memory_counts():
+    text = "the predictions need about 0.75 GB of memory\nthe predictions need about 1.20 GB of memory\n"
+    assert bench_memory.announced(text) == 1.2e9
+    assert bench_memory.announced("3 texts labelled") is None
+
+
+def test_bfloat16_processors(tmp_path):
+    for flags, expected in (("flags\t: sse avx512_bf16 lm", True), ("flags\t: sse avx512f lm", False), ("bugs\t: amx_bf16", False)):
+        (tmp_path / "cpuinfo").write_text(f"processor: 0\n{flags}\n", encoding="utf-8")
+        assert bench_steps.computes_bfloat16(str(tmp_path / "cpuinfo")) == expected
+
+
+def test_growth_is_a_factor_over_the_smallest(capsys):
+    cell = {"seconds": 0.5, "peak_bytes": 1e9}
+    bench_growth.print_table({"batch": {4: cell, 8: dict(cell, seconds=0.75)}})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("| 8 | 2 | 0.75 | 1.50 | 1.00 |")
+
+
 def test_cases():
-    assert bench_steps.parse_case("minilm-4x40") == {"layers": 6, "hidden": 384, "heads": 12, "batch": 4, "length": 40}
+    assert bench_steps.parse_case("minilm-4x40") == {
+        "layers": 6,
+        "hidden": 384,
+        "heads": 12,
+        "batch": 4,
+        "length": 40,
+        "memory_limit": None,
+    }
+    assert bench_steps.parse_case("base-24x128@2.5")["memory_limit"] == 2.5
     assert {case: bench_steps.parse_case(case)["length"] for case in bench_steps.CASES}["base-24x128"] == 128
-    for case in ("huge-4x40", "minilm-4", "minilm-ax4", ""):
+    for case in ("huge-4x40", "minilm-4", "minilm-ax4", "", "minilm-4x40@", "minilm-4x40@x"):
         with pytest.raises(UserError, match="--cases"):
             bench_steps.parse_case(case)

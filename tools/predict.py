@@ -30,7 +30,7 @@ from tqdm import tqdm
 from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size
+from modeling.cli.flag_kinds import batch_size, positive_float
 from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from ofrecord_util.escaping import for_json, for_terminal, say
@@ -207,6 +207,9 @@ def main():
     )
     parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
+    parser.add_argument(
+        "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"
+    )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     args = parser.parse_args()
     if args.text and args.input:
@@ -230,7 +233,8 @@ def main():
     texts = [decode_argument(text) for text in args.text]
     if args.output is not None:
         check_output(args.output, "--output")
-    predictor = Predictor(args.model_load_dir, args.device, args.batch_size, args.seq_length, args.vocab_file, warn)
+    settings = args.device, args.batch_size, args.seq_length, args.vocab_file, warn, args.memory_limit
+    predictor = Predictor(args.model_load_dir, *settings, announce=warn if args.output is not None else None)
     pair = predictor.task.pair
     if not texts:
         texts = texts_of(read_lines(stream, name), pair, name, TextOptions.from_flags(vars(args)), warn=warn)

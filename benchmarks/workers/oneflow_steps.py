@@ -1,8 +1,9 @@
 """Worker: steps of this project's graphs, or of the same graph with OneFlow's stock layers and OneFlow's own BLAS.
 
 Keys of the job: implementation ("ours", "stock"), mode ("train", "predict"), layers, hidden, heads, batch, length, words (word pieces in
-use), steps (per turn), device, use_fp16. Each step includes sampling its dropout masks, as in the training loop. On a CPU, the first answer
-also contains the values of `machine_limit`.
+use), steps (per turn), device, use_fp16, memory_limit (GB that decide the number of parts of a training step of "ours", or None).
+Each step includes sampling its dropout masks, as in the training loop. On a CPU, the first answer also contains the values of
+`machine_limit`.
 """
 
 if not __package__:
@@ -40,6 +41,19 @@ def machine_limit(job, config):
     attention = 4 * tokens * job["length"] * hidden * job["layers"]
     operations = (2 * config.dense_weights * tokens + attention) * (3 if job["mode"] == "train" else 1)
     return {"gemm_gflops": round(rate / 1e9), "limit": round(operations / rate, 4)}
+
+
+def parts_of(job, config, variables, lanes):
+    """The smallest number of parts of equal size in which a training step fits into the job's memory limit; 1 without a limit."""
+    from modeling.run.resources import Graph, MemoryPlan, Model
+
+    if not job.get("memory_limit") or job["implementation"] != "ours":
+        return 1
+    trained = sum(parameter.numel() for parameter in variables.trained().values())
+    plan = MemoryPlan(Model(config, variables.in_memory(), trained), lanes, job["memory_limit"] * 1e9)
+    numbers = [number for number in range(1, job["batch"] + 1) if job["batch"] % number == 0]
+    fitting = [number for number in numbers if plan.needed([Graph(True, job["batch"] // number, job["length"])], number) <= plan.limit]
+    return fitting[0] if fitting else numbers[-1]
 
 
 def main():
@@ -81,9 +95,10 @@ def main():
     if job["mode"] == "train":
         arrays.update(label=draw.integers(0, 2, batch).astype(np.int32), loss_mask=np.ones(batch, np.float32))
         optimizer, rates = create_optimizer(variables, Schedule(1e-5, 100000, 100))
-        plan = DropoutPlan(config, 42, device)
+        facts["parts"] = parts = parts_of(job, config, variables, engine.lanes.count)
+        plan = DropoutPlan(config, 42, device, parts)
 
-        settings = {"optimizer": optimizer, "schedule": rates, "mixed_precision": job["use_fp16"], "engine": engine}
+        settings = {"optimizer": optimizer, "schedule": rates, "mixed_precision": job["use_fp16"], "engine": engine, "parts": parts}
 
         @global_function(type="train", variables=variables, **settings)
         def job_function(variables, word_rows, input_mask, segment_ids, label, loss_mask, **masks):

@@ -1,7 +1,8 @@
 """Worker: steps of PyTorch with Hugging Face's BERT. It runs in the Python from BENCH_TORCH_PYTHON, without the rest of this project.
 
-Keys of the job: implementation ("eager", "compile"), mode, layers, hidden, heads, batch, length, words (word pieces in use, of a vocabulary
-of 30,522), steps, device, use_fp16, threads. It uses sdpa attention, fused AdamW, clipping at a global norm of 1, and dropout 0.1.
+Keys of the job: implementation ("eager", "compile", or "bfloat16" for eager with autocast), mode, layers, hidden, heads, batch,
+length, words (word pieces in use, of a vocabulary of 30,522), steps, device, use_fp16, threads. It uses sdpa
+attention, fused AdamW, clipping at a global norm of 1, and dropout 0.1.
 """
 
 import contextlib
@@ -40,6 +41,8 @@ def main():
     inputs = {name: value.to(job["device"]) for name, value in inputs.items()}
     forward = torch.compile(model) if job["implementation"] == "compile" else model
     half = torch.autocast(job["device"], torch.float16) if job["use_fp16"] else contextlib.nullcontext()
+    if job["implementation"] == "bfloat16":
+        half = torch.autocast(job["device"], torch.bfloat16)
     finish = torch.cuda.synchronize if job["device"] == "cuda" else (lambda: None)
 
     if job["mode"] == "train":

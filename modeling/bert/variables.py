@@ -19,6 +19,7 @@ from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
 
@@ -101,38 +102,41 @@ class Variables(flow.nn.Module):
     Inside a global function `get(name)` and `fused(name, …)` return the graph's tensors.
 
     Args:
-        values: dict of documented name -> float32 array.
+        values: dict of documented name -> float32 array. An `OnDemand` needs memory for the arrays of one parameter only.
         device: "cpu" or "cuda".
         active_ids: the rows of the word embeddings that the graphs hold (modeling/bert/vocabulary.py); None for all.
         frozen: names of the variables that are not trained. They get no gradient and no weight decay.
+        shapes: dict of name -> shape of the arrays; None to read it from them.
     Attributes:
         names: of the variables that a snapshot stores.
     """
 
-    def __init__(self, values, device="cpu", active_ids=None, frozen=()):
+    def __init__(self, values, device="cpu", active_ids=None, frozen=(), shapes=None):
         super().__init__()
         self.names = tuple(name for name in values if not name.startswith(TRAINING_ONLY_PREFIX))
         self._active_ids, self._device = active_ids, device
         self._all_words = values[WORD_EMBEDDINGS] if active_ids is not None else None
-        values = {name: self._rows_in_use(name, value) for name, value in values.items()}
-        self._shapes = {name: value.shape for name, value in values.items()}
+        self._shapes = {name: value.shape for name, value in values.items()} if shapes is None else dict(shapes)
+        words = {}
+        if active_ids is not None:
+            words = {WORD_EMBEDDINGS: self._rows_in_use(self._all_words)}
+            self._shapes[WORD_EMBEDDINGS] = words[WORD_EMBEDDINGS].shape
         self._frozen = frozenset(frozen)
         self._parameter_parts = fuse(self._shapes, self._frozen)
         self._places = dict(self._find_places())  # documented name -> (parameter's name, first column, columns)
         for parameter in self._parameter_parts:
-            tensor = parallel.replicate(self._side_by_side(parameter, values), device)
+            parts = {name: words[name] if name in words else values[name] for name in self._variables_in(parameter)}
+            tensor = parallel.replicate(self._side_by_side(parameter, parts), device)
             trained = self._variables_in(parameter)[0] not in self._frozen
             self.register_parameter(parameter, flow.nn.Parameter(tensor, requires_grad=trained))
 
-    def _rows_in_use(self, name, value):
-        if self._active_ids is None or name != WORD_EMBEDDINGS:
-            return value
+    def _rows_in_use(self, words):
         highest = int(self._active_ids.max(initial=0))
-        if highest >= len(value):
+        if highest >= len(words):
             raise UserError(
-                f"a token has the id {highest}, but the model has {len(value)} word embeddings: give the model's own --vocab_file"
+                f"a token has the id {highest}, but the model has {len(words)} word embeddings: give the model's own --vocab_file"
             )
-        return value[self._active_ids]
+        return words[self._active_ids]
 
     def _variables_in(self, parameter):
         """Documented names, in the order of their columns."""
@@ -188,31 +192,36 @@ class Variables(flow.nn.Module):
         return flow._C.split_like(row, [likes[width] for width in widths], 1)
 
     def arrays(self, decay=1.0):
-        """dict of name -> float32 NumPy array, as a snapshot stores them, with all rows of the word embeddings.
+        """`OnDemand` of name -> float32 NumPy array, as a snapshot stores them, with all rows of the word embeddings. An array may share
+        the memory of its variable.
 
         Args:
             decay: the factor that weight decay has applied to the word embeddings that the graphs do not hold.
         """
-        parameters = {name: parallel.to_numpy(value) for name, value in self.named_parameters()}
-        arrays = {name: self._of_parameter(name, parameters[self._places[name][0]]) for name in self.names}
-        if self._active_ids is not None:
+
+        def array(name):
+            value = self._of_parameter(name, parallel.to_numpy(getattr(self, self._places[name][0])))
+            if self._active_ids is None or name != WORD_EMBEDDINGS:
+                return value
             words = self._all_words * np.float32(1.0 if WORD_EMBEDDINGS in self._frozen else decay)
-            words[self._active_ids] = arrays[WORD_EMBEDDINGS]
-            arrays[WORD_EMBEDDINGS] = words
-        return arrays
+            words[self._active_ids] = value
+            return words
+
+        return OnDemand(self.names, array)
 
     def load(self, snapshot):
         """Reads all variables from a `Snapshot`. Compiled graphs use the new values."""
-        values = {}
-        for name in self.names:
-            if self._active_ids is not None and name == WORD_EMBEDDINGS:
-                self._all_words = read_finite(snapshot, name, self._all_words.shape)
-                values[name] = self._rows_in_use(name, self._all_words)
-            else:
-                values[name] = read_finite(snapshot, name, self._shapes[name])
         for parameter in self._parameter_parts:
-            if set(self._variables_in(parameter)) <= set(values):  # no snapshot stores the variables of a loss
-                self.assign(parameter, self._side_by_side(parameter, values))
+            names = self._variables_in(parameter)
+            if set(names) <= set(self.names):  # no snapshot stores the variables of a loss
+                self.assign(parameter, self._side_by_side(parameter, {name: self._read(snapshot, name) for name in names}))
+
+    def _read(self, snapshot, name):
+        """The array of a variable in a snapshot; of the word embeddings, the rows in use."""
+        if self._active_ids is None or name != WORD_EMBEDDINGS:
+            return read_finite(snapshot, name, self._shapes[name])
+        self._all_words = read_finite(snapshot, name, self._all_words.shape)
+        return self._rows_in_use(self._all_words)
 
     def assign(self, parameter, value):
         """Sets a parameter (see `trained`) to the values of an array. Compiled graphs use the new values."""
@@ -225,6 +234,11 @@ class Variables(flow.nn.Module):
         A parameter holds one or more variables (modeling/bert/fused_parameters.py).
         """
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def in_memory(self):
+        """The number of scalars that this object holds: its parameters, and the word embeddings that the graphs do not hold."""
+        held = sum(parameter.numel() for parameter in self.parameters())
+        return held if self._all_words is None else held + self._all_words.size
 
     def count(self, frozen=None):
         """The number of scalars in the model: all (None), only frozen ones (True), or only trained ones (False)."""
@@ -254,7 +268,7 @@ def read_finite(snapshot, name, shape):
 
 
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=say):
-    """Reads the values of a model's variables from a snapshot.
+    """The values of a model's variables from a snapshot. Each is read when it is accessed.
 
     All variables of the encoder except the pooler must be there. Missing heads are initialised, and `log` is called with their names.
 
@@ -265,12 +279,17 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
         restart: names to initialise even if the snapshot has them (a classifier for other labels).
         log: called with one line about variables that were initialised, and one about variables of the snapshot that were not used.
     Returns:
-        dict of name -> float32 array, in the order of `shapes`.
+        `OnDemand` of name -> float32 array, in the order of `shapes`. An access raises a UserError if the size does not fit, or a value
+        is not finite.
     Raises:
-        UserError: variables of the encoder are missing or unknown (lists all of them), or a size does not fit.
+        UserError: variables of the encoder are missing or unknown (lists all of them).
     """
+
+    def initial(name):
+        return initial_value(name, shapes[name], seed, initializer_range)
+
     if snapshot is None:
-        return {name: initial_value(name, shape, seed, initializer_range) for name, shape in shapes.items()}
+        return OnDemand(shapes, initial)
     present = set(snapshot.sizes)
     missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
     unknown = sorted(n for n in present if n not in shapes and n not in CLASSIFIER and n not in DOMAIN_HEAD)
@@ -281,16 +300,10 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
                 snapshot.path, len({layer_of(name) for name in shapes} - {None}), "; ".join(parts)
             )
         )
-    values, started = {}, []
-    for name, shape in shapes.items():
-        if name in present and name not in restart:
-            values[name] = read_finite(snapshot, name, shape)
-        else:
-            values[name] = initial_value(name, shape, seed, initializer_range)
-            started.append(name)
+    started = [name for name in shapes if name not in present or name in restart]
     if started:
         log("initialised, not in the snapshot or for other labels or domains: " + ", ".join(started))
     left = sorted(n for n in present if n not in shapes)
     if left:
         log("not taken from the snapshot: " + ", ".join(left))
-    return values
+    return OnDemand(shapes, lambda name: initial(name) if name in started else read_finite(snapshot, name, shapes[name]))

@@ -14,7 +14,6 @@ import os
 import re
 
 import numpy as np
-import six
 
 from modeling.bert import names
 from modeling.bert.config import LARGEST, BertConfig
@@ -36,8 +35,9 @@ def _meta_text(shape):
 
 
 def _write_file(data, *path):
+    """Writes a str, bytes or an array."""
     with open(os.path.join(*path), "wb") as file:
-        file.write(six.ensure_binary(data))
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def write_variables(folder, variables, files=None):
@@ -45,21 +45,23 @@ def write_variables(folder, variables, files=None):
 
     Args:
         folder: path of the snapshot. An existing folder is replaced only when the new one is complete.
-        variables: dict of documented variable name -> float32 array.
+        variables: dict of documented variable name -> float32 array. Each array is taken from it once, in the order of the names, so
+            that an `OnDemand` needs memory for one array only.
         files: dict of file name -> str or bytes, further files of the snapshot.
     Raises:
         UserError: a name is not a plain folder name, a variable is not float32, or the disk is full or not writable.
     """
-    for name, value in variables.items():
+    for name in variables:
         if os.path.basename(name) != name or name in ("", ".", "..") or name.startswith("."):
             raise UserError(f"{name!r} is not a valid name for a snapshot's variable")
-        if value.dtype != np.float32:
-            raise UserError(f"variable {name} is {value.dtype}, but a snapshot must contain float32")
     try:
         with replacing_folder(folder) as new:
-            for name, value in sorted(variables.items()):
+            for name in sorted(variables):
+                value = variables[name]
+                if value.dtype != np.float32:
+                    raise UserError(f"variable {name} is {value.dtype}, but a snapshot must contain float32")
                 os.mkdir(os.path.join(new, name))
-                _write_file(np.ascontiguousarray(value, "<f4").tobytes(), new, name, DATA)
+                _write_file(np.ascontiguousarray(value, "<f4"), new, name, DATA)
                 _write_file(_meta_text(value.shape), new, name, META)
             for name, data in sorted((files or {}).items()):
                 _write_file(data, new, name)

@@ -52,6 +52,12 @@ class Layout(NamedTuple):
     num_attention_heads: int
     num_labels: int
 
+    def values_per_token(self, length):
+        """Number of values that the teacher computes for a token in rows of `length` tokens: of hidden states and attention scores."""
+        knowledge = self.knowledge
+        values = knowledge.hidden * self.hidden_size + knowledge.attention * self.num_attention_heads * length
+        return len(knowledge.layers) * values
+
     def arrays(self, lengths):
         """dict of name -> (shape, dtype); `lengths` is int [N], the number of real tokens per sample."""
         lengths = np.asarray(lengths, np.int64)

@@ -240,6 +240,8 @@ FLAGS = (
     Flag("memory_limit", OUTPUT, TRAINING, positive_float, None,
          "GB of memory that a run on a CPU may use; a training step is computed in as many parts as fit",
          unset="nine tenths of the free memory", metavar="GB"),
+    Flag("memory_limit", OUTPUT, ONE_PASS, positive_float, None, "GB of memory that the script may use on a CPU; it stops if it needs more",
+         unset="nine tenths of the free memory", metavar="GB"),
     Flag("cpu_lanes", OUTPUT, ALL, non_negative_int, 0, "parts of a batch that the CPU computes in parallel; 0 = automatic, up to 4"),
     Flag("num_nodes", OUTPUT, TRAINING, positive_int, 1, "number of machines"),
     Flag("num_nodes", OUTPUT, ONE_PASS, positive_int, 1, "this script runs on one device", has_effect=False),

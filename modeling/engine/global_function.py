@@ -26,7 +26,8 @@ from modeling.engine.engine import Engine
 from modeling.engine.lanes import build as lanes_build
 from modeling.engine.lanes.plan import by_lane, interleave
 from modeling.engine.runtime import flow
-from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph, release
+from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph
+from ofrecord_util.on_demand import OnDemand
 
 _class_of = type  # below, `type` is the name of a parameter, as in the original `global_function(type="train")`
 _last_output = None  # the smallest output of the latest call: reading it waits for the graph
@@ -228,28 +229,17 @@ class GlobalFunction:
         """The state of a train function without the variables.
 
         Returns:
-            dict of name -> array: the optimizer's moments (the name of the variable, with the ending -m or -v), the step counter and,
-            with mixed precision, the counter of the loss scaler. Empty before the first call.
+            `OnDemand` of name -> array: the optimizer's moments (the name of the variable, with the ending -m or -v), the step counter
+            and, with mixed precision, the counter of the loss scaler. Empty before the first call. On a CPU an array shares the memory of
+            the state, so that the next step changes it.
         """
         graphs = list(self._graphs.values()) if self._sums is None else self._sums.graphs()
-        for graph in graphs:
-            state = graph.state_dict().items()
-            return {name: parallel.to_numpy(value).copy() for name, value in state if not isinstance(value, dict)}
-        return {}
-
-    def release(self):
-        """Frees the graphs and their memory, if there is one process. The next call builds them again. Only for predict functions: see
-        `forget_graphs`."""
-        if self._trains:
-            raise ValueError("the graphs of a train function share its state")
-        if self.engine.ranks > 1:  # see the faults in modeling/engine/workarounds.py
-            return
-        _finish_last_call()
-        self._graphs.clear()
-        release(self)
+        state = graphs[0].state_dict() if graphs else {}
+        names = [name for name, value in state.items() if not isinstance(value, dict)]
+        return OnDemand(names, lambda name: parallel.to_numpy(state[name]))
 
     def restore(self, state):
-        """Continues from an `optimizer_state`. It must run before the first call of the function.
+        """Continues from an `optimizer_state`, whose arrays are read at the first call. It must run before that call.
 
         Raises:
             ValueError: a graph has been compiled already.

@@ -36,9 +36,10 @@ FAULTS = (
     ),
     Fault(
         "0.9.0",
-        "With several processes, freeing a graph sometimes aborts (Check failed: actor_read_ctx->waiting_list.empty()).",
-        "`GlobalFunction.release` frees graphs only if there is one process.",
-        "tests/test_meta_kd.py::test_two_processes_learn_what_one_learns",
+        "With several processes, freeing a graph sometimes aborts (Check failed: actor_read_ctx->waiting_list.empty()). On a CPU, the "
+        "outputs of a graph's operations stay allocated after the graph has been freed.",
+        "No script frees graphs; each uses few of them, and their memory is estimated (modeling/run/resources.py).",
+        "tests/modeling/engine/test_workarounds.py::test_a_freed_graph_keeps_its_memory",
     ),
     Fault(
         "0.9.0",
@@ -141,15 +142,8 @@ def keep_alive(function) -> None:
     _ALIVE.append(function)
 
 
-def release(function) -> None:
-    """Frees the graphs of a predict function, if nothing else refers to them."""
-    _ALIVE.remove(function)
-    gc.collect()
-    keep_alive(function)
-
-
 def forget_graphs() -> None:
-    """Frees all graphs that have no other references. Each graph takes three threads and at least 30 MB.
+    """Frees all graphs that have no other references. Each graph takes three threads, which are given back, and memory, which is not.
 
     It is for programs that build many graphs one after the other. Do not call it while a graph is built or runs. Do not call it either
     between two train functions over the same variables, if the first one has compiled several shapes.

@@ -9,6 +9,7 @@ from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
 from modeling.run.prediction_rows import can_pack, plan_rows
+from modeling.run.resources import Graph
 from ofrecord_util.batches import count_steps, evaluation_needs, training_needs
 from ofrecord_util.errors import UserError
 from ofrecord_util.padded_lengths import LENGTH_STEP, MOST_BUCKETS, bucket_seconds, choose_buckets, padded_length
@@ -21,6 +22,9 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
+# A teacher computes all tokens and returns hidden states and attention scores, which needs more memory: graphs of at most two lengths, each
+# with half of the usual tokens
+_TEACHER_SHARE, _TEACHER_LENGTHS = 0.5, 2
 
 
 class TrainingBatches(NamedTuple):
@@ -62,7 +66,7 @@ class Bucketing:
         config: `BertConfig`.
         engine: `Engine`.
     Attributes:
-        graphs: list of (trains, batch size of this process, length).
+        graphs: list of `Graph`, whose rows are those of this process.
     """
 
     def __init__(self, flags, config, engine):
@@ -89,7 +93,7 @@ class Bucketing:
 
     def _training_graphs(self, batch_size, layout):
         rows = batch_size // parallel.size() // layout.parts // layout.per_row
-        return [(True, rows, length) for length in layout.lengths]
+        return [Graph(True, rows, length) for length in layout.lengths]
 
     def _choose(self, records, batch_size, texts_per_row, memory):
         """The fastest layout, in as many parts as fit. The layout decides which samples share a row and the shapes of the dropout masks, so
@@ -163,7 +167,7 @@ class Bucketing:
         lengths = np.concatenate([records.lengths for records in splits.values()])
         return dict.fromkeys(splits, self._packed(lengths, self._passes(train_records)))
 
-    def evaluation(self, records, batch_size, train_records=None, may_share=False):
+    def evaluation(self, records, batch_size, train_records=None, may_share=False, all_tokens=False):
         """`EvaluationBatches` of a split.
 
         Args:
@@ -171,16 +175,33 @@ class Bucketing:
             batch_size: value of the batch size flag.
             train_records: training `Records` of a run that evaluates the split periodically; None for a split that is evaluated once.
             may_share: whether the predict function takes several texts per row, as `predict` passes them.
+            all_tokens: whether the function needs the last layer for all tokens.
         """
         passes = self._passes(train_records)
         if may_share and self._packs(records):
-            return self._packed(records.lengths, passes)
-        longest = padded_length(records, self._pads_to_max_length())
-        size = evaluation_batch_size(batch_size, longest, self._engine, self._config)
-        size = min(size, max(self._engine.lanes.count, len(records))) if self._engine.device == "cpu" else size
-        needed = np.tile(evaluation_needs(records, size * parallel.size()), passes)
-        lengths = self._lengths(records, needed, padded_length(records), self._costs(size, _PREDICT_PASSES, _PREDICT_GRAPH_SECONDS))
-        self.graphs += [(False, size, length) for length in lengths]
+            return self._packed(records.lengths, passes, all_tokens)
+        return self._padded((records,), batch_size, passes, all_tokens)
+
+    def teacher(self, splits, batch_size, returned):
+        """`EvaluationBatches` of a teacher, for all splits: one sample per row, in graphs of at most two lengths.
+
+        Args:
+            splits: list of `Records` or `Samples`.
+            batch_size: value of the batch size flag.
+            returned: function of the length -> float32 values per token that the teacher returns.
+        """
+        return self._padded(splits, batch_size, 1, True, returned, _TEACHER_SHARE, _TEACHER_LENGTHS)
+
+    def _padded(self, splits, batch_size, passes, all_tokens, returned=None, share=1.0, most=MOST_BUCKETS):
+        """`EvaluationBatches` of splits with one sample per row."""
+        padded = max(padded_length(records, self._pads_to_max_length()) for records in splits)
+        size = evaluation_batch_size(batch_size, padded, self._engine, self._config, share)
+        if self._engine.device == "cpu":
+            size = min(size, max(self._engine.lanes.count, *map(len, splits)))
+        needed = np.tile(np.concatenate([evaluation_needs(records, size * parallel.size()) for records in splits]), passes)
+        longest, costs = max(map(padded_length, splits)), self._costs(size, _PREDICT_PASSES, _PREDICT_GRAPH_SECONDS)
+        lengths = self._lengths(splits[0], needed, longest, costs, most)
+        self.graphs += [Graph(False, size, length, all_tokens, returned(length) if returned else 0) for length in lengths]
         return EvaluationBatches(size, lengths)
 
     def _passes(self, train_records):
@@ -194,9 +215,9 @@ class Bucketing:
         """Whether the texts of a prediction may share rows."""
         return can_pack(self._config, self._engine.device) and not self._pads_to_max_length() and not _has_holes(records)
 
-    def _packed(self, lengths, passes):
+    def _packed(self, lengths, passes, all_tokens=False):
         shapes = plan_rows(lengths, self._config, self._engine.lanes.count, passes=passes)
-        self.graphs += [(False, shape.number, shape.length) for shape in shapes]
+        self.graphs += [Graph(False, shape.number, shape.length, all_tokens) for shape in shapes]
         return EvaluationBatches(0, (), shapes)
 
     def _costs(self, rows, passes, graph_seconds):

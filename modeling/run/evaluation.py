@@ -15,6 +15,8 @@ from modeling.run.predictions import check_logits
 from ofrecord_util.batches import iterate_evaluation
 from ofrecord_util.packing import arrange, outputs_of, packed_batches
 
+TEXT = ("word_rows", "input_mask", "segment_ids")  # the features of a sample that a prediction needs
+
 
 class Predictions(NamedTuple):
     """A model's outputs for each sample of a split (N samples, C labels)."""
@@ -91,7 +93,7 @@ class Evaluation:
         )
 
 
-def evaluation_batch_size(wanted, length, engine, config):
+def evaluation_batch_size(wanted, length, engine, config, share=1.0):
     """Samples per evaluation step with one sample per row. The number does not change the results.
 
     Args:
@@ -99,15 +101,16 @@ def evaluation_batch_size(wanted, length, engine, config):
         length: tokens of the longest text.
         engine: `Engine`.
         config: `BertConfig`.
+        share: share of the usual number of tokens per batch on a CPU.
     Returns:
         int. On a CPU, as many as keep the cores busy: more need more memory (modeling/run/prediction_rows.py).
     """
     if engine.device != "cpu" or engine.ranks > 1:
         return wanted
-    return rows_at_once(config, length, engine.lanes.count)
+    return rows_at_once(config, length, engine.lanes.count, share)
 
 
-def predict(job, samples, batches, names=("word_rows", "input_mask", "segment_ids")):
+def predict(job, samples, batches, names=TEXT):
     """The outputs of a predict function for all samples of a split, in the split's order.
 
     Args:
@@ -207,9 +210,10 @@ def measure(logits, label, domain, task, seed):
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
 
 
-def evaluate(job, samples, batches, task, seed):
-    """`Evaluation` of a predict function that returns label logits, with its predictions. `seed` is that of `measure`."""
-    logits = predict(job, samples, batches)
+def evaluate(job, samples, batches, task, seed, names=TEXT):
+    """`Evaluation` of a predict function that returns label logits, with its predictions. `seed` is that of `measure`, `names` those of
+    `predict`."""
+    logits = predict(job, samples, batches, names)
     predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
     return replace(measure(logits, samples.label, samples.domain, task, seed), predictions=predictions)
 
@@ -223,15 +227,18 @@ class SplitEvaluator:
         splits: dict of split -> `Samples`, or None for a split to leave out.
         batch_sizes: dict of split -> samples per batch from the flags, or one int for all splits.
         train_samples: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
+        batches: `EvaluationBatches` of all splits, with one sample per row; None to choose them.
+        names: features that the job takes with `batches`.
     Attributes:
         splits: dict of split -> `Samples`.
     """
 
-    def __init__(self, context, job, splits, batch_sizes, train_samples=None):
-        self._context, self._job = context, job
+    def __init__(self, context, job, splits, batch_sizes=None, train_samples=None, batches=None, names=TEXT):
+        self._context, self._job, self._names = context, job, names
         self.splits = {split: samples for split, samples in splits.items() if samples is not None}
         sizes = batch_sizes if isinstance(batch_sizes, dict) else dict.fromkeys(self.splits, batch_sizes)
-        self._batches = context.bucketing.evaluations(self.splits, sizes, train_samples)
+        chosen = dict.fromkeys(self.splits, batches)
+        self._batches = chosen if batches else context.bucketing.evaluations(self.splits, sizes, train_samples)
 
     def with_job(self, job):
         """An evaluator of another model on the same batches."""
@@ -241,7 +248,7 @@ class SplitEvaluator:
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split."""
-        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task, self._context.flags.seed)
+        return evaluate(self._job, self.splits[split], self._batches[split], self._context.task, self._context.flags.seed, self._names)
 
 
 def evaluate_splits(context, evaluator, best=None, prefix=""):

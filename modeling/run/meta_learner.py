@@ -59,7 +59,7 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
 
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if train is None:
-        start_evaluation(context)
+        start_evaluation(context, variables)
     else:
         training = Training(context, variables, train, may_share_rows=True)
         label_loss = choose_label_loss(context, train.label)

@@ -5,6 +5,7 @@ from modeling.bert.variables import Variables, load_values
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from ofrecord_util.errors import UserError
+from ofrecord_util.on_demand import OnDemand
 
 
 def heads_to_restart(stored, task):
@@ -52,7 +53,8 @@ def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, g
     values = load_values(wanted, snapshot, context.flags.seed, context.config.initializer_range, restart, context.log)
     frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and context.freezing.holds(name)]
     ids = vocabulary and vocabulary.ids
-    variables = Variables({**values, **given}, context.engine.device, ids, frozen if trainable else tuple(shapes))
+    values = OnDemand(shapes, lambda name, stored=values: given[name] if name in given else stored[name])
+    variables = Variables(values, context.engine.device, ids, frozen if trainable else tuple(shapes), shapes)
     context.log(f"{variables.count() / 1e6:.1f} million parameters")
     return variables
 

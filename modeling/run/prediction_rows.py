@@ -21,13 +21,17 @@ _OUTPUT_BYTES, _LEAST_TOKENS, _MOST_TOKENS = 3e8, 128, 1024
 _FLOPS_PER_SECOND, _SCORE_FLOPS, _GRAPH_SECONDS = 1.5e11, 300, 0.12
 
 
-def token_bytes(config, length) -> int:
+def token_bytes(config, length, all_tokens=False) -> int:
     """Bytes per token that the outputs of a predict graph's operations take, in rows of `length` tokens.
 
-    Measured for models of 6 x 384 and 12 x 768 in rows of 80 and 128 tokens, to a twentieth. The last layer needs little, as it computes
-    only [CLS]. This does not hold for pooling by the mean and for functions that return hidden states, which need all layers.
+    Measured for models of 6 x 384 and 12 x 768 in rows of 80 and 128 tokens, to a twentieth.
+
+    Args:
+        config: `BertConfig`.
+        length: tokens per row.
+        all_tokens: whether the last layer is computed for all tokens. If its output is needed at [CLS] only, it takes little memory.
     """
-    layers = max(1, config.num_hidden_layers - (config.pooling == CLS))
+    layers = max(1, config.num_hidden_layers - (config.pooling == CLS and not all_tokens))
     return 4 * layers * (33 * config.hidden_size + 2 * config.intermediate_size + 3 * config.num_attention_heads * length)
 
 
@@ -43,9 +47,9 @@ def can_pack(config, device) -> bool:
     return device == "cpu" and parallel.size() == 1 and config.pooling != MAX
 
 
-def rows_at_once(config, length, lanes) -> int:
-    """Rows of a batch of rows of `length` tokens: the same number for each lane."""
-    return max(1, round(tokens_at_once(config, length) / length / lanes)) * lanes
+def rows_at_once(config, length, lanes, share=1.0) -> int:
+    """Rows of a batch of rows of `length` tokens, with `share` of the usual tokens: the same number for each lane."""
+    return max(1, round(share * tokens_at_once(config, length) / length / lanes)) * lanes
 
 
 def plan_rows(lengths, config, lanes, longest=None, passes=1):

@@ -11,6 +11,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
 
 _PROCESS_BYTES = 420e6  # Python, OneFlow and the BLAS without any graph
+FREE_SOME = "free some memory, or give a smaller model"  # the remedy that always helps
 CONTINUED = "a continued run keeps its layout: free some memory, give a higher --memory_limit, or start a new run without --resume"
 _USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimates are up to 15 % off
 # OneFlow's CPU engine has a separate buffer for the output of each operation of a graph. The factors count these outputs for the train
@@ -19,16 +20,31 @@ _USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimat
 _TRAIN_HIDDEN, _TRAIN_SCORES, _TRAIN_REST = 102.0, 7.5, 40.0
 _OPERATION_BYTES = 0.15e6  # for an operation itself: its actor, its entries in the plan
 _TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 47  # per encoder layer and lane
+# Of each value that a distillation compares with the teacher's: the operations of its squared error and of the gradient, and the teacher's
+# input; and the whole batches of the teacher's values that are in memory at the same time
+_COMPARISONS, _KEPT_BATCHES = 11, 3
+_RETURNED_COPIES = 3  # of the values that a graph returns: an operation's output, and two tensors that OneFlow fills in turns
+
+
+class Graph(NamedTuple):
+    """What the memory of a graph depends on, besides its model."""
+
+    trains: bool
+    rows: int
+    length: int  # tokens per row
+    all_tokens: bool = False  # of a predict graph: whether it computes the last layer for all tokens
+    returned: int = 0  # of a predict graph: float32 values per token that it returns
 
 
 class Model(NamedTuple):
     """What the memory of a model's graphs depends on."""
 
     config: BertConfig
-    parameters: int  # in memory
+    parameters: int  # `Variables.in_memory`
     trained: int = 0  # those with gradients and moments
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
+    graphs: tuple = ()  # the `Graph`s of its predict functions
 
 
 class MemoryPlan:
@@ -39,66 +55,78 @@ class MemoryPlan:
         lanes: number of lanes of the `Engine`.
         limit: bytes that the process may use.
         others: further `Model`s in memory.
+        compared: function of the length of a row -> values per token that the objective compares with those of a teacher; None without one.
     """
 
-    def __init__(self, model, lanes, limit, others=()):
-        self.model, self._lanes, self.limit, self._others = model, lanes, limit, others
+    def __init__(self, model, lanes, limit, others=(), compared=None):
+        self.model, self._lanes, self.limit, self._others, self._compared = model, lanes, limit, others, compared
 
     def needed(self, graphs, parts=1):
         """Estimated bytes of the process.
 
         Args:
-            graphs: list of (trains, rows, length).
+            graphs: list of `Graph`. All of them stay in memory until the process ends.
             parts: number of parts of a training step.
         """
-        model = self.model
-        floats = sum(other.parameters for other in (model, *self._others)) + (2 + (parts > 1)) * model.trained
-        return _PROCESS_BYTES + 4 * floats + sum(self._graph_bytes(*graph) for graph in graphs)
+        models = (self.model, *self._others)
+        floats = sum(model.parameters for model in models) + (2 + (parts > 1)) * self.model.trained
+        others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
+        return _PROCESS_BYTES + 4 * floats + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
     def freezing(self, layers):
         """The `MemoryPlan` with the first `layers` encoder layers and the embeddings frozen."""
         config = self.model.config
         share = 1 - layers / config.num_hidden_layers
         model = self.model._replace(trained=int(config.dense_weights * share), frozen_layers=layers)
-        return MemoryPlan(model, self._lanes, self.limit, self._others)
+        return MemoryPlan(model, self._lanes, self.limit, self._others, self._compared)
 
-    def _graph_bytes(self, trains, rows, length):
-        """Bytes of one graph."""
-        if not trains:
-            return _pass_bytes(self.model.config, rows, length, self._lanes, backward=0.0)
+    def _graph_bytes(self, graph, parts):
+        """Bytes of one graph, and of the batches of its length."""
         model = self.model
-        backward = 1 - model.frozen_layers / model.config.num_hidden_layers
-        own = _pass_bytes(model.config, rows, length, self._lanes, backward)
-        masks = DropoutPlan(model.config, 0, "cpu").kept_numbers(rows, length)
-        theirs = sum(_pass_bytes(other.config, rows, length, self._lanes, backward=0.0) for other in self._others if other.in_train_graph)
-        return own + theirs + 4 * (masks + self._lanes * model.trained)  # each lane has its own gradients
+        if not graph.trains:
+            return _predict_bytes(model.config, graph, self._lanes)
+        predict, train = _predict_bytes(model.config, graph, self._lanes), _train_bytes(model.config, graph, self._lanes)
+        own = predict + (1 - model.frozen_layers / model.config.num_hidden_layers) * (
+            train - predict
+        )  # frozen layers have no backward pass
+        masks = DropoutPlan(model.config, 0, "cpu").kept_numbers(graph.rows, graph.length)
+        theirs = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others if other.in_train_graph)
+        compared = (
+            self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
+        )
+        return own + theirs + 4 * (masks + compared + self._lanes * model.trained)  # each lane has its own gradients
 
 
-def _pass_bytes(config, rows, length, lanes, backward):
-    """Bytes of a graph's operations, for the share `backward` of encoder layers that have a backward pass."""
-    tokens, layers = rows * length, config.num_hidden_layers
-    predict = tokens * token_bytes(config, length) + lanes * layers * _PREDICT_OPERATIONS * _OPERATION_BYTES
-    hidden, scores = tokens * config.hidden_size, layers * tokens * config.num_attention_heads * length
+def _predict_bytes(config, graph, lanes):
+    """Bytes of the operations of a forward pass."""
+    per_token = token_bytes(config, graph.length, graph.all_tokens) + 4 * _RETURNED_COPIES * graph.returned
+    return graph.rows * graph.length * per_token + lanes * config.num_hidden_layers * _PREDICT_OPERATIONS * _OPERATION_BYTES
+
+
+def _train_bytes(config, graph, lanes):
+    """Bytes of the operations of a train graph whose layers all have a backward pass."""
+    tokens, layers = graph.rows * graph.length, config.num_hidden_layers
+    hidden, scores = tokens * config.hidden_size, layers * tokens * config.num_attention_heads * graph.length
     outputs = (_TRAIN_HIDDEN * layers + _TRAIN_REST) * hidden + _TRAIN_SCORES * scores
-    train = 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
-    return predict + backward * (train - predict)
+    return 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
-def plan_memory(context, variables, others=()):
-    """The `MemoryPlan` of a run that trains `variables`; None on a GPU, whose memory is not planned.
+def plan_memory(context, variables, others=(), trains=True, compared=None):
+    """The `MemoryPlan` of a run; None on a GPU, whose memory is not planned.
 
     Args:
         context: `RunContext`.
-        variables: the trained `Variables`.
+        variables: the `Variables` that are trained, or that predict.
         others: further `Model`s.
+        trains: whether the run trains.
+        compared: see `MemoryPlan`.
     """
     if context.engine.device != "cpu":
         return None
-    sizes = [parameter.numel() for parameter in variables.parameters()]
-    trained = sum(parameter.numel() for parameter in variables.trained().values())
-    model = Model(context.config, sum(sizes), trained, context.freezing.layers)
+    trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
+    model = Model(context.config, variables.in_memory(), trained, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
-    return MemoryPlan(model, context.engine.lanes.count, limit, others)
+    return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
 
 
 def memory_limit(wanted):
@@ -114,24 +142,29 @@ def settings_that_fit(memory, graphs, seq_length):
 
     Args:
         memory: `MemoryPlan`.
-        graphs: list of the evaluation graphs, (False, rows, length).
+        graphs: list of the evaluation `Graph`s.
         seq_length: value of the flag.
     """
     found = []
     for length in range(seq_length - 8, 7, -8):
         if (
-            memory.needed([*((trains, rows, min(longest, length)) for trains, rows, longest in graphs), (True, 1, length)], 2)
+            memory.needed([*(graph._replace(length=min(graph.length, length)) for graph in graphs), Graph(True, 1, length)], 2)
             <= memory.limit
         ):
             found.append(f"--seq_length {length}")
             break
     for layers in range(1, memory.model.config.num_hidden_layers):
-        if memory.freezing(layers).needed([*graphs, (True, 1, seq_length)], 2) <= memory.limit:
+        if memory.freezing(layers).needed([*graphs, Graph(True, 1, seq_length)], 2) <= memory.limit:
             found.append(f"--freeze_layers {layers}")
             break
     if parallel.size() > 1:
         found.append("more --gradient_accumulation_steps (both amounts are those of one of the processes)")
-    return " or ".join(["free some memory, or give a smaller model", *found])
+    return " or ".join([FREE_SOME, *found])
+
+
+def announcement(needed) -> str:
+    """The estimated bytes as a part of a line of the log."""
+    return f"about {needed / 1e9:.2f} GB of memory"
 
 
 def check_memory(needed, limit, remedies):

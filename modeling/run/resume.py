@@ -25,6 +25,7 @@ from modeling.run.log import LOG_FILE
 from modeling.run.measures import SCALARS
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
+from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.reading import read_json
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
@@ -66,7 +67,7 @@ class State:
     Attributes:
         path, step.
         values: dict, the values of state.json: "identity", "best", "stale", "window", "counters" and others.
-        arrays: dict of name -> float32 array: variables and moments.
+        arrays: `OnDemand` of name -> float32 array: variables and moments. An access reads the array, and checks it again.
     Raises:
         UserError: the state is damaged, or holds a value that no run writes. The message names the file or variable.
     """
@@ -81,16 +82,22 @@ class State:
         problem = _problem(self.values, digests)
         if problem:
             raise UserError(f"{path}: {STATE_FILE}: {problem}; {_REMEDY}")
-        self.path, self.step, self.arrays = path, self.values["step"], {}
+        self.path, self.step = path, self.values["step"]
         if set(digests) != set(snapshot.sizes):
             odd = ", ".join(sorted(set(digests) ^ set(snapshot.sizes)))
             raise UserError(f"{path}: the variables differ from those in {STATE_FILE}: {odd}")
-        for name, digest in digests.items():
+
+        def array(name):
             if name not in snapshot.shapes:
                 raise UserError(f"{path}: {name} has no shape")
-            self.arrays[name] = snapshot.read(name, snapshot.shapes[name])
-            if _digest(self.arrays[name].tobytes()) != digest:
+            value = snapshot.read(name, snapshot.shapes[name])
+            if _digest(value) != digests[name]:
                 raise UserError(f"{path}: {name} does not match its digest in {STATE_FILE}")
+            return value
+
+        self.arrays = OnDemand(digests, array)
+        for name in self.arrays:
+            array(name)
 
 
 def _is_count(value):
@@ -171,13 +178,13 @@ def write_state(folder, arrays, values):
 
     Args:
         folder: the run's folder.
-        arrays: dict of name -> float32 array.
+        arrays: dict of name -> float32 array. Each array is taken from it twice: for its digest, and to write it.
         values: dict for state.json (see `State`).
     Returns:
         the path of the state.
     """
     path = os.path.join(folder, f"{STATE_PREFIX}{values['step']}")
-    digests = {name: _digest(np.ascontiguousarray(value).tobytes()) for name, value in arrays.items()}
+    digests = {name: _digest(np.ascontiguousarray(value)) for name, value in arrays.items()}
     record = {"values": values, "digests": digests, "digest": _digest(json.dumps([values, digests], sort_keys=True).encode("utf-8"))}
     write_variables(path, arrays, {STATE_FILE: json.dumps(record) + "\n"})
     for old in list_states(folder)[KEPT:]:

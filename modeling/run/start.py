@@ -6,6 +6,7 @@ from modeling.cli.flags import run_folder_name
 from modeling.engine import parallel
 from modeling.run.flags_json import write_flags
 from modeling.run.log import READY
+from modeling.run.resources import FREE_SOME, announcement, check_memory, plan_memory
 from modeling.run.resume import KEPT
 from ofrecord_util.files import check_space, size_text
 
@@ -28,7 +29,7 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     context.folder.create()
     write_flags(context, parameters=variables.count(), samples_per_step=batch_size, **steps, **facts)
     if parallel.is_main():
-        in_memory = f" and about {size_text(memory)} of memory" if memory else ""
+        in_memory = f" and {announcement(memory)}" if memory else ""
         log(f"the run needs up to {size_text(_disk_bytes(context, variables, schedule))} of disk space{in_memory}")
     if variables.count(frozen=True):
         log(f"{variables.count(frozen=False):,} parameters are trained, {variables.count(frozen=True):,} frozen")
@@ -43,8 +44,26 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     )
 
 
-def start_evaluation(context) -> None:
-    """Creates the folder of a run that only evaluates, and writes its flags."""
+def announce_predictions(context, variables, others=()) -> None:
+    """Logs the memory that a script without training needs. Call it before a graph is compiled, when `context.bucketing` knows all graphs.
+
+    Args:
+        context: `RunContext`.
+        variables: the `Variables` that predict.
+        others: further `Model`s.
+    Raises:
+        UserError: the script may not use that much.
+    """
+    memory = plan_memory(context, variables, others, trains=False)
+    if memory:
+        needed = memory.needed(context.bucketing.graphs)
+        check_memory(needed, memory.limit, FREE_SOME)
+        context.log(f"the script needs {announcement(needed)}; {READY}")
+
+
+def start_evaluation(context, variables, others=()) -> None:
+    """Creates the folder of a run that only evaluates, and writes its flags. The arguments are those of `announce_predictions`."""
+    announce_predictions(context, variables, others)
     context.folder.create()
     write_flags(context)
 

@@ -21,6 +21,7 @@ from modeling.run.resume import check_identity, remove_state, run_identity, writ
 from modeling.run.start import start_run
 from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
+from ofrecord_util.on_demand import OnDemand
 
 
 class Training:
@@ -32,6 +33,7 @@ class Training:
         samples: `Samples` of the training split.
         may_share_rows: whether the objective supports several texts per row.
         others: further `Model`s in memory (a teacher).
+        compared: values per token that the objective compares with those of a teacher, see `MemoryPlan`.
         facts: other values that must be the same when the run is continued, by name (a teacher's digest).
     Attributes:
         settings: keyword arguments of `global_function` for the train function.
@@ -44,7 +46,7 @@ class Training:
         UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
 
-    def __init__(self, context, variables, samples, may_share_rows=False, others=(), **facts):
+    def __init__(self, context, variables, samples, may_share_rows=False, others=(), compared=None, **facts):
         flags = context.flags
         self._context, self._variables, self._samples = context, variables, samples
         self.num_samples = len(samples)
@@ -73,7 +75,7 @@ class Training:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        memory, evaluations = plan_memory(context, variables, others), list(context.bucketing.graphs)
+        memory, evaluations = plan_memory(context, variables, others, compared=compared), list(context.bucketing.graphs)
         self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned, memory)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, self.layout.parts)
         if memory:
@@ -115,12 +117,13 @@ class Training:
         state, context = self._state, self._context
         names = self._variables.trained()
         for name, parameter in names.items():
-            if name not in state.arrays or state.arrays[name].shape != tuple(parameter.shape):
+            value = state.arrays.get(name)
+            if value is None or value.shape != tuple(parameter.shape):
                 raise UserError(f"{state.path}: {name} is missing or has another shape than the model's {list(parameter.shape)}")
-            self._variables.assign(name, state.arrays[name])
-        moments = {name: value for name, value in state.arrays.items() if name not in names}
+            self._variables.assign(name, value)
+        moments = [name for name in state.arrays if name not in names]
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
-        job.restore({**moments, **counters})
+        job.restore(OnDemand((*moments, *counters), lambda name: counters[name] if name in counters else state.arrays[name]))
         best.restore(state.values["best"], state.values["stale"])
         context.folder.metrics.continue_from(state.step)
         context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; {READY}")
@@ -134,13 +137,14 @@ class Training:
             window: steps since the last line of metrics, see `_Loop`.
             best: `BestSnapshot.to_dict` before the evaluation that follows the step.
         """
-        arrays = {name: parallel.to_numpy(value) for name, value in self._variables.trained().items()}
-        counters = {}
-        for name, value in job.optimizer_state().items():
+        trained, state = self._variables.trained(), job.optimizer_state()
+        names, counters = list(trained), {}
+        for name, value in state.items():
             if value.dtype == np.float32 and value.ndim:
-                arrays[name] = value
+                names.append(name)
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
+        arrays = OnDemand(names, lambda name: parallel.to_numpy(trained[name]) if name in trained else state[name])
         values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best)
         return write_state(self._context.folder.path, arrays, values) if parallel.is_main() else None
 

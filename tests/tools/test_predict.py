@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,20 @@ def test_other_refusals(tmp_path, snapshot):
     vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"), tiny.TOKENS[:-1])
     with pytest.raises(UserError, match=r"has .* pieces"):
         Predictor(snapshot, "cpu", vocab_file=vocabulary)
+
+
+def test_too_little_memory(snapshot):
+    """It is refused before a graph is compiled. Only a further graph is announced."""
+    predictor = Predictor(snapshot, "cpu", memory_limit=0.001)
+    with pytest.raises(UserError, match="of memory, but may use only 1.0 MB: free some memory"):
+        list(predictor(TEXTS))
+    assert predictor._job._graphs == {}
+    lines = []
+    predictor = Predictor(snapshot, "cpu", announce=lines.append)
+    for _ in range(2):
+        list(predictor(TEXTS))
+    assert len(lines) == 1
+    assert re.fullmatch(r"the predictions need about 0\.\d\d GB of memory", lines[0])
 
 
 def test_lines_and_columns():

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from tiny_model import ROOT
 
+from modeling.bert.variables import Variables
 from modeling.engine import workarounds
+from modeling.engine.global_function import GlobalFunction
 from modeling.engine.runtime import flow
-from modeling.engine.workarounds import FAULTS, fan_out
+from modeling.engine.workarounds import FAULTS, fan_out, forget_graphs
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.symptom[:30])
@@ -28,3 +30,25 @@ def test_fan_out(monkeypatch, version):
     assert [use.numpy().tolist() for use in uses] == [[1.0, -2.0]] * 3
     sum(use * factor for use, factor in zip(uses, (1.0, 10.0, 100.0))).sum().backward()
     assert x.grad.numpy().tolist() == [111.0, 111.0]
+
+
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_freed_graph_keeps_its_memory():
+    """If this test fails, OneFlow gives back the memory of a graph: graphs should then be freed when their phase is over."""
+
+    def run():
+        def job(variables, x):
+            return sum(x * factor for factor in range(1, 11))
+
+        GlobalFunction(job, "predict", Variables({"w": np.ones(1, np.float32)}))({"x": np.ones((1000, 1000), np.float32)}).numpy()
+        forget_graphs()
+
+    run()
+    before = resident_bytes()
+    for _ in range(3):
+        run()
+    assert resident_bytes() - before > 3 * 10 * 4e6  # ten arrays of 4 MB per graph

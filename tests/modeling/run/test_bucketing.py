@@ -13,6 +13,7 @@ from modeling.engine.lanes.plan import Lanes
 from modeling.run import bucketing as graph_plan
 from modeling.run.bucketing import Bucketing, EvaluationBatches, TrainingBatches
 from modeling.run.evaluation import evaluation_batch_size
+from modeling.run.resources import Graph
 from ofrecord_util.batches import training_needs
 from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
@@ -62,7 +63,7 @@ def test_a_split_that_is_evaluated_often_is_worth_another_graph():
     assert plan().evaluation(SPLIT, 2).lengths == (64,)
     often = plan()
     size = often.evaluation(SPLIT, 2, records([9] * 9600)).size
-    assert often.graphs == [(False, size, length) for length in (16, 64)]
+    assert often.graphs == [Graph(False, size, length) for length in (16, 64)]
     assert plan(dev_every_step_num=10**6).evaluation(SPLIT, 2, records([9] * 960)).lengths == (64,)
 
 
@@ -80,12 +81,20 @@ def test_no_batch_is_larger_than_its_split():
     assert shape.number <= 3
 
 
+def test_a_teacher_has_few_graphs_for_all_splits():
+    teacher = plan(lanes=2)
+    batches = teacher.teacher([records([9] * 2400), SPLIT], 2, lambda length: 5 * length)
+    assert batches.lengths == (16, 64)
+    assert batches.size == evaluation_batch_size(2, 64, Engine("cpu", Lanes(2)), MINILM, 0.5) < plan(lanes=2).evaluation(SPLIT, 2).size
+    assert teacher.graphs == [Graph(False, batches.size, length, True, 5 * length) for length in (16, 64)]
+
+
 def test_splits_of_a_run_share_their_graphs():
     both = plan(lanes=2)
     batches = both.evaluations({"dev": records([9] * 40), "test": SPLIT}, {"dev": 2, "test": 3}, records([9] * 960))
     assert batches["dev"] == batches["test"]
     shapes = batches["dev"].packed
-    assert both.graphs == [(False, shape.number, shape.length) for shape in shapes]
+    assert both.graphs == [Graph(False, shape.number, shape.length) for shape in shapes]
     assert max(shape.length for shape in shapes) >= 64
     assert both.evaluations({}, {}) == {}
     for unable in (plan(device="cuda"), plan(pad_to_max_length=True)):
@@ -107,7 +116,7 @@ def test_short_texts_share_rows_where_it_pays():
     shared = plan()
     chosen = shared.training(UNLIKE, 4, may_share=True)
     assert chosen.per_row == 4
-    assert shared.graphs == [(True, 1, length) for length in chosen.lengths]
+    assert shared.graphs == [Graph(True, 1, length) for length in chosen.lengths]
     assert plan().training(records([72] * 96), 4, may_share=True).per_row == 1  # no padding to save, but attention over other texts
     assert plan().training(UNLIKE, 4).per_row == 1  # where the objective looks at single tokens
     for unable in (plan(device="cuda"), plan(texts_per_row=1), plan(pad_to_max_length=True)):
@@ -115,12 +124,12 @@ def test_short_texts_share_rows_where_it_pays():
     two = plan(lanes=2)
     chosen = two.training(UNLIKE, 4, may_share=True)  # a row for each lane at least
     assert chosen.per_row == 2
-    assert two.graphs == [(True, 2, length) for length in chosen.lengths]
+    assert two.graphs == [Graph(True, 2, length) for length in chosen.lengths]
     assert max(chosen.lengths) >= 80
     assert all(length % 8 == 0 for length in chosen.lengths)
     accumulated = plan(lanes=2, gradient_accumulation_steps=3)
     assert accumulated.training(UNLIKE, 12, may_share=True).per_row == 2
-    assert {rows for _, rows, _ in accumulated.graphs} == {2}
+    assert {graph.rows for graph in accumulated.graphs} == {2}
     assert plan(lanes=4).training(UNLIKE, 4, may_share=True).per_row == 1
 
 
@@ -151,7 +160,7 @@ def test_a_run_that_goes_on_keeps_its_rows():
     planned = TrainingBatches.from_list([2, [16, 88], 2])
     continued = plan()
     assert continued.training(UNLIKE, 4, True, planned) == planned == (2, (16, 88), 2)
-    assert continued.graphs == [(True, 1, 16), (True, 1, 88)]
+    assert continued.graphs == [Graph(True, 1, 16), Graph(True, 1, 88)]
 
 
 class Memory:
@@ -161,7 +170,7 @@ class Memory:
         self.limit = limit
 
     def needed(self, graphs, parts):
-        return sum(rows * length if trains else 1 for trains, rows, length in graphs)
+        return sum(graph.rows * graph.length if graph.trains else 1 for graph in graphs)
 
 
 def test_a_step_is_computed_in_as_many_parts_as_fit():

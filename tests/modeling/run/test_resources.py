@@ -16,7 +16,7 @@ from modeling.engine.lanes.plan import Lanes
 from modeling.objectives.mft import finetuning_objective
 from modeling.run import resources
 from modeling.run.optimizer import Schedule, create_optimizer
-from modeling.run.resources import MemoryPlan, Model, available_memory, check_memory, memory_limit, plan_memory, settings_that_fit
+from modeling.run.resources import Graph, MemoryPlan, Model, available_memory, check_memory, memory_limit, plan_memory, settings_that_fit
 from ofrecord_util.errors import UserError
 
 ROWS, LENGTH = 4, 64
@@ -50,7 +50,7 @@ def test_the_estimate_counts_the_outputs_of_a_train_graphs_operations(lanes):
     shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
     parameters = sum(math.prod(shape) for shape in shapes.values())
     plan = MemoryPlan(Model(SMALL, parameters, parameters), lanes, math.inf)
-    estimated = plan.needed([(True, ROWS, LENGTH)]) - plan.needed([])
+    estimated = plan.needed([Graph(True, ROWS, LENGTH)]) - plan.needed([])
     estimated -= lanes * SMALL.num_hidden_layers * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES
     estimated -= 4 * DropoutPlan(SMALL, 0, "cpu").kept_numbers(ROWS, LENGTH)
     assert estimated / 4 == pytest.approx(graph_floats(lanes), rel=0.12)
@@ -65,12 +65,12 @@ def plan(limit, **changes):
 
 
 def test_what_the_estimate_depends_on():
-    graph = [(True, 4, 128)]
+    graph = [Graph(True, 4, 128)]
     whole = plan(math.inf).needed(graph)
     assert plan(math.inf).needed(graph * 2) > whole + 2e9  # each length has memory of its own
     assert plan(math.inf).needed(graph, parts=2) == whole + 4 * PARAMETERS  # the sums of gradients
-    assert plan(math.inf).needed([(True, 2, 128)]) < whole - 1e9
-    assert plan(math.inf).needed([(False, 4, 128)]) < 0.6 * whole
+    assert plan(math.inf).needed([Graph(True, 2, 128)]) < whole - 1e9
+    assert plan(math.inf).needed([Graph(False, 4, 128)]) < 0.6 * whole
     half = plan(math.inf, trained=PARAMETERS // 2, frozen_layers=6).needed(graph)
     assert half < whole - 1e9
     alone = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS),))
@@ -79,16 +79,34 @@ def test_what_the_estimate_depends_on():
     assert online.needed(graph) > alone.needed(graph) + 0.9e9
 
 
+def test_a_teacher_needs_memory_too():
+    """Of its own graphs, of all its tokens, of what it returns, and of what the student is compared with."""
+    nothing = plan(math.inf).needed([])
+    graph = Graph(False, 2, 128)
+    alone = plan(math.inf).needed([graph]) - nothing
+    held = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), 2, math.inf, (Model(BASE, 0, graphs=(graph,)),))
+    assert held.needed([]) == nothing + alone
+    whole = plan(math.inf).needed([graph._replace(all_tokens=True)]) - nothing
+    assert 1.05 * alone < whole < 1.1 * alone  # 12 layers instead of 11
+    returned = plan(math.inf).needed([graph._replace(all_tokens=True, returned=1000)]) - nothing
+    assert returned == whole + 3 * 4 * 1000 * 2 * 128
+    compared = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), 2, math.inf, compared=lambda length: 10 * length)
+    step = [Graph(True, 2, 128)]
+    for parts in (2, 12):
+        more = compared.needed(step, parts) - plan(math.inf).needed(step, parts)
+        assert more == pytest.approx(4 * 10 * 128 * 2 * 128 * (11 + 3 * parts))
+
+
 def test_a_run_that_does_not_fit_is_refused_with_settings_that_do():
-    graphs = [(False, 4, 128)]
+    graphs = [Graph(False, 4, 128)]
     for limit in (4e9, 3e9):
         fitting = settings_that_fit(plan(limit), graphs, 128)
         assert "--freeze_layers" in fitting
         layers = int(fitting.rsplit(" ", 1)[1])
-        least = [*graphs, (True, 1, 128)]
+        least = [*graphs, Graph(True, 1, 128)]
         assert plan(limit).freezing(layers).needed(least, 2) <= limit < plan(limit).freezing(layers - 1).needed(least, 2)
     length = int(settings_that_fit(plan(4.4e9), graphs, 512).split("--seq_length ")[1].split()[0])
-    assert plan(4.4e9).needed([(False, 4, min(128, length)), (True, 1, length)], 2) <= 4.4e9
+    assert plan(4.4e9).needed([Graph(False, 4, min(128, length)), Graph(True, 1, length)], 2) <= 4.4e9
     assert settings_that_fit(plan(1e9), graphs, 128) == "free some memory, or give a smaller model"
     check_memory(4e9, 4e9, "")
     with pytest.raises(UserError, match=r"^the run needs about 5.0 GB of memory, but may use only 4.0 GB: give less$"):
