@@ -8,6 +8,13 @@ from typing import FrozenSet
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 _SCRIPT_FOLDERS = ("", "tools", "recipes", "benchmarks")
 
+_EXIT_BAD_INPUT = 2  # EXIT_BAD_INPUT of modeling/cli/errors.py, which is imported later
+_PACKAGES = {  # module: the package that has it
+    **{name: name for name in ("matplotlib", "numpy", "oneflow", "rich", "safetensors", "scipy", "six", "tokenizers", "tqdm")},
+    "google": "protobuf",
+}
+HOW_TO_INSTALL = "install requirements.txt in a CPython 3.7 to 3.10 environment on x86-64 Linux (`make test` sets one up)"
+
 _closed: FrozenSet[int] = frozenset()  # the standard streams that were closed when the process started
 
 
@@ -32,8 +39,22 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
     # A KeyboardInterrupt inside an import shows a traceback, and inside that of OneFlow it becomes an ImportError. The default action ends
     # the process at once. `modeling.cli.errors.run` handles the signal from the first line of main() on
+    sys.excepthook = _excepthook
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _excepthook(kind, error, trace):
+    """Says in one line that a package is missing, as during the imports of a Python that is not the project's. It ends the process, because
+    the exit code after an exception is otherwise 1."""
+    package = _PACKAGES.get((getattr(error, "name", None) or "").split(".")[0])
+    if not isinstance(error, ModuleNotFoundError) or package is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"error: the package {package} is not installed for {sys.executable}: {HOW_TO_INSTALL}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(_EXIT_BAD_INPUT)
 
 
 def is_closed(descriptor: int) -> bool:

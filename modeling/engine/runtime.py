@@ -17,6 +17,7 @@ import tempfile
 import threading
 
 from modeling.cli.errors import UserError, fail
+from modeling.cli.process import HOW_TO_INSTALL
 from modeling.engine import blas, cpu_threads
 
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
@@ -82,11 +83,7 @@ def _import_oneflow():
         try:
             import oneflow
         except ImportError as error:
-            raise UserError(
-                f"OneFlow cannot be imported ({error}): install requirements.txt in a CPython 3.7 to 3.10 "
-                "environment on x86-64 Linux "
-                "(`make test` sets one up)"
-            ) from error
+            raise UserError(f"OneFlow cannot be imported ({error}): {HOW_TO_INSTALL}") from error
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)

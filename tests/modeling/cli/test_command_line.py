@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny_model import ROOT
 
-from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text
+from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text, similar_flags
 from modeling.cli.flags import DOCUMENTED_SCRIPTS
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(pathlib.Path(ROOT, "tools").glob("*.py"))}
@@ -135,3 +135,20 @@ def test_descriptions_are_filled_and_commands_stay(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     made = Parser(prog="it", description="One two three four five six seven eight nine\nten eleven.\n\n    python3  it.py\n\nEnd.")
     assert "One two three four five six seven\neight nine ten eleven.\n\n    python3  it.py\n\nEnd.\n" in made.format_help()
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("--lr", ["--learning_rate"]),
+        ("--learning-rate", ["--learning_rate"]),
+        ("--learning", ["--learning_rate"]),
+        ("--epochs", ["--num_epochs"]),
+        ("--batch_size", ["--batch_size_per_device"]),
+        ("--log", ["--log_dir"]),
+        ("--xyzzy", []),
+    ],
+)
+def test_the_flag_that_was_meant(word, found):
+    flags = ["--learning_rate", "--log_dir", "--num_epochs", "--batch_size_per_device", "--dev_batch_size_per_device"]
+    assert similar_flags(word, flags) == found

@@ -1,6 +1,7 @@
 """modeling/cli/process.py: what a script needs of its process, in tools that do not load OneFlow."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,3 +84,21 @@ def test_an_interrupt_during_the_imports_is_silent():
     program = "import os, signal, sys; sys.modules['__main__'].__file__ = sys.argv[1]; import modeling; os.kill(os.getpid(), signal.SIGINT)"
     done = shell('exec "$@"', "-c", program, os.path.join(ROOT, TOOL))
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("tool", ["predict.py", "inspect.py", "make_kshot.py", "convert_checkpoint.py", "report.py"])
+def test_a_python_without_the_packages(tool):
+    """As the system's Python: one line that says what to do, and no traceback."""
+    done = shell('"$@" text', "-S", os.path.join("tools", tool))
+    assert done.returncode == 2
+    assert re.match(r"error: the package \w+ is not installed for .*: install requirements.txt in a CPython 3.7 to 3.10", done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_module_that_is_not_a_package_keeps_its_traceback():
+    program = "import sys; sys.modules['__main__'].__file__ = sys.argv[1]; import modeling; import modeling.nowhere"
+    done = shell('"$@"', "-c", program, os.path.join(ROOT, TOOL))
+    assert done.returncode == 1
+    assert done.stderr.endswith("No module named 'modeling.nowhere'\n")
+    assert "Traceback" in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart
 from modeling.report.markup import Markup, Number, element, table, words
+from modeling.report.scale import tick_labels, ticks
 from modeling.report.svg import BOTTOM, LEFT, RIGHT, TOP, line_path, marker, number
 from ofrecord_util.scores import EmbeddingMap
 
@@ -129,3 +130,10 @@ def test_a_map_of_very_many_samples_is_thinned():
     told = re.findall(r": ([\d,]+) samples", chart)
     assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS
     assert len(chart) < 200_000
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.002), (0.9990, 0.9999), (0.0, 12345.0), (-0.0009, 0.0009), (0.69, 0.6931)])
+def test_the_name_of_an_axis_is_beside_its_ticks(low, high):
+    """Figures are some 0.62 of the font's 11 units wide; the turned name ends 16 units from the edge."""
+    widest = max(len(label) for label in tick_labels(ticks(low, high)))
+    assert LEFT - 6 - 0.62 * 11 * widest >= 16
