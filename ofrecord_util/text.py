@@ -214,9 +214,15 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
         domain=np.array(ids["domain"], np.int32),
         label=np.array(ids["label"], np.int32),
         digest=digest.hexdigest(),
-        source=table.describe(),
+        source=table.describe() + _other_spelling(known["domain"], task.domains),
         columns=table.columns_dict(),
     )
+
+
+def _other_spelling(spelled_ids: Dict[str, int], names: Tuple[str, ...]) -> str:
+    """The part of a line that says which domains of the text are spelled otherwise in the task; "" if there are none."""
+    pairs = sorted({(cell.strip(), names[number]) for cell, number in spelled_ids.items() if cell.strip() != names[number]})
+    return "; " + ", ".join(f"the domain {cell!r:.60} is {name!r:.60} in the task" for cell, name in pairs[:4]) if pairs else ""
 
 
 class TextFolder:

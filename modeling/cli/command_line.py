@@ -49,6 +49,17 @@ class HelpFormatter(argparse.HelpFormatter):
         return "\n".join(indent + line for line in lines)
 
 
+def similar_flags(name, flags):
+    """At most one of the flags that `name` may mean, as a list: one with these initials (`--lr`), the only one that begins with it, or the
+    one that is spelled most similarly."""
+    word = name.lstrip("-").lower()
+    initials = [flag for flag in flags if len(word) > 1 and "".join(part[:1] for part in flag.lstrip("-").split("_")) == word]
+    longer = [flag for flag in flags if len(word) > 2 and flag.lstrip("-").startswith(word)]
+    if len(initials) == 1 or len(longer) == 1:
+        return initials if len(initials) == 1 else longer
+    return difflib.get_close_matches(name, flags, n=1)
+
+
 class Parser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` with the rules above; they also hold for the modes that `add_subparsers` adds.
 
@@ -108,7 +119,7 @@ class Parser(argparse.ArgumentParser):
         return flags
 
     def _unknown(self, name):
-        similar = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
+        similar = similar_flags(name, list(self._option_string_actions))
         return "unknown flag {}{}".format(name, f", did you mean {similar[0]}?" if similar else "")
 
     def has_flag(self, name: str) -> bool:

@@ -43,7 +43,13 @@ DATA = Group("data")
 MODEL = Group("model", "A size that contradicts the snapshot is an error.")
 SCORES = Group("prototypical scores")
 DISTILL = Group("distillation", "meta_teacher_eval.py does not write outputs whose weight is 0; meta_distill.py does not need them.")
-OPTIMISATION = Group("optimisation")
+AUTO_RULE = (
+    "--auto_settings chooses what is not given. Batch: 4 samples per step below 200 training rows, 8 below 1,000, 16 below 5,000, else 32. "
+    "Epochs: as many as make 300 steps, from 3 to 10. Learning rate: 1e-4 x (384 / hidden size)^1.5 in one digit, from 1e-5 to 3e-4; 1e-3 "
+    "with --freeze_encoder. Warm-up: 0.1 of the steps. Evaluations on dev: 10. Length: that of existing records, else the smallest of 32, "
+    "64, 128 and 256 tokens that cuts at most 5 % of the training texts. All but the length are for training scripts."
+)
+OPTIMISATION = Group("optimisation", AUTO_RULE)
 OUTPUT = Group("output and machine")
 
 # The rows' default is None, so that a script can tell whether a size was set.
@@ -171,6 +177,8 @@ FLAGS = (
     Flag("domain_loss_weight", DISTILL, (META_TEACHER_EVAL,), non_negative_float, 0.2, "weight of the transferable-knowledge term, gamma"),
     Flag("use_sample_weights", DISTILL, (META_TEACHER_EVAL,), boolean, True, "meta_distill.py applies it", has_effect=False),
 
+    Flag("auto_settings", OPTIMISATION, TRAINING, boolean, False, "choose the settings that are not given by the rule above"),
+    Flag("auto_settings", OPTIMISATION, ONE_PASS, boolean, False, "choose --seq_length by the rule above if it is not given"),
     Flag("do_train", OPTIMISATION, TRAINING, boolean, None, "train", unset="true, but false with --do_eval"),
     Flag("do_train", OPTIMISATION, ONE_PASS, boolean, None, "this script does not train", has_effect=False),
     Flag("do_eval", OPTIMISATION, TRAINING, boolean, None, "evaluate", unset="true"),

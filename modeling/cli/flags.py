@@ -40,6 +40,7 @@ __all__ = [
     "add_text_flags",
     "build_parser",
     "check_modes",
+    "evaluation_flag",
     "evaluation_period",
     "flags_of",
     "parse_flags",
@@ -121,9 +122,14 @@ def parse_flags(script: str, description: Optional[str] = None, argv: Optional[L
     return flags
 
 
+def evaluation_flag(flags: argparse.Namespace) -> str:
+    """Name of the flag for steps between evaluations on dev; it differs between Meta Fine-tuning and Meta-KD."""
+    return "dev_every_step_num" if hasattr(flags, "dev_every_step_num") else "eval_every_step_num"
+
+
 def evaluation_period(flags: argparse.Namespace) -> int:
-    """Steps between evaluations on dev; the flag's name differs between Meta Fine-tuning and Meta-KD."""
-    return flags.dev_every_step_num if hasattr(flags, "dev_every_step_num") else flags.eval_every_step_num
+    """Steps between evaluations on dev."""
+    return getattr(flags, evaluation_flag(flags))
 
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:

@@ -14,6 +14,7 @@ from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.launch import relaunch
 from modeling.engine.runtime import select_device
 from modeling.run.bucketing import Bucketing
+from modeling.run.chosen_settings import apply_auto_settings
 from modeling.run.log import Log
 from modeling.run.model_size import resolve_config
 from modeling.run.prediction_rows import tokens_at_once
@@ -71,7 +72,13 @@ class RunContext:
                 f"--task_name {flags.task_name}: the name becomes part of folder names, so it must not contain / or start with a dot"
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
-        self.use_config(resolve_config(flags, self.snapshot))
+        self.config = resolve_config(flags, self.snapshot)
+        self._notes = []  # lines of the log, found before there is one
+        self.tokenizer = self._make_tokenizer()
+        if flags.auto_settings:
+            note = apply_auto_settings(flags, text, self.task, self.config, self.tokenizer, parallel.size())
+            self._notes += [note] if note else []
+        self.use_config(self.config)
         if self.freezing.embeddings and self.snapshot is None:
             raise UserError(
                 "--freeze_encoder, --freeze_layers: no snapshot is loaded, so there are no weights to freeze: leave the flags out"
@@ -80,7 +87,6 @@ class RunContext:
             self.config.check_pairs(load_dir or "--type_vocab_size")
         if flags.seq_length > self.config.max_position_embeddings:
             raise UserError(f"--seq_length {flags.seq_length}: the model has {self.config.max_position_embeddings} positions")
-        self.tokenizer = self._make_tokenizer()
         self.folder = RunFolder(self) if trains else None
         self._log_path = os.path.join(flags.log_dir, flags.script + ".log")
         self.log = self.folder.log if trains else _step_log(self._log_path)
@@ -106,16 +112,16 @@ class RunContext:
         self.log.continue_in(Log(self._log_path))
 
     def _make_tokenizer(self):
-        flags, self._tokenizer_notes = self.flags, []
+        flags = self.flags
         given = flags.do_lower_case if "do_lower_case" in flags.given else None
-        tokenizer = open_tokenizer(self.snapshot, self.config, flags.vocab_file, given, self._tokenizer_notes.append)
+        tokenizer = open_tokenizer(self.snapshot, self.config, flags.vocab_file, given, self._notes.append)
         flags.do_lower_case = tokenizer.do_lower_case  # for flags.json, and for what the log says
         return tokenizer
 
     def _say_what_runs(self):
         flags, c = self.flags, self.config
         warn_without_effect(flags, self.log)
-        for note in self._tokenizer_notes:  # found before there was a log
+        for note in self._notes:
             self.log(note)
         if flags.cpu_lanes > self.engine.lanes.count == 1:
             self.log("--cpu_lanes has no effect here: runs on a GPU, with several processes or with one sample per step use one lane")

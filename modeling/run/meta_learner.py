@@ -27,7 +27,7 @@ def domain_loss_weight(context) -> float:
     if context.task.num_domains < 2:
         context.log("only one domain: there are no corrupted domains, so the domain loss is off")
         return 0.0
-    if context.task.num_domains == 2:
+    if context.task.num_domains == 2 and flags.domain_loss_weight:
         context.log("two domains: the corrupted domain of a sample is always the other one, so --corruption has no effect")
     return flags.domain_loss_weight
 

@@ -103,6 +103,11 @@ def _check_details(row):
         raise ValueError("intervals has another key, or not two numbers")
 
 
-def mean_rows(rows):
-    """Element-wise mean of a list of float arrays."""
-    return np.mean(np.stack(rows), axis=0)
+def mean_rows(rows, counts):
+    """Element-wise mean of float arrays, one for each step, over the samples of all steps.
+
+    Args:
+        rows: list of float arrays, the means of a step.
+        counts: number of samples of each step.
+    """
+    return np.average(np.stack(rows), axis=0, weights=counts)

@@ -11,6 +11,7 @@ from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.cli import interruption
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
+from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches, train_batch_size
 from modeling.run.log import READY
 from modeling.run.measures import SCALARS, TITLES
@@ -39,6 +40,7 @@ class Training:
         settings: keyword arguments of `global_function` for the train function.
         schedule: `Schedule`.
         num_samples, batch_size: samples in the training split, and per step.
+        mean_weight: mean sample weight.
         dropout: `DropoutPlan`. The train function takes the step's masks from its inputs with `dropout.take(batch)`.
         layout: `TrainingBatches`, the layout of a step's texts in rows.
         start_step: number of completed steps: 0, or the step of the state from which --resume continues.
@@ -50,6 +52,7 @@ class Training:
         flags = context.flags
         self._context, self._variables, self._samples = context, variables, samples
         self.num_samples = len(samples)
+        self.mean_weight = float(samples.sample_weights.mean())  # scale of a classification loss that the scores weight
         self.batch_size = train_batch_size(flags)
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
         optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
@@ -74,6 +77,11 @@ class Training:
         if self._state is not None:
             check_identity(self._state, self._identity)
         self.start_step = self._state.step if self._state else 0
+        if flags.max_steps is not None and flags.max_steps < self.start_step:
+            raise UserError(
+                f"--max_steps {flags.max_steps}: the run {context.folder.path} has done {self.start_step} steps, so its results would not "
+                f"be those of step {flags.max_steps}: give {self.start_step} or more"
+            )
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
         memory, evaluations = plan_memory(context, variables, others, compared=compared), list(context.bucketing.graphs)
         self.layout = context.bucketing.training(samples, self.batch_size, may_share_rows, planned, memory)
@@ -84,6 +92,10 @@ class Training:
         self.settings["parts"] = self.layout.parts
         parts = self.layout.parts if context.engine.sums_gradients else 1
         self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
+
+    def samples_in(self, step):
+        """Samples of a step (from 1). The last batch of a run may have fewer than the others."""
+        return min(self.batch_size, self._context.flags.num_epochs * self.num_samples - (step - 1) * self.batch_size)
 
     def batches(self):
         """The run's batches after `start_step`, with their dropout masks."""
@@ -157,6 +169,7 @@ class _Loop:
         self._metric_names, self._evaluate, self._best = metric_names, evaluate, best
         self._window = []  # (step, sample numbers, metrics) of the steps since the last line of metrics
         self._sample_count, self._since = 0, time.perf_counter()
+        self._last_row = {}  # means of the last line of metrics
 
     def run(self, batches, state):
         training, context, flags = self._training, self._context, self._context.flags
@@ -207,8 +220,22 @@ class _Loop:
             context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
             context.log(f"stopped after step {step} of {total} (--max_steps): continue with --resume {context.folder.path}")
+        self._warn_of_weak_training(total if not stopped else step)
         context.folder.trained = step == total or stopped  # `end_run` removes the states when the results are written
         parallel.barrier()  # from here on all ranks can read the best snapshot
+
+    def _warn_of_weak_training(self, steps):
+        """Says that a run without --auto_settings has hardly trained."""
+        flags, row = self._context.flags, self._last_row
+        if flags.auto_settings:
+            return
+        loss = row.get("label_loss") if "label_loss" in row else row.get("classification_loss")
+        if loss is None and set(row) == {"loss", "accuracy"}:  # the loss is the cross-entropy
+            loss = row["loss"]
+        weight = self._training.mean_weight if "classification_loss" in row else 1.0
+        warning = weak_training_warning(steps, loss / weight if loss is not None and weight > 0 else None, self._context.task.num_labels)
+        if warning:
+            self._context.log(warning)
 
     def _step(self, step, batch):
         metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
@@ -265,13 +292,15 @@ class _Loop:
         return stop
 
     def _report(self, step):
-        """Writes one line of metrics, the means over the window, and empties the window."""
+        """Writes one line of metrics, the means over the samples of the window, and empties the window."""
         self._fetch_window()
         if not self._window:
             return
         training, context = self._training, self._context
         seconds = time.perf_counter() - self._since
-        row = dict(zip(self._metric_names, map(float, mean_rows([metrics for _, _, metrics in self._window]))))
+        counts = [training.samples_in(number) for number, _, _ in self._window]
+        row = dict(zip(self._metric_names, map(float, mean_rows([metrics for _, _, metrics in self._window], counts))))
+        self._last_row = row
         epoch = min(step * training.batch_size / training.num_samples, context.flags.num_epochs)
         speed = self._sample_count / seconds
         rate = training.schedule.rate(step - 1)

@@ -161,7 +161,7 @@ def test_other_refusals(tmp_path, snapshot):
 def test_too_little_memory(snapshot):
     """It is refused before a graph is compiled. Only a further graph is announced."""
     predictor = Predictor(snapshot, "cpu", memory_limit=0.001)
-    with pytest.raises(UserError, match="of memory, but may use only 1.0 MB: free some memory"):
+    with pytest.raises(UserError, match=r"of memory, but may use only 1\.0 MB: free some memory"):
         list(predictor(TEXTS))
     assert predictor._job._graphs == {}
     lines = []

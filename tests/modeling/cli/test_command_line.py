@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny_model import ROOT
 
-from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text
+from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text, similar_flags
 from modeling.cli.flags import DOCUMENTED_SCRIPTS
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(pathlib.Path(ROOT, "tools").glob("*.py"))}
@@ -163,3 +163,20 @@ def test_long_values_make_no_long_line(capsys):
     assert line.startswith("error: argument --count: ")
     assert line.endswith("(x --help lists the flags)\n")
     assert len(line) < 2100
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("--lr", ["--learning_rate"]),
+        ("--learning-rate", ["--learning_rate"]),
+        ("--learning", ["--learning_rate"]),
+        ("--epochs", ["--num_epochs"]),
+        ("--batch_size", ["--batch_size_per_device"]),
+        ("--log", ["--log_dir"]),
+        ("--xyzzy", []),
+    ],
+)
+def test_the_flag_that_was_meant(word, found):
+    flags = ["--learning_rate", "--log_dir", "--num_epochs", "--batch_size_per_device", "--dev_batch_size_per_device"]
+    assert similar_flags(word, flags) == found

@@ -9,6 +9,7 @@ import pytest
 
 from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart, reliability_diagram
 from modeling.report.markup import Markup, Number, element, table, words
+from modeling.report.scale import tick_labels, ticks
 from modeling.report.svg import BOTTOM, LEFT, RIGHT, TOP, line_path, marker, number
 from modeling.run.measures import reliability
 from ofrecord_util.scores import EmbeddingMap
@@ -146,3 +147,10 @@ def test_reliability_diagram():
     for bar in (*shares, *rows):
         assert LEFT <= float(bar.get("x")) < float(bar.get("x")) + float(bar.get("width")) <= RIGHT
         assert TOP <= float(bar.get("y")) < float(bar.get("y")) + float(bar.get("height")) <= 236 - BOTTOM + 0.1
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.002), (0.9990, 0.9999), (0.0, 12345.0), (-0.0009, 0.0009), (0.69, 0.6931)])
+def test_the_name_of_an_axis_is_beside_its_ticks(low, high):
+    """Figures are some 0.62 of the font's 11 units wide; the turned name ends 16 units from the edge."""
+    widest = max(len(label) for label in tick_labels(ticks(low, high)))
+    assert LEFT - 6 - 0.62 * 11 * widest >= 16

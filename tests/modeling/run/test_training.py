@@ -71,6 +71,7 @@ FLAGS = SimpleNamespace(
     resume=None,
     seq_length=13,
     memory_limit=None,
+    auto_settings=False,
 )
 
 
@@ -196,8 +197,9 @@ def test_what_a_run_writes_down(runs):
     assert [row["step"] for row in written] == [2, 4, 6]
     assert [row["epoch"] for row in written] == pytest.approx([8 / 7, 16 / 7, 3], abs=1e-4)
     assert [row["learning_rate"] for row in written] == [schedule.rate(step) for step in (1, 3, 5)]
-    for position, row in enumerate(written):  # means over the steps since the row before
-        assert row["loss"] == pytest.approx(np.mean(losses[2 * position : 2 * position + 2]), abs=1e-6)
+    for position, row in enumerate(written):  # means over the samples of the steps since the row before; the last step has one sample
+        counts = (4, 4) if position < 2 else (4, 1)
+        assert row["loss"] == pytest.approx(np.average(losses[2 * position : 2 * position + 2], weights=counts), abs=1e-6)
         assert row["loss"] == pytest.approx(row["classification_loss"] + 0.1 * row["domain_loss"], abs=1e-5)
         assert row["samples_per_second"] > 0
     evaluations = rows(context, "dev")
@@ -207,7 +209,16 @@ def test_what_a_run_writes_down(runs):
     assert sum(value["total"] for value in evaluations[0]["by_domain"].values()) == len(DEV)
     assert best.evaluation.accuracy == max(row["accuracy"] for row in evaluations)
     with open(os.path.join(context.path, "run.log"), encoding="utf-8") as file:
-        assert "step 6/6: loss" in file.read()
+        text = file.read()
+    assert "step 6/6: loss" in text
+    assert text.count("warning: the run has only 6 steps") == 1
+    assert "--auto_settings" in text
+
+
+def test_a_run_with_chosen_settings_is_not_warned(tmp_path):
+    context, _, _ = run(tmp_path / "run", auto_settings=True)
+    with open(os.path.join(context.path, "run.log"), encoding="utf-8") as file:
+        assert "warning: " not in file.read()
 
 
 def test_snapshots_of_a_run(runs):
@@ -474,6 +485,8 @@ def test_resuming_something_else_is_refused(tmp_path):
     folder = tmp_path / "run"
     interrupted(folder, 2)
     before = snapshot_bytes(folder)
+    with pytest.raises(UserError, match=r"--max_steps 1: the run .* has done 2 steps, .* give 2 or more"):
+        run(folder, resume=str(folder), max_steps=1)
     with pytest.raises(UserError, match=r"--batch_size_per_device was 4, is 2; --learning_rate was 0.01, is 0.02"):
         run(folder, resume=str(folder), batch_size_per_device=2, learning_rate=0.02)
     changed = dataclasses.replace(RECORDS, label=(RECORDS.label + 1) % NUM_LABELS)
