@@ -10,7 +10,7 @@ import math
 from modeling.report.markup import element, words
 from modeling.report.scale import tick_labels, ticks
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 62, 350, 10, 40  # LEFT and RIGHT are the ends of the axis, TOP and BOTTOM the margins for text
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 64, 350, 10, 40  # LEFT and RIGHT are the ends of the axis, TOP and BOTTOM the margins for text
 _COLOURS = 8
 _DASHES = (None, "6 3", "2 3", "8 3 2 3")
 _CORNERS = (  # of the markers of the classes after the first one, which is a circle
