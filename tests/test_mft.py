@@ -579,8 +579,8 @@ def test_gradients_are_summed_two_by_two(project, step_1, monkeypatch):
     graphs = []
     make = GlobalFunction._new_graph
 
-    def remember(function):
-        graphs.append((function._trains, make(function)))
+    def remember(function, lanes):
+        graphs.append((function._trains, make(function, lanes)))
         return graphs[-1][1]
 
     monkeypatch.setattr(GlobalFunction, "_new_graph", remember)
