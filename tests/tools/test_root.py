@@ -13,10 +13,12 @@ FOLDERS = ("tools", "benchmarks", "benchmarks/workers", "recipes")
 NEED_ONEFLOW = (  # they import it at their start
     "tools/predict.py",
     "benchmarks/bench_data.py",
+    "benchmarks/bench_growth.py",
     "benchmarks/bench_memory.py",
     "benchmarks/bench_predict.py",
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
+    "tools/evaluate.py",
 )
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")
 
