@@ -4,7 +4,7 @@
         --output_dir output/auto_settings --seeds 42 43
 
 DATA_DIR contains `raw`, `SENTI`, `fdu-mtl` and `mnli` in their published forms. Each data set is a balanced draw of a few
-training rows and up to 300 dev rows. Each job runs finetuning.py in a separate process with one thread. Finished jobs do not
+training rows and up to 200 dev rows. Each job runs finetuning.py in a separate process with one thread. Finished jobs do not
 run again. `--also NAME=FLAGS` adds a column with other flags. At the end, the script prints dev accuracies (of the best
 evaluation, in percent) in Markdown.
 """
@@ -18,7 +18,7 @@ import random
 
 from benchmarks.runs import mean_and_spread, print_table, results_parser, run_jobs, run_script
 
-DEV_ROWS = 300
+DEV_ROWS = 200
 
 
 def _lines(path, encoding="utf-8"):

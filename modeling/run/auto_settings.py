@@ -1,6 +1,7 @@
 """The settings that `--auto_settings` chooses, and the warning of a run that hardly trains: pure functions of what is known of a run.
 
-The rule is written in docs/flags.md (`AUTO_RULE` in modeling/cli/flag_table.py) and was tuned with benchmarks/tune_auto_settings.py.
+The rule is written in docs/flags.md (`AUTO_RULE` in modeling/cli/flag_table.py). benchmarks/tune_auto_settings.py compares it with the
+defaults.
 """
 
 import math
