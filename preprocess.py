@@ -40,6 +40,10 @@ def main():
     context.splits.check_texts([split for split, _ in written])
     records = context.splits.records("train")  # `store_scores` writes those of the training split
     variables = load_variables(context, encoder_shapes(config), context.snapshot)
+    samples = records.samples()
+    may_share = flags.pooling != MAX  # the maximum over a text's tokens needs a row for each text
+    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=may_share, all_tokens=True)
+    announce_predictions(context, variables)
     context.start_log()
     for split, name in written:
         if split != "train":
@@ -50,10 +54,6 @@ def main():
         bert = build_bert(variables, config, context.engine.kernels.for_prediction, **text)
         return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
-    samples = records.samples()
-    may_share = flags.pooling != MAX  # the maximum over a text's tokens needs a row for each text
-    batches = context.bucketing.evaluation(samples, flags.preprocess_batch_size_per_device, may_share=may_share, all_tokens=True)
-    announce_predictions(context, variables)
     embeddings = predict(embed_job, samples, batches)
     prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
