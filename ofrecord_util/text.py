@@ -67,7 +67,7 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
     width = len(rows[0][1])
     if width not in (3, 4):
         raise UserError(
-            f"{path}: {rows[0][0]}: {width} columns ({KIND_NAMES[table.kind]}); without a header a row has 3: text, domain, label "
+            f"{path}: {rows[0][0]}: {width} columns ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, domain, label "
             "(or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
         )
     domains: Set[str] = set()

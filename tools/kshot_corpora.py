@@ -255,7 +255,7 @@ def _rows_of_kind(path, content, form, options):
     table = rows_of_text(content, path, dataclasses.replace(options, format=kind), ("text", "label"))
     for place, cells in table.rows:
         if len(cells) != 2:
-            raise UserError(f"{path}: {place}: {len(cells)} columns, but without a header a row of form {form} has 2 (text, label)")
+            raise UserError(f"{path}: {place}: {len(cells)} columns, but without a header, a row of form {form} has 2 (text, label)")
         check_name(f"{path}: {place}: label", cells[1].strip(), (",",))
         yield (cells[0], cells[1].strip()) if cells[0].strip() else None
 
