@@ -1,11 +1,17 @@
 """Makes `tiny` importable: pytest's importlib mode puts no test folder on the path."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+
+# Under nohup, or in the background of a script, signals are ignored, and the processes of the tests would inherit this
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @pytest.fixture(autouse=True, scope="module")
