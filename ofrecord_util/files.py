@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from typing import BinaryIO, Iterator, Optional, TextIO
+from typing import BinaryIO, Iterator, Optional, Sequence, TextIO
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import size_text
@@ -98,18 +98,21 @@ def _take_owner_and_mode(file: int, old: os.stat_result) -> None:
     os.fchmod(file, stat.S_IMODE(old.st_mode))
 
 
-def check_output(path: str, flag: str, makes_folder: bool = False) -> None:
+def check_output(path: str, flag: str, makes_folder: bool = False, others: Sequence[str] = ()) -> None:
     """Checks before the work that `replacing` will be able to write a file.
 
     Args:
         path: the file.
         flag: what the user can change, for the message.
         makes_folder: whether the folder of the file is made if it does not exist.
+        others: the files that the command reads, and those that it writes too. None of them may be overwritten.
     Raises:
-        UserError: the path is a folder, or its folder does not exist or cannot be written.
+        UserError: the path is a folder, its folder does not exist or cannot be written, or it is one of the others.
     """
     try:
         found = _stat(path)
+        if (found is None or stat.S_ISREG(found.st_mode)) and os.path.realpath(path) in map(os.path.realpath, others):
+            raise UserError(f"{path}: is another file of this command already and would be overwritten; give another {flag}")
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
         if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:

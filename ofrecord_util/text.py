@@ -11,7 +11,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_number, lookalike, spelled
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, find_text, read_rows, text_path
-from ofrecord_util.text_kinds import KIND_NAMES
+from ofrecord_util.text_kinds import JSONL, KIND_NAMES
 
 if TYPE_CHECKING:
     from ofrecord_util.tasks import Task
@@ -117,7 +117,8 @@ def _check_first_row(table: TextRows) -> None:
     """Raises a UserError if the domain and the label of the first row occur nowhere else, and all others do: it is a header in words that
     are not known."""
     rows = table.rows
-    if len(rows) < _MANY_ROWS or table.columns is not None:
+    # the names of a header that was recognised are not among the rows; keys of JSON lines are none
+    if len(rows) < _MANY_ROWS or (table.columns is not None and (table.columns.header or table.kind == JSONL)):
         return
     first = rows[0][1]
     for column in (-2, -1):
@@ -126,8 +127,8 @@ def _check_first_row(table: TextRows) -> None:
             return
     raise UserError(
         f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are in no "
-        "other row; name its columns with --text_column, --domain_column and --label_column, or all domains and labels with --domains and "
-        "--label_list"
+        "other row; give --text_column, --domain_column and --label_column the names of its columns, not their numbers, or name all "
+        "domains and labels with --domains and --label_list"
     )
 
 

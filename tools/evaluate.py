@@ -96,9 +96,12 @@ def main():
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     add_text_flags(parser)
     args = parser.parse_args()
+    used = [args.file]
     for name in ("output", "predictions"):
-        if getattr(args, name) is not None:
-            check_output(getattr(args, name), f"--{name}")
+        path = getattr(args, name)
+        if path is not None:
+            check_output(path, f"--{name}", others=used)
+            used.append(path)
 
     def say_aside(line):
         say(line, sys.stderr)

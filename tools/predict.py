@@ -232,7 +232,7 @@ def main():
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     texts = [decode_argument(text) for text in args.text]
     if args.output is not None:
-        check_output(args.output, "--output")
+        check_output(args.output, "--output", others=[args.input] if args.input else [])
     settings = args.device, args.batch_size, args.seq_length, args.vocab_file, warn, args.memory_limit
     predictor = Predictor(args.model_load_dir, *settings, announce=warn if args.output is not None else None)
     pair = predictor.task.pair

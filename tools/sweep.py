@@ -92,7 +92,7 @@ def plan(script, argv, variations, seeds):
         SystemExit: the script would refuse a command line. The line is printed.
     """
     variations = {**variations, **({"seed": list(map(str, seeds))} if seeds else {})}
-    runs = []
+    runs, settings = [], []
     for values in itertools.product(*variations.values()):
         chosen = dict(zip(variations, values))
         name = ",".join(f"{flag}={value}" for flag, value in chosen.items()) or script
@@ -101,6 +101,10 @@ def plan(script, argv, variations, seeds):
         set_here = [flag for flag in _OWN if flag in flags.given]
         if set_here:
             raise UserError(f"--{set_here[0]}: the sweep sets this flag itself, so the command must not")
+        settings.append({flag: value for flag, value in vars(flags).items() if flag != "given"})
+        if settings[-1] in settings[:-1]:
+            same = runs[settings.index(settings[-1])].name
+            raise UserError(f"--vary: {same} and {name} are the same settings, and would be one run twice: leave out one of the values")
     names = [one.name for one in runs]
     if len(set(names)) < len(names):
         raise UserError("--vary: the values differ only in characters that are not used in names of folders; give them shorter names")

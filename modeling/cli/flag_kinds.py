@@ -88,6 +88,9 @@ def int_list(value: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
 
 
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6  # graphs compute in float32, where a loss of more than 1e38 is not finite
+
+
 def class_weights(value: str) -> Union[str, List[float]]:
     """Parses --class_weights: the word balanced, or numbers of 0 or more, one of them above 0."""
     if value.strip() == BALANCED:
@@ -96,8 +99,9 @@ def class_weights(value: str) -> Union[str, List[float]]:
         weights = [float(part) for part in comma_list(value)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is neither {BALANCED} nor a comma-separated list of numbers") from None
-    if not weights or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise argparse.ArgumentTypeError(f"{value!r}: the weights must be finite numbers, 0 or more, and one of them above 0")
+    if not weights or not all(weight == 0 or _LEAST_WEIGHT <= weight <= _MOST_WEIGHT for weight in weights) or not any(weights):
+        limits = f"0, or from {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}"
+        raise argparse.ArgumentTypeError(f"{value!r}: each weight must be {limits}, and one of them above 0")
     return weights
 
 

@@ -279,3 +279,15 @@ def test_all_leftovers_of_a_folder_that_is_ours(tmp_path):
     (tmp_path / "flags.json").write_text("whole")
     files.clear_leftovers(str(tmp_path))
     assert sorted(os.listdir(str(tmp_path))) == ["flags.json", "kept"]
+
+
+def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
+    (tmp_path / "input").write_text("x")
+    os.symlink("input", str(tmp_path / "link"))
+    for name in ("input", "link"):
+        with pytest.raises(UserError, match=rf"{name}: is another file of this command already .* give another --output"):
+            files.check_output(str(tmp_path / name), "--output", others=[str(tmp_path / "other"), str(tmp_path / "input")])
+    files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "input")])
+    with pytest.raises(UserError, match="new: is another file"):
+        files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
+    files.check_output(os.devnull, "--output", others=[os.devnull])

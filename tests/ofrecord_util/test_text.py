@@ -6,6 +6,7 @@ import pytest
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import read_names, read_text, text_warnings
+from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import find_text, read_rows, text_path
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
@@ -215,8 +216,12 @@ def test_a_folder_is_not_text(tmp_path):
 
 
 def names(tmp_path, data):
+    return read_names(rows_of(tmp_path, data))
+
+
+def rows_of(tmp_path, data, *options):
     (tmp_path / "train.csv").write_bytes(data)
-    return read_names(read_rows(str(tmp_path / "train.csv")))
+    return read_rows(str(tmp_path / "train.csv"), *options)
 
 
 ROWS = "".join(f"film {number}\t{('books', 'dvd')[number % 2]}\t{('neg', 'pos')[number // 2 % 2]}\n" for number in range(12)).encode()
@@ -256,6 +261,10 @@ def test_a_header_in_other_words(tmp_path):
     with pytest.raises(UserError, match=r"row 1 looks like a header: its domain 'domaine' and label 'étiquette'.*--domains"):
         names(tmp_path, "texte\tdomaine\tétiquette\n".encode() + ROWS)
     assert names(tmp_path, b"film\tmusic\tpos\n" + ROWS)[0] == {"books", "dvd", "music"}
+    numbers = TextOptions(text="1", domain="2", label="3")
+    with pytest.raises(UserError, match=r"row 1 looks like a header: .*the names of its columns, not their numbers"):
+        read_names(rows_of(tmp_path, "texte,domaine,étiquette\n".encode() + ROWS.replace(b"\t", b","), numbers))
+    assert read_names(rows_of(tmp_path, ROWS.replace(b"\t", b","), numbers))[0] == {"books", "dvd"}
 
 
 def test_words_that_are_names_of_columns_may_be_texts_and_labels(tmp_path):

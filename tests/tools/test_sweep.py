@@ -218,6 +218,8 @@ def test_the_plan():
     assert [one.name for one in plan("finetuning", argv, {}, [])] == ["finetuning"]
     with pytest.raises(UserError, match="--model_save_dir: the sweep sets this flag itself"):
         plan("finetuning", [*argv, "--model_save_dir", "x"], {}, [])
+    with pytest.raises(UserError, match=r"learning_rate=1e-4 and learning_rate=0\.0001 are the same settings"):
+        plan("finetuning", argv, {"learning_rate": ["1e-4", "0.0001"]}, [])
     with pytest.raises(UserError, match="shorter names"):
         plan("finetuning", argv, {"model_load_dir": ["a/b", "a:b"]}, [])
 

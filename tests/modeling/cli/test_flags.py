@@ -288,6 +288,15 @@ def test_bad_config(values, said):
         BertConfig.from_dict({name: value for name, value in good.items() if name != "vocab_size"})
 
 
+@pytest.mark.parametrize("value", ["1e-300,1e-300", "1e39,1", "-1,1", "nan,1", "inf,1", "0,0", "x"])
+def test_class_weights_that_float32_does_not_hold(value, capsys):
+    with pytest.raises(SystemExit):
+        parse_flags("finetuning", argv=["--task_name", "t", "--data_dir", "d", f"--class_weights={value}"])
+    assert f"argument --class_weights: '{value}'" in capsys.readouterr().err
+    flags = parse_flags("finetuning", argv=["--task_name", "t", "--data_dir", "d", "--class_weights", "0,1e-6,1e6"])
+    assert flags.class_weights == [0.0, 1e-6, 1e6]
+
+
 @pytest.mark.parametrize("line", ["--batch_size_per_device 1000000000", "--batch_size_per_device 65537", "--ctrl_port 70000"])
 def test_numbers_have_an_upper_limit(line, capsys):
     flag, value = line.split()
