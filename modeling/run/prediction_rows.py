@@ -19,6 +19,8 @@ _OUTPUT_BYTES, _LEAST_TOKENS, _MOST_TOKENS = 3e8, 128, 1024
 # Rough costs. They decide between row lengths: operations per second of the cores, the cost of one attention score of a head in one layer
 # in operations, and the seconds to compile a graph, per encoder layer and lane
 _FLOPS_PER_SECOND, _SCORE_FLOPS, _GRAPH_SECONDS = 1.5e11, 300, 0.12
+# A second shape needs as much memory as the first one. It has to save at least this share of the time
+_WORTH_A_SHAPE = 0.15
 
 
 def token_bytes(config, length, all_tokens=False) -> int:
@@ -72,7 +74,11 @@ def plan_rows(lengths, config, lanes, longest=None, passes=1):
     choices = [(most,), *((length,) for length in (64, 128) if most < length <= limit)]
     choices += [(length, most) for length in range(least, most, _STEP)]
     weight = passes * len(lengths) / len(sample)
-    chosen = min(choices, key=lambda shapes: (_seconds(sample, shapes, config, lanes, weight), shapes))
+
+    def cost(shapes):
+        return _seconds(sample, shapes, config, lanes, weight) * (1 - _WORTH_A_SHAPE if len(shapes) == 1 else 1)
+
+    chosen = min(choices, key=lambda shapes: (cost(shapes), shapes))
     return tuple(_shape(part, length, config, lanes, longest is None) for part, length in _split(sample, chosen))
 
 
