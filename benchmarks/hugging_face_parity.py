@@ -38,7 +38,7 @@ SENTENCES = (
     "good " * 200,
 )
 
-# Runs in --torch_python: reads {folder, texts, pairs, length} and writes {ids, log_probabilities}, as JSON.
+# Runs in --torch_python: reads {folder, texts, pairs} and writes {ids, log_probabilities}, as JSON.
 _THEIRS = r"""
 import json, sys
 import torch
@@ -50,7 +50,7 @@ model = AutoModelForSequenceClassification.from_pretrained(job["folder"]).eval()
 ids, rows = [], []
 with torch.no_grad():
     for first, second in zip(job["texts"], job["pairs"] or [None] * len(job["texts"])):
-        batch = tokenizer(first, second, truncation=True, max_length=job["length"], return_tensors="pt")
+        batch = tokenizer(first, second, truncation=True, return_tensors="pt")
         ids.append(batch["input_ids"][0].tolist())
         rows.append(torch.log_softmax(model(**batch).logits[0], -1).tolist())
 versions = {"torch": torch.__version__, "transformers": __version__}
@@ -106,7 +106,7 @@ def main():
         convert(args.snapshot, folder, to=HUGGING_FACE)
         with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
             tokenizer = Tokenizer(os.path.join(folder, "vocab.txt"), json.load(file)["do_lower_case"])
-        job = {"folder": folder, "texts": texts, "pairs": pairs, "length": predictor.seq_length}
+        job = {"folder": folder, "texts": texts, "pairs": pairs}
         theirs = ask_transformers(args.torch_python, job)
 
     encoded = tokenizer.encode(texts, pairs, predictor.seq_length)

@@ -1,5 +1,5 @@
-"""Text of users and files, such as names of tasks, labels, variables and folders, as it is shown: on a terminal, in Markdown, in a shell
-command and in Python source.
+"""Text of users and files, such as names of tasks, labels, variables and folders, as it is shown: on a terminal, in Markdown and
+YAML, in a shell command and in Python source.
 
 A name can hold escape sequences that change a terminal, markup that a page would run, and quotes that end a string. Each function
 below makes it harmless in one of these places. Files that programs read, such as predictions, hold the text as it is.
@@ -40,6 +40,11 @@ def say(line: Any, stream: Optional[TextIO] = None) -> None:
 def for_json(text: str) -> str:
     """JSON of one line for a terminal: the same values, with a character that is not visible as an escape sequence of JSON."""
     return text if text.isprintable() else "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def for_yaml(text: Any) -> str:
+    """Text as a string of YAML in double quotes. Its escape sequences are those of Python."""
+    return for_python(text)
 
 
 def for_markdown(text: Any) -> str:

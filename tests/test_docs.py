@@ -129,7 +129,7 @@ def test_commands_parse(words, monkeypatch):
         "python3 finetuning.py … --learning_rate fast",
         "python3 finetuning.py … --learning-rate 1e-5",
         "python3 tools/predict.py text",
-        "python3 tools/convert_checkpoint.py --model_dir a --output_dir b --to onnx",
+        "python3 tools/convert_checkpoint.py --model_dir a --output_dir b --to tflite",
         "python3 tools/make_kshot.py draw --k 16",
         "python3 tools/not_there.py",
         "make coffee",

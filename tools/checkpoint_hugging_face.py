@@ -4,8 +4,8 @@
 installed) and vocab.txt (or the vocabulary inside tokenizer.json). Tensor names may have the prefix `bert.`. The types
 float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT is refused with a reason.
 
-`write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json. The class
-AutoModelForSequenceClassification of transformers (AutoModel if there is no classifier) and AutoTokenizer load them.
+`write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and the card
+README.md. The class AutoModelForSequenceClassification of transformers (AutoModel if there is no classifier) and AutoTokenizer load them.
 """
 
 import dataclasses
@@ -20,14 +20,15 @@ from modeling.bert.config import CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import PartFile, read_json
-from ofrecord_util.tasks import Task
 from tools import checkpoint_names
+from tools.checkpoint_card import CARD_FILE, card
 from tools.checkpoint_files import read_tokens, refuse_pointer, vocabulary_text, write_folder
+from tools.checkpoint_labels import label_names, read_labels
 from tools.checkpoint_model import Checkpoint, Tensor, read_variables, rename
 from tools.checkpoint_tokenizer import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, read_settings, tokenizer_texts
 
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
-FILES = ("config.json", SAFETENSORS, VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS)  # the files that `write` makes
+FILES = ("config.json", SAFETENSORS, VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, CARD_FILE)  # the files that `write` makes
 
 _REMEDY = "download the model again, or check --model_dir"
 
@@ -301,49 +302,6 @@ def read(path, vocab_file=None, num_heads=None):
     return checkpoint._replace(notes=tuple(notes))
 
 
-def read_labels(values, checkpoint, longest=None):
-    """The task of a sequence classifier of Hugging Face, so that its labels have their names.
-
-    Args:
-        values: parsed config.json.
-        checkpoint: `Checkpoint` with a classifier.
-        longest: maximum length of a text in tokens, or None.
-    Returns:
-        (dict for task.json, or None if the classifier cannot be used as it is; then a note for the user, else None).
-    """
-    count, named = checkpoint.num_labels, values.get("id2label")
-    problem = values.get("problem_type")
-    if problem not in (None, "single_label_classification") or count < 2:
-        return None, f"the classifier is one of {problem or 'one value'}: only one of several labels can be predicted here"
-    if named is None:
-        named = {str(number): f"LABEL_{number}" for number in range(count)}  # as transformers names them
-    if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(count))):
-        found = len(named) if isinstance(named, dict) else repr(named)[:40]
-        return None, f"the names of the labels are dropped: config.json has {found} in id2label, the classifier has {count} labels"
-    labels = [str(named[key]) for key in sorted(named, key=int)]
-    name = "converted"
-    try:
-        task = Task(name, (name,), tuple(labels)).to_dict()
-    except UserError as error:
-        return None, f"the names of the labels are dropped: {error}"
-    if checkpoint.do_lower_case is not None:
-        task["do_lower_case"] = checkpoint.do_lower_case
-    if longest is not None and 5 <= longest <= checkpoint.config.max_position_embeddings:
-        task["seq_length"] = longest
-    return task, None
-
-
-def _labels(checkpoint):
-    """Returns the names of the labels in the order of their ids, and a list of notes for the user."""
-    if checkpoint.task is None:
-        names = [f"LABEL_{i}" for i in range(checkpoint.num_labels)]
-        return names, [f"there is no task.json, so the labels are called {names[0]} to {names[-1]}"]
-    names = list(Task.from_dict(checkpoint.task).labels)
-    if len(names) != checkpoint.num_labels:
-        raise UserError(f"task.json names {len(names)} labels ({', '.join(names)}), but the classifier has {checkpoint.num_labels}")
-    return names, []
-
-
 def to_config(checkpoint, labels):
     """Returns the content of config.json as a dict.
 
@@ -394,7 +352,7 @@ def write(folder, checkpoint):
         raise UserError("the checkpoint does not say whether it is cased; set --do_lower_case to true (uncased) or false")
     labels = []
     if checkpoint.num_labels:
-        labels, notes = _labels(checkpoint)
+        labels, notes = label_names(checkpoint)
     elif not checkpoint.has_pooler:
         notes.append("the checkpoint has no pooler, so none is written, and transformers initialises one at random unless "
                      "add_pooling_layer=False")  # fmt: skip
@@ -405,15 +363,15 @@ def write(folder, checkpoint):
     if left:
         notes.append("left out, transformers' BERT has no such head: " + ", ".join(left))
 
-    length = (checkpoint.task or {}).get("seq_length")
-    length = length if isinstance(length, int) and length > 0 else checkpoint.config.max_position_embeddings
     tokens = checkpoint.vocab.split("\n")[:-1]
     texts = dict(
-        tokenizer_texts(checkpoint.settings, tokens, min(length, checkpoint.config.max_position_embeddings)),
+        tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length),
         **{"config.json": to_config(checkpoint, labels)},
     )
     files = {name: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n" for name, value in texts.items()}
     files[VOCAB_FILE] = checkpoint.vocab
+    files[CARD_FILE], card_notes = card(os.path.basename(os.path.realpath(folder)), checkpoint)
+    notes += card_notes
     files[SAFETENSORS] = save(tensors, {"format": "pt"})  # transformers refuses a file without the name of its framework
     write_folder(folder, files)
     return known & set(checkpoint.variables), notes

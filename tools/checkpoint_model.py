@@ -10,6 +10,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from modeling.bert.config import BertConfig
+from modeling.report.hub_card import UNKNOWN_LICENSE
 from ofrecord_util.errors import UserError
 from ofrecord_util.tokenization import TokenizerSettings
 from tools import checkpoint_names
@@ -35,6 +36,8 @@ class Checkpoint(NamedTuple):
     task: Optional[dict] = None  # parsed task.json of a trained snapshot
     settings: TokenizerSettings = TokenizerSettings()  # do_lower_case is None if it is not known
     notes: tuple = ()  # lines for the user, such as the variables that are left out
+    source: Optional[str] = None  # the folder of the snapshot whose results are this model's; None if they are not
+    license: str = UNKNOWN_LICENSE  # identifier of the hub
 
     @property
     def do_lower_case(self):
@@ -45,6 +48,13 @@ class Checkpoint(NamedTuple):
     def num_labels(self):
         """The number of labels of the classifier, or 0 without a classifier."""
         return len(self.variables.get(checkpoint_names.CLASSIFIER[0].snapshot, ()))
+
+    @property
+    def max_length(self):
+        """The number of tokens of the longest text: that of the training, or else the number of positions."""
+        length = (self.task or {}).get("seq_length")
+        positions = self.config.max_position_embeddings
+        return min(length, positions) if isinstance(length, int) and length > 0 else positions
 
     @property
     def has_pooler(self):

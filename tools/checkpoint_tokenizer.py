@@ -201,6 +201,8 @@ def tokenizer_texts(settings, tokens, max_length):
         }
     for entry in decoder.values():
         entry.update(lstrip=False, rstrip=False, special=not entry["normalized"])
+    # The tokenizers library applies this itself; transformers needs truncation=True, and then takes model_max_length
+    tokenizer.enable_truncation(max_length)
     config = dict(
         special,
         # BertTokenizer of transformers 5 builds its own tokenizer, with the limit of 100 characters; this class reads tokenizer.json
@@ -210,6 +212,8 @@ def tokenizer_texts(settings, tokens, max_length):
         strip_accents=settings.strip_accents,
         tokenize_chinese_chars=settings.tokenize_chinese_chars,
         model_max_length=max_length,
+        # "[SEP]" inside a text is text, as in training; but added tokens that are found in texts are special tokens there
+        split_special_tokens=all(token.normalized for token in settings.added_tokens),
         added_tokens_decoder=decoder,
         additional_special_tokens=[token.content for token in settings.added_tokens if not token.normalized],
     )

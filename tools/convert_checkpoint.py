@@ -4,32 +4,40 @@ r"""Converts a BERT between the snapshots of this project and other formats.
         --output_dir uncased_L-12_H-768_A-12_oneflow
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir my_model --to hugging_face
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir student --layers 1,3,5
+    python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir model.onnx --to onnx
+    python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir small.onnx --to onnx \
+        --int8 --dev_file dev.csv
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir encoder.npz --to npz
     python3 tools/convert_checkpoint.py --model_dir encoder.npz --output_dir back \
         --vocab_file vocab.txt
 
 The tool recognises the input format from the content of --model_dir: a Hugging Face folder (config.json), a snapshot,
 Google's TensorFlow checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in
-MEAD's layout. --to selects the output format: a snapshot, a Hugging Face folder or an .npz file. The tool lists the
-variables that the output format cannot store.
+MEAD's layout. --to selects the output format: a snapshot, a Hugging Face folder, an .onnx file (needs requirements-extras.txt)
+or an .npz file. The tool lists the variables that the output format cannot store.
 """
 
 if not __package__:
     import _root  # noqa: F401
 
 import dataclasses
+import functools
 import os
 
 from modeling.checkpoints.snapshot import DONE
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flags import add_text_flags
+from modeling.report.hub_card import UNKNOWN_LICENSE, check_license
 from ofrecord_util import files
 from ofrecord_util.escaping import say
-from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_snapshot, checkpoint_tensorflow
+from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_snapshot, checkpoint_tensorflow
+from tools.checkpoint_card import CARD_FILE, is_own_card
 from tools.checkpoint_model import select_layers
 
-SNAPSHOT, HUGGING_FACE, NPZ = "snapshot", "hugging_face", "npz"
-_WRITERS = {SNAPSHOT: checkpoint_snapshot, HUGGING_FACE: checkpoint_hugging_face, NPZ: checkpoint_npz}
+SNAPSHOT, HUGGING_FACE, NPZ, ONNX = "snapshot", "hugging_face", "npz", "onnx"
+_WRITERS = {SNAPSHOT: checkpoint_snapshot, HUGGING_FACE: checkpoint_hugging_face, NPZ: checkpoint_npz, ONNX: checkpoint_onnx}
+_FILES = {NPZ: ".npz", ONNX: ".onnx"}  # formats of one file, with its end
 
 
 def recognise(model_dir):
@@ -39,7 +47,7 @@ def recognise(model_dir):
         UserError: if the path does not exist, or is a file of another type than .npz.
     """
     if os.path.isfile(model_dir):
-        if not model_dir.endswith(".npz"):
+        if not model_dir.endswith(_FILES[NPZ]):
             raise UserError(f"--model_dir {model_dir}: of single files, only .npz is supported; give the folder for other formats")
         return checkpoint_npz
     if not os.path.isdir(model_dir):
@@ -55,33 +63,35 @@ def recognise(model_dir):
 
 def _is_own(path, to):
     """Whether this tool wrote `path`. A mistyped path must not delete a folder of the user."""
-    if to == NPZ:
-        return os.path.isfile(path) and checkpoint_npz.is_npz_of_mead(path)
+    if to in _FILES:
+        return os.path.isfile(path) and (checkpoint_npz.is_npz_of_mead if to == NPZ else checkpoint_onnx.is_own)(path)
     if not os.path.isdir(path):
         return False
     if to == SNAPSHOT:
         return os.path.isfile(os.path.join(path, DONE))
-    # earlier versions wrote no tokenizer.json
-    return set(os.listdir(path)) | {checkpoint_hugging_face.TOKENIZER} == set(checkpoint_hugging_face.FILES)
+    # earlier versions wrote neither tokenizer.json nor a card
+    newer, card = {checkpoint_hugging_face.TOKENIZER, CARD_FILE}, os.path.join(path, CARD_FILE)
+    return set(os.listdir(path)) | newer == set(checkpoint_hugging_face.FILES) and (not os.path.isfile(card) or is_own_card(card))
 
 
 def _check_output(model_dir, output_dir, overwrite, to):
     source, target = os.path.realpath(model_dir), os.path.realpath(output_dir)
     if source == target or source.startswith(target + os.sep):
         raise UserError(f"--output_dir {output_dir} holds --model_dir {model_dir}, and would replace it; choose another folder")
-    if to == NPZ and not output_dir.endswith(".npz"):
-        raise UserError(f"--output_dir {output_dir}: --to npz writes one file; give a path that ends in .npz")
+    if to in _FILES and not output_dir.endswith(_FILES[to]):
+        raise UserError(f"--output_dir {output_dir}: --to {to} writes one file; give a path that ends in {_FILES[to]}")
     if not os.path.lexists(output_dir):
         return
-    if to != NPZ and os.path.isdir(output_dir) and not os.listdir(output_dir):
+    if to not in _FILES and os.path.isdir(output_dir) and not os.listdir(output_dir):
         return
     if not overwrite:
         raise UserError(f"--output_dir {output_dir} exists; --overwrite replaces it")
     if not _is_own(output_dir, to):
         what = {
             SNAPSHOT: f"is not a snapshot, because it has no {DONE}",
-            HUGGING_FACE: f"does not hold exactly {', '.join(checkpoint_hugging_face.FILES)}",
+            HUGGING_FACE: f"does not hold exactly {', '.join(checkpoint_hugging_face.FILES)} of this tool",
             NPZ: "is not an NPZ file of an encoder",
+            ONNX: "is not an ONNX file of this tool",
         }[to]
         raise UserError(f"--output_dir {output_dir} {what}, so --overwrite leaves it alone")
 
@@ -94,7 +104,8 @@ def _agreed(flag, given, found, model_dir):
 
 
 def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers=None, vocab_file=None,
-            num_attention_heads=None, do_lower_case=None, pair=False):  # fmt: skip
+            num_attention_heads=None, do_lower_case=None, pair=False, license=UNKNOWN_LICENSE, dev_file=None,
+            text_flags=None):  # fmt: skip
     """Converts the BERT at `model_dir`.
 
     Args:
@@ -102,18 +113,25 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         output_dir: folder for the output, or the file if `to` is npz.
         overwrite: whether to replace the output of an earlier call.
         log: called with each line for the user.
-        to: snapshot, hugging_face or npz.
+        to: snapshot, hugging_face, onnx or npz.
         layers: encoder layers to keep, from 0, in their new order; None for all.
         vocab_file: vocabulary; None for the one in `model_dir`.
         num_attention_heads: number of heads, for weights without a configuration; None for heads of size 64.
         do_lower_case: casing, if the checkpoint does not say it, or a Hugging Face folder says it wrongly.
         pair: whether the classifier of a Hugging Face folder labels pairs of texts.
+        license: identifier of the hub for the card of a Hugging Face folder.
+        dev_file: labelled text; if it is given, an ONNX file has 8-bit weights, and their loss of accuracy on the text is measured.
+        text_flags: dict of the flags that describe this text, by name.
     Raises:
         UserError: if the input is not a BERT or is damaged, a flag contradicts it, or the output cannot be written.
     """
     reader = recognise(model_dir)
+    check_license(license)
     _check_output(model_dir, output_dir, overwrite, to)
-    files.check_output(output_dir, "--output_dir", True) if to == NPZ else files.check_output_folder(output_dir, "--output_dir")
+    if to in _FILES:
+        files.check_output(output_dir, "--output_dir", to == NPZ, [dev_file] if dev_file else [])
+    else:
+        files.check_output_folder(output_dir, "--output_dir")
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)
@@ -139,7 +157,12 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")
     if layers is not None:
         checkpoint = select_layers(checkpoint, layers)
-    written, notes = _WRITERS[to].write(output_dir, checkpoint)
+    measured = layers is None and vocab_file is None and reader is checkpoint_snapshot  # the results of the run are those of this model
+    checkpoint = checkpoint._replace(source=model_dir if measured else None, license=license)
+    write = _WRITERS[to].write
+    if dev_file is not None:
+        write = functools.partial(write, dev_file=dev_file, text_flags=text_flags)
+    written, notes = write(output_dir, checkpoint)
 
     config = checkpoint.config
     parameters = sum(checkpoint.variables[name].size for name in written)
@@ -167,7 +190,7 @@ def main(argv=None):
     parser.add_argument(
         "--model_dir", required=True, help="model to convert: Hugging Face folder, snapshot, Google's checkpoint folder or .npz file"
     )
-    parser.add_argument("--output_dir", required=True, help="folder for the output (a file with --to npz)")
+    parser.add_argument("--output_dir", required=True, help="folder for the output (a file with --to onnx and --to npz)")
     parser.add_argument("--overwrite", action="store_true", help="replace the output of an earlier conversion")
     parser.add_argument("--to", choices=sorted(_WRITERS), default=SNAPSHOT, help="output format")
     parser.add_argument("--layers", metavar="I,J,…", help="encoder layers to keep, counted from 0, in this order (default: all)")
@@ -177,7 +200,17 @@ def main(argv=None):
     )
     parser.add_argument("--do_lower_case", choices=("true", "false"), help="whether the model is uncased (default: as in the checkpoint)")
     parser.add_argument("--pair", action="store_true", help="the classifier of the Hugging Face folder labels pairs of texts")
+    parser.add_argument("--license", default=UNKNOWN_LICENSE, help="licence for the card of --to hugging_face, as the hub names it")
+    parser.add_argument("--int8", action="store_true", help="8-bit weights, with --to onnx and --dev_file")
+    parser.add_argument("--dev_file", metavar="FILE", help="labelled text on which the loss of accuracy by --int8 is measured")
+    add_text_flags(parser)
     flags = parser.parse_args(argv)
+    if flags.int8 and (flags.to != ONNX or flags.dev_file is None):
+        raise UserError("--int8 needs --to onnx, and --dev_file FILE with labelled text on which its loss of accuracy is measured")
+    if flags.dev_file is not None and not flags.int8:
+        raise UserError("--dev_file is the text on which the loss by --int8 is measured: add --int8, or use tools/evaluate.py")
+    if flags.license != UNKNOWN_LICENSE and flags.to != HUGGING_FACE:
+        raise UserError("--license is written into the card of --to hugging_face alone")
     convert(
         flags.model_dir,
         flags.output_dir,
@@ -188,6 +221,9 @@ def main(argv=None):
         num_attention_heads=flags.num_attention_heads,
         do_lower_case=None if flags.do_lower_case is None else flags.do_lower_case == "true",
         pair=flags.pair,
+        license=flags.license,
+        dev_file=flags.dev_file,
+        text_flags=vars(flags),
     )
 
 

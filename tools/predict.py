@@ -6,12 +6,14 @@
     python3 tools/predict.py --model_load_dir SNAPSHOT --input reviews.txt --output out.jsonl \\
         --format json
     cat reviews.txt | python3 tools/predict.py --model_load_dir SNAPSHOT
+    python3 tools/predict.py --model_load_dir SNAPSHOT --domain_scores train.csv "a moving film"
 
 The input has one text per line. If a line has tabs, only its first column is read (the first two for a task of text pairs),
 so files with domain and label columns can be used. Files with a header, comma-separated files with a header and JSON lines are
 read too, in the same way as by the training scripts; `--text_column` chooses the column. Empty lines at the end are left out.
 The output has one line per text, in the same order: the label, its probability and the text, separated by tabs, or a JSON
-object with all probabilities. The tool reads texts as it needs them, so a large file needs little memory.
+object with all probabilities. The tool reads texts as it needs them, so a large file needs little memory. With --domain_scores the
+domain that is most similar and its score follow the probability. --pipeline runs a class of your own around the model.
 """
 
 if not __package__:
@@ -32,13 +34,14 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import batch_size, positive_float
 from modeling.cli.flags import add_text_flags
-from modeling.predictor import Predictor
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
 from ofrecord_util.names import is_header, is_number, may_be_header
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, TSV, kind_of_stream, parse_rows
+from tools.evaluate import read_labelled
+from tools.pipeline import HELP, load_pipeline
 
 _UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
 _BREAKS = re.compile("[\t\r\n]+")
@@ -147,15 +150,23 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
 
 
 def as_text(text, prediction):
-    """Returns label TAB probability TAB text."""
+    """Returns label TAB probability TAB text; with domain scores, the most similar domain TAB its score before the text.
+
+    The label of a subclass of `Predictor` may have no probability of its own, then it is the greatest.
+    """
     # an argument may have several lines, but each output has one
     words = "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
-    return f"{prediction.label}\t{prediction.probabilities[prediction.label]:.6f}\t{words}"
+    probability = prediction.probabilities.get(prediction.label, max(prediction.probabilities.values()))
+    scores = prediction.domain_scores or {}
+    best = "".join(f"{name}\t{scores[name]:.6f}\t" for name in sorted(scores, key=scores.get)[-1:])
+    return f"{prediction.label}\t{probability:.6f}\t{best}{words}"
 
 
 def as_json(text, prediction):
-    """Returns a JSON object: text (or a list of two), label, probabilities by label."""
+    """Returns a JSON object: text (or a list of two), label, probabilities by label, and domain_scores if there are some."""
     values = {"text": text, "label": prediction.label, "probabilities": prediction.probabilities}
+    if prediction.domain_scores is not None:
+        values["domain_scores"] = prediction.domain_scores
     return json.dumps(values, ensure_ascii=False)
 
 
@@ -211,7 +222,10 @@ def main():
         "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
+    parser.add_argument("--domain_scores", metavar="FILE", help="labelled texts: give the similarity to each of their domains too")
+    parser.add_argument("--pipeline", metavar="MODULE:CLASS", help=HELP)
     args = parser.parse_args()
+    pipeline = load_pipeline(args.pipeline)
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
     if args.output is None:
@@ -232,9 +246,11 @@ def main():
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     texts = [decode_argument(text) for text in args.text]
     if args.output is not None:
-        check_output(args.output, "--output", others=[args.input] if args.input else [])
+        check_output(args.output, "--output", others=[path for path in (args.input, args.domain_scores) if path])
     settings = args.device, args.batch_size, args.seq_length, args.vocab_file, warn, args.memory_limit
-    predictor = Predictor(args.model_load_dir, *settings, announce=warn if args.output is not None else None)
+    predictor = pipeline(args.model_load_dir, *settings, announce=warn if args.output is not None else None)
+    if args.domain_scores:
+        predictor.compare_domains(*read_labelled(args.domain_scores, predictor.task, {}))
     pair = predictor.task.pair
     if not texts:
         texts = texts_of(read_lines(stream, name), pair, name, TextOptions.from_flags(vars(args)), warn=warn)

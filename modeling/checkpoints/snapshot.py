@@ -259,6 +259,15 @@ class Snapshot:
         return self._digest
 
 
+def find_snapshot(path):
+    """`path`, or the best snapshot in it if it is the folder of a run that has exactly one."""
+    if os.path.isdir(path) and not os.path.exists(os.path.join(path, DONE)):
+        inside = [name for name in os.listdir(path) if name.startswith("snapshot_best_") and os.path.isfile(os.path.join(path, name, DONE))]
+        if len(inside) == 1:
+            return os.path.join(path, inside[0])
+    return path
+
+
 def stored_task(snapshot):
     """The `Task` for which a `Snapshot` was trained, or None.
 

@@ -16,7 +16,7 @@ from ofrecord_util.escaping import for_markdown, for_markdown_code, for_python, 
 from ofrecord_util.files import replacing
 
 CARD_FILE = "README.md"
-_KINDS = {
+KINDS = {
     META_FINETUNING: "The meta learner of Meta Fine-tuning: a BERT trained on all domains at once, to be fine-tuned on one of them",
     FINETUNING: "A BERT fine-tuned on the task's own domain, from a meta learner or another snapshot",
     DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
@@ -30,8 +30,13 @@ def _cell(value):
     return for_markdown(f"{value:,}" if isinstance(value, int) else value)
 
 
-def _table(header, rows):
-    """A table in Markdown. Columns of numbers are right-aligned."""
+def markdown_table(header, rows):
+    """Lines of a table in Markdown. Columns of numbers are right-aligned.
+
+    Args:
+        header: list of str.
+        rows: lists of cells, as for `modeling.report.markup.table`.
+    """
     right = [rows and isinstance(cell, (int, float, Number)) for cell in rows[0]]
     lines = [header, ["---:" if number else "---" for number in right], *rows]
     return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
@@ -50,7 +55,7 @@ def card(run, path, task, length, lower_case):
     name, size = os.path.basename(path), model_text(run.record.get("config", {}))
     domains, labels = (for_markdown(", ".join(names)) for names in (task.domains, task.labels))
     lines = [f"# {for_markdown(name)}", ""]
-    lines += [_KINDS.get(run.script, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
+    lines += [KINDS.get(run.script, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
     lines += ["", f"- domains: {domains}", f"- labels: {labels}"]
     lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     if size:
@@ -61,9 +66,9 @@ def card(run, path, task, length, lower_case):
         lines.append(f"- {role} snapshot: {for_markdown_code(folder)}, digest {for_markdown_code(digest)}")
     if not snapshot_roles(run):
         lines.append("- start: initial values, no pretrained snapshot")
-    lines += ["", "## Results", "", *_results(run, name), "", "## Data", ""]
+    lines += ["", "## Results", "", *result_lines(run, name), "", "## Data", ""]
     header, rows = data_table(run)
-    lines += _table(header, rows) if rows else ["flags.json does not describe the data of this run."]
+    lines += markdown_table(header, rows) if rows else ["flags.json does not describe the data of this run."]
     text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
     lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
     pair = '[("a text", "its partner")]' if task.pair else '["a text", "another text"]'
@@ -78,8 +83,13 @@ def card(run, path, task, length, lower_case):
     return "\n".join(lines) + "\n"
 
 
-def _results(run, name):
-    """A table of the results on dev and, for the last best snapshot of the run, one of the results on test."""
+def result_lines(run, name):
+    """Lines of Markdown: a table of the results on dev and, for the last best snapshot of the run, one of the results on test.
+
+    Args:
+        run: `RunFacts`.
+        name: of the snapshot's folder.
+    """
     best = run.best(name)
     if best is None:
         return ["metrics.jsonl contains no evaluation of this snapshot."]
@@ -88,7 +98,7 @@ def _results(run, name):
         found = result_rows(run, split, best if split == "dev" else None)
         if found:
             said = f"{split}, step {best['step']:,}" if split == "dev" and "step" in best else split
-            lines += [f"{said}:", "", *_table(*found), ""]
+            lines += [f"{said}:", "", *markdown_table(*found), ""]
     return lines[:-1]
 
 

@@ -5,6 +5,7 @@ from modeling.bert.variables import Variables, load_values
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_shell
 from ofrecord_util.on_demand import OnDemand
 
 
@@ -32,6 +33,9 @@ def check_classifier(context) -> None:
     stored = stored_task(snapshot)
     if stored is None or stored.labels != task.labels or not set(CLASSIFIER) <= set(snapshot.sizes):
         found = "was trained for the labels " + ",".join(stored.labels) if stored else f"has no {TASK_FILE}"
+        if stored is not None and set(stored.labels) == set(task.labels):
+            names = for_shell(",".join(stored.labels))
+            raise UserError(f"--do_train false: {snapshot.path} has the labels of the text in another order: set --label_list {names}")
         raise UserError(f"--do_train false: {snapshot.path} {found}, so it has no classifier for the labels {','.join(task.labels)}")
 
 

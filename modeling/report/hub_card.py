@@ -1,0 +1,136 @@
+"""The model card of an export, `README.md`, in the form of the Hugging Face hub: metadata in YAML, then Markdown.
+
+The names of tasks, labels, domains and models are text of users and files, so all of them are escaped (ofrecord_util/escaping.py).
+"""
+
+import re
+
+from modeling.report.card import KINDS, result_lines
+from modeling.report.results import SPLITS
+from modeling.report.settings import model_text
+from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_markdown, for_python, for_yaml, markdown_block
+
+UNKNOWN_LICENSE = "unknown"
+TAG = "oneflow"  # in the metadata of each card
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}\Z")
+
+
+def check_license(identifier):
+    """Raises a UserError if a text does not have the form of the hub's identifiers of licences, such as apache-2.0."""
+    if not _LICENSE.match(identifier):
+        raise UserError(f"--license {identifier!r:.60}: give an identifier of the hub in lower case, such as apache-2.0, mit or other")
+
+
+def hub_card(name, task, config, length, lower_case, run=None, snapshot="", license=UNKNOWN_LICENSE):
+    """The card as text.
+
+    Args:
+        name: of the exported model.
+        task: its `Task`, or None for an encoder without a classifier.
+        config: dict of its sizes, with the names of `BertConfig`.
+        length: tokens of its longest text.
+        lower_case: whether its words are lower-cased.
+        run: `RunFacts` of the run that trained it, or None. Its results go into the card.
+        snapshot: name of the snapshot's folder in this run.
+        license: identifier of the hub.
+    Raises:
+        UserError: the identifier of the licence does not have the form of one.
+    """
+    check_license(license)
+    results = [] if run is None or task is None else result_lines(run, snapshot)
+    lines = ["---", *_metadata(name, task, license, _reported(run, snapshot) if results else None), "---", ""]
+    lines += [f"# {for_markdown(name)}", "", _kind(run, task)]
+    if task is not None:
+        lines += ["", f"- domains: {for_markdown(', '.join(task.domains))}", f"- labels: {for_markdown(', '.join(task.labels))}"]
+        lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
+    lines += [f"- size: {model_text(config)}"]
+    lines += ["", "## Intended use", "", *_intended_use(task)]
+    lines += ["", "## Results by domain", "", *(results or ["No results are known: the model was not exported from the folder of a run."])]
+    lines += ["", "## Use", "", *markdown_block(_program(name, task), "python")]
+    lines += ["", "## Limits", "", *_limits(task, length, lower_case), "", "## Licence", "", _licence(license)]
+    return "\n".join(lines) + "\n"
+
+
+def _kind(run, task):
+    if task is None:
+        return "The encoder of a BERT, without a classifier."
+    return KINDS.get(run.script if run else "", "A BERT that classifies " + ("pairs of texts" if task.pair else "texts")) + "."
+
+
+def _reported(run, snapshot):
+    """(name of the split, row of metrics.jsonl) of the results for the metadata: those on test where there are some."""
+    best = run.best(snapshot)
+    for split in reversed(SPLITS if best is run.best() else SPLITS[:1]):
+        result = best if split == "dev" else run.result(split)
+        if result is not None:
+            return split, result
+    return None
+
+
+def _metadata(name, task, license, reported):
+    """Lines of YAML."""
+    lines = [f"license: {for_yaml(license)}", "library_name: transformers"]
+    lines += [f"pipeline_tag: {'text-classification' if task else 'feature-extraction'}", "tags:", "- bert", f"- {TAG}"]
+    if not reported:
+        return lines
+    split, result = reported
+    lines += ["model-index:", f"- name: {for_yaml(name)}", "  results:"]
+    domains = result.get("by_domain") or {"all": result}
+    for domain, values in domains.items():
+        lines += ["  - task:", "      type: text-classification", "    dataset:"]
+        lines += [f"      name: {for_yaml(f'{task.name}, {domain}')}", "      type: text", f"      split: {split}", "    metrics:"]
+        lines += ["    - type: accuracy", f"      value: {values['accuracy']:.4f}"]
+    return lines
+
+
+def _intended_use(task):
+    if task is None:
+        return ["Fine-tuning on texts of a task. The model itself predicts no labels."]
+    labels, domains = (for_markdown(", ".join(names)) for names in (task.labels, task.domains))
+    what = "pairs of texts" if task.pair else "texts"
+    return [
+        f"It gives one of the labels {labels} to {what} of these domains: {domains}.",
+        "It is not intended for decisions about people without a person who checks them.",
+    ]
+
+
+def _program(name, task):
+    if task is None:
+        return ["from transformers import AutoModel, AutoTokenizer", "", f"tokenizer = AutoTokenizer.from_pretrained({for_python(name)})",
+                f"model = AutoModel.from_pretrained({for_python(name)})", 'states = model(**tokenizer("a text", truncation=True, '
+                'return_tensors="pt")).last_hidden_state']  # fmt: skip
+    texts = '[{"text": "a text", "text_pair": "its partner"}]' if task.pair else '["a text", "another text"]'
+    return [
+        "from transformers import pipeline",
+        "",
+        f'classify = pipeline("text-classification", model={for_python(name)}, truncation=True)',
+        f"print(classify({texts}))",
+    ]
+
+
+def _limits(task, length, lower_case):
+    lines = [
+        f"- Longer texts are truncated to {length} tokens. transformers needs `truncation=True` for that. Without it a longer text gets "
+        "another result, or an error.",
+        "- The model inherits the biases of the pretrained encoder and of the training texts.",
+    ]
+    if task is not None:
+        lines.insert(0, f"- It predicts one of {task.num_labels} labels for any text. It was not measured on texts of other domains.")
+        if task.pair and (length - 3) % 2:
+            lines.append(
+                "- Where both texts of a pair are too long, and the first is not the longer one, transformers keeps one token less of the "
+                "first text and one more of the second than training did."
+            )
+    if lower_case:
+        lines.append("- Casing and accents are removed.")
+    return lines
+
+
+def _licence(license):
+    if license == UNKNOWN_LICENSE:
+        return (
+            "Not stated. The licences of the pretrained encoder and of the training texts decide. `--license` of "
+            "`tools/convert_checkpoint.py` states it."
+        )
+    return f"{for_markdown(license)}, as stated by who exported the model."

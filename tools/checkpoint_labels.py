@@ -1,0 +1,51 @@
+"""The labels of a sequence classifier: read from config.json of Hugging Face, and named for another format."""
+
+from ofrecord_util.errors import UserError
+from ofrecord_util.tasks import Task
+
+
+def read_labels(values, checkpoint, longest=None):
+    """The task of a sequence classifier of Hugging Face, so that its labels have their names.
+
+    Args:
+        values: parsed config.json.
+        checkpoint: `Checkpoint` with a classifier.
+        longest: maximum length of a text in tokens, or None.
+    Returns:
+        (dict for task.json, or None if the classifier cannot be used as it is; then a note for the user, else None).
+    """
+    count, named = checkpoint.num_labels, values.get("id2label")
+    problem = values.get("problem_type")
+    if problem not in (None, "single_label_classification") or count < 2:
+        return None, f"the classifier is one of {problem or 'one value'}: only one of several labels can be predicted here"
+    if named is None:
+        named = {str(number): f"LABEL_{number}" for number in range(count)}  # as transformers names them
+    if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(count))):
+        found = len(named) if isinstance(named, dict) else repr(named)[:40]
+        return None, f"the names of the labels are dropped: config.json has {found} in id2label, the classifier has {count} labels"
+    labels = [str(named[key]) for key in sorted(named, key=int)]
+    name = "converted"
+    try:
+        task = Task(name, (name,), tuple(labels)).to_dict()
+    except UserError as error:
+        return None, f"the names of the labels are dropped: {error}"
+    if checkpoint.do_lower_case is not None:
+        task["do_lower_case"] = checkpoint.do_lower_case
+    if longest is not None and 5 <= longest <= checkpoint.config.max_position_embeddings:
+        task["seq_length"] = longest
+    return task, None
+
+
+def label_names(checkpoint):
+    """Returns the names of the labels in the order of their ids, and a list of notes for the user.
+
+    Raises:
+        UserError: the task names another number of labels than the classifier has.
+    """
+    if checkpoint.task is None:
+        names = [f"LABEL_{i}" for i in range(checkpoint.num_labels)]
+        return names, [f"there is no task.json, so the labels are called {names[0]} to {names[-1]}"]
+    names = list(Task.from_dict(checkpoint.task).labels)
+    if len(names) != checkpoint.num_labels:
+        raise UserError(f"task.json names {len(names)} labels ({', '.join(names)}), but the classifier has {checkpoint.num_labels}")
+    return names, []
