@@ -226,7 +226,7 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
         domain=np.array(ids["domain"], np.int32),
         label=np.array(ids["label"], np.int32),
         digest=digest.hexdigest(),
-        source=table.describe() + _other_spelling(known["domain"], task.domains),
+        source=table.describe() + _other_spelling(known["domain"], task.domains) + _numbers_read(known["label"], task),
         columns=table.columns_dict(),
     )
 
@@ -235,6 +235,14 @@ def _other_spelling(spelled_ids: Dict[str, int], names: Tuple[str, ...]) -> str:
     """The part of a line that says which domains of the text are spelled otherwise in the task; "" if there are none."""
     pairs = sorted({(cell.strip(), names[number]) for cell, number in spelled_ids.items() if cell.strip() != names[number]})
     return "; " + ", ".join(f"the domain {cell!r:.60} is {name!r:.60} in the task" for cell, name in pairs[:4]) if pairs else ""
+
+
+def _numbers_read(spelled_ids: Dict[str, int], task: "Task") -> str:
+    """The part of a line that says which label each number is, where the task's labels are words; "" if the text has words."""
+    if not task.numbers_are_ids or not any(cell.strip().isdigit() for cell in spelled_ids):
+        return ""
+    meanings = ", ".join(f"{number} is {label!r:.60}" for number, label in enumerate(task.labels[:4]))
+    return f"; its labels are numbers, read as positions: {meanings}{', …' if task.num_labels > 4 else ''}"
 
 
 class TextFolder:

@@ -3,9 +3,10 @@
     python3 tools/evaluate.py output/…/snapshot_best_ft_model_sst-2_dev_0.75 test.csv
     python3 tools/evaluate.py SNAPSHOT FILE --output results.json --predictions predictions.tsv
 
-The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot. The
-domains may be others, or may be missing. Each row counts once. --output writes the measures as a JSON object,
-and --predictions one line per row in the form of a run's predictions_test.tsv (docs/formats.md).
+The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot, or
+numbers from 0 in their order; a line says which number was read as which label. The domains may be others, or may be missing. Each row
+counts once. --output writes the measures as a JSON object, and --predictions one line per row in the form of a run's
+predictions_test.tsv (docs/formats.md).
 """
 
 if not __package__:
@@ -112,6 +113,7 @@ def main():
     evaluation = measure(predictions.logits, predictions.label, predictions.domain, task, args.seed)
     values = evaluation.to_dict()
     say(f"{args.snapshot} on {len(texts)} rows of {args.file}")
+    say(texts.source)
     for line in (evaluation, evaluation.more_text(), *tables(values)):
         say(line)
     if args.output is not None:

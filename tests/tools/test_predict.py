@@ -366,6 +366,7 @@ def call(monkeypatch, capsys, *arguments, stdin=()):
     with pytest.raises(SystemExit) as end:
         run(main)
     told = capsys.readouterr()
+    tiny.check_advice(told.err)
     return end.value.code or 0, told.out, told.err
 
 
