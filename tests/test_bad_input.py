@@ -416,8 +416,14 @@ def test_a_refused_run_leaves_no_folder(project, line):
 
 @pytest.mark.parametrize("step", [STEP_1, STEP_2])
 def test_too_little_memory(project, step):
-    fails(project, step + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory")
+    fails(project, step + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory", "--memory_limit GB sets another limit")
     assert not os.path.exists(project.path("output"))
+
+
+def test_a_refused_first_step_leaves_no_folder(project):
+    shutil.rmtree(project.path("data", "ofrecord"))
+    fails(project, STEP_1 + " --memory_limit 0.001", "may use only 1.0 MB")
+    assert sorted(os.listdir(project.path("data"))) == ["dev.csv", "test.csv", "train.csv"]
 
 
 def test_scores_that_are_not_used_need_not_fit(project):
