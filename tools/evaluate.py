@@ -20,7 +20,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
-from modeling.cli.flag_kinds import batch_size, non_negative_int
+from modeling.cli.flag_kinds import batch_size, non_negative_int, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from modeling.run.evaluation import Predictions, measure
@@ -92,7 +92,7 @@ def main():
     parser.add_argument("--predictions", metavar="FILE", help="file for the predictions")
     parser.add_argument("--seed", type=non_negative_int, default=42, help="seed of the bootstrap intervals")
     parser.add_argument("--batch_size", type=batch_size, default=32, help="texts per batch on a GPU; on a CPU, the model determines it")
-    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--seq_length", type=positive_int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     add_text_flags(parser)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size, positive_float
+from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from ofrecord_util.escaping import for_json, for_terminal, say
@@ -232,7 +232,7 @@ def main():
         default=32,
         help="number of texts per batch on a GPU; on a CPU, the size of the model determines it",
     )
-    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--seq_length", type=positive_int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument(
         "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"

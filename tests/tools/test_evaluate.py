@@ -1,5 +1,6 @@
 """tools/evaluate.py: what it says of the file that it has read, and what it refuses. test_sweep.py has its numbers."""
 
+import importlib
 import sys
 
 import pytest
@@ -42,3 +43,20 @@ def test_it_says_which_number_is_which_label(tmp_path, monkeypatch, capsys, snap
 )
 def test_refusals_name_no_flags_of_the_scripts(tmp_path, monkeypatch, capsys, snapshot, text, message):
     assert evaluate(tmp_path, monkeypatch, capsys, snapshot, text) == (2, "", f"error: {tmp_path}/rows.csv: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        ("evaluate", "SNAPSHOT FILE --seq_length 0"),
+        ("predict", "--model_load_dir SNAPSHOT --seq_length 0 text"),
+        ("inspect", "SNAPSHOT --records -3"),
+    ],
+)
+def test_numbers_that_mean_nothing(monkeypatch, capsys, snapshot, tool, line):
+    """They would be taken for a flag that is not given, or for a count from the end."""
+    monkeypatch.setattr(sys, "argv", [tool + ".py", *line.replace("SNAPSHOT", snapshot).split()])
+    with pytest.raises(SystemExit) as end:
+        run(importlib.import_module("tools." + tool).main)
+    assert end.value.code == 2
+    assert "or more" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_tools(tmp_path, tool, text, snapshot, monkeypatch, capsys):
         "evaluate": [snapshot, str(path), "--device", "cpu"],
         "inspect": [str(path)],
         "predict": ["--model_load_dir", snapshot, "--input", str(path), "--device", "cpu"],
-        "make_kshot": ["kshot", "--group", "g", "--source", f"mr={path}", "--output_dir", str(tmp_path / "out")],
+        "make_kshot": ["kshot", "--group", "g", "--source", f"mr=csv:{path}", "--output_dir", str(tmp_path / "out")],
     }[tool]
     monkeypatch.setattr(sys, "argv", [tool + ".py", *argv])
     with pytest.raises(SystemExit) as end:
