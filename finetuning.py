@@ -53,7 +53,7 @@ def main():
     if train is not None:
         warn_of_domains(train, task, context.log)
     dev = context.splits.records("dev")
-    test = context.splits.records("test", name="eval") if do_eval else None
+    test = context.splits.test_records("eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}
     variables, train, dev, test = load_model(context, shapes, train, dev, test)
 

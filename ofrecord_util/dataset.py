@@ -21,7 +21,7 @@ from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit, count_repeats, text_warnings
-from ofrecord_util.text_files import text_path
+from ofrecord_util.text_files import find_text, text_path
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import MANIFEST, part_paths, plan_parts, split_folder, write_split
 
@@ -97,6 +97,8 @@ class Dataset:
             self.log("warning: " + warning)
         rows: Optional[TextSplit]
         writes = self.resave or self.never_written(split, prefix, part_num)
+        if not writes and not self._are_there(split, prefix, part_num):
+            find_text(self.data_dir, split, f"there are no records in {split_folder(self.data_dir, split)} either; ")
         if writes:
             rows, records = self._encode(split, example_num)
             if split == "train" and self.use_scores == SCORES_MADE:
@@ -126,10 +128,14 @@ class Dataset:
 
         The arguments are those of `records`.
         """
-        manifest = os.path.join(split_folder(self.data_dir, split), MANIFEST)
-        if self.tokenizer is None or any(map(os.path.exists, [manifest, *part_paths(self.data_dir, split, prefix, part_num)])):
+        if self.tokenizer is None or self._are_there(split, prefix, part_num):
             return False
         return text_path(self.data_dir, split) is not None
+
+    def _are_there(self, split: str, prefix: Optional[str], part_num: int) -> bool:
+        """Whether a split has a manifest or a part of its records."""
+        manifest = os.path.join(split_folder(self.data_dir, split), MANIFEST)
+        return any(map(os.path.exists, [manifest, *part_paths(self.data_dir, split, prefix, part_num)]))
 
     def _describe(self, split: str, records: Records, rows: Optional[TextSplit]) -> None:
         """Logs what was read of a split, and what is odd about its text."""

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from typing import Dict, Iterable, Optional, Sequence, Tuple
 
 # fmt: off
@@ -29,6 +30,8 @@ _BLANK = frozenset(
 
 # Lower-case letters of the Cyrillic and the Greek script that look as a letter of the Latin one
 _TWINS = str.maketrans("асеіјорѕухѵԁһԛԝαοιν", "aceijopsyxvdhqwaoiv")
+_NAME = re.compile(r"[^\W\d][\w.:/()'’-]*( [\w.:/()'’-]+){0,3}\Z")  # looks like the name of a column, not like a text
+MANY_ROWS = 6  # what is said of all rows of a file says little if there are fewer
 _FIRST_COLUMNS = frozenset(("id", "ids", "idx", "index", "row", "number", "unnamed:_0"))
 _SURE = frozenset(("text_a", "text_b", "sentence1", "sentence2", "question1", "question2", "review_text", "review_body"))
 
@@ -67,6 +70,34 @@ def is_header(cells: Sequence[str]) -> bool:
     if len(words) < 2 or not all(word in names for word in words):
         return False
     return any(word in labels and len(word) > 1 for word in words[1:]) or words[0] in _FIRST_COLUMNS or not _SURE.isdisjoint(words)
+
+
+def unlike_the_rest(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
+    """Whether the first row of a table is a header in words that are not known, from the other rows.
+
+    In one of the columns, all other rows have numbers, and the first has a word. Or the value of the first row occurs nowhere else in any
+    of the columns, while those of the other rows repeat. One in ten of these may occur once (spelled oddly, perhaps) if the cells of the
+    first row look like names.
+
+    Args:
+        rows: cells of the rows.
+        columns: positions, or negative ones from the end, of the domains and labels.
+    """
+    if len(rows) < 3 or not columns:
+        return False
+    like_names = all(_NAME.match(cell.strip()) for cell in rows[0])
+    for column in columns:
+        first, *others = (cells[column].strip() for cells in rows)
+        if like_names and all(map(is_number, others)) and not is_number(first):
+            return True
+    if len(rows) < MANY_ROWS:
+        return False
+    for column in columns:
+        counts = Counter(cells[column].strip().lower() for cells in rows)
+        once = sum(count == 1 for count in counts.values()) - 1
+        if counts[rows[0][column].strip().lower()] > 1 or once > (max(1, len(rows) // 10) if like_names else 0) or once == len(counts) - 1:
+            return False
+    return like_names or len(columns) > 1
 
 
 def may_be_header(line: str) -> bool:

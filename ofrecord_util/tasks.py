@@ -199,6 +199,10 @@ def resolve_task(
         known_domains, known_labels, pair = KNOWN_TASKS[key]
         return Task(key, domains or known_domains, labels or _numbers_in_use(folder, known_labels) or known_labels, pair)
 
+    if domains and labels:  # no name is told from the rows
+        of_pairs = folder.pair("train")
+        if of_pairs is not None:
+            return Task(key, domains, labels, of_pairs)
     found = folder.names("train")
     if found is not None:
         found_domains, found_labels, pair = found

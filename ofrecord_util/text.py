@@ -1,22 +1,20 @@
 """The text of a split: texts, domains and labels, checked against the task. `text_files.py` reads the rows of the files."""
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.names import is_number, lookalike, spelled
+from ofrecord_util.names import MANY_ROWS, is_number, lookalike, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, find_text, read_rows, text_path
-from ofrecord_util.text_kinds import JSONL, KIND_NAMES
+from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
 
 if TYPE_CHECKING:
     from ofrecord_util.tasks import Task
 
-_MANY_ROWS = 6  # what is said of all rows of a file says little if there are fewer
 _LONGEST_NAME = 200  # characters of a domain's or label's name; a longer cell is text in the wrong column
 
 
@@ -65,11 +63,7 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
     """
     path, rows = table.path, table.rows
     width = len(rows[0][1])
-    if width not in (3, 4):
-        raise UserError(
-            f"{path}: {rows[0][0]}: {width} columns ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, domain, label "
-            "(or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
-        )
+    _check_width(table)
     domains: Set[str] = set()
     labels: Set[str] = set()
     _check_not_index(table, width)
@@ -91,10 +85,15 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
                     f"{path}: {place}: the {kind} {spelled(cell)} looks like {spelled(other)} of earlier rows and is another one; "
                     "write both in the same way"
                 )
+            if table.kind == TSV and len(cell) > 1 and cell[0] == cell[-1] == '"':
+                raise UserError(
+                    f"{path}: {place}: the {kind} {cell!r:.60} is in double quotes, but tab-separated text has no quotes: write the file "
+                    "without quotes, or as comma-separated text"
+                )
             names.add(cell)
     _check_first_row(table)
     for kind, names in (("domain", domains), ("label", labels)):
-        if len(names) == len(rows) >= _MANY_ROWS:
+        if len(names) == len(rows) >= MANY_ROWS:
             raise UserError(
                 f"{path}: each of the {len(rows)} rows has a {kind} of its own; without a header, the last column is the label and the one "
                 f"before it the domain; --{kind}_column chooses another"
@@ -114,22 +113,18 @@ def _check_not_index(table: TextRows, width: int) -> None:
 
 
 def _check_first_row(table: TextRows) -> None:
-    """Raises a UserError if the domain and the label of the first row occur nowhere else, and all others do: it is a header in words that
-    are not known."""
-    rows = table.rows
+    """Raises a UserError if the first row is a header in words that are not known."""
     # the names of a header that was recognised are not among the rows; keys of JSON lines are none
-    if len(rows) < _MANY_ROWS or (table.columns is not None and (table.columns.header or table.kind == JSONL)):
+    if table.columns is not None and (table.columns.header or table.kind == JSONL):
         return
-    first = rows[0][1]
-    for column in (-2, -1):
-        counts = Counter(cells[column].strip().lower() for _, cells in rows)
-        if counts.pop(first[column].strip().lower()) > 1 or min(counts.values(), default=0) < 2:
-            return
-    raise UserError(
-        f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are in no "
-        "other row; give --text_column, --domain_column and --label_column the names of its columns, not their numbers, or name all "
-        "domains and labels with --domains and --label_list"
-    )
+    first = table.rows[0][1]
+    columns = (-1,) if table.columns is not None and table.columns.only_domain is not None else (-2, -1)
+    if unlike_the_rest([cells for _, cells in table.rows], columns):
+        raise UserError(
+            f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are unlike "
+            "those of the other rows; give --text_column, --domain_column and --label_column the names of its columns, not their numbers; "
+            "if it is none, name all domains and labels with --domains and --label_list"
+        )
 
 
 def _check_columns(table: TextRows, place: str, cells: List[str], width: int) -> None:
@@ -140,15 +135,6 @@ def _check_columns(table: TextRows, place: str, cells: List[str], width: int) ->
             "--text_column and --pair_column choose others"
         )
     if len(cells) != width:
-        hint = ""
-        if len(cells) > width and is_number(cells[0]):
-            hint = "; the first column looks like an index: remove it, or choose the others with --text_column and so on"
-        elif len(cells) == 1 and cells[0].lstrip()[:1] in ("{", "["):
-            hint = "; the row looks like JSON"
-        elif len(cells) == 1 and cells[0].count(",") >= width - 1:
-            hint = "; the row may have commas between its columns: --text_format csv"
-        elif len(cells) == 1 and cells[0].count(";") >= width - 1:
-            hint = "; the row may have semicolons between its columns, which are not read: save the file with commas or tabs"
         raise UserError(
             "{}: {}: {} columns where {} are expected ({}, {}); a pair task has 4 columns, others 3, see --task_name{}".format(
                 table.path,
@@ -157,9 +143,34 @@ def _check_columns(table: TextRows, place: str, cells: List[str], width: int) ->
                 width,
                 "a, b, domain, label" if width == 4 else "text, domain, label",
                 KIND_NAMES[table.kind],
-                hint,
+                _hint(cells, width),
             )
         )
+
+
+def _check_width(table: TextRows) -> bool:
+    """Whether the first row has two texts. UserError if it has neither three nor four columns."""
+    place, cells = table.rows[0]
+    if len(cells) not in (3, 4):
+        raise UserError(
+            f"{table.path}: {place}: {len(cells)} columns ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, domain, label "
+            "(or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
+            f"{_hint(cells, 4 if len(cells) > 4 else 3)}"
+        )
+    return len(cells) == 4
+
+
+def _hint(cells: List[str], width: int) -> str:
+    """What a row with another number of columns than `width` may be; "" if nothing is known."""
+    if len(cells) > width and is_number(cells[0]):
+        return "; the first column looks like an index: remove it, or choose the others with --text_column and so on"
+    if len(cells) == 1 and cells[0].lstrip()[:1] in ("{", "["):
+        return "; the row looks like JSON, of which each line must be one object"
+    if len(cells) < width and cells and cells[-1].count(";") >= width - 1:
+        return f"; {SEMICOLONS}"
+    if len(cells) == 1 and cells[0].count(",") >= width - 1:
+        return "; the row may have commas between its columns: --text_format csv"
+    return ""
 
 
 def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options: Optional[TextOptions] = None) -> TextSplit:
@@ -215,7 +226,7 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
         domain=np.array(ids["domain"], np.int32),
         label=np.array(ids["label"], np.int32),
         digest=digest.hexdigest(),
-        source=table.describe() + _other_spelling(known["domain"], task.domains),
+        source=table.describe() + _other_spelling(known["domain"], task.domains) + _numbers_read(known["label"], task),
         columns=table.columns_dict(),
     )
 
@@ -224,6 +235,14 @@ def _other_spelling(spelled_ids: Dict[str, int], names: Tuple[str, ...]) -> str:
     """The part of a line that says which domains of the text are spelled otherwise in the task; "" if there are none."""
     pairs = sorted({(cell.strip(), names[number]) for cell, number in spelled_ids.items() if cell.strip() != names[number]})
     return "; " + ", ".join(f"the domain {cell!r:.60} is {name!r:.60} in the task" for cell, name in pairs[:4]) if pairs else ""
+
+
+def _numbers_read(spelled_ids: Dict[str, int], task: "Task") -> str:
+    """The part of a line that says which label each number is, where the task's labels are words; "" if the text has words."""
+    if not task.numbers_are_ids or not any(cell.strip().isdigit() for cell in spelled_ids):
+        return ""
+    meanings = ", ".join(f"{number} is {label!r:.60}" for number, label in enumerate(task.labels[:4]))
+    return f"; its labels are numbers, read as positions: {meanings}{', …' if task.num_labels > 4 else ''}"
 
 
 class TextFolder:
@@ -253,6 +272,11 @@ class TextFolder:
         table = self.table(split)
         return None if table is None else read_names(table)
 
+    def pair(self, split: str) -> Optional[bool]:
+        """Whether the rows of a split have two texts, as of the first row; None where there is no text."""
+        table = self.table(split)
+        return None if table is None else _check_width(table)
+
     def read(self, split: str, task: "Task") -> TextSplit:
         """The `TextSplit` of a split. UserError where there is none, or where it is invalid.
 
@@ -276,6 +300,22 @@ class TextFolder:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
         rows = self.read_valid(split, task)
         return rows if rows is not None and rows.digest == digest else None
+
+
+_FEW_QUOTED = 0.05  # of the texts: in reviews, that many may begin and end with a quotation
+
+
+def _quotes(path: str, texts: List[str]) -> Optional[str]:
+    """A warning if many texts are in double quotes, or if the quotes within them are doubled, as programs that quote fields do; else
+    None."""
+    quoted = [row for row, text in enumerate(texts, 1) if len(text) > 1 and text[0] == text[-1] == '"']
+    doubled = [row for row in quoted if '""' in texts[row - 1][1:-1] and '"' not in texts[row - 1][1:-1].replace('""', "")]
+    if len(quoted) <= max(1, _FEW_QUOTED * len(texts)) and not doubled:
+        return None
+    return (
+        f"{path}: {len(quoted)} of {len(texts)} texts, the first in sample {(doubled or quoted)[0]}, are in double quotes, which are read "
+        "as a part of the text: write the file again without quotes, or as comma-separated text"
+    )
 
 
 _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequence of a single one
@@ -327,12 +367,7 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
         list of str: quotes around most texts, labels and domains without a row, repeated texts, texts of the training split.
     """
     lines: List[str] = []
-    quoted = [row for row, text in enumerate(rows.text_a, 1) if len(text) > 1 and text[0] == text[-1] == '"']
-    if len(quoted) > len(rows) / 2:
-        lines.append(
-            f"{rows.path}: {len(quoted)} of {len(rows)} texts, the first in sample {quoted[0]}, are in double quotes, which are read as a "
-            "part of the text: write the file again without quotes"
-        )
+    lines += filter(None, (_quotes(rows.path, rows.text_a), _quotes(rows.path, rows.text_b or [])))
     learns = train is None
     for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain)):
         present = np.bincount(ids, minlength=len(names)) > 0

@@ -190,7 +190,9 @@ def find_columns(
     for position, role in enumerate(places):
         if chosen.index(places[role]) != position:
             other = list(places)[chosen.index(places[role])]
-            raise UserError(f"--{role}_column: column {places[role]!r} of {path} is {_WHAT[other]} already; give another column")
+            column = places[role] if kind == JSONL or not has_names else names[places[role]]
+            shown = repr(column) if has_names else column + 1
+            raise UserError(f"--{role}_column: column {shown} of {path} is {_WHAT[other]} already; give another column")
     only_domain = None
     if "domain" in roles and "domain" not in places:
         only_domain = options.only_domain

@@ -61,11 +61,11 @@ def text_path(data_dir: str, split: str) -> Optional[str]:
     return next(filter(os.path.isfile, _places(data_dir, split)), None)
 
 
-def find_text(data_dir: str, split: str) -> str:
-    """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places."""
+def find_text(data_dir: str, split: str, also: str = "") -> str:
+    """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places, and says `also`."""
     path = text_path(data_dir, split)
     if path is None:
-        raise UserError("{} text not found, looked for {}; check --data_dir".format(split, ", ".join(_places(data_dir, split))))
+        raise UserError(f"{split} text not found, looked for {', '.join(_places(data_dir, split))}; {also}check --data_dir")
     return path
 
 

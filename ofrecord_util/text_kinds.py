@@ -2,14 +2,16 @@
 
 - Tab-separated text has no quotes. A row ends at LF and nowhere else: U+0085, U+2028, form feeds and the like occur inside reviews, so
   `str.splitlines` and text-mode files are not used.
-- Comma-separated text is that of RFC 4180: a field in double quotes may contain commas, line ends and doubled quotes.
+- Comma-separated text is that of RFC 4180: a field in double quotes may contain commas, line ends and doubled quotes. Blanks before a
+  field are not part of it, since many programs write them before the opening quote.
 - JSON lines have one JSON object per line.
 
 `text_columns.py` decides which column has which meaning.
 """
 
 import csv
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Union
+import re
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header
@@ -19,10 +21,12 @@ AUTO, TSV, CSV, JSONL = "auto", "tsv", "csv", "jsonl"
 FORMATS = (AUTO, TSV, CSV, JSONL)  # values of --text_format
 KIND_NAMES = {TSV: "tab-separated", CSV: "comma-separated", JSONL: "JSON lines"}
 
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+SEMICOLONS = "semicolons between columns are not read, save the file with commas or tabs"
 _CSV_FAULTS = (  # (part of the message of Python's csv module, what is wrong)
     ("unexpected end of data", "a field begins with a double quote that is not closed"),
     ("field larger than field limit", f"a field has more than {size_text(LINE_LIMIT)}; a double quote may not be closed"),
-    ("expected after", "a double quote within a field in quotes is not doubled"),
+    ("expected after", "a double quote within a field in quotes is not doubled, or something other than a comma follows the last quote"),
     ("new-line character", "a carriage return outside of quotes"),
 )
 
@@ -81,7 +85,8 @@ def _tab_rows(lines: Iterable[str], _name: str) -> Iterator[Row]:
 
 def _comma_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     csv.field_size_limit(LINE_LIMIT)  # 128 KB otherwise, less than a long document
-    reader = csv.reader((line if line.endswith("\n") else line + "\n" for line in lines), strict=True)
+    ended = (line if line.endswith("\n") else line + "\n" for line in lines)
+    reader = csv.reader(ended, strict=True, skipinitialspace=True)
     number = line = 0
     while True:
         number, line = number + 1, reader.line_num + 1
@@ -138,6 +143,35 @@ def _same_columns(widths: Optional[List[int]]) -> bool:
     return widths is not None and len(set(widths)) == 1 and widths[0] > 1
 
 
+def find_separator(lines: Sequence[str]) -> Optional[str]:
+    """The sign between the columns of a table without tabs; None if the lines are more likely plain texts.
+
+    All lines of a table have the same number of columns, at least two (if there is only one line, three). Texts may too; but in texts a
+    blank follows a comma, and the last part of a line does not repeat.
+
+    Args:
+        lines: the first lines of a stream.
+
+    Returns:
+        "," or ";" or None.
+    """
+    text = _QUOTED.sub('""', "\n".join(lines))
+    for sign in ",;":
+        table: List[List[str]] = []
+        try:
+            table.extend(csv.reader([line.rstrip("\r\n") + "\n" for line in lines], delimiter=sign, strict=True, skipinitialspace=True))
+        except csv.Error as error:
+            if "end of data" not in str(error):  # the last line may end within quotes
+                continue
+        width = len(table[0]) if table else 0
+        if width < (2 if len(lines) > 1 else 3) or any(len(cells) != width for cells in table):
+            continue
+        repeats = len(table) > 3 and len({cells[-1].strip() for cells in table}) <= len(table) / 2
+        if repeats or re.search(sign + r"[^\S\n]+[^\s\"]", text) is None:
+            return sign
+    return None
+
+
 def first_cells(line: str, kind: str) -> List[str]:
     """The cells of the first line as a kind of table; [] if it is none."""
     try:
@@ -184,8 +218,8 @@ def find_kind(lines: List[str], name: str) -> str:
     return CSV if len(cells) > 2 or is_header(cells) or _same_columns(_comma_widths(lines)) else TSV
 
 
-def kind_of_stream(line: str, name: str, columns_given: bool = False) -> str:
-    """The kind of a stream of texts of which only the first line is known.
+def kind_of_stream(line: str, name: str, columns_given: bool = False, lines: Sequence[str] = ()) -> str:
+    """The kind of a stream of texts of which only the first lines are known.
 
     A line that is neither a JSON object nor a header of comma-separated text is tab-separated, or a plain text.
 
@@ -193,13 +227,21 @@ def kind_of_stream(line: str, name: str, columns_given: bool = False) -> str:
         line: the first one.
         name: of the stream, for messages.
         columns_given: whether the user names columns, so that a line with commas and without tabs is no plain text.
+        lines: the first lines, or () if only one is looked at.
 
     Raises:
-        UserError: the line begins another kind of JSON.
+        UserError: the line begins another kind of JSON, or the lines are a table, each row of which would be taken for a text.
     """
     if isinstance(_parsed(line), dict):
         return JSONL
     check_no_other_json(line, name)
-    if "\t" not in line and "," in line and (columns_given or is_header(first_cells(line, CSV))):
+    if "\t" in line:
+        return TSV
+    if "," in line and (columns_given or is_header(first_cells(line, CSV))):
         return CSV
+    sign = ";" if lines and is_header(line.split(";")) else find_separator(lines)
+    if sign is not None:
+        found = f"{name}: the rows have {'commas' if sign == ',' else 'semicolons'} between their columns ({line!r:.60})"
+        remedy = "--text_column NUMBER or NAME chooses the column of the texts" if sign == "," else SEMICOLONS
+        raise UserError(f"{found}: {remedy}; --text_format tsv reads each row as a text")
     return TSV

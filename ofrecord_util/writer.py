@@ -46,17 +46,17 @@ def part_paths(data_dir: str, split: str, prefix: Optional[str], part_num: int) 
 
 
 def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, count: int) -> List[str]:
-    """Paths of the parts that `count` records will be written to; makes their folder.
+    """Paths of the parts that `count` records will be written to. Checks that they can be, and writes nothing.
 
     Arguments as in `write_split`.
 
     Raises:
-        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be made.
+        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
     """
     paths = part_paths(data_dir, split, prefix, part_num)
     if count < part_num:
         raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
-    files.make_folder(split_folder(data_dir, split))
+    files.check_output_folder(split_folder(data_dir, split), "--data_dir", whole=False)
     return paths
 
 
@@ -88,6 +88,7 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     count, seq_length = columns[0].shape
     paths = plan_parts(data_dir, split, prefix, part_num, count)
     folder = split_folder(data_dir, split)
+    files.make_folder(folder)
     previous = _previous_parts(folder)
     bounds = [count * part // part_num for part in range(part_num + 1)]
     parts = []

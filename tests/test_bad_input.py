@@ -152,7 +152,6 @@ def test_task_with_one_label(project, line):
         (STEP_2, "dev"),
         (STEP_3, "train"),
         (STEP_3, "dev"),
-        (STEP_3, "test"),
     ],
 )
 def test_missing_records(project, line, split):
@@ -161,7 +160,7 @@ def test_missing_records(project, line, split):
     fails(project, line, f"{split}.of_record-0: no such file", "--resave_ofrecord")
     shutil.rmtree(project.path("data", "ofrecord", split))
     os.remove(project.path("data", f"{split}.csv"))
-    fails(project, line, f"{split}.of_record-0: no such file", "--resave_ofrecord")
+    fails(project, line, f"{split} text not found, looked for data/{split}.csv", "there are no records in", "check --data_dir")
 
 
 @ALL
@@ -416,8 +415,49 @@ def test_a_refused_run_leaves_no_folder(project, line):
 
 @pytest.mark.parametrize("step", [STEP_1, STEP_2])
 def test_too_little_memory(project, step):
-    fails(project, step + " --memory_limit 0.001", "of memory, but may use only 1.0 MB", "free some memory")
+    fails(
+        project,
+        step + " --memory_limit 0.001",
+        "of memory, but may use only 1.0 MB",
+        "free some memory",
+        "--memory_limit GB sets another limit",
+    )
     assert not os.path.exists(project.path("output"))
+
+
+def test_step_3_without_a_test_split(project):
+    """As in the other scripts, the test split is optional; dev is not."""
+    os.remove(project.path("data", "test.csv"))
+    shutil.rmtree(project.path("data", "ofrecord"))
+    assert "no test split: there is no test.csv" in project.call_well(STEP_3 + " --max_steps 1")
+    os.remove(project.path("data", "dev.csv"))
+    shutil.rmtree(project.path("data", "ofrecord", "dev"))
+    fails(project, STEP_3, "dev text not found, looked for data/dev.csv", "there are no records in data/ofrecord/dev either")
+
+
+@pytest.mark.slow
+def test_a_run_says_the_command_that_continues_it(project):
+    line = STEP_3 + " --batch_size_per_device 2 --max_steps 1 --model_save_dir output/a_run"
+    output = project.run(line)  # as a process, which lets go of its folder
+    (line,) = [line for line in output.splitlines() if "stopped after step 1" in line]
+    command = line.split("continue with python3 ")[1]
+    assert command.startswith("finetuning.py @output/a_run/run.flags --resume output/a_run --max_steps ")
+    assert "after step 1 of" in project.call_well(command)
+
+
+@TRAINING
+def test_a_fault_in_the_last_split_is_found_before_records_are_written(project, line):
+    """The records of the first splits would be written."""
+    shutil.rmtree(project.path("data", "ofrecord"))
+    rewrite(project, "data/test.csv", lambda data: data + b"no columns\n")
+    weights = " --use_sample_weights false" if line == STEP_2 else ""
+    fails(project, line + weights, "test.csv: row", "1 columns")
+
+
+def test_a_refused_first_step_leaves_no_folder(project):
+    shutil.rmtree(project.path("data", "ofrecord"))
+    fails(project, STEP_1 + " --memory_limit 0.001", "may use only 1.0 MB")
+    assert sorted(os.listdir(project.path("data"))) == ["dev.csv", "test.csv", "train.csv"]
 
 
 def test_scores_that_are_not_used_need_not_fit(project):

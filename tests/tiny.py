@@ -19,8 +19,9 @@ import sys
 import numpy as np
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import encoder_shapes, initial_value
-from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, write_variables
+from modeling.bert.variables import classifier_shapes, encoder_shapes, initial_value
+from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.cli import advice
 from modeling.cli.errors import run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -75,6 +76,14 @@ CONFIG = BertConfig(
 )
 
 
+def check_advice(errors):
+    """Checks that the error of a program which has just run in this process names only flags that the program has."""
+    for line in errors.splitlines():
+        if line.startswith("error: "):
+            foreign = [flag for part in advice.BREAK.split(line) for flag in advice.foreign_flags(part)]
+            assert not foreign, f"{foreign}: {line}"
+
+
 def write_vocabulary(path, tokens=TOKENS):
     """Writes a vocabulary, a token a line; returns its path."""
     with open(path, "w", encoding="utf-8") as file:
@@ -99,6 +108,15 @@ def write_encoder(folder, config=CONFIG, tokens=TOKENS, older=False):
     for name, value in variables.items():
         os.makedirs(os.path.join(folder, name))
         value.tofile(os.path.join(folder, name, "out"))
+    return folder
+
+
+def write_classifier(folder, labels=("0", "1"), pair=False, config=CONFIG, tokens=TOKENS):
+    """Writes a small BERT with random weights as a snapshot that a training step could have left. Its task is `t`, its domain `mr`."""
+    shapes = {**encoder_shapes(config), **classifier_shapes(config, len(labels))}
+    task = {"name": "t", "domains": ["mr"], "labels": list(labels), "pair": pair, "seq_length": 37, "do_lower_case": True}
+    files = {CONFIG_FILE: config.to_json(), VOCAB_FILE: "".join(token + "\n" for token in tokens), TASK_FILE: json.dumps(task)}
+    write_variables(folder, {name: initial_value(name, shape, 3, 0.4) for name, shape in shapes.items()}, files)
     return folder
 
 
@@ -256,6 +274,7 @@ class Project:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
                 run(main)
         except SystemExit as end:
+            check_advice(errors.getvalue())
             return end.code or 0, output.getvalue(), errors.getvalue()
         finally:
             sys.argv = argv

@@ -3,9 +3,10 @@
     python3 tools/evaluate.py output/…/snapshot_best_ft_model_sst-2_dev_0.75 test.csv
     python3 tools/evaluate.py SNAPSHOT FILE --output results.json --predictions predictions.tsv
 
-The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot. The
-domains may be others, or may be missing. Each row counts once. --output writes the measures as a JSON object,
-and --predictions one line per row in the form of a run's predictions_test.tsv (docs/formats.md).
+The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot, or
+numbers from 0 in their order; a line says which number was read as which label. The domains may be others, or may be missing. Each row
+counts once. --output writes the measures as a JSON object, and --predictions one line per row in the form of a run's
+predictions_test.tsv (docs/formats.md).
 """
 
 if not __package__:
@@ -19,7 +20,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
-from modeling.cli.flag_kinds import batch_size, non_negative_int
+from modeling.cli.flag_kinds import batch_size, non_negative_int, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from modeling.run.evaluation import Predictions, measure
@@ -91,7 +92,7 @@ def main():
     parser.add_argument("--predictions", metavar="FILE", help="file for the predictions")
     parser.add_argument("--seed", type=non_negative_int, default=42, help="seed of the bootstrap intervals")
     parser.add_argument("--batch_size", type=batch_size, default=32, help="texts per batch on a GPU; on a CPU, the model determines it")
-    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--seq_length", type=positive_int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     add_text_flags(parser)
@@ -112,6 +113,7 @@ def main():
     evaluation = measure(predictions.logits, predictions.label, predictions.domain, task, args.seed)
     values = evaluation.to_dict()
     say(f"{args.snapshot} on {len(texts)} rows of {args.file}")
+    say(texts.source)
     for line in (evaluation, evaluation.more_text(), *tables(values)):
         say(line)
     if args.output is not None:

@@ -25,6 +25,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.metrics import METRICS_FILE
@@ -204,7 +205,7 @@ def print_nested(value, indent=0):
 def main():
     parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("path", help="folder of a snapshot, DATA_DIR/ofrecord/SPLIT, one part of it, or a text file")
-    parser.add_argument("--records", type=int, default=0, metavar="N", help="also print the first N records or rows")
+    parser.add_argument("--records", type=non_negative_int, default=0, metavar="N", help="also print the first N records or rows")
     parser.add_argument("--vocab_file", help="vocabulary, to show pieces instead of ids")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     add_text_flags(parser)

@@ -20,6 +20,7 @@ if not __package__:
     import _root  # noqa: F401
 
 import collections
+import contextlib
 import itertools
 import json
 import os
@@ -32,11 +33,11 @@ from tqdm import tqdm
 from modeling.cli import interruption, process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size, positive_float
+from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
-from ofrecord_util.names import is_header, is_number, may_be_header
+from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, TSV, kind_of_stream, parse_rows
@@ -44,6 +45,7 @@ from tools.evaluate import read_labelled
 from tools.pipeline import HELP, load_pipeline
 
 _UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
+_SEPARATORS, _FIRST_LINES = "\t,;", 100  # signs between columns; lines that tell whether a stream is a table
 _BREAKS = re.compile("[\t\r\n]+")
 
 
@@ -88,10 +90,31 @@ def decode_argument(text):
         raise UserError(f"argument {text!r} is not UTF-8 (byte {error.start + 1}: 0x{data[error.start]:02X})") from error
 
 
+def check_first_row(lines, kind, name, texts):
+    """Raises a UserError if the first row of a table is a header in words that are not known.
+
+    Args:
+        lines: the first lines of the table; the last one may end within quotes.
+        kind: TSV or CSV.
+        name: of the input, for messages.
+        texts: positions of the columns of the texts.
+    """
+    rows = []
+    with contextlib.suppress(UserError):  # `texts_of` reports it when it gets there
+        rows.extend(row.cells for row in parse_rows(lines, kind, name) if any(row.cells))
+    rows = [cells for cells in rows if len(cells) == len(rows[0])]
+    others = [column for column in range(len(rows[0]) if rows else 0) if column not in texts]
+    if unlike_the_rest(rows, others):
+        raise UserError(
+            f"{name}: row 1 looks like a header ({', '.join(rows[0]):.100}), which would be labelled: give --text_column the name of a "
+            "column, not its number, or remove the row"
+        )
+
+
 def texts_of(lines, pair, name, options=None, header=None, warn=None):
     """Yields the text of each row, or two texts for text pairs.
 
-    The kind is that of `options`, or is told from the first line: JSON lines, comma-separated text with a header, or lines of text. Of a
+    The kind is that of `options`, or is told from the first lines: JSON lines, comma-separated text with a header, or lines of text. Of a
     line of text with tabs only the first column is read (the first two for text pairs), unless there is a header.
 
     Args:
@@ -102,21 +125,25 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
         header: False if the first line is not a header in any case.
         warn: called with one line if the first line is a text that may be the name of a column; None to say nothing.
     Raises:
-        UserError: if a row does not fit the kind, has no second text for text pairs, is a header in the middle, or begins with an index.
-            The message names it.
+        UserError: if a row does not fit the kind, has no second text for text pairs, is a header in the middle or in words that are not
+            known, or begins with an index; or if the lines are a table without a header. The message names it.
     """
     options, lines = options or TextOptions(), iter(lines)
-    first = next(lines, None)
-    if first is None:
+    head = list(itertools.islice(lines, 1))
+    if not head:
         return
+    if any(sign in head[0] for sign in _SEPARATORS) and not head[0].startswith("{"):
+        head += itertools.islice(lines, _FIRST_LINES - 1)
     kind = options.format
     if kind == AUTO:
-        kind = kind_of_stream(first, name, bool(options.columns()))
+        kind = kind_of_stream(head[0], name, bool(options.columns()), head if header is None else ())
     columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
     numbers = 0
-    for row in parse_rows(itertools.chain([first], lines), kind, name):
+    for row in parse_rows(itertools.chain(head, lines), kind, name):
         if row.number == 1:
             columns = find_columns(row, kind, options, name, roles, header)
+            if kind != JSONL and header is None and not (columns and columns.header):
+                check_first_row(head, kind, name, list(columns.places.values()) if columns else range(len(roles)))
             if columns is not None and pair and not columns.pair:
                 raise UserError(f"{name}: {row.place(kind)}: no column of second texts, which the task needs; --pair_column names it")
             if columns is not None and columns.header:
@@ -216,7 +243,7 @@ def main():
         default=32,
         help="number of texts per batch on a GPU; on a CPU, the size of the model determines it",
     )
-    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--seq_length", type=positive_int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument(
         "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"

@@ -62,15 +62,18 @@ def parse_variations(values):
     Returns:
         dict of flag -> list of str.
     Raises:
-        UserError: a value has no =, no or repeated values, or a flag is given twice.
+        UserError: a value has no =, no or repeated values, a bracket without the other, or a flag is given twice.
     """
     found = {}
     for value in values:
         name, equals, listed = value.partition("=")
         name = name.lstrip("-")
-        parts = [part[1:-1] if part.startswith("[") else part for part in re.findall(r"\[[^\]]*\]|[^,]+", listed)]
-        if not equals or not name or not parts:
-            raise UserError(f"--vary {value}: give FLAG=VALUE,VALUE")
+        found_parts = re.findall(r"\[[^\]]*\](?=,|$)|[^,\[][^,]*", listed)
+        parts = [part[1:-1] if part.startswith("[") else part for part in found_parts]
+        odd = [part for part in parts if not part or part.count("[") != part.count("]")]
+        if not equals or not name or not parts or ",".join(found_parts) != listed or odd:
+            brackets = "; each [ needs a ] after its value, which a comma or the end follows" if "[" in listed else ""
+            raise UserError(f"--vary {value}: give FLAG=VALUE,VALUE{brackets}")
         if name in found or len(set(parts)) < len(parts):
             raise UserError(f"--vary {value}: {'the flag' if name in found else 'a value'} is given twice")
         found[name] = parts
@@ -109,6 +112,15 @@ def plan(script, argv, variations, seeds):
     if len(set(names)) < len(names):
         raise UserError("--vary: the values differ only in characters that are not used in names of folders; give them shorter names")
     return runs
+
+
+def replaced(script, argv, variations, seeds):
+    """Lines that say which flags of the command the sweep sets to other values. Arguments as in `plan`."""
+    given = parse_flags(script, argv=list(argv)).given
+    values = {flag: ("--vary", ",".join(parts)) for flag, parts in variations.items()}
+    if seeds:
+        values["seed"] = "--seeds", ",".join(map(str, seeds))
+    return [f"--{flag} of the command is not used: {own} has {listed}" for flag, (own, listed) in values.items() if flag in given]
 
 
 class Sweep:
@@ -212,6 +224,7 @@ def run_all(sweep, jobs, log):
             while waiting or running:
                 if interruption.received() and not told:
                     told, waiting = True, []
+                    log("interrupted: the same command continues the sweep")
                     for process, _ in running.values():
                         process.send_signal(interruption.received())
                 while waiting and len(running) < jobs and all(_is_ready(sweep, one) for one in running):
@@ -285,6 +298,8 @@ def main():
     log = Log(os.path.join(args.output_dir, SWEEP_LOG), exclusive=True)
     sweep = Sweep(args.output_dir, script, runs, log)
     log(f"{len(runs)} runs of {script_path(script)} {' '.join(map(shlex.quote, argv))}".rstrip())
+    for line in replaced(script, argv, variations, args.seeds):
+        log(line)
     failed = run_all(sweep, args.jobs, log)
     measured = [sweep.path(one) for one in runs if one not in [other for other, _ in failed]]
     if measured:

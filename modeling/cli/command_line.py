@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import Optional
 
-from modeling.cli import process
+from modeling.cli import advice, process
 from modeling.cli.errors import fail
 from ofrecord_util.errors import UserError
 
@@ -108,7 +108,9 @@ class Parser(argparse.ArgumentParser):
                 name = argument.split("=")[0]
                 if name.startswith("--") and " " not in name and name not in self._option_string_actions:
                     self.error(self._unknown(name))
-        return super().parse_known_args(args, namespace)
+        parsed = super().parse_known_args(args, namespace)
+        advice.add_flags(self._option_string_actions)
+        return parsed
 
     def parse_args(self, args=None, namespace=None):
         flags, rest = self.parse_known_args(args, namespace)

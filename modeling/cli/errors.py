@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any, Callable, List, Optional
 
-from modeling.cli import interruption
+from modeling.cli import advice, interruption
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 
@@ -60,7 +60,7 @@ def _say(line):
 
 def fail(error: UserError) -> None:
     """Prints the line of a `UserError` and ends the process with exit code 2."""
-    _end("error: " + _one_line(error))
+    _end("error: " + advice.fitting(_one_line(error)))
     sys.exit(EXIT_BAD_INPUT)
 
 
@@ -89,6 +89,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
         Exception: any other exception of `main()` is an error of this program and keeps its traceback.
     """
     _witnesses.clear()
+    advice.forget_flags()
     sys.excepthook = sys.__excepthook__  # from here on an exception that nothing catches is an error of this program
     code: Any
     try:
@@ -97,7 +98,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
             interruption.check()
         sys.stdout.flush()
     except UserError as error:
-        _end("error: " + _one_line(error))
+        _end("error: " + advice.fitting(_one_line(error)))
         code = EXIT_BAD_INPUT
     except BrokenPipeError:
         _tell_witnesses("the reader of the output has gone")

@@ -17,6 +17,7 @@ from typing import Any, List
 
 from modeling.cli.scripts import script_path
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_shell
 from ofrecord_util.files import replacing
 from ofrecord_util.reading import FLAGS_LIMIT, read_bytes
 
@@ -30,6 +31,16 @@ def _value_text(value):
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def resume_command(script: str, folder: str) -> str:
+    """The command that continues a run with all of its flags.
+
+    Args:
+        script: a key of `SCRIPTS`.
+        folder: run folder, with run.flags.
+    """
+    return f"python3 {script_path(script)} {for_shell('@' + os.path.join(folder, RUN_FLAGS_FILE))} --resume {for_shell(folder)}"
 
 
 def write_flags_file(folder: str, flags: Any) -> None:

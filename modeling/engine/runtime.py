@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -23,6 +24,11 @@ from ofrecord_util.escaping import say
 # Compute capabilities (major versions) that the wheel's machine code runs on. 0.8.0 also carries PTX (7.5), which a
 # newer driver compiles for newer cards.
 _MACHINE_CODE_MAJORS = (6, 7, 8)
+
+
+# Files that a process may have open, at least. On two cores, OneFlow 0.9.0 aborts below 15, and a run of one step needs 18.
+# More cores and ranks need more.
+_OPEN_FILES = 64
 
 
 def _preload_cuda():
@@ -67,8 +73,24 @@ def _unbroken_by_interrupt():
         raise KeyboardInterrupt
 
 
+def check_open_files():
+    """Checks the limit of open files, and raises it as far as the system lets the process. OneFlow aborts the process at a low one.
+
+    Raises:
+        UserError: the limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _OPEN_FILES:
+        if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
+            raise UserError(
+                f"the process may open only {hard} files at a time (ulimit -n), and OneFlow aborts at so few: allow {_OPEN_FILES} or more"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
+
+
 def _import_oneflow():
     """Imports OneFlow and hides its start-up messages (libibverbs, a missing driver) from the user's terminal."""
+    check_open_files()
     if sys.flags.optimize:
         raise UserError("OneFlow does not work with python -O, which removes assertions that it needs: leave out -O, PYTHONOPTIMIZE")
     # Otherwise OneFlow reports a missing driver at every start, and creates a folder ./log in the current folder

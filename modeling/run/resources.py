@@ -178,7 +178,8 @@ def check_memory(needed, limit, remedies):
         UserError: needed is above the limit.
     """
     if needed > limit:
-        raise UserError(f"the run needs about {size_text(needed)} of memory, but may use only {size_text(limit)}: {remedies}")
+        flag = "" if "--memory_limit" in remedies else "; --memory_limit GB sets another limit"
+        raise UserError(f"the run needs about {size_text(needed)} of memory, but may use only {size_text(limit)}: {remedies}{flag}")
 
 
 def available_memory():

@@ -7,6 +7,7 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, wr
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text
 from modeling.cli.errors import on_failure
 from modeling.cli.flags import run_folder_name
+from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
 from modeling.engine.pulse import tell_log
 from modeling.run.log import LOG_FILE, Log
@@ -96,7 +97,7 @@ class RunFolder:
         """Adds the error that ends the run to its log."""
         self.log.note(text)
         if self.trained and parallel.is_main() and list_states(self.path):
-            self.log(f"all steps are trained: write the results with --resume {self.path}")
+            self.log(f"all steps are trained: write the results with {resume_command(self._context.flags.script, self.path)}")
 
     def write_snapshot(self, name, variables, config=None, decay=1.0):
         """Writes the variables as a snapshot with sizes, vocabulary and task. Returns its path.

@@ -8,6 +8,7 @@ import numpy as np
 
 from modeling.cli.choices import DISK
 from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_TEACHER_EVAL, PREPROCESS
+from modeling.cli.scripts import TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
 from modeling.run.resume import records_digest
@@ -58,6 +59,7 @@ class Splits:
             ("meta_teacher_eval.py",) if getattr(flags, "teacher_outputs", None) == DISK else (),
         )
         self.facts, self.digests = {}, {}
+        self._first = True  # whether no split has been read yet
 
     def records(self, split, name=None):
         """`Records` of a split. With --resave_ofrecord, or if there are none, they are first written from the text.
@@ -108,6 +110,9 @@ class Splits:
 
     def _prepare(self, split, name):
         prefix, part_num, example_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num", "example_num"))
+        if self._first and self.must_write(split, name) and self._flags.script in TRAINING:
+            self.check_texts(["train", "dev", *(["test"] if self._flags.do_eval is not False else [])])
+        self._first = False
         with parallel.main_first():
             records = self.dataset.records(split, prefix, part_num, example_num)
         return self._portion(records) if split == "train" else records

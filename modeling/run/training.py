@@ -10,6 +10,7 @@ from tqdm import tqdm
 from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.cli import interruption
 from modeling.cli.flags import evaluation_period
+from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
 from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches, train_batch_size
@@ -208,7 +209,7 @@ class _Loop:
                 self._window = window  # an interrupted evaluation comes after the line of metrics
                 self._save_state(step)
             context.log(
-                f"interrupted after step {step} of {total}: continue with --resume {context.folder.path}"
+                f"interrupted after step {step} of {total}: continue with {resume_command(flags.script, context.folder.path)}"
                 if step
                 else "interrupted before the first step: there is nothing to resume"
             )
@@ -219,7 +220,8 @@ class _Loop:
         if flags.save_last_snapshot:
             context.log("saved " + self._snapshot("snapshot_last", step))
         if step < total and not stopped:
-            context.log(f"stopped after step {step} of {total} (--max_steps): continue with --resume {context.folder.path}")
+            command = resume_command(flags.script, context.folder.path)
+            context.log(f"stopped after step {step} of {total} (--max_steps): continue with {command} --max_steps {total}")
         self._warn_of_weak_training(total if not stopped else step)
         context.folder.trained = step == total or stopped  # `end_run` removes the states when the results are written
         parallel.barrier()  # from here on all ranks can read the best snapshot

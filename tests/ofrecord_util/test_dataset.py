@@ -122,7 +122,7 @@ def test_missing_records(data, split):
     os.remove(path)
     os.remove(data.path(split, "manifest.json"))
     os.remove(os.path.join(data.folder, f"{split}.csv"))
-    with pytest.raises(UserError, match=f"{split}.of_record-0: no such file.*--resave_ofrecord"):
+    with pytest.raises(UserError, match=f"{split} text not found, .*; there are no records in .*{split} either; check --data_dir"):
         data.prepare(split)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.tasks import Task
+from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.text import read_names, read_text, text_warnings
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import find_text, read_rows, text_path
@@ -163,6 +163,12 @@ def test_quotes_around_most_texts(tmp_path):
     (line,) = text_warnings(read(tmp_path, rows), TASK)
     assert line.startswith(f"{tmp_path}/train.csv: 2 of 3 texts, the first in sample 2, are in double quotes")
     assert text_warnings(read(tmp_path, rows.replace(b'"b"', b'"b" or c')), TASK) == []
+    some = b"".join(b"%s\tbooks\tpositive\na%d\tdvd\tnegative\n" % (b'"x%d"' % row if row < 4 else b"x%d" % row, row) for row in range(5))
+    (line,) = text_warnings(read(tmp_path, some), TASK)
+    assert "4 of 10 texts, the first in sample 1, are in double quotes" in line
+    doubled = rows.replace(b'"b"', b'"say ""b"""').replace(b'"c d"', b"c d")
+    (line,) = text_warnings(read(tmp_path, doubled), TASK)
+    assert "1 of 3 texts, the first in sample 2, are in double quotes" in line
 
 
 def test_one_of_three_domains_is_missing(tmp_path):
@@ -265,6 +271,44 @@ def test_a_header_in_other_words(tmp_path):
     with pytest.raises(UserError, match=r"row 1 looks like a header: .*the names of its columns, not their numbers"):
         read_names(rows_of(tmp_path, "texte,domaine,étiquette\n".encode() + ROWS.replace(b"\t", b","), numbers))
     assert read_names(rows_of(tmp_path, ROWS.replace(b"\t", b","), numbers))[0] == {"books", "dvd"}
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("texte\tdomaine\tétiquette\n", ROWS + b"film\tbooks\tpositve\n"),  # one label is spelled oddly
+        ("texte\tdomaine\tétiquette\n", ROWS + b"film\tmusic\tpos\n"),
+        ("texte\tdomaine\tétiquette\n", b"film\tdvd\t1\nanother\tbooks\t0\n"),  # words over numbers
+        ("texte\tdomaine\tétiquette\n", b"film\t3\ta\nanother\t4\tb\n"),
+    ],
+)
+def test_odd_rows_do_not_hide_a_header(tmp_path, header, rows):
+    with pytest.raises(UserError, match="row 1 looks like a header: its domain 'domaine' and label 'étiquette'"):
+        names(tmp_path, header.encode("utf-8") + rows)
+
+
+def test_a_header_in_other_words_without_domains(tmp_path):
+    options = TextOptions(text="1", label="2", only_domain="d")
+    rows = "".join(f"film {number},{('neg', 'pos')[number % 2]}\n" for number in range(8)).encode()
+    with pytest.raises(UserError, match="row 1 looks like a header"):
+        read_names(rows_of(tmp_path, "texte,étiquette\n".encode() + rows, options))
+    assert read_names(rows_of(tmp_path, b'"a film, and one more to see again",neutral\n' + rows, options))[1] == {"neg", "pos", "neutral"}
+
+
+def test_named_labels_let_the_first_row_in(tmp_path):
+    """As the message says."""
+    (tmp_path / "train.csv").write_bytes("texte\tdomaine\tétiquette\n".encode() + ROWS)
+    task = resolve_task("mine", str(tmp_path), "books,dvd,domaine", "neg,pos,étiquette")
+    assert read_text(str(tmp_path / "train.csv"), task).label[0] == 2
+    with pytest.raises(UserError, match="row 1: domain 'domaine' is not one of task 'mine'"):
+        read_text(str(tmp_path / "train.csv"), resolve_task("mine", str(tmp_path), "books,dvd", "neg,pos"))
+
+
+def test_names_in_quotes(tmp_path):
+    with pytest.raises(UserError, match=r"""row 13: the label '"pos"' is in double quotes, but tab-separated text has no quotes"""):
+        names(tmp_path, ROWS + b'film\tdvd\t"pos"\n')
+    with pytest.raises(UserError, match=r"""row 13: the domain '"dvd"' is in double quotes"""):
+        names(tmp_path, ROWS + b'film\t"dvd"\tpos\n')
 
 
 def test_words_that_are_names_of_columns_may_be_texts_and_labels(tmp_path):

@@ -78,7 +78,8 @@ def test_keys_are_no_numbers():
         ("text,text,label", {"text": "text"}, "2 times the column 'text'"),
         ("text,label", {"text": "3", "label": "label"}, "has 2 columns, but --text_column is 3"),
         ("text,label", {"text": "0"}, "--text_column is 0"),
-        ("text,label", {"text": "text", "label": "text"}, "--label_column: column 0 of FILE is the text already"),
+        ("text,label", {"text": "text", "label": "text"}, "--label_column: column 'text' of FILE is the text already"),
+        ("7,a film,1", {"text": "2", "label": "2"}, "--label_column: column 2 of FILE is the text already"),
         ("7,a film,1", {"text": "2"}, "no column is known as that of the label: the row has 3 columns; --label_column names it"),
     ],
 )

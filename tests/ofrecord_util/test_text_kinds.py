@@ -13,7 +13,7 @@ from ofrecord_util.tasks import Task, only_domain, resolve_task
 from ofrecord_util.text import TextFolder, read_text
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import read_rows, text_path
-from ofrecord_util.text_kinds import CSV, JSONL, TSV, find_kind, lines_of_text, parse_rows
+from ofrecord_util.text_kinds import CSV, JSONL, TSV, find_kind, find_separator, lines_of_text, parse_rows
 
 TASK = Task("t", ("books", "dvd"), ("no", "yes"))
 SAMPLES = [
@@ -109,6 +109,39 @@ def test_rows_of_comma_separated_text():
     assert rows[0].place(CSV) == "row 1 (comma-separated)"
 
 
+def test_blanks_before_a_quote_are_no_text(tmp_path):
+    rows = read_rows(write(tmp_path, 'text, domain, label\n "a, b", "dvd", yes\n"c",dvd,  "no, never"\n')).rows
+    assert [cells for _, cells in rows] == [["a, b", "dvd", "yes"], ["c", "dvd", "no, never"]]
+    assert kind('a, "dvd", "yes, please"\nb, "dvd", no\n') == CSV
+    with pytest.raises(UserError, match="something other than a comma follows the last quote"):
+        read_rows(write(tmp_path, 'text,domain,label\n"a" ,dvd,yes\n'))
+
+
+@pytest.mark.parametrize(
+    ("lines", "sign"),
+    [
+        (["a good film,mr,1", "bad,mr,0"], ","),
+        (["text,x", "a,1"], ","),
+        (["a,mr,1"], ","),
+        (['"one, two",3', "four,5"], ","),
+        (["a good film, mr, pos", "bad, mr, neg", "worse, cr, neg", "good, cr, pos"], ","),
+        (["a;mr;1", "b, c;mr;0"], ";"),
+        (["a film, I think", "bad, I know"], None),
+        (["well,no"], None),
+        (["one,two", "three"], None),
+        (['"Great," he said', '"Bad," she said'], None),
+        (["a; b", "c; d"], None),
+        ([], None),
+        ([""], None),
+    ],
+)
+def test_tables_without_a_known_header(lines, sign):
+    assert find_separator(lines) == sign
+    assert find_separator([*lines, '"stray, quotes" in texts']) is None
+    if lines and sign == ",":
+        assert find_separator([*lines, '"a field that goes on']) == sign
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 def test_three_kinds_of_the_same_rows(tmp_path, ends):
     """The texts, the ids and the digest are the same, and those of the rows as they are."""
@@ -199,8 +232,8 @@ def test_other_columns_make_records_stale(tmp_path):
         ('{"text": null, "domain": "books", "label": "yes"}\n', r"row 1 \(JSON lines\): 'text' is None, which is not a text"),
         ('{"text": "a", "domain": "books", "label": 1.5}\n', r"row 1 \(JSON lines\): 'label' is 1.5, which is not a text"),
         ('{"text": "a\\u0000b", "domain": "books", "label": "yes"}\n', r"row 1 \(JSON lines\): has a NUL"),
-        ('{"text": "a\\ud800b", "domain": "books", "label": "yes"}\n', "row 1 "),
-        ("text;domain;label\na;books;yes\n", "semicolons between its columns"),
+        ('{"text": "a\\ud800b", "domain": "books", "label": "yes"}\n', "row 1: .*the row looks like JSON"),
+        ("text;domain;label\na;books;yes\n", "semicolons between columns are not read"),
         ("a,b,c,d,e\n", r"row 1 \(comma-separated\): 5 columns where 3 are expected"),
     ],
 )
@@ -208,6 +241,24 @@ def test_faults(tmp_path, content, message):
     with pytest.raises(UserError, match="train.csv: .*" + message if not message.startswith("row") else "train.csv: " + message) as error:
         read_text(write(tmp_path, content), TASK)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("a film;books;yes\nb;books;no\n", "; semicolons between columns are not read"),
+        ("a film, good;books;yes\nb, c;books;no\n", "; semicolons between columns are not read"),
+        ('{"text": "a\\ud800b", "domain": "books"}\n', "; the row looks like JSON"),
+        ("0\ta\tb\tbooks\tyes\n1\tc\td\tbooks\tno\n", "; the first column looks like an index"),
+    ],
+)
+def test_what_another_number_of_columns_may_be(tmp_path, content, hint):
+    """Said for a task that is known and for one whose names are told from the rows."""
+    path = write(tmp_path, content)
+    with pytest.raises(UserError, match=f"train.csv: row 1.*{hint}"):
+        read_text(path, TASK)
+    with pytest.raises(UserError, match=f"train.csv: row 1.*{hint}"):
+        resolve_task("mine", str(tmp_path))
 
 
 def test_numbers_and_truths_of_json_are_labels(tmp_path):

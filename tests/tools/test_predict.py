@@ -196,12 +196,28 @@ def test_lines_and_columns():
         (b"title\tsentence\tlabel\none\tmr\t1\n", "row 1 .tab-separated.: several columns may be the text: 'title', 'sentence'"),
         (b"review\tdomain\tsentiment\none\tmr\t1\nreview\tdomain\tsentiment\n", r"row 3 .tab-separated. is the header again"),
         (b"one\tmr\t1\nreview\tdomain\tsentiment\n", "line 2 is a header"),
+        (b"a good film,mr,1\nbad,cr,0\n", r"the rows have commas between their columns \('a good film,mr,1'\): --text_column NUMBER"),
+        (b"Bewertung,Note\ngut,1\nnicht gut,0\n", "the rows have commas between their columns .*; --text_format tsv reads each row"),
+        (b"a good film;mr;1\nbad;cr;0\n", "the rows have semicolons between their columns .*: semicolons between columns are not read"),
+        (b"text;label\na film, really;1\n", "the rows have semicolons"),
+        (b"texte\tdomaine\tnote\none\tmr\t1\ntwo\tmr\t0\n", r"row 1 looks like a header \(texte, domaine, note\), which would be"),
         (b"0\tone\n1\ttwo\n", r"lines 1 and 2 begin with a number \(1\) and a tab: an index would be labelled"),
     ],
 )
 def test_lines_that_are_not_texts(data, message):
     with pytest.raises(UserError, match=f"FILE: {message}"):
         list(texts_of(read_lines(io.BytesIO(data), "FILE"), False, "FILE"))
+
+
+@pytest.mark.parametrize("rows", [b'Bewertung,Note\ngut,1\n"nicht\ngut",0\n', b"Note,Bewertung\n1,gut\n0,schlecht\n1,gut\n"])
+def test_a_header_over_numbered_columns(rows):
+    number = "1" if rows.startswith(b"B") else "2"
+    with pytest.raises(UserError, match=r"FILE: row 1 looks like a header \(.*Bewertung.*\).*give --text_column the name"):
+        list(texts_of(read_lines(io.BytesIO(rows), "FILE"), False, "FILE", TextOptions(text=number)))
+    named = list(texts_of(read_lines(io.BytesIO(rows), "FILE"), False, "FILE", TextOptions(text="Bewertung")))
+    assert named[0] == "gut"
+    without = list(texts_of(read_lines(io.BytesIO(rows[rows.index(b"\n") + 1 :]), "FILE"), False, "FILE", TextOptions(text=number)))
+    assert without == named
 
 
 def test_the_name_of_a_single_column_is_said():
@@ -228,6 +244,9 @@ def test_lines_without_a_text_are_left_out():
         (b'{"id": 1, "review": "one"}\n{"review": "two\\nlines"}\n', False, {}, ["one", "two\nlines"]),
         (b"a1,b1\none,two\n", False, {"text": "b1"}, ["two"]),
         (b"one,two\nthree\n", False, {}, ["one,two", "three"]),
+        (b"a film, good\na book, bad\n", False, {}, ["a film, good", "a book, bad"]),
+        (b"one,two\nthree,four\n", False, {"format": "tsv"}, ["one,two", "three,four"]),
+        (b"one,two\nthree,four\n", False, {"text": "2"}, ["two", "four"]),
         (b'"one,two",3\n', False, {"format": "csv"}, ["one,two"]),
         (b"1\tone\n0\ttwo\n", False, {"text": "2"}, ["one", "two"]),
         (b"sentence2,sentence1\none,two\n", True, {"text": "sentence1", "pair": "sentence2"}, [("two", "one")]),
@@ -347,6 +366,7 @@ def call(monkeypatch, capsys, *arguments, stdin=()):
     with pytest.raises(SystemExit) as end:
         run(main)
     told = capsys.readouterr()
+    tiny.check_advice(told.err)
     return end.value.code or 0, told.out, told.err
 
 

@@ -15,7 +15,7 @@ import tiny
 from modeling.run.measures import mcnemar_test
 from modeling.run.predictions import read_predictions
 from ofrecord_util.errors import UserError
-from tools.sweep import parse_variations, plan
+from tools.sweep import parse_variations, plan, replaced
 
 COMMAND = (
     "finetuning.py --task_name sst-2 --data_dir data --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --num_epochs 2 "
@@ -208,6 +208,19 @@ def test_variations():
     for value in (["learning_rate"], ["=3"], ["seed="], ["a=1,1"], ["a=1", "a=2"]):
         with pytest.raises(UserError, match="--vary"):
             parse_variations(value)
+    for value in ("domain_layers=[1,2", "domain_layers=[1,2],3]", "a=1,[", "a=[]", "a=[1]2", "a=1,,2"):
+        with pytest.raises(UserError, match=f"--vary {re.escape(value)}: give FLAG=VALUE,VALUE(; each|$)"):
+            parse_variations([value])
+    assert parse_variations(["model_load_dir=a[1]/b,c"]) == {"model_load_dir": ["a[1]/b", "c"]}
+
+
+def test_flags_of_the_command_that_the_sweep_sets():
+    argv = ["--task_name", "sst-2", "--data_dir", "d", "--seed", "7", "--num_epochs=2"]
+    assert replaced("finetuning", argv, {"learning_rate": ["1e-4"]}, []) == []
+    assert replaced("finetuning", argv, {"num_epochs": ["1", "3"]}, [1, 2]) == [
+        "--num_epochs of the command is not used: --vary has 1,3",
+        "--seed of the command is not used: --seeds has 1,2",
+    ]
 
 
 def test_the_plan():

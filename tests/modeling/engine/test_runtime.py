@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -116,3 +117,25 @@ def test_the_scheduler_alone_gives_way_to_lanes(lanes):
     assert scheduler == (max(10, own) if lanes > 1 else own)
     assert set(others) == {own}
     assert len(others) > 3
+
+
+@pytest.mark.parametrize("limits", [(12, 12, None), (12, 4096, 64), (64, 64, 64), (1024, 4096, 1024), (30, resource.RLIM_INFINITY, 64)])
+def test_few_open_files(monkeypatch, limits):
+    """OneFlow would abort without a message. A limit that the process may raise is raised."""
+    soft, hard, expected = limits
+    found = [soft]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, values: found.append(values[0]))
+    if expected is None:
+        with pytest.raises(UserError, match=r"may open only 12 files at a time \(ulimit -n\), .*: allow 64 or more"):
+            runtime.check_open_files()
+    else:
+        runtime.check_open_files()
+        assert found[-1] == expected
+
+
+def test_a_script_with_few_open_files():
+    command = ["sh", "-c", 'ulimit -n 12; "$@"', "sh", sys.executable, "meta_finetuning.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: the process may open only 12 files .*\n", done.stderr)

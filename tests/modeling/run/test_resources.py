@@ -109,8 +109,10 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do():
     assert plan(4.4e9).needed([Graph(False, 4, min(128, length)), Graph(True, 1, length)], 2) <= 4.4e9
     assert settings_that_fit(plan(1e9), graphs, 128) == "free some memory, or give a smaller model"
     check_memory(4e9, 4e9, "")
-    with pytest.raises(UserError, match=r"^the run needs about 5.0 GB of memory, but may use only 4.0 GB: give less$"):
+    with pytest.raises(UserError, match=r"^the run needs about 5.0 GB of memory, but may use only 4.0 GB: give less; --memory_limit GB"):
         check_memory(5e9, 4e9, "give less")
+    with pytest.raises(UserError, match=r"only 4.0 GB: a higher --memory_limit$"):
+        check_memory(5e9, 4e9, "a higher --memory_limit")
 
 
 def test_free_memory(monkeypatch):
