@@ -22,6 +22,7 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
+_MOST_SAMPLES = 10**8  # of all epochs: the layout is chosen from the batches of the whole run, 8 bytes for each of their samples
 # A teacher computes all tokens and returns hidden states and attention scores, which needs more memory: graphs of at most two lengths, each
 # with half of the usual tokens
 _TEACHER_SHARE, _TEACHER_LENGTHS = 0.5, 2
@@ -85,7 +86,7 @@ class Bucketing:
                 lengths and another number of texts per row are taken only if no number of parts fits. If nothing fits, the choice is the
                 one that needs the least memory.
         Raises:
-            UserError: the value of --texts_per_row is not possible.
+            UserError: the value of --texts_per_row is not possible, or the epochs have too many samples.
         """
         chosen = planned or self._choose(records, batch_size, self._texts_per_row(records, may_share), memory)
         self.graphs += self._training_graphs(batch_size, chosen)
@@ -98,9 +99,15 @@ class Bucketing:
     def _choose(self, records, batch_size, texts_per_row, memory):
         """The fastest layout, in as many parts as fit. The layout decides which samples share a row and the shapes of the dropout masks, so
         the memory changes it only if it fits in no number of parts."""
+        epochs, seed = self._flags.num_epochs, self._flags.seed
+        if len(records) * epochs > _MOST_SAMPLES:
+            raise UserError(
+                f"--num_epochs {epochs}: {epochs} passes over {len(records)} samples are more than {_MOST_SAMPLES:,} samples; give at most "
+                f"--num_epochs {_MOST_SAMPLES // len(records)}"
+            )
         layouts = []  # (estimated seconds, `TrainingBatches` in one part per accumulated batch)
         for per_row in texts_per_row:
-            needed = training_needs(records, batch_size, self._flags.num_epochs, self._flags.seed, per_row)
+            needed = training_needs(records, batch_size, epochs, seed, per_row)
             layouts += [self._estimate(records, batch_size, needed, per_row, most) for most in range(MOST_BUCKETS, 0, -1)]
         least = None  # (bytes above the limit, number of the layout, `TrainingBatches`)
         for number, (_, layout) in enumerate(sorted(layouts)):

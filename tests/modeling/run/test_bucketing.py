@@ -156,6 +156,11 @@ def test_texts_per_row_as_asked_for():
             unable.training(split, 4, may_share=True)
 
 
+def test_epochs_without_an_end_are_refused():
+    with pytest.raises(UserError, match=r"--num_epochs 9223372036854775807: .* give at most --num_epochs \d+$"):
+        plan(num_epochs=2**63 - 1).training(UNLIKE, 4, may_share=True)
+
+
 def test_a_run_that_goes_on_keeps_its_rows():
     planned = TrainingBatches.from_list([2, [16, 88], 2])
     continued = plan()
