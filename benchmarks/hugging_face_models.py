@@ -44,16 +44,16 @@ MODELS = {
     "bert-medium (8 x 512)": _bert(8, 512),
     "bert-base (12 x 768)": _bert(12, 768),
     "bert-large (24 x 1024)": _bert(24, 1024),
-    "bert, cased": {**_other("Bert"), "lower_case": False},
-    "bert, Chinese": {**_other("Bert"), "vocabulary": "chinese"},
+    "bert cased": {**_other("Bert"), "lower_case": False},
+    "bert Chinese": {**_other("Bert"), "vocabulary": "chinese"},
     "bert with a pretraining head": {**_other("Bert"), "model": "BertForPreTraining"},
     "bert for tokens": {**_other("Bert"), "model": "BertForTokenClassification"},
     "bert for several labels at once": _other("Bert", problem_type="multi_label_classification"),
     "bert with gelu_new": _other("Bert", hidden_act="gelu_new"),
     "bert that is a decoder": {**_other("Bert", is_decoder=True), "model": "BertModel"},
-    "structbert, model_type bert": _other("Bert"),
-    "structbert, model_type structbert": {**_other("Bert"), "written": {"model_type": "structbert"}},
-    "bert, relative positions": {**_other("Bert"), "written": {"position_embedding_type": "relative_key"}},
+    "structbert, written as bert": _other("Bert"),
+    "structbert, written as structbert": {**_other("Bert"), "written": {"model_type": "structbert"}},
+    "bert with relative positions": {**_other("Bert"), "written": {"position_embedding_type": "relative_key"}},
     "roberta": _other("Roberta"),
     "xlm-roberta": _other("XLMRoberta"),
     "camembert": _other("Camembert"),
@@ -67,32 +67,32 @@ MODELS = {
     "convbert": _other("ConvBert", num_attention_heads=4, hidden_size=32, embedding_size=32),
 }
 
-# Runs in the other Python: reads {folder, tokens, lower_case, model, config, values, written} as JSON and saves the model
+# Runs in the other Python: reads a list of {folder, tokens, lower_case, model, config, values, written}, as JSON, and saves the models
 _MAKE = r"""
 import json, os, sys
 import torch, transformers
-job = json.load(sys.stdin)
-torch.manual_seed(3)
-tokens = job["tokens"]
-config = getattr(transformers, job["config"])(vocab_size=len(tokens), num_labels=3, **job["values"])
-config.pad_token_id = 0
-model = getattr(transformers, job["model"])(config).eval()
-with torch.no_grad():
-    for value in model.parameters():
-        if value.dim() == 1:
-            value.add_(torch.randn_like(value) / 16)
-model.save_pretrained(job["folder"])
-with open(os.path.join(job["folder"], "vocab.txt"), "w", encoding="utf-8") as file:
-    file.writelines(token + "\n" for token in tokens)
-lower = job["lower_case"]
-tokenizer = transformers.BertTokenizer(vocab=os.path.join(job["folder"], "vocab.txt"), do_lower_case=lower, model_max_length=64)
-tokenizer.save_pretrained(job["folder"])
-path = os.path.join(job["folder"], "config.json")
-with open(path) as file:
-    values = json.load(file)
-values.update(job["written"])
-with open(path, "w") as file:
-    json.dump(values, file)
+for job in json.load(sys.stdin):
+    torch.manual_seed(3)
+    tokens, folder = job["tokens"], job["folder"]
+    config = getattr(transformers, job["config"])(vocab_size=len(tokens), num_labels=3, **job["values"])
+    config.pad_token_id = 0
+    model = getattr(transformers, job["model"])(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.dim() == 1:
+                value.add_(torch.randn_like(value) / 16)
+    model.save_pretrained(folder)
+    with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as file:
+        file.writelines(token + "\n" for token in tokens)
+    lower = job["lower_case"]
+    tokenizer = transformers.BertTokenizer(vocab=os.path.join(folder, "vocab.txt"), do_lower_case=lower, model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    path = os.path.join(folder, "config.json")
+    with open(path) as file:
+        values = json.load(file)
+    values.update(job["written"])
+    with open(path, "w") as file:
+        json.dump(values, file)
 """
 
 
@@ -104,16 +104,30 @@ def vocabulary(kind):
         return file.read().split("\n")[:-1]
 
 
-def try_model(python, folder, model):
-    """A dict for a JSON line."""
-    source, target = os.path.join(folder, "hugging_face"), os.path.join(folder, "snapshot")
-    tokens = vocabulary(model.get("vocabulary"))
-    job = {"folder": source, "tokens": tokens, "lower_case": model.get("lower_case", True), "written": model.get("written", {})}
-    job.update({name: model[name] for name in ("model", "config", "values")})
+def make(python, folders):
+    """Makes the Hugging Face folders of models.
+
+    Args:
+        python: with torch and transformers.
+        folders: dict of name in MODELS -> path.
+    Raises:
+        UserError: that Python failed.
+    """
+    jobs = []
+    for name, path in folders.items():
+        model = MODELS[name]
+        job = {"folder": path, "tokens": vocabulary(model.get("vocabulary")), "lower_case": model.get("lower_case", True)}
+        job.update({key: model.get(key, {}) for key in ("model", "config", "values", "written")})
+        jobs.append(job)
     environment = dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
-    made = subprocess.run([python, "-c", _MAKE], input=json.dumps(job), capture_output=True, text=True, env=environment)
+    made = subprocess.run([python, "-c", _MAKE], input=json.dumps(jobs), capture_output=True, text=True, env=environment)
     if made.returncode:
-        return {"problem": (made.stderr.strip().splitlines() or ["?"])[-1][:200]}
+        raise UserError(f"{python}: {(made.stderr.strip().splitlines() or ['?'])[-1][:300]}")
+
+
+def try_model(python, source, model):
+    """A dict for a JSON line: what a conversion of the folder `source` gives."""
+    folder, target = os.path.dirname(source), source + "-snapshot"
     lines = []
     try:
         convert(source, target, log=lines.append)
@@ -135,10 +149,11 @@ def main():
     if python is None:
         raise UserError(f"{TORCH_PYTHON} must name a Python with torch and transformers")
     wanted = tuple(args.rows.split(",")) if args.rows else ("",)
-    for name, model in MODELS.items():
-        if name.startswith(wanted):
-            with tempfile.TemporaryDirectory() as folder:
-                show({"model": name, **try_model(python, folder, model)})
+    with tempfile.TemporaryDirectory() as folder:
+        folders = {name: os.path.join(folder, str(number)) for number, name in enumerate(MODELS) if name.startswith(wanted)}
+        make(python, folders)
+        for name, path in folders.items():
+            show({"model": name, **try_model(python, path, MODELS[name])})
 
 
 if __name__ == "__main__":
