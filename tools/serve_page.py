@@ -13,9 +13,10 @@ p { margin: .25rem 0 1rem; }
 label { display: block; font-weight: 600; margin: .75rem 0 .25rem; }
 textarea { box-sizing: border-box; font: inherit; min-height: 6rem; padding: .5rem; width: 100%; }
 button { font: inherit; margin-top: .75rem; padding: .5rem 1.25rem; }
-table { border-collapse: collapse; margin-top: 1rem; width: 100%; }
+table { border-collapse: collapse; margin-top: 1rem; table-layout: fixed; width: 100%; }
+th { width: 35%; }
 td, th { border-bottom: 1px solid #8886; padding: .35rem .5rem .35rem 0; text-align: left; vertical-align: middle; }
-td:last-child, th:last-child { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td:last-child { text-align: right; width: 4rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 meter { width: 100%; }
 caption { font-weight: 600; padding: .5rem 0; text-align: left; }
 #answer { margin-top: 1rem; }

@@ -22,6 +22,8 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
+_MOST_PARTS = 128  # outputs of one split_like
+
 
 def encoder_shapes(config):
     """dict of documented name -> shape of the embeddings, encoder layers and pooler; dense weights are [in, out]."""
@@ -187,7 +189,12 @@ class Variables(flow.nn.Module):
         return memoize("parts", lambda: self._cut(whole, widths), of=whole)[parts.index(names)]
 
     def _cut(self, row, widths):
-        """[1, sum of widths] -> one row per width. The forward and the backward pass take one operation each."""
+        """[1, sum of widths] -> one row per width. The forward and the backward pass take one operation each, for more than 15 layers a few
+        more."""
+        if len(widths) > _MOST_PARTS:
+            groups = [widths[start : start + _MOST_PARTS] for start in range(0, len(widths), _MOST_PARTS)]
+            cut = self._cut(row, [sum(group) for group in groups])
+            return [part for group_row, group in zip(cut, groups) for part in self._cut(group_row, group)]
         likes = {width: parallel.constant((1, width), 0.0, self._device) for width in widths}
         return flow._C.split_like(row, [likes[width] for width in widths], 1)
 

@@ -28,9 +28,9 @@ LABELS = ("no", "perhaps", "y\u00e9s")
 TASK = {"name": "t", "domains": ["d"], "labels": list(LABELS), "pair": False, "seq_length": 21, "do_lower_case": True}
 
 
-def write_snapshot(folder, pooling="cls", task=TASK, without=(), labels=3):
+def write_snapshot(folder, pooling="cls", task=TASK, without=(), labels=3, layers=2):
     """A snapshot of random weights; returns (its path, its config, its variables)."""
-    config = dataclasses.replace(tiny.CONFIG, pooling=pooling)
+    config = dataclasses.replace(tiny.CONFIG, pooling=pooling, num_hidden_layers=layers)
     shapes = {**encoder_shapes(config), **classifier_shapes(config, labels), **domain_head_shapes(config, 1)}
     values = {name: initial_value(name, shape, 5, 0.4) for name, shape in shapes.items() if not name.startswith(without or "-")}
     draw = np.random.RandomState(2)
@@ -82,6 +82,14 @@ def test_logits(tmp_path, pooling):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         assert batch == 1 or np.ptp(expected, axis=0).max() > 0.05
     assert any(DOMAIN_HEAD[0] in line and "left out" in line for line in lines)
+
+
+def test_as_many_layers_as_bert_large(tmp_path):
+    folder, config, values = write_snapshot(tmp_path / "snapshot", layers=24)
+    session, _ = to_onnx(folder, tmp_path / "model.onnx")
+    inputs = random_inputs(3, 9)
+    found = session.run(None, dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs)))[0]
+    np.testing.assert_allclose(found, graph_logits(config, values, inputs), rtol=0, atol=1e-4)
 
 
 def test_the_file_alone_is_enough(tmp_path):

@@ -16,9 +16,12 @@ NEED_ONEFLOW = (  # they import it at their start
     "benchmarks/bench_growth.py",
     "benchmarks/bench_memory.py",
     "benchmarks/bench_predict.py",
+    "benchmarks/bench_serve.py",
+    "benchmarks/hugging_face_models.py",
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
     "tools/evaluate.py",
+    "tools/serve.py",
 )
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")
 
