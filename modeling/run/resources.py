@@ -10,7 +10,9 @@ from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
 
-_PROCESS_BYTES = 420e6  # Python, OneFlow and the BLAS without any graph
+_PROCESS_BYTES = 440e6  # Python, OneFlow and the BLAS without any graph
+_LOADING_SHARE = 0.5  # of the parameters' bytes: what loading needs beside them. A run that trains needs more than this later
+_PARTS_BYTES = 200e6  # of a run in parts: further jobs to compile
 FREE_SOME = "free some memory, or give a smaller model"  # the remedy that always helps
 CONTINUED = "a continued run keeps its layout: free some memory, give a higher --memory_limit, or start a new run without --resume"
 _USED_SHARE = 0.9  # of the free memory, if --memory_limit is not given: estimates are up to 15 % off
@@ -69,9 +71,11 @@ class MemoryPlan:
             parts: number of parts of a training step.
         """
         models = (self.model, *self._others)
-        floats = sum(model.parameters for model in models) + (2 + (parts > 1)) * self.model.trained
+        parameters = sum(model.parameters for model in models)
+        floats = parameters + (2 + (parts > 1)) * self.model.trained
+        more = _PARTS_BYTES * (parts > 1) if self.model.trained else 4 * _LOADING_SHARE * parameters
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
-        return _PROCESS_BYTES + 4 * floats + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
+        return _PROCESS_BYTES + 4 * floats + more + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
     def freezing(self, layers):
         """The `MemoryPlan` with the first `layers` encoder layers and the embeddings frozen."""

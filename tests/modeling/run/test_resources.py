@@ -68,15 +68,18 @@ def test_what_the_estimate_depends_on():
     graph = [Graph(True, 4, 128)]
     whole = plan(math.inf).needed(graph)
     assert plan(math.inf).needed(graph * 2) > whole + 2e9  # each length has memory of its own
-    assert plan(math.inf).needed(graph, parts=2) == whole + 4 * PARAMETERS  # the sums of gradients
+    assert plan(math.inf).needed(graph, parts=2) == whole + 4 * PARAMETERS + resources._PARTS_BYTES  # the sums of gradients
     assert plan(math.inf).needed([Graph(True, 2, 128)]) < whole - 1e9
     assert plan(math.inf).needed([Graph(False, 4, 128)]) < 0.6 * whole
     half = plan(math.inf, trained=PARAMETERS // 2, frozen_layers=6).needed(graph)
     assert half < whole - 1e9
-    alone = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS),))
-    online = MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
-    assert alone.needed(graph) == MemoryPlan(Model(BASE, PARAMETERS), 2, math.inf).needed(graph) + 4 * PARAMETERS
+    student = Model(BASE, PARAMETERS, PARAMETERS)
+    alone = MemoryPlan(student, 2, math.inf, (Model(BASE, PARAMETERS),))
+    online = MemoryPlan(student, 2, math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
+    assert alone.needed(graph) == MemoryPlan(student, 2, math.inf).needed(graph) + 4 * PARAMETERS
     assert online.needed(graph) > alone.needed(graph) + 0.9e9
+    predicts = [MemoryPlan(Model(BASE, parameters), 2, math.inf).needed([Graph(False, 4, 128)]) for parameters in (0, PARAMETERS)]
+    assert predicts[1] == predicts[0] + 6 * PARAMETERS  # the variables, and what reads them
 
 
 def test_a_teacher_needs_memory_too():
