@@ -101,7 +101,7 @@ class DropoutPlan:
     def _array_masks(self, step, generator):
         def draw(position, rate, shape):
             mask = self._array(step, position, shape)
-            _sample(mask.reshape(-1), rate, generator)
+            sample_mask(mask.reshape(-1), rate, generator)
             return mask
 
         return draw
@@ -114,7 +114,7 @@ class DropoutPlan:
 
             def sample(part, offset, shape):
                 mask = self._array(step * self._parts + part, position, shape)
-                _sample(mask.reshape(-1), rate, np.random.PCG64(words).advance(start + offset // 4), offset % 4)
+                sample_mask(mask.reshape(-1), rate, np.random.PCG64(words).advance(start + offset // 4), offset % 4)
                 return mask
 
             start, first = first, first - -math.prod(shape) // 4
@@ -159,8 +159,15 @@ class MaskInParts:
         return self._sample(start // self._size, start * math.prod(self.shape[1:]), (stop - start, *self.shape[1:]))
 
 
-def _sample(mask, rate, generator, skipped=0):
-    """Fills a mask, a flat array, with four numbers from each raw word of the generator; leaves out the first `skipped` numbers."""
+def sample_mask(mask, rate, generator, skipped=0):
+    """Fills a mask, a flat float32 array: 1 / (1 - rate) with probability 1 - rate, else 0.
+
+    Args:
+        mask: the array.
+        rate: at least 0, less than 1; in steps of 2^-16.
+        generator: `PCG64`. Each of its raw words gives four numbers.
+        skipped: how many numbers of the first word are left out.
+    """
     scale, kept_from = np.float32(1.0 / (1.0 - rate)), round(rate * 2**16)
     start = 0
     while start < mask.size:

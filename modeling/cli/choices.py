@@ -5,6 +5,7 @@ CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
 METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
+CHILD_TUNINGS = NO_CHILD, TASK_FREE, TASK_DRIVEN = ("none", "F", "D")
 BALANCED = "balanced"  # --class_weights by the numbers of training rows
 
 NEWEST_RUN = "newest"  # --resume without a value

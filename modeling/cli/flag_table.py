@@ -1,6 +1,20 @@
 """The flag table: every flag of every script, in the order of --help."""
 
-from modeling.cli.choices import ACCURACY, AUTO, CORRUPTIONS, DEVICES, DISK, MEAN, METRICS, NEWEST_RUN, POOLINGS, SAMPLED, TEACHER_OUTPUTS
+from modeling.cli.choices import (
+    ACCURACY,
+    AUTO,
+    CHILD_TUNINGS,
+    CORRUPTIONS,
+    DEVICES,
+    DISK,
+    MEAN,
+    METRICS,
+    NEWEST_RUN,
+    NO_CHILD,
+    POOLINGS,
+    SAMPLED,
+    TEACHER_OUTPUTS,
+)
 from modeling.cli.flag_kinds import (
     Flag,
     Group,
@@ -17,6 +31,7 @@ from modeling.cli.flag_kinds import (
     port,
     positive_float,
     positive_int,
+    share,
     text,
 )
 from modeling.cli.scripts import (
@@ -228,6 +243,10 @@ FLAGS = (
          "one number per label, comma-separated, in the order of --label_list", unset="1 for each label", metavar="WEIGHTS"),
     Flag("label_smoothing", OPTIMISATION, TRAINING, fraction, 0.0,
          "share of the target of the label loss that is spread evenly over all labels"),
+    Flag("child_tuning", OPTIMISATION, TRAINING, text, NO_CHILD,
+         "Child-Tuning (arXiv 2109.05687): use a part of each gradient only. F = elements drawn in each step; D = the elements of the "
+         "encoder layers with the most Fisher information on the training split, the same in all steps", choices=CHILD_TUNINGS),
+    Flag("reserve_p", OPTIMISATION, TRAINING, share, 0.2, "share of the elements that Child-Tuning uses", metavar="SHARE"),
 
     Flag("device", OUTPUT, ALL, text, AUTO, "device that computes; auto = cuda if available, else cpu", choices=DEVICES),
     Flag("model_save_dir", OUTPUT, ALL, text, "./output/model_save-%Y-%m-%d-%H:%M:%S",

@@ -69,8 +69,11 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
             dropout = training.dropout.take(batch)
             return meta_objective(variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss)
 
-        batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
-        best = BestSnapshot(context, "mft", variables)
-        training.run(train_job, batches, META_METRICS, evaluator, best, domain_layers=domain_layers)
+        def corrupted(batches, first_step):
+            return with_corrupted_domains(batches, task.num_domains, flags.seed, first_step, flags.corruption)
+
+        best, batches = BestSnapshot(context, "mft", variables), corrupted(training.batches(), training.start_step)
+        fisher = corrupted(training.fisher_batches(), training.fisher_step)
+        training.run(train_job, batches, META_METRICS, evaluator, best, fisher, domain_layers=domain_layers)
     evaluate_splits(context, evaluator, best)
     return best

@@ -54,7 +54,7 @@ class _AdamW(flow.optim.AdamW):
         return confs
 
 
-def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True):
+def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True, clip_norm=CLIP_NORM):
     """The optimizer and its schedule for a training graph.
 
     Args:
@@ -62,6 +62,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
         schedule: `Schedule`.
         weight_decay: decoupled decay of all weights that are not in NO_DECAY.
         bias_correction: Adam's bias correction. Google's BERT does not use it; it improves few-sample fine-tuning (arXiv 2006.05987).
+        clip_norm: limit of the norm of all gradients together; None if something else clips (modeling/engine/gradient_masks.py).
     Returns:
         (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
     """
@@ -73,8 +74,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
                 "betas": (0.9, 0.999),
                 "eps": 1e-6,
                 "weight_decay": weight_decay,
-                "clip_grad_max_norm": CLIP_NORM,
-                "clip_grad_norm_type": 2.0,
+                **({} if clip_norm is None else {"clip_grad_max_norm": clip_norm, "clip_grad_norm_type": 2.0}),
             }
         ],
         do_bias_correction=bias_correction,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.engine import parallel
+from modeling.run.child_tuning import uses_masks
 from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
@@ -23,6 +24,7 @@ _TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 47  # per encoder layer and lane
 # Of each value that a distillation compares with the teacher's: the operations of its squared error and of the gradient, and the teacher's
 # input; and the whole batches of the teacher's values that are in memory at the same time
 _COMPARISONS, _KEPT_BATCHES = 11, 3
+_MASKED = 6  # floats per element of a masked gradient: its sum, its mask, their product, its gradient, and two arrays of the next mask
 _RETURNED_COPIES = 3  # of the values that a graph returns: an operation's output, and two tensors that OneFlow fills in turns
 
 
@@ -42,6 +44,7 @@ class Model(NamedTuple):
     config: BertConfig
     parameters: int  # `Variables.in_memory`
     trained: int = 0  # those with gradients and moments
+    masked: bool = False  # whether their gradients are masked (modeling/run/child_tuning.py)
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
     graphs: tuple = ()  # the `Graph`s of its predict functions
@@ -69,7 +72,8 @@ class MemoryPlan:
             parts: number of parts of a training step.
         """
         models = (self.model, *self._others)
-        floats = sum(model.parameters for model in models) + (2 + (parts > 1)) * self.model.trained
+        update = _MASKED if self.model.masked else parts > 1
+        floats = sum(model.parameters for model in models) + (2 + update) * self.model.trained
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
         return _PROCESS_BYTES + 4 * floats + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
@@ -124,7 +128,8 @@ def plan_memory(context, variables, others=(), trains=True, compared=None):
     if context.engine.device != "cpu":
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
-    model = Model(context.config, variables.in_memory(), trained, context.freezing.layers)
+    masked = trains and uses_masks(context.flags)
+    model = Model(context.config, variables.in_memory(), trained, masked, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
 

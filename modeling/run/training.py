@@ -13,10 +13,11 @@ from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches, train_batch_size
+from modeling.run.child_tuning import MASK_NAME, ChildTuning
 from modeling.run.log import READY
 from modeling.run.measures import SCALARS, TITLES
 from modeling.run.metrics import mean_rows
-from modeling.run.optimizer import create_optimizer, plan_schedule
+from modeling.run.optimizer import CLIP_NORM, create_optimizer, plan_schedule
 from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
 from modeling.run.resume import check_identity, remove_state, run_identity, write_state
 from modeling.run.start import start_run
@@ -55,7 +56,9 @@ class Training:
         self.mean_weight = float(samples.sample_weights.mean())  # scale of a classification loss that the scores weight
         self.batch_size = train_batch_size(flags)
         self.schedule = plan_schedule(flags, self.num_samples, self.batch_size)
-        optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction)
+        self._child_tuning = ChildTuning(context, variables)
+        clip_norm = CLIP_NORM if self._child_tuning.masks is None else None
+        optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction, clip_norm)
         self.settings = {
             "type": "train",
             "variables": variables,
@@ -63,6 +66,7 @@ class Training:
             "schedule": rates,
             "engine": context.engine,
             "mixed_precision": flags.use_fp16,
+            "masks": self._child_tuning.masks,
         }
         self._identity = run_identity(
             flags,
@@ -93,6 +97,11 @@ class Training:
         parts = self.layout.parts if context.engine.sums_gradients else 1
         self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
 
+    @property
+    def fisher_step(self):
+        """The first step (from 0) after the run, whose random numbers no step of the run uses."""
+        return self.schedule.total_steps
+
     def samples_in(self, step):
         """Samples of a step (from 1). The last batch of a run may have fewer than the others."""
         return min(self.batch_size, self._context.flags.num_epochs * self.num_samples - (step - 1) * self.batch_size)
@@ -104,7 +113,17 @@ class Training:
         batches = iterate_training(*run, self.start_step, self.layout.per_row)
         return with_dropout(batches, self.dropout, self.start_step)
 
-    def run(self, job, batches, metric_names, evaluate, best, **facts):
+    def fisher_batches(self):
+        """The batches of one epoch, from which Child-Tuning-D estimates the Fisher information before the first step. Their random numbers
+        are those of steps from `fisher_step` on."""
+        run = self._samples, self.batch_size, self.layout.lengths, 1, self._context.flags.seed
+        return with_dropout(iterate_training(*run, 0, self.layout.per_row), self.dropout, self.fisher_step)
+
+    def before_step(self, step):
+        """Prepares a step (from 0)."""
+        self._child_tuning.before_step(step)
+
+    def run(self, job, batches, metric_names, evaluate, best, fisher=None, **facts):
         """Trains the model. The best snapshot is then on disk.
 
         Args:
@@ -113,6 +132,7 @@ class Training:
             metric_names: names of the M metrics, the loss first.
             evaluate: function without arguments that returns the `Evaluation` on dev.
             best: `BestSnapshot`. Periodic snapshots save its variables too.
+            fisher: `fisher_batches()` with the same further arrays as `batches`; None if there are none.
             facts: values for flags.json.
         Raises:
             Interrupted: a signal arrived. The state of the last step has been written.
@@ -121,6 +141,7 @@ class Training:
         context, variables = self._context, self._variables
         if self._state is None:
             start_run(context, variables, self.schedule, self.batch_size, self._memory_bytes, **self.layout.to_dict(), **facts)
+            self._child_tuning.estimate(job, self.fisher_batches() if fisher is None else fisher)
         else:
             self._restore(job, best)
         _Loop(self, context, job, metric_names, evaluate, best).run(batches, self._state)
@@ -133,7 +154,8 @@ class Training:
             if value is None or value.shape != tuple(parameter.shape):
                 raise UserError(f"{state.path}: {name} is missing or has another shape than the model's {list(parameter.shape)}")
             self._variables.assign(name, value)
-        moments = [name for name in state.arrays if name not in names]
+        self._child_tuning.restore(state)
+        moments = [name for name in state.arrays if name not in names and name != MASK_NAME]
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
         job.restore(OnDemand((*moments, *counters), lambda name: counters[name] if name in counters else state.arrays[name]))
         best.restore(state.values["best"], state.values["stale"])
@@ -156,7 +178,14 @@ class Training:
                 names.append(name)
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
-        arrays = OnDemand(names, lambda name: parallel.to_numpy(trained[name]) if name in trained else state[name])
+        further = self._child_tuning.arrays()
+
+        def array(name):
+            if name in further:
+                return further[name]
+            return parallel.to_numpy(trained[name]) if name in trained else state[name]
+
+        arrays = OnDemand((*names, *further), array)
         values = dict(step=step, identity=self._identity, layout=self.layout, counters=counters, window=window, **best)
         return write_state(self._context.folder.path, arrays, values) if parallel.is_main() else None
 
@@ -238,6 +267,7 @@ class _Loop:
             self._context.log(warning)
 
     def _step(self, step, batch):
+        self._training.before_step(step - 1)
         metrics = self._job({name: array for name, array in batch.items() if name != "idxs"})[1]
         self._window.append((step, batch["idxs"], metrics))
         self._sample_count += int((batch["loss_mask"] > 0).sum())

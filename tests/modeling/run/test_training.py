@@ -72,6 +72,8 @@ FLAGS = SimpleNamespace(
     seq_length=13,
     memory_limit=None,
     auto_settings=False,
+    child_tuning="none",
+    reserve_p=0.2,
 )
 
 
