@@ -273,6 +273,24 @@ class GlobalFunction:
         parallel.wait_for_graphs(self._variables)
         return graphs[0].state_dict()
 
+    def reset(self, state=None):
+        """Sets the optimizer's moments and the step counter of a train function, before its first call or after any other.
+
+        Args:
+            state: values of `optimizer_state`, copied when they were read; None for the state before the first step.
+        """
+        tensors = {name: value for name, value in self._state().items() if not isinstance(value, dict)}
+        if not tensors:
+            self._restored = state
+            return
+        for name, value in tensors.items():
+            if state is None:
+                value.zero_()
+            else:
+                value.copy_(parallel.replicate(state[name], self.engine.device))
+        for value in tensors.values():  # a graph does not wait for changes of an optimizer's state
+            parallel.to_numpy(value)
+
     def restore(self, state):
         """Continues from an `optimizer_state`, whose arrays are read at the first call. It must run before that call.
 

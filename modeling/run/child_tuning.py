@@ -17,7 +17,7 @@ _NEEDED_VERSION = (0, 9, 0)  # of OneFlow, for gradients that a graph returns
 
 def uses_masks(flags) -> bool:
     """Whether a run masks its gradients. A share of 1 keeps all of them."""
-    return flags.child_tuning != NO_CHILD and flags.reserve_p < 1
+    return getattr(flags, "child_tuning", NO_CHILD) != NO_CHILD and flags.reserve_p < 1
 
 
 class ChildTuning:

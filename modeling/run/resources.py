@@ -44,7 +44,7 @@ class Model(NamedTuple):
     config: BertConfig
     parameters: int  # `Variables.in_memory`
     trained: int = 0  # those with gradients and moments
-    masked: bool = False  # whether their gradients are masked (modeling/run/child_tuning.py)
+    further: int = 0  # further numbers in memory for each of these
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
     graphs: tuple = ()  # the `Graph`s of its predict functions
@@ -72,8 +72,7 @@ class MemoryPlan:
             parts: number of parts of a training step.
         """
         models = (self.model, *self._others)
-        update = _MASKED if self.model.masked else parts > 1
-        floats = sum(model.parameters for model in models) + (2 + update) * self.model.trained
+        floats = sum(model.parameters for model in models) + (2 + self.model.further + (parts > 1)) * self.model.trained
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
         return _PROCESS_BYTES + 4 * floats + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
@@ -115,7 +114,7 @@ def _train_bytes(config, graph, lanes):
     return 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
-def plan_memory(context, variables, others=(), trains=True, compared=None):
+def plan_memory(context, variables, others=(), trains=True, compared=None, further=0):
     """The `MemoryPlan` of a run; None on a GPU, whose memory is not planned.
 
     Args:
@@ -124,12 +123,13 @@ def plan_memory(context, variables, others=(), trains=True, compared=None):
         others: further `Model`s.
         trains: whether the run trains.
         compared: see `MemoryPlan`.
+        further: numbers in memory for each trained parameter, besides itself and its moments.
     """
     if context.engine.device != "cpu":
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
-    masked = trains and uses_masks(context.flags)
-    model = Model(context.config, variables.in_memory(), trained, masked, context.freezing.layers)
+    further += _MASKED if trains and uses_masks(context.flags) else 0
+    model = Model(context.config, variables.in_memory(), trained, further, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
 
