@@ -129,3 +129,34 @@ def test_gradients_between_steps():
         job(inputs(step))
     for name in VALUES:
         np.testing.assert_allclose(variables.get(name).numpy(), expected[-1][name], rtol=0, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_reset_function_repeats_its_run(parts):
+    """Moments, step counter and so the learning rate start again in place, bit for bit; a state that was read comes back, too."""
+    variables = Variables(VALUES)
+    optimizer, rates = create_optimizer(variables, SCHEDULE)
+    job = GlobalFunction(loss, "train", variables, optimizer, rates, Engine("cpu"), parts=parts)
+
+    def restart():
+        for name, value in variables.trained().items():
+            variables.assign(name, (VALUES[name] if name in VALUES else VALUES[BIAS]).reshape(tuple(value.shape)))
+
+    def run(steps):
+        for step in steps:
+            job(inputs(step))
+        return {name: variables.get(name).numpy().copy() for name in VALUES}
+
+    job.reset()  # there is nothing to put back yet
+    first = run(range(3))
+    state = {name: np.array(value) for name, value in job.optimizer_state().items()}
+    assert state["System-Train-TrainStep"] == 3
+    longer = run(range(3, 5))
+    restart()
+    job.reset()
+    again = run(range(3))
+    assert all(np.array_equal(again[name], first[name]) for name in VALUES)
+    job.reset(state)
+    assert all(np.array_equal(value, longer[name]) for name, value in run(range(3, 5)).items())
+    restart()
+    assert any(not np.array_equal(value, first[name]) for name, value in run(range(3)).items())  # without the reset
