@@ -271,6 +271,8 @@ FLAGS = (
          "one number per label, comma-separated, in the order of --label_list", unset="1 for each label", metavar="WEIGHTS"),
     Flag("label_smoothing", OPTIMISATION, TRAINING, fraction, 0.0,
          "share of the target of the label loss that is spread evenly over all labels"),
+    Flag("consistency_weight", OPTIMISATION, PACKING, non_negative_float, 0.0,
+         "weight of the disagreement between the predictions of two passes with different dropout masks; a step then takes twice as long"),
     Flag("child_tuning", OPTIMISATION, EPOCH_TRAINING, text, NO_CHILD,
          "Child-Tuning (arXiv 2109.05687): use a part of each gradient only. F = elements drawn in each step; D = the elements of the "
          "encoder layers with the most Fisher information on the training split, the same in all steps", choices=CHILD_TUNINGS),

@@ -45,6 +45,7 @@ class Model(NamedTuple):
     parameters: int  # `Variables.in_memory`
     trained: int = 0  # those with gradients and moments
     further: int = 0  # further numbers in memory for each of these
+    passes: int = 1  # over the encoder in a training step
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
     graphs: tuple = ()  # the `Graph`s of its predict functions
@@ -92,7 +93,8 @@ class MemoryPlan:
         own = predict + (1 - model.frozen_layers / model.config.num_hidden_layers) * (
             train - predict
         )  # frozen layers have no backward pass
-        masks = DropoutPlan(model.config, 0, "cpu").kept_numbers(graph.rows, graph.length)
+        own *= model.passes
+        masks = DropoutPlan(model.config, 0, "cpu", passes=model.passes).kept_numbers(graph.rows, graph.length)
         theirs = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others if other.in_train_graph)
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
@@ -129,9 +131,15 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
     further += _MASKED if trains and uses_masks(context.flags) else 0
-    model = Model(context.config, variables.in_memory(), trained, further, context.freezing.layers)
+    passes = encoder_passes(context.flags) if trains else 1
+    model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
+
+
+def encoder_passes(flags) -> int:
+    """Passes over the encoder in a training step: two if a script compares the predictions of two dropout masks."""
+    return 2 if getattr(flags, "consistency_weight", 0.0) else 1
 
 
 def memory_limit(wanted):

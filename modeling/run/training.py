@@ -4,6 +4,7 @@ from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import MASK_NAME, ChildTuning
 from modeling.run.optimizer import CLIP_NORM, create_optimizer, plan_schedule
+from modeling.run.resources import encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
 
@@ -51,7 +52,7 @@ class Training(TrainingRun):
             "parts": self.layout.parts,
         }
         parts = self.layout.parts if context.engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, encoder_passes(flags))
 
     @property
     def fisher_step(self):

@@ -18,6 +18,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "benchmarks/bench_predict.py",
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
+    "recipes/meta_reptile.py",
     "tools/evaluate.py",
 )
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")

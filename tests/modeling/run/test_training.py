@@ -73,6 +73,7 @@ FLAGS = SimpleNamespace(
     memory_limit=None,
     auto_settings=False,
     child_tuning="none",
+    consistency_weight=0.0,
     reserve_p=0.2,
 )
 
