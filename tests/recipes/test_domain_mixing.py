@@ -70,7 +70,7 @@ def test_a_consistency_term(project):
         assert row["consistency_loss"] > 0
         assert row["loss"] == pytest.approx(row["label_loss"] + 0.5 * row["consistency_loss"], rel=1e-5)
     project.run(line + " --consistency_weight 0.5 --resume output/consistent")
-    assert len(tiny.Run(project.path("output", "consistent")).rows("train")) == 11
+    assert len(tiny.Run(project.path("output", "consistent")).rows("train")) == 12
 
 
 def test_finetuning_takes_the_snapshot(project, mixed):

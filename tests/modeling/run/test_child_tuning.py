@@ -17,7 +17,6 @@ LINE = (
     "--seed 3 --batch_size_per_device 4 --dev_batch_size_per_device 3 --dev_every_step_num 50 --learning_rate 1e-3 --device cpu "
     "--use_sample_weights false --save_last_snapshot --weight_decay_rate 0"
 )
-STEPS = 11  # 22 rows, 2 epochs, batches of 4
 
 
 @pytest.fixture(scope="module")
