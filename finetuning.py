@@ -19,7 +19,7 @@ from modeling.bert.variables import classifier_shapes, encoder_shapes
 from modeling.cli.errors import run
 from modeling.cli.flags import FINETUNING, check_modes, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.mft import FINETUNING_METRICS, finetuning_objective, predict_logits
+from modeling.objectives.mft import finetuning_metrics, finetuning_objective, predict_logits
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
@@ -67,13 +67,15 @@ def main():
         training = Training(context, variables, train, may_share_rows=True)
         label_loss = choose_label_loss(context, train.label)
 
+        weight = flags.consistency_weight
+
         @global_function(**training.settings)
         def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning does not use these two
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
 
         best = BestSnapshot(context, "ft", variables)
-        training.run(train_job, training.batches(), FINETUNING_METRICS, evaluator, best)
+        training.run(train_job, training.batches(), finetuning_metrics(weight), evaluator, best)
     else:
         start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)

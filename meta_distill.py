@@ -155,13 +155,17 @@ def main():
             knowledge = teacher_knowledge(teacher, teacher_config, kernels, needs, *text)
             return distillation_objective(variables, config, kernels, dropout, plan, knowledge, **batch)
 
+        def with_knowledge(batches):
+            return batches if online else with_teacher_outputs(batches, outputs, needs, average_heads)
+
         best = BestSnapshot(context, "distill", student)
         training.run(
             train_job_online if online else train_job_disk,
-            training.batches() if online else with_teacher_outputs(training.batches(), outputs, needs, average_heads),
+            with_knowledge(training.batches()),
             distillation_metrics(plan),
             evaluator,
             best,
+            with_knowledge(training.fisher_batches()),
             start_layers=start,
             teacher_layers=mapping,
             teacher_digest=teacher_digest,

@@ -5,14 +5,18 @@
     corrupted domains of a step     seed, 0xC0, step
     dropout of a step               seed, 0xD0, step
     bootstrap of an evaluation      seed, 0xB0, number of rows
+    Child-Tuning mask of a step     seed, 0xF0, step
+    task of a meta step             seed, 0xA0, step, task
+    task of a meta evaluation       seed, 0xE0, domain
     initial value of a variable     seed, crc32(name)
 
-Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with two exceptions.
+Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
 `SeedSequence` reads a missing word as 0. Therefore the order of epoch 192 (0xC0) starts from the words of the corrupted domains of step
-0, and the order of epoch 208 (0xD0) from those of the dropout of step 0. The two uses of the same words lie far apart in a run (step 0,
-and epoch 192 or 208) and read them in different ways. An evaluation has at least one row, so its bootstrap does not start from the words
-of an epoch. The words stay as they are, so that earlier runs can be repeated. The CRC-32 of a variable's name is far above any number of
-epochs (tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
+0, the order of epoch 208 (0xD0) from those of the dropout of step 0, and the order of epoch 240 (0xF0) from those of the Child-Tuning
+mask of step 0. The two uses of the same words lie far apart in a run (step 0, and epoch 192, 208 or 240) and read them in different
+ways. An evaluation has at least one row, so its bootstrap does not start from the words of an epoch. Runs with tasks have no epochs.
+The words stay as they are, so that earlier runs can be repeated. The CRC-32 of a variable's name is far above any number of epochs
+(tests/ofrecord_util/test_seeds.py checks all names of BERT-base).
 """
 
 import zlib
@@ -22,6 +26,9 @@ import numpy as np
 CORRUPTION_WORD = 0xC0
 DROPOUT_WORD = 0xD0
 BOOTSTRAP_WORD = 0xB0
+CHILD_MASK_WORD = 0xF0
+TASK_WORD = 0xA0
+EVALUATION_TASK_WORD = 0xE0
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -42,6 +49,21 @@ def dropout_stream(seed: int, step: int) -> np.random.SeedSequence:
 def bootstrap_stream(seed: int, rows: int) -> np.random.Generator:
     """Generator of the bootstrap resamples of an evaluation of `rows` rows, at least one."""
     return np.random.default_rng([seed, BOOTSTRAP_WORD, rows])
+
+
+def child_mask_stream(seed: int, step: int) -> np.random.SeedSequence:
+    """Seed of the masks of Child-Tuning-F in a step (from 0)."""
+    return np.random.SeedSequence([seed, CHILD_MASK_WORD, step])
+
+
+def task_stream(seed: int, step: int, task: int) -> np.random.Generator:
+    """Generator of task number `task` of an outer step of meta-learning (both from 0)."""
+    return np.random.default_rng([seed, TASK_WORD, step, task])
+
+
+def evaluation_task_stream(seed: int, domain: int) -> np.random.Generator:
+    """Generator of the task on which a meta learner is evaluated on a domain."""
+    return np.random.default_rng([seed, EVALUATION_TASK_WORD, domain])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

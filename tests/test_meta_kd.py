@@ -284,6 +284,18 @@ def test_a_narrow_student_of_other_heads(outputs, teacher, project):
     assert not [name for name in Snapshot(project.path(run.snapshot)).sizes if name.startswith("distillation-")]
 
 
+def test_child_tuning_of_the_student(outputs, teacher, project):
+    """The Fisher information is that of the distillation, whether the teacher's outputs are on disk or online: the same child network."""
+    more = f"{SHORT} --max_steps 1 --child_tuning D --reserve_p 0.3"
+    said = []
+    for source in ("disk", "online"):
+        run = distil(project, teacher, f"child-{source}", f"{more} --teacher_outputs {source}")
+        said += [line.split("Child-Tuning: ")[1] for line in run.log.splitlines() if "Child-Tuning: " in line]
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert "chosen by Fisher information over" in said[0]
+
+
 def test_frozen_layers_of_the_student(outputs, teacher, project):
     """Terms run over the layers that are trained, whose teacher's layers alone are needed; where none is, they are left out."""
     run = distil(project, teacher, "frozen", f"--student_model narrow --freeze_layers 1 {SHORT}")

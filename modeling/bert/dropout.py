@@ -47,15 +47,16 @@ class DropoutPlan:
         device: "cpu" or "cuda".
         parts: number of parts in which the graph computes a batch (modeling/engine/accumulation.py). With several parts, the masks are
             sampled when the graph takes a part of them, so that they need memory for a few parts only. The masks are the same.
+        passes: number of passes over the encoder in a step, each with masks of its own.
     """
 
-    def __init__(self, config, seed, device, parts=1):
-        self._config, self._seed, self._device, self._parts = config, seed, device, parts
+    def __init__(self, config, seed, device, parts=1, passes=1):
+        self._config, self._seed, self._device, self._parts, self._passes = config, seed, device, parts, passes
         self._arrays = {}  # (step or part % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length, texts=None):
         """The dropout layers of a graph, in order: embeddings; attention probabilities, attention output and layer output of each encoder
-        layer; pooled representation. Layers with rate 0 are left out.
+        layer; pooled representation. Layers with rate 0 are left out. With several passes, those of the next pass follow.
 
         Args:
             batch: rows per step.
@@ -68,7 +69,7 @@ class DropoutPlan:
         hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
         attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
         pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
-        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled]
+        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled] * self._passes
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def kept_numbers(self, batch, length):
@@ -101,7 +102,7 @@ class DropoutPlan:
     def _array_masks(self, step, generator):
         def draw(position, rate, shape):
             mask = self._array(step, position, shape)
-            _sample(mask.reshape(-1), rate, generator)
+            sample_mask(mask.reshape(-1), rate, generator)
             return mask
 
         return draw
@@ -114,7 +115,7 @@ class DropoutPlan:
 
             def sample(part, offset, shape):
                 mask = self._array(step * self._parts + part, position, shape)
-                _sample(mask.reshape(-1), rate, np.random.PCG64(words).advance(start + offset // 4), offset % 4)
+                sample_mask(mask.reshape(-1), rate, np.random.PCG64(words).advance(start + offset // 4), offset % 4)
                 return mask
 
             start, first = first, first - -math.prod(shape) // 4
@@ -159,8 +160,15 @@ class MaskInParts:
         return self._sample(start // self._size, start * math.prod(self.shape[1:]), (stop - start, *self.shape[1:]))
 
 
-def _sample(mask, rate, generator, skipped=0):
-    """Fills a mask, a flat array, with four numbers from each raw word of the generator; leaves out the first `skipped` numbers."""
+def sample_mask(mask, rate, generator, skipped=0):
+    """Fills a mask, a flat float32 array: 1 / (1 - rate) with probability 1 - rate, else 0.
+
+    Args:
+        mask: the array.
+        rate: at least 0, less than 1; in steps of 2^-16.
+        generator: `PCG64`. Each of its raw words gives four numbers.
+        skipped: how many numbers of the first word are left out.
+    """
     scale, kept_from = np.float32(1.0 / (1.0 - rate)), round(rate * 2**16)
     start = 0
     while start < mask.size:

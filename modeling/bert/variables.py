@@ -242,6 +242,14 @@ class Variables(flow.nn.Module):
         """
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
+    def columns(self):
+        """dict of trained parameter's name -> list of (documented name, slice of the parameter's last dimension)."""
+        places = {name: [] for name in self.trained()}
+        for name, (parameter, start, count) in self._places.items():
+            if parameter in places:
+                places[parameter].append((name, slice(start, start + count)))
+        return places
+
     def in_memory(self):
         """The number of scalars that this object holds: its parameters, and the word embeddings that the graphs do not hold."""
         held = sum(parameter.numel() for parameter in self.parameters())

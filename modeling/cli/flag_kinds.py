@@ -151,3 +151,14 @@ def fraction(value: str) -> float:
     if number > 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return number
+
+
+_LEAST_SHARE = 0.001  # masks are drawn in steps of 2^-16
+
+
+def share(value: str) -> float:
+    """Parses a share that is not empty: a number from 0.001 to 1."""
+    number = fraction(value)
+    if number < _LEAST_SHARE:
+        raise argparse.ArgumentTypeError(f"{value} is not between {_LEAST_SHARE} and 1")
+    return number

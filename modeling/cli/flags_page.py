@@ -4,12 +4,12 @@ from typing import List
 
 from modeling.cli.flag_kinds import Flag
 from modeling.cli.flag_table import FLAGS
-from modeling.cli.scripts import ALL, META_KD, TRAINING, script_path
+from modeling.cli.scripts import ALL, EPOCH_TRAINING, META_KD, TRAINING, script_path
 
 PAGE = "docs/flags.md"
 
 # Sets of scripts that have a name on the page; every other set is a list of scripts
-_SET_NAMES = {ALL: "all", TRAINING: "training scripts", META_KD: "Meta-KD"}
+_SET_NAMES = {ALL: "all", TRAINING: "training scripts", EPOCH_TRAINING: "training in epochs", META_KD: "Meta-KD"}
 
 _INTRO = """# Flags
 

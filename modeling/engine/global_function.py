@@ -34,6 +34,7 @@ _last_output = None  # the smallest output of the latest call: reading it waits 
 
 
 def _finish_last_call():
+    """Waits for the smallest output of the latest graph."""
     global _last_output
     if _last_output is not None:
         parallel.to_numpy(_last_output)
@@ -64,7 +65,7 @@ class GlobalFunction:
 
     Args:
         function: takes the graph's view of the variables as its first argument, then tensors by name.
-        type: "train" (the first returned tensor is minimised) or "predict".
+        type: "train" (the first returned tensor is minimised), "gradient" (for `gradients` only) or "predict".
         variables: a `Variables` (or any `nn.Module`) whose parameters the graph uses.
         optimizer, schedule: for "train", a OneFlow optimizer and its learning-rate schedule (or None).
         engine: `Engine`; None for one lane on the device of the variables.
@@ -73,6 +74,7 @@ class GlobalFunction:
             mean of the parts' gradients, and each output is the concatenation of the parts' outputs. Memory is needed for one part.
         frozen: modules whose parameters the graph reads but does not train (a teacher). The function gets their views after that of
             `variables`.
+        masks: `GradientMasks` that change the gradients before the update, or None. They clip, so the optimizer must not.
     """
 
     def __init__(
@@ -86,19 +88,20 @@ class GlobalFunction:
         mixed_precision=False,
         parts=1,
         frozen=(),
+        masks=None,
     ):
-        if type not in ("train", "predict"):
-            raise ValueError(f"type must be 'train' or 'predict', not {type!r}")
+        if type not in ("train", "gradient", "predict"):
+            raise ValueError(f"type must be 'train', 'gradient' or 'predict', not {type!r}")
         if (type == "train") != (optimizer is not None):
-            raise ValueError("a train function needs an optimizer, a predict function none")
+            raise ValueError("a train function needs an optimizer, another function none")
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.engine = engine or Engine(parallel.device_of(variables))
-        self._function, self._variables, self._frozen, self._trains = function, variables, frozen, type == "train"
+        self._function, self._variables, self._frozen, self._trains = function, variables, frozen, type != "predict"
         self._optimizer, self._schedule = optimizer, schedule
         self._mixed_precision, self._parts = mixed_precision, parts
         self._sums = None
-        if parts > 1 and self.engine.sums_gradients:
-            self._sums = GradientSums(variables, optimizer, schedule, self.engine.lanes.count)
+        if type == "gradient" or masks is not None or (parts > 1 and self.engine.sums_gradients):
+            self._sums = GradientSums(variables, optimizer, schedule, self.engine, masks)
             self._optimizer, self._schedule = self._sums.optimizer, None
         self._names, self._graphs, self._restored = None, {}, None
         self._pads = is_short(variables)
@@ -115,18 +118,37 @@ class GlobalFunction:
         Raises:
             KeyError: an input of the first call is missing.
         """
+        if self._sums is None:
+            self._prepare(batch)
+            return self._run({name: batch[name] for name in self._names})
+        outputs = self._add_gradients(batch)
+        self._sums.update(self._restored)
+        return outputs
+
+    def gradients(self, batch):
+        """The gradients of the first output for a batch, without an update. The function must be one of type "gradient" or have masks.
+
+        Args:
+            batch: as for a call.
+        Returns:
+            (outputs of the function, as tensors; dict of parameter's name -> float32 array).
+        """
+        return self._add_gradients(batch), self._sums.take()
+
+    def _prepare(self, batch):
         self.engine.activate(_finish_last_call)
         if self._names is None:
             self._names = tuple(batch)
-        if self._sums is None:
-            return self._run({name: batch[name] for name in self._names})
+
+    def _add_gradients(self, batch):
+        """Adds the gradients of a batch to the sums. Returns the outputs."""
+        self._prepare(batch)
         outputs = []
         for part in range(self._parts):
             if part > 1:  # the arrays of a part are reused: stay at most one part ahead of the one that the engine runs
-                _smallest(outputs[-2]).numpy()
+                parallel.to_numpy(_smallest(outputs[-2]))
             outputs.append(self._run({name: _rows_of_part(batch[name], part, self._parts) for name in self._names}))
-        self._sums.update(self._restored)
-        return _concatenated(outputs)
+        return _concatenated(outputs) if self._parts > 1 else outputs[0]
 
     def _run(self, batch):
         """The outputs of one run of the graph for the shape of a batch, or of a part of it."""
@@ -140,6 +162,9 @@ class GlobalFunction:
         outputs = self._graphs[shapes](*inputs)
         if self._pads:
             outputs = outputs[0]
+        if self._sums is not None and not self._sums.in_job:
+            outputs, gradients = outputs
+            self._sums.add(gradients)
         if count > 1:
             calm_scheduler()
         _last_output = _smallest(outputs)
@@ -157,11 +182,12 @@ class GlobalFunction:
         if self._restored and not self._graphs:
             state = {name: parallel.replicate(value, self.engine.device) for name, value in self._restored.items()}
             graph.load_state_dict(dict(state, variables=self._variables.state_dict()), strict=False)
+        if self._trains:
+            clear_symbolic_gradients(self._variables)  # of another train function
         if self._trains and self._graphs:
             # A loaded state is not copied: the new graph works on the moments and the step counter of the first one
             # (tests/modeling/engine/test_global_function.py fails if OneFlow changes this)
             graph.load_state_dict(next(iter(self._graphs.values())).state_dict())
-            clear_symbolic_gradients(self._variables)
         return graph
 
     def _graph_class(self, lanes):
@@ -170,7 +196,7 @@ class GlobalFunction:
             "__init__": lambda graph: self._configure(graph),
             "build": lambda graph, *inputs: self._build(graph, by_lane(inputs, lanes)),
         }
-        sums = self._sums is not None
+        sums = self._sums is not None and self._sums.in_job
         if lanes > 1 or sums:
             methods["build_graph"] = lambda graph, *inputs: lanes_build.build_graph(graph, inputs, lanes, self._trains, sums)
         return _class_of(self.__name__, (flow.nn.Graph,), methods)
@@ -205,6 +231,8 @@ class GlobalFunction:
         if self._trains:
             loss = outputs[0] if isinstance(outputs, tuple) else outputs
             (loss if self._sums is None else loss * (1.0 / self._parts)).backward()
+            if self._sums is not None and not self._sums.in_job:
+                outputs = outputs, self._sums.of_graph(self._variables)
         return (outputs, pad_short_graph()) if self._pads else outputs
 
     def _merge(self, outputs, rows):
@@ -233,10 +261,35 @@ class GlobalFunction:
             and, with mixed precision, the counter of the loss scaler. Empty before the first call. On a CPU an array shares the memory of
             the state, so that the next step changes it.
         """
-        graphs = list(self._graphs.values()) if self._sums is None else self._sums.graphs()
-        state = graphs[0].state_dict() if graphs else {}
+        state = self._state()
         names = [name for name, value in state.items() if not isinstance(value, dict)]
         return OnDemand(names, lambda name: parallel.to_numpy(state[name]))
+
+    def _state(self):
+        """The state of the optimizer's graph, tensors by name, when the graph has run to its end; empty before the first call."""
+        graphs = list(self._graphs.values()) if self._sums is None else self._sums.graphs()
+        if not graphs:
+            return {}
+        parallel.wait_for_graphs(self._variables)
+        return graphs[0].state_dict()
+
+    def reset(self, state=None):
+        """Sets the optimizer's moments and the step counter of a train function, before its first call or after any other.
+
+        Args:
+            state: values of `optimizer_state`, copied when they were read; None for the state before the first step.
+        """
+        tensors = {name: value for name, value in self._state().items() if not isinstance(value, dict)}
+        if not tensors:
+            self._restored = state
+            return
+        for name, value in tensors.items():
+            if state is None:
+                value.zero_()
+            else:
+                value.copy_(parallel.replicate(state[name], self.engine.device))
+        for value in tensors.values():  # a graph does not wait for changes of an optimizer's state
+            parallel.to_numpy(value)
 
     def restore(self, state):
         """Continues from an `optimizer_state`, whose arrays are read at the first call. It must run before that call.

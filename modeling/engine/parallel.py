@@ -90,6 +90,18 @@ def to_numpy(tensor):
     return tensor.numpy()
 
 
+def wait_for_graphs(variables):
+    """Waits until the graphs of some variables have run to their end.
+
+    The moments of an optimizer and the sums of gradients must not be read or written before. Reading an output of a graph waits for this
+    output only, and OneFlow knows of no order between a graph and its optimizer's state. A variable is read after the whole graph.
+
+    Args:
+        variables: a module whose parameters all of the graphs have.
+    """
+    to_numpy(min(variables.parameters(), key=lambda parameter: parameter.numel()))
+
+
 # ---------------------------------------------------------------------------------------------------------- agreement
 
 

@@ -9,11 +9,23 @@ from modeling.bert.config import BertConfig
 from modeling.bert.dropout import Dropout
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_logits, domain_representation
+from modeling.engine.runtime import flow
 from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
-from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics
+from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics, symmetric_divergence
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
+CONSISTENCY_METRIC = "consistency_loss"
+
+
+def finetuning_metrics(consistency_weight) -> tuple:
+    """Names of the metrics of `finetuning_objective`."""
+    return FINETUNING_METRICS if not consistency_weight else ("loss", "label_loss", CONSISTENCY_METRIC, "accuracy")
+
+
+def meta_metrics(consistency_weight) -> tuple:
+    """Names of the metrics of `meta_objective`."""
+    return META_METRICS if not consistency_weight else (*META_METRICS, CONSISTENCY_METRIC)
 
 
 class LossAndAccuracy(NamedTuple):
@@ -81,6 +93,7 @@ def finetuning_objective(
     starts=None,
     positions=None,
     label_loss=PLAIN,
+    consistency_weight=0.0,
 ):
     """Plain fine-tuning: mean loss of the label classifier over the real samples.
 
@@ -91,14 +104,26 @@ def finetuning_objective(
         dropout: the `Dropout` of the step, or None.
         word_rows, input_mask, segment_ids, starts, positions: see `build_bert`.
         label, loss_mask, label_loss: see `classification_loss`.
+        consistency_weight: weight of the disagreement with a second pass, which has dropout masks of its own; with 0 there is no second
+            pass.
     Returns:
-        (loss, metrics [2]) in the order of FINETUNING_METRICS.
+        (loss, metrics) in the order of `finetuning_metrics`.
     """
     text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     classification = classification_loss(logits, label, loss_mask, label_loss=label_loss)
-    return classification.loss, stack_metrics(*classification)
+    if not consistency_weight:
+        return classification.loss, stack_metrics(*classification)
+    consistency = _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions)
+    loss = classification.loss + consistency * consistency_weight
+    return loss, stack_metrics(loss, classification.loss, consistency, classification.accuracy)
+
+
+def _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions):
+    """Mean disagreement of label logits with those of a further pass over the same texts; scalar."""
+    again = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
+    return batch_mean(symmetric_divergence(logits, classification_logits(variables, kernels, again.pooled, dropout)), loss_mask)
 
 
 def meta_objective(
@@ -119,6 +144,7 @@ def meta_objective(
     starts=None,
     positions=None,
     label_loss=PLAIN,
+    consistency_weight=0.0,
 ):
     """MFT's objective (section 3.2), which also trains Meta-KD's meta-teacher:
 
@@ -135,8 +161,9 @@ def meta_objective(
         corrupted_domain: z, int32 [B, m], see `with_corrupted_domains`.
         loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
         label_loss: `LabelLoss`, the form of CE(y_i).
+        consistency_weight: as for `finetuning_objective`.
     Returns:
-        (loss, metrics [5]) in the order of META_METRICS.
+        (loss, metrics) in the order of `meta_metrics`.
     """
     text = word_rows, input_mask, segment_ids
     bert = build_bert(variables, config, kernels, *text, dropout, starts=starts, positions=positions)
@@ -147,7 +174,12 @@ def meta_objective(
         states = [bert.hidden_states[layer + 1] for layer in domain_layers]
         of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
         of_domain = domain_loss(of_domains, corrupted_domain, loss_mask)
-    return meta_loss(classification, of_domain, domain_loss_weight)
+    loss, metrics = meta_loss(classification, of_domain, domain_loss_weight)
+    if not consistency_weight:
+        return loss, metrics
+    consistency = _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions)
+    loss = loss + consistency * consistency_weight
+    return loss, flow.cat([loss.reshape(1), metrics[1:], consistency.reshape(1)], dim=0)
 
 
 def predict_logits(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids, starts=None, positions=None):

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.cli.flags import evaluation_flag
-from modeling.cli.scripts import TRAINING
+from modeling.cli.scripts import EPOCH_TRAINING
 from modeling.run.auto_settings import Known, choose_settings, describe_settings
 from ofrecord_util.reading import read_json
 from ofrecord_util.writer import MANIFEST, split_folder
@@ -36,7 +36,7 @@ def apply_auto_settings(flags, text, task, config, tokenizer, ranks):
         if table is None:
             return None
         rows, lengths = len(table.rows), _lengths(table, tokenizer, config.max_position_embeddings)
-    trains = flags.script in TRAINING
+    trains = flags.script in EPOCH_TRAINING
     period = evaluation_flag(flags)
     known = Known(
         rows=max(1, math.ceil(getattr(flags, "data_portion", 1.0) * min(rows, flags.train_example_num or rows))),

@@ -27,7 +27,7 @@ from ofrecord_util.text import TextFolder
 from ofrecord_util.text_columns import TextOptions
 
 # The first of these flags that a script has is its number of samples per step
-_STEP_SIZES = ("batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
+_STEP_SIZES = ("inner_batch_size", "batch_size_per_device", "preprocess_batch_size_per_device", "eval_batch_size_per_device")
 
 
 class RunContext:

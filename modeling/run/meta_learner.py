@@ -10,7 +10,7 @@ from modeling.bert.heads import check_domain_layers
 from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
 from modeling.engine.global_function import global_function
 from modeling.objectives.corruption import with_corrupted_domains
-from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
+from modeling.objectives.mft import meta_metrics, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.label_loss import choose_label_loss
@@ -64,13 +64,20 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
         training = Training(context, variables, train, may_share_rows=True)
         label_loss = choose_label_loss(context, train.label)
 
+        consistency = flags.consistency_weight
+
         @global_function(**training.settings)
         def train_job(variables, **batch):
             dropout = training.dropout.take(batch)
-            return meta_objective(variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss)
+            return meta_objective(
+                variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss, consistency_weight=consistency
+            )
 
-        batches = with_corrupted_domains(training.batches(), task.num_domains, flags.seed, training.start_step, flags.corruption)
-        best = BestSnapshot(context, "mft", variables)
-        training.run(train_job, batches, META_METRICS, evaluator, best, domain_layers=domain_layers)
+        def corrupted(batches, first_step):
+            return with_corrupted_domains(batches, task.num_domains, flags.seed, first_step, flags.corruption)
+
+        best, batches = BestSnapshot(context, "mft", variables), corrupted(training.batches(), training.start_step)
+        fisher = corrupted(training.fisher_batches(), training.fisher_step)
+        training.run(train_job, batches, meta_metrics(consistency), evaluator, best, fisher, domain_layers=domain_layers)
     evaluate_splits(context, evaluator, best)
     return best

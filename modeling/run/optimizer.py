@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.weight_decay import NO_DECAY
+from modeling.cli.choices import ADAMW
 from modeling.engine.runtime import flow
 from ofrecord_util.batches import count_steps
 
@@ -17,6 +18,7 @@ class Schedule(NamedTuple):
     peak: float  # highest learning rate
     total_steps: int
     warmup_steps: int
+    decays: bool = True  # False for a constant rate after the warm-up
 
     def rate(self, step):
         """The learning rate of `step` (from 0).
@@ -26,6 +28,8 @@ class Schedule(NamedTuple):
         """
         if step < self.warmup_steps:
             return self.peak * step / self.warmup_steps
+        if not self.decays:
+            return self.peak
         return self.peak * max(0.0, 1.0 - step / self.total_steps)
 
     def decay_factor(self, steps, weight_decay):
@@ -54,7 +58,7 @@ class _AdamW(flow.optim.AdamW):
         return confs
 
 
-def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True):
+def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True, clip_norm=CLIP_NORM, kind=ADAMW):
     """The optimizer and its schedule for a training graph.
 
     Args:
@@ -62,27 +66,29 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
         schedule: `Schedule`.
         weight_decay: decoupled decay of all weights that are not in NO_DECAY.
         bias_correction: Adam's bias correction. Google's BERT does not use it; it improves few-sample fine-tuning (arXiv 2006.05987).
+        kind: "adamw", or "sgd" for plain gradient descent without weight decay.
+        clip_norm: limit of the norm of all gradients together; None if something else clips (modeling/engine/gradient_masks.py).
     Returns:
         (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
     """
-    optimizer = _AdamW(
-        [
-            {
-                "params": list(variables.trained().values()),
-                "lr": schedule.peak,
-                "betas": (0.9, 0.999),
-                "eps": 1e-6,
-                "weight_decay": weight_decay,
-                "clip_grad_max_norm": CLIP_NORM,
-                "clip_grad_norm_type": 2.0,
-            }
-        ],
-        do_bias_correction=bias_correction,
-    )
+    group = {"params": list(variables.trained().values()), "lr": schedule.peak}
+    if clip_norm is not None:
+        group.update(clip_grad_max_norm=clip_norm, clip_grad_norm_type=2.0)
+    if kind == ADAMW:
+        group.update(betas=(0.9, 0.999), eps=1e-6, weight_decay=weight_decay)
+        optimizer = _AdamW([group], do_bias_correction=bias_correction)
+    else:
+        optimizer = flow.optim.SGD([group])
     schedulers = flow.optim.lr_scheduler
+    if not schedule.decays:
+        return optimizer, _warm_up(optimizer, schedule.warmup_steps) if schedule.warmup_steps else None
     decay = schedulers.PolynomialLR(optimizer, max(1, schedule.total_steps), end_learning_rate=0.0, power=1.0, cycle=False)
     if schedule.warmup_steps == 0:
         return optimizer, decay
-    # LinearLR needs a start factor above 0. A rate of 1e-30 times the peak does not change a float32 weight above 1e-22
-    warmup = schedulers.LinearLR(optimizer, start_factor=1e-30, end_factor=1.0, total_iters=schedule.warmup_steps)
+    warmup = _warm_up(optimizer, schedule.warmup_steps)
     return optimizer, schedulers.SequentialLR(optimizer, [warmup, decay], milestones=[schedule.warmup_steps], interval_rescaling=[False])
+
+
+def _warm_up(optimizer, steps):
+    # LinearLR needs a start factor above 0. A rate of 1e-30 times the peak does not change a float32 weight above 1e-22
+    return flow.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-30, end_factor=1.0, total_iters=steps)

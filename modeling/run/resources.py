@@ -6,6 +6,7 @@ from typing import NamedTuple
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.engine import parallel
+from modeling.run.child_tuning import uses_masks
 from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
@@ -25,6 +26,7 @@ _TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 47  # per encoder layer and lane
 # Of each value that a distillation compares with the teacher's: the operations of its squared error and of the gradient, and the teacher's
 # input; and the whole batches of the teacher's values that are in memory at the same time
 _COMPARISONS, _KEPT_BATCHES = 11, 3
+_MASKED = 6  # floats per element of a masked gradient: its sum, its mask, their product, its gradient, and two arrays of the next mask
 _RETURNED_COPIES = 3  # of the values that a graph returns: an operation's output, and two tensors that OneFlow fills in turns
 
 
@@ -44,6 +46,8 @@ class Model(NamedTuple):
     config: BertConfig
     parameters: int  # `Variables.in_memory`
     trained: int = 0  # those with gradients and moments
+    further: int = 0  # further numbers in memory for each of these
+    passes: int = 1  # over the encoder in a training step
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
     graphs: tuple = ()  # the `Graph`s of its predict functions
@@ -72,7 +76,7 @@ class MemoryPlan:
         """
         models = (self.model, *self._others)
         parameters = sum(model.parameters for model in models)
-        floats = parameters + (2 + (parts > 1)) * self.model.trained
+        floats = parameters + (2 + self.model.further + (parts > 1)) * self.model.trained
         more = _PARTS_BYTES * (parts > 1) if self.model.trained else 4 * _LOADING_SHARE * parameters
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
         return _PROCESS_BYTES + 4 * floats + more + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
@@ -93,7 +97,8 @@ class MemoryPlan:
         own = predict + (1 - model.frozen_layers / model.config.num_hidden_layers) * (
             train - predict
         )  # frozen layers have no backward pass
-        masks = DropoutPlan(model.config, 0, "cpu").kept_numbers(graph.rows, graph.length)
+        own *= model.passes
+        masks = DropoutPlan(model.config, 0, "cpu", passes=model.passes).kept_numbers(graph.rows, graph.length)
         theirs = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others if other.in_train_graph)
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
@@ -115,7 +120,7 @@ def _train_bytes(config, graph, lanes):
     return 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
-def plan_memory(context, variables, others=(), trains=True, compared=None):
+def plan_memory(context, variables, others=(), trains=True, compared=None, further=0):
     """The `MemoryPlan` of a run; None on a GPU, whose memory is not planned.
 
     Args:
@@ -124,13 +129,21 @@ def plan_memory(context, variables, others=(), trains=True, compared=None):
         others: further `Model`s.
         trains: whether the run trains.
         compared: see `MemoryPlan`.
+        further: numbers in memory for each trained parameter, besides itself and its moments.
     """
     if context.engine.device != "cpu":
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
-    model = Model(context.config, variables.in_memory(), trained, context.freezing.layers)
+    further += _MASKED if trains and uses_masks(context.flags) else 0
+    passes = encoder_passes(context.flags) if trains else 1
+    model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
+
+
+def encoder_passes(flags) -> int:
+    """Passes over the encoder in a training step: two if a script compares the predictions of two dropout masks."""
+    return 2 if getattr(flags, "consistency_weight", 0.0) else 1
 
 
 def memory_limit(wanted):

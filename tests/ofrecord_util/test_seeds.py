@@ -8,10 +8,19 @@ import pytest
 
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import classifier_shapes, domain_head_shapes, encoder_shapes
-from ofrecord_util.seeds import bootstrap_stream, corruption_stream, dropout_stream, initial_value_stream, order_stream
+from ofrecord_util.seeds import (
+    bootstrap_stream,
+    child_mask_stream,
+    corruption_stream,
+    dropout_stream,
+    evaluation_task_stream,
+    initial_value_stream,
+    order_stream,
+    task_stream,
+)
 
 SEEDS = (0, 1, 42)
-NUMBERS = (0, 1, 2, 63, 0xBF, 0xC0, 0xC1, 0xD0, 1000, 999_999)
+NUMBERS = (0, 1, 2, 63, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
 _CONFIG = BertConfig()
 NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
 
@@ -33,6 +42,12 @@ def test_the_numbers_of_each_stream(seed):
         assert bootstrap_stream(seed, number).integers(1, 5, size=9).tolist() == bootstrap.integers(1, 5, size=9).tolist()
         dropout = np.random.SeedSequence([seed, 0xD0, number])
         assert dropout_stream(seed, number).generate_state(4, np.uint64).tolist() == dropout.generate_state(4, np.uint64).tolist()
+        child = np.random.SeedSequence([seed, 0xF0, number])
+        assert child_mask_stream(seed, number).generate_state(4, np.uint64).tolist() == child.generate_state(4, np.uint64).tolist()
+        task = np.random.default_rng([seed, 0xA0, number, 3])
+        assert task_stream(seed, number, 3).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
+        task = np.random.default_rng([seed, 0xE0, number])
+        assert evaluation_task_stream(seed, number).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
     for name in NAMES[:5]:
         value = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
         assert initial_value_stream(seed, name).standard_normal(7).tolist() == value.standard_normal(7).tolist()
@@ -48,15 +63,18 @@ def test_the_numbers_are_the_same_everywhere():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_which_streams_of_a_seed_meet(seed):
-    """Two pairs do: `SeedSequence` reads a missing third word as the step 0."""
+    """Three pairs do: `SeedSequence` reads a missing third word as the step 0."""
     streams = {("order", number): order_stream(seed, number) for number in NUMBERS}
     streams.update({("corruption", number): corruption_stream(seed, number) for number in NUMBERS})
     streams.update({("dropout", number): dropout_stream(seed, number) for number in NUMBERS})
     streams.update({("bootstrap", number): bootstrap_stream(seed, number) for number in NUMBERS if number})
+    streams.update({("child mask", number): child_mask_stream(seed, number) for number in NUMBERS})
+    streams.update({("task", number, task): task_stream(seed, number, task) for number in NUMBERS for task in range(1, 3)})
+    streams.update({("evaluation", number): evaluation_task_stream(seed, number) for number in NUMBERS})
     streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
     words = {name: first_words(stream) for name, stream in streams.items()}
     meeting = [(one, other) for one, other in itertools.combinations(words, 2) if words[one] == words[other]]
-    assert meeting == [(("order", 0xC0), ("corruption", 0)), (("order", 0xD0), ("dropout", 0))]
+    assert meeting == [(("order", 0xC0), ("corruption", 0)), (("order", 0xD0), ("dropout", 0)), (("order", 0xF0), ("child mask", 0))]
 
 
 def test_no_name_of_a_variable_is_the_number_of_an_epoch():

@@ -59,6 +59,20 @@ def test_two_ranks(project, mixed):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-3)
 
 
+def test_a_consistency_term(project):
+    """The first pass has the masks of a run without the term, so the first cross-entropy is the same."""
+    line = LINE + " --loss_print_every_n_iter 1"
+    project.run(line + " --max_steps 1 --model_save_dir output/plain")
+    project.run(line + " --max_steps 6 --consistency_weight 0.5 --model_save_dir output/consistent")
+    plain, rows = (tiny.Run(project.path("output", name)).rows("train") for name in ("plain", "consistent"))
+    assert rows[0]["label_loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
+    for row in rows:
+        assert row["consistency_loss"] > 0
+        assert row["loss"] == pytest.approx(row["label_loss"] + 0.5 * row["consistency_loss"], rel=1e-5)
+    project.run(line + " --consistency_weight 0.5 --resume output/consistent")
+    assert len(tiny.Run(project.path("output", "consistent")).rows("train")) == 12
+
+
 def test_finetuning_takes_the_snapshot(project, mixed):
     tiny.write_single(project.path("single"))
     output = project.run(

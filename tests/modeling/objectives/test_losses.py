@@ -6,7 +6,16 @@ from tiny_model import NUM_LABELS, gradients, log_softmax, run_graph
 
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import GlobalFunction
-from modeling.objectives.losses import LabelLoss, accuracy, batch_mean, cross_entropy, label_losses, stack_metrics, sum_terms
+from modeling.objectives.losses import (
+    LabelLoss,
+    accuracy,
+    batch_mean,
+    cross_entropy,
+    label_losses,
+    stack_metrics,
+    sum_terms,
+    symmetric_divergence,
+)
 from modeling.objectives.mft import classification_loss
 
 ROWS = 5  # samples of a batch; the last one only fills it up
@@ -82,3 +91,34 @@ def test_sums_and_stacks():
     total, stacked = run_graph(lambda variables, x: (sum_terms([x.sum(), x.mean()]), stack_metrics(x.sum(), x.mean())), {"x": LOGITS})
     assert abs(total - LOGITS.sum() - LOGITS.mean()) < 1e-5
     np.testing.assert_allclose(stacked, [LOGITS.sum(), LOGITS.mean()], rtol=0, atol=1e-5)
+
+
+def test_symmetric_divergence_and_its_gradients():
+    """(sum_c (p - q)_c (log p - log q)_c) / C; with d = log p - log q, the gradient for the logits of p is (p - q + p (d - p d)) / C."""
+    others = (2 * np.random.RandomState(12).randn(ROWS, NUM_LABELS)).astype(np.float32)
+
+    def terms(variables, loss_mask):
+        divergences = symmetric_divergence(variables.get("logits"), variables.get("others"))
+        return batch_mean(divergences, loss_mask), divergences
+
+    (loss, divergences), found = gradients(terms, {"logits": LOGITS, "others": others}, {"loss_mask": LOSS_MASK})
+    logs, other_logs = log_softmax(LOGITS), log_softmax(others)
+    p, q = np.exp(logs), np.exp(other_logs)
+    kl = (p * (logs - other_logs)).sum(axis=1), (q * (other_logs - logs)).sum(axis=1)
+    np.testing.assert_allclose(divergences, sum(kl) / NUM_LABELS, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loss, (sum(kl) / NUM_LABELS * LOSS_MASK).mean(), rtol=1e-5)
+    for name, own, other, difference in (("logits", p, q, logs - other_logs), ("others", q, p, other_logs - logs)):
+        expected = own - other + own * (difference - (own * difference).sum(axis=1, keepdims=True))
+        expected *= LOSS_MASK[:, None] / ROWS / NUM_LABELS
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=2e-6, err_msg=name)
+        assert np.abs(expected).max() > 0.01
+
+
+def test_a_prediction_agrees_with_itself():
+    (loss, _), found = gradients(
+        lambda variables, loss_mask: (batch_mean(symmetric_divergence(variables.get("x"), variables.get("x")), loss_mask), loss_mask),
+        {"x": LOGITS},
+        {"loss_mask": LOSS_MASK},
+    )
+    assert loss == 0
+    assert np.array_equal(found["x"], np.zeros_like(LOGITS))

@@ -19,6 +19,9 @@ from tiny_model import (
     run_graph,
 )
 
+from modeling.bert.dropout import DropoutPlan
+from modeling.bert.encoder import build_bert
+from modeling.bert.heads import classification_logits
 from modeling.bert.names import DOMAIN_HEAD
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
@@ -27,8 +30,10 @@ from modeling.objectives.mft import (
     META_METRICS,
     classification_loss,
     domain_loss,
+    finetuning_metrics,
     finetuning_objective,
     meta_loss,
+    meta_metrics,
     meta_objective,
 )
 from modeling.run.optimizer import Schedule, create_optimizer
@@ -206,3 +211,53 @@ def test_finetuning_objective_on_the_golden_encoder():
     hits = np.mean((GOLDEN["output/logits"].argmax(axis=1) == batch["label"])[[0, 2]])
     np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(metrics, [expected, hits], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["finetuning", "meta"])
+def test_the_consistency_term_compares_two_dropout_passes(kind):
+    """The first pass has the masks of a run without the term. Without dropout the term is 0."""
+    batch, plan, weight = meta_batch(), DropoutPlan(CONFIG, 5, "cpu", passes=2), 1.5
+    values = dict(documented("weight"), **domain_head())
+    masks = plan.masks(3, *batch["word_rows"].shape)
+    half = len(masks) // 2
+    of_one_pass = DropoutPlan(CONFIG, 5, "cpu").masks(3, *batch["word_rows"].shape)
+    assert all(np.array_equal(masks[name], mask) for name, mask in of_one_pass.items())
+    texts = {name: batch[name] for name in ("word_rows", "input_mask", "segment_ids")}
+
+    def logits_of(some):
+        def logits(variables, **features):
+            dropout = plan.take(features)
+            bert = build_bert(variables, CONFIG, KERNELS["cpu"], **features, dropout=dropout)
+            return classification_logits(variables, KERNELS["cpu"], bert.pooled, dropout)
+
+        return run_graph(logits, {**texts, **some}, values)
+
+    first, second = (logits_of({f"dropout_{i}": masks[f"dropout_{start + i}"] for i in range(half)}) for start in (0, half))
+    logs, others = log_softmax(first), log_softmax(second)
+    divergence = ((np.exp(logs) - np.exp(others)) * (logs - others)).sum(axis=1) / NUM_LABELS
+    expected = (divergence * batch["loss_mask"]).mean()
+    assert expected > 1e-3
+
+    def objective(with_masks, consistency_weight):
+        def terms(variables, **features):
+            dropout = plan.take(features) if with_masks else None
+            if kind == "finetuning":
+                own = {name: value for name, value in features.items() if name not in ("domain", "sample_weights", "corrupted_domain")}
+                return finetuning_objective(variables, CONFIG, KERNELS["cpu"], dropout, **own, consistency_weight=consistency_weight)
+            return meta_objective(
+                variables, CONFIG, KERNELS["cpu"], dropout, (0, 2), 0.1, **features, consistency_weight=consistency_weight
+            )
+
+        loss, metrics = run_graph(terms, {**batch, **(masks if with_masks else {})}, values)
+        names = {"finetuning": finetuning_metrics, "meta": meta_metrics}[kind](consistency_weight)
+        return float(loss), dict(zip(names, metrics.tolist()))
+
+    loss, metrics = objective(True, weight)
+    alone, plain = objective(True, 0.0)
+    assert metrics["consistency_loss"] == pytest.approx(expected, rel=1e-4)
+    assert loss == pytest.approx(alone + weight * expected, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-6)
+    assert metrics["accuracy"] == plain["accuracy"]
+    loss, metrics = objective(False, weight)
+    assert abs(metrics["consistency_loss"]) < 1e-12  # the second pass computes fewer tokens of the last layer
+    assert loss == pytest.approx(objective(False, 0.0)[0], rel=1e-7)

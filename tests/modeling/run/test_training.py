@@ -28,7 +28,7 @@ from modeling.engine.engine import Engine
 from modeling.engine.global_function import global_function
 from modeling.objectives.corruption import with_corrupted_domains
 from modeling.objectives.mft import META_METRICS, meta_objective, predict_logits
-from modeling.run import training as training_module
+from modeling.run import training_run as training_module
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.bucketing import EvaluationBatches, TrainingBatches
 from modeling.run.end import end_run
@@ -72,6 +72,9 @@ FLAGS = SimpleNamespace(
     seq_length=13,
     memory_limit=None,
     auto_settings=False,
+    child_tuning="none",
+    consistency_weight=0.0,
+    reserve_p=0.2,
 )
 
 

@@ -1,0 +1,376 @@
+"""A training on tasks: the inner loop that adapts the weights to a task, and the outer step (modeling/objectives/outer_rule.py).
+
+One train function serves all tasks. Before a task, the weights and the optimizer's state are put back in place; its graphs are compiled
+once. With several processes, each batch of the inner loop is divided among them, as in the other scripts.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.bert.dropout import DropoutPlan, with_dropout
+from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE
+from modeling.engine import parallel
+from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
+from modeling.run import measures
+from modeling.run.evaluation import Predictions, measure, predict
+from modeling.run.meta_tasks import TaskSampler, choose_domains
+from modeling.run.optimizer import Schedule, create_optimizer
+from modeling.run.resources import Graph
+from modeling.run.training_run import TrainingRun
+from ofrecord_util.batches import count_steps, iterate_evaluation, iterate_training
+from ofrecord_util.errors import UserError
+from ofrecord_util.records import SAMPLE_ARRAYS
+
+META_LEARNING_METRICS = (
+    "loss",  # of the support rows in the last inner step
+    "support_loss_first",
+    "query_loss",
+    "query_accuracy",
+    "query_accuracy_before",
+    "update_norm",
+)
+_FURTHER = 8  # numbers per trained parameter: the weights before a step and after it, their sum over tasks in float64, outer moments
+_INNER = "inner-"  # prefix of the inner optimizer's state in a state
+
+
+class InnerLoop(NamedTuple):
+    """The settings of the inner loop."""
+
+    batch_size: int
+    steps: int  # in training
+    evaluation_steps: int
+    keeps_state: bool
+
+
+def inner_loop(flags, ranks):
+    """The `InnerLoop` of the flags.
+
+    Raises:
+        UserError: the flags contradict each other.
+    """
+    if flags.inner_steps is not None and flags.inner_epochs is not None:
+        raise UserError("--inner_steps, --inner_epochs: give one of the two")
+    if flags.inner_batch_size % ranks:
+        raise UserError(f"--inner_batch_size {flags.inner_batch_size}: must be divisible by the {ranks} processes")
+    steps = flags.inner_steps or 10
+    if flags.inner_epochs is not None:
+        steps = count_steps(flags.support_num, flags.inner_epochs, flags.inner_batch_size)
+    evaluation = flags.eval_inner_steps or steps
+    varies = flags.inner_schedule == LINEAR or flags.inner_warmup_proportion > 0
+    if flags.inner_state == KEPT and varies:
+        raise UserError("--inner_state kept: the step counter goes on, so it needs --inner_schedule constant without a warm-up")
+    if evaluation > steps and flags.inner_schedule == LINEAR:
+        raise UserError(f"--eval_inner_steps {evaluation}: --inner_schedule linear ends after {steps} steps")
+    if flags.meta_method == FOMAML and not flags.query_num:
+        raise UserError("--query_num 0: fomaml takes the gradient of query rows, give at least 1")
+    if flags.use_fp16:
+        raise UserError("--use_fp16: meta-learning does not use mixed precision, leave the flag out")
+    return InnerLoop(flags.inner_batch_size, steps, evaluation, flags.inner_state == KEPT)
+
+
+class MetaTraining(TrainingRun):
+    """One run of meta-learning.
+
+    Args:
+        context: `RunContext`.
+        variables: the trained `Variables`.
+        samples: `Samples` of the training split.
+    Attributes:
+        settings: keyword arguments of `global_function` for the train function of the inner loop.
+        gradient_settings: the same for the function that gives the query gradient of FOMAML.
+        dropout: `DropoutPlan`.
+        layout: `TrainingBatches` of the inner loop.
+    Raises:
+        UserError: the flags contradict each other or the data, the run that --resume continues had other ones, or the run does not fit
+            into memory.
+    """
+
+    def __init__(self, context, variables, samples):
+        flags = context.flags
+        self.inner, self._samples = inner_loop(flags, parallel.size()), samples
+        self.domains, self.dev_domains, self.test_domains = choose_domains(flags, context.task)
+        self._sampler = TaskSampler(samples, context.task, flags.support_num, flags.query_num, flags.class_balanced, flags.seed)
+        self._sampler.check(self.domains, flags.query_num)
+        self._sampler.check((*self.dev_domains, *self.test_domains), 0)
+        peak = flags.outer_learning_rate
+        if peak is None:
+            peak = 1.0 if (flags.outer_optimizer, flags.meta_method) == (OUTER_SGD, REPTILE) else 5e-5
+        decay = flags.outer_weight_decay if flags.outer_optimizer != OUTER_SGD else 0.0
+        schedule = OuterSchedule(peak, flags.meta_steps, flags.outer_schedule, decay)
+        super().__init__(context, variables, schedule, len(samples), flags.tasks_per_step * flags.support_num, {})
+        warmup = int(self.inner.steps * flags.inner_warmup_proportion)
+        rates = Schedule(flags.inner_learning_rate, self.inner.steps, warmup, flags.inner_schedule == LINEAR)
+        options = flags.weight_decay_rate, flags.adam_bias_correction
+        optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, kind=flags.inner_optimizer)
+        if flags.meta_method == FOMAML:
+            rows = -(-flags.query_num // parallel.size())
+            longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
+            context.bucketing.graphs.append(Graph(True, rows, min(longest, samples.seq_length)))
+        self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
+        shared = {"variables": variables, "engine": context.engine}
+        self.settings = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, **shared}
+        self.gradient_settings = {"type": "gradient", **shared}
+        parts = self.layout.parts if context.engine.sums_gradients else 1
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
+        self._query_dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
+        passes = self.inner.steps * self.inner.batch_size if flags.inner_epochs is None else flags.inner_epochs * flags.support_num
+        passes += flags.query_num if flags.meta_method == FOMAML else 0
+        self.passes = flags.tasks_per_step * passes  # samples with forward and backward pass, per outer step
+        context.log(
+            "{} on {} domains ({}): {} tasks of {} rows per outer step, {} inner steps each, {:,} sample passes in the whole run".format(
+                flags.meta_method,
+                len(self.domains),
+                ", ".join(context.task.domains[domain] for domain in self.domains),
+                flags.tasks_per_step,
+                flags.support_num,
+                self.inner.steps,
+                self.passes * flags.meta_steps,
+            )
+        )
+
+    def batches(self):
+        """The outer steps after `start_step`: dicts with `step`, `tasks`, `idxs` of all support rows, and `loss_mask` of all passes."""
+        for step in range(self.start_step, self.schedule.total_steps):
+            tasks = [self._sampler.training_task(self.domains, step, number) for number in range(self._context.flags.tasks_per_step)]
+            rows = np.concatenate([task.support for task in tasks])
+            yield {"step": step, "tasks": tasks, "idxs": self._samples.idxs[rows], "loss_mask": np.ones(self.passes, np.float32)}
+
+    def support_batches(self, task, steps, first):
+        """The batches of an inner loop.
+
+        Args:
+            task: `MetaTask`.
+            steps: number of inner steps.
+            first: number of the first inner step among all of the run, for the dropout masks.
+        """
+        samples, size = self._samples.select(task.support), self.inner.batch_size
+        epochs = -(-steps * size // len(samples))
+        if self._context.flags.inner_epochs is not None and steps == self.inner.steps:
+            epochs = self._context.flags.inner_epochs
+        batches = with_dropout(iterate_training(samples, size, self.layout.lengths, epochs, task.order_seed), self.dropout, first)
+        for _, batch in zip(range(steps), batches):
+            yield {name: array for name, array in batch.items() if name != "idxs"}
+
+    def query_batch(self, task, number):
+        """The query rows of a task in one batch; `number` is that of its dropout masks."""
+        samples = self._samples.select(task.query)
+        size = -(-len(samples) // parallel.size()) * parallel.size()
+        (batch,) = iterate_evaluation(samples, size, self.layout.lengths)
+        if self._context.flags.query_dropout:
+            (batch,) = with_dropout([batch], self._query_dropout, number)
+        return {name: array for name, array in batch.items() if name != "idxs"}
+
+    def first_step(self, step, number):
+        """Number of the first inner step of a task among all of the run."""
+        return (step * self._context.flags.tasks_per_step + number) * self.inner.steps
+
+    def query_samples(self, task):
+        """`Samples` of the query rows of a task."""
+        return self._samples.select(task.query)
+
+    def evaluation_task(self, domain):
+        """(`MetaTask` for the evaluation of a domain, number of its first inner step)."""
+        last = self.first_step(self.schedule.total_steps, 0)
+        return self._sampler.evaluation_task(domain), last + domain * self.inner.evaluation_steps
+
+
+class Adaptation:
+    """The inner loop on the variables of a run.
+
+    Args:
+        training: `MetaTraining`.
+        variables: its `Variables`.
+        job: the train `GlobalFunction` of the inner loop; returns (loss, metrics) with the loss first.
+    Attributes:
+        kept: state of the inner optimizer with which a step starts, dict of name -> array; None before the first step, and if each task
+            starts anew.
+    """
+
+    def __init__(self, training, variables, job):
+        self._training, self._variables, self._job = training, variables, job
+        self.kept = None
+
+    def weights(self):
+        """A copy of the trained parameters, dict of name -> float32 array."""
+        return {name: np.array(parallel.to_numpy(value)) for name, value in self._variables.trained().items()}
+
+    def put(self, weights):
+        """Sets the trained parameters."""
+        for name, value in weights.items():
+            self._variables.assign(name, value)
+
+    def reset(self):
+        """Sets the state of the inner optimizer to `kept`."""
+        self._job.reset(self.kept)
+
+    def keep(self):
+        """Keeps the state of the inner optimizer for the next step."""
+        self.kept = {name: np.array(value) for name, value in self._job.optimizer_state().items()}
+
+    def run(self, task, steps, first):
+        """Adapts the variables to the support rows of a task. Returns the losses of the inner steps."""
+        losses, waiting = [], None
+        for batch in self._training.support_batches(task, steps, first):
+            outputs = self._job(batch)[1]
+            if waiting is not None:  # stay at most one step ahead of the engine
+                losses.append(_loss(waiting))
+            waiting = outputs
+        return [*losses, _loss(waiting)]
+
+
+def _loss(metrics):
+    """The loss of a step from its metrics, the mean of its parts."""
+    return float(parallel.to_numpy(metrics).reshape(-1, 2)[:, 0].mean())
+
+
+class MetaJob:
+    """An outer step as a function of a batch of `MetaTraining.batches`, in place of a train `GlobalFunction`.
+
+    Args:
+        training: `MetaTraining`.
+        adaptation: `Adaptation`.
+        logits_of: function of `Samples` -> label logits, float32 [N, C].
+        gradient_job: `GlobalFunction` of type "gradient" for FOMAML, else None.
+        rule: `OuterRule`.
+    """
+
+    def __init__(self, training, adaptation, logits_of, gradient_job, rule):
+        self._training, self._adaptation, self._logits_of = training, adaptation, logits_of
+        self._gradient_job, self._rule = gradient_job, rule
+
+    def __call__(self, batch):
+        """One outer step. Returns (loss, metrics [M]) in the order of META_LEARNING_METRICS."""
+        adaptation, rule = self._adaptation, self._rule
+        start = adaptation.weights()
+        direction, rows = Direction(), []
+        adaptation.reset()
+        try:
+            for number, task in enumerate(batch["tasks"]):
+                rows.append(self._task(batch["step"], number, task, start, direction))
+        except BaseException:  # an interrupted step is none
+            adaptation.put(start)
+            raise
+        if self._training.inner.keeps_state:
+            adaptation.keep()
+        rate = self._training.schedule.rate(batch["step"])
+        gradient = direction.mean if self._gradient_job else lambda name: start[name] - direction.mean(name)
+        changed = rule.step(start, gradient, rate)
+        adaptation.put(changed)
+        norm = np.sqrt(sum(float(np.square(changed[name] - start[name], dtype=np.float64).sum()) for name in start))
+        metrics = np.array([*np.mean(rows, axis=0), norm], np.float32)
+        return metrics[0], metrics
+
+    def _task(self, step, number, task, start, direction):
+        """Adapts to one task and adds what it says to the direction. Returns the metrics of the task."""
+        training, adaptation = self._training, self._adaptation
+        first, query = training.first_step(step, number), training.query_samples(task)
+        adaptation.put(start)
+        if not training.inner.keeps_state:
+            adaptation.reset()
+        before = self._measure(query)[1]
+        losses = adaptation.run(task, training.inner.steps, first)
+        if self._gradient_job is None:
+            direction.add(adaptation.weights())
+        else:
+            direction.add(self._gradient_job.gradients(training.query_batch(task, first))[1])
+        return (losses[-1], losses[0], *self._measure(query), before)
+
+    def _measure(self, samples):
+        """(cross-entropy, accuracy) of samples; zeros if there are none."""
+        if not len(samples):
+            return 0.0, 0.0
+        logits = self._logits_of(samples)
+        losses = measures.cross_entropies(measures.log_softmax(logits), samples.label)
+        return float(losses.mean()), float((logits.argmax(axis=1) == samples.label).mean())
+
+    def optimizer_state(self):
+        """The state of the outer rule and, if it is kept, of the inner optimizer: dict of name -> array."""
+        inner = self._adaptation.kept or {}
+        return {**self._rule.state(), **{_INNER + name: value for name, value in inner.items()}}
+
+    def restore(self, state):
+        """Continues from an `optimizer_state`."""
+        self._rule.restore(state)
+        inner = {name[len(_INNER) :]: state[name] for name in state if name.startswith(_INNER)}
+        self._adaptation.kept = inner or None
+
+
+class AdaptedEvaluator:
+    """Measures a meta learner on the splits of a run: for each domain, a copy of the weights is adapted to a few training rows.
+
+    Args:
+        context: `RunContext`.
+        training: `MetaTraining`.
+        adaptation: `Adaptation`.
+        logits_of: function of `Samples` -> label logits.
+        splits: dict of split -> `Samples`, or None for a split to leave out.
+    Attributes:
+        splits: dict of split -> `Samples`.
+    """
+
+    def __init__(self, context, training, adaptation, logits_of, splits):
+        self._context, self._training, self._adaptation, self._logits_of = context, training, adaptation, logits_of
+        self.splits = {}
+        for split, samples in splits.items():
+            if samples is None:
+                continue
+            domains = self._domains(split)
+            chosen = samples.select(np.flatnonzero(np.isin(samples.domain, domains)))
+            names = ", ".join(context.task.domains[domain] for domain in domains)
+            if len(chosen):
+                self.splits[split] = chosen
+                context.log(f"{split} is measured on {names}, each after adapting to {len(training.evaluation_task(0)[0].support)} rows")
+            elif split == "dev":
+                raise UserError(f"the dev split has no rows of the domains {names}: name others in --validation_domains")
+            else:
+                context.log(f"the {split} split has no rows of the domains {names}, so it is not measured")
+
+    def _domains(self, split):
+        return self._training.dev_domains if split == "dev" else self._training.test_domains
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split after adapting. The weights are then as before."""
+        training, adaptation, samples = self._training, self._adaptation, self.splits[split]
+        start, hits = adaptation.weights(), 0
+        logits = np.zeros((len(samples), self._context.task.num_labels), np.float32)
+        try:
+            for domain in self._domains(split):
+                rows = np.flatnonzero(samples.domain == domain)
+                if not len(rows):
+                    continue
+                own = samples.select(rows)
+                adaptation.put(start)
+                adaptation.reset()
+                hits += int((self._logits_of(own).argmax(axis=1) == own.label).sum())
+                task, first = training.evaluation_task(domain)
+                adaptation.run(task, training.inner.evaluation_steps, first)
+                logits[rows] = self._logits_of(own)
+        finally:
+            adaptation.put(start)
+        self._context.log(f"{split}: accuracy {hits / len(samples):.4f} before adapting")
+        found = measure(logits, samples.label, samples.domain, self._context.task, self._context.flags.seed)
+        predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
+        return dataclasses.replace(found, predictions=predictions)
+
+
+def predictor_of(context, job, splits, batch_size):
+    """A function of `Samples` -> label logits, float32 [N, C].
+
+    Args:
+        context: `RunContext`.
+        job: predict `GlobalFunction` of label logits.
+        splits: list of `Samples` (or None) that hold all texts.
+        batch_size: value of the batch size flag.
+    """
+    splits = [samples for samples in splits if samples is not None]
+    names = (*SAMPLE_ARRAYS, "lengths")
+    together = dataclasses.replace(splits[0], **{name: np.concatenate([getattr(part, name) for part in splits]) for name in names})
+    batches = context.bucketing.evaluations({"all": together}, {"all": batch_size})["all"]
+    return lambda samples: predict(job, samples, batches)
+
+
+def outer_rule(flags):
+    """The `OuterRule` of the flags."""
+    return OuterRule(flags.outer_optimizer, flags.outer_weight_decay)

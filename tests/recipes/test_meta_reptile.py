@@ -1,0 +1,164 @@
+"""recipes/meta_reptile.py: both methods end to end, resumed runs, two processes, and what the next step takes."""
+
+import os
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.flags import META_REPTILE, flags_of
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = os.path.join(tiny.ROOT, "recipes", "meta_reptile.py")
+LINE = (
+    f"{SCRIPT} --task_name g1 --data_dir data --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --seed 3 --device cpu "
+    "--support_num 6 --query_num 4 --tasks_per_step 3 --inner_steps 4 --inner_batch_size 4 --meta_steps 5 --dev_every_step_num 2 "
+    "--inner_learning_rate 1e-3 --loss_print_every_n_iter 1 --save_last_snapshot"
+)
+KEPT = "--meta_method fomaml --inner_state kept --outer_optimizer adam --outer_learning_rate 1e-3 --outer_weight_decay 0.01 --query_dropout"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = tiny.Project(tmp_path_factory.mktemp("reptile") / "project")
+    tiny.write_encoder(project.path("encoder"))
+    tiny.write_g1(project.path("data"), train=8, dev=3)
+    return project
+
+
+def run_of(project, name, more=""):
+    output = project.run(f"{LINE} {more} --model_save_dir output/{name}")
+    return project.run_of(output), output
+
+
+@pytest.fixture(scope="module")
+def reptile(project):
+    return run_of(project, "reptile")[0]
+
+
+@pytest.fixture(scope="module")
+def kept(project):
+    return run_of(project, "kept", KEPT)[0]
+
+
+def variables_of(run, name="snapshot_last"):
+    snapshot = Snapshot(run.path(name) if run else name)
+    return {variable: snapshot.read(variable, snapshot.shapes[variable]) for variable in snapshot.sizes if variable in snapshot.shapes}
+
+
+def test_what_a_run_writes(project, reptile):
+    assert reptile.best().startswith("snapshot_best_reptile_model_g1_dev_")
+    assert reptile.flags["script"] == META_REPTILE
+    rows = reptile.rows("train")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    for row in rows:
+        assert row["update_norm"] > 0
+        assert {"loss", "support_loss_first", "query_loss", "query_accuracy", "query_accuracy_before"} <= set(row)
+    assert [row["step"] for row in reptile.rows("dev")] == [2, 4, 5]
+    assert set(reptile.rows("dev")[-1]["by_domain"]) == {"SST-2", "mr", "cr"}
+    assert reptile.rows("dev")[-1]["total"] == 17
+    assert "240 sample passes in the whole run" in reptile.log
+    for name in ("report.html", "curves.png", "run.flags", "predictions_dev.tsv"):
+        assert os.path.getsize(reptile.path(name)) > 0
+    with open(reptile.path(reptile.best(), "README.md"), encoding="utf-8") as file:
+        assert "Reptile or FOMAML has learnt" in file.read()
+
+
+@pytest.mark.parametrize(("name", "more"), [("reptile", ""), ("kept", KEPT)])
+def test_a_run_goes_on_where_it_stopped(project, request, name, more):
+    """Weights, outer moments and a kept inner state come from the state, bit for bit; so does an evaluation that follows it."""
+    whole = request.getfixturevalue(name)
+    project.run(f"{LINE} {more} --max_steps 2 --model_save_dir output/cut-{name}")
+    project.run(f"{LINE} {more} --resume output/cut-{name}")
+    resumed = tiny.Run(project.path("output", f"cut-{name}"))
+    for kind in ("train", "dev"):
+        assert tiny.without_times(resumed.rows(kind)[-1:]) == tiny.without_times(whole.rows(kind)[-1:])
+    assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
+
+
+def test_an_evaluation_changes_nothing(project, kept):
+    """Weights and the kept inner state are the same with another number of evaluations."""
+    run, _ = run_of(project, "evaluated", KEPT + " --dev_every_step_num 1")
+    assert len(run.rows("dev")) == 5
+    ours, theirs = variables_of(run), variables_of(kept)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_held_out_domains(project):
+    """No training task has a row of them: other texts there give the same weights."""
+    more = "--held_out_domains cr --validation_domains mr"
+    run, output = run_of(project, "held-out", more)
+    assert "on 1 domains (SST-2)" in output
+    assert set(run.rows("dev")[-1]["by_domain"]) == {"mr"}
+    path = project.path("data", "train.csv")
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    changed = [line.replace("good", "awful").replace("great", "boring") if line.split("\t")[1] in ("cr", "MR") else line for line in lines]
+    assert changed != lines
+    other = tiny.Project(project.path("other"))
+    tiny.write_g1(other.path("data"), train=8, dev=3)
+    with open(other.path("data", "train.csv"), "w", encoding="utf-8") as file:
+        file.write("\n".join(changed) + "\n")
+    garbled = project.run(f"{LINE} {more} --model_save_dir output/garbled".replace("--data_dir data", "--data_dir other/data"))
+    ours, theirs = variables_of(project.run_of(garbled)), variables_of(run)
+    for name in theirs:
+        if name != "bert-embeddings-word_embeddings":
+            assert np.array_equal(ours[name], theirs[name]), name
+
+
+def test_two_processes(project):
+    """Each batch of the inner loop is divided among the processes: the losses are those of one."""
+    dry = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --meta_steps 2"
+    for method in ("reptile", "fomaml"):
+        more = f"{dry} --meta_method {method} --outer_learning_rate 0.5"
+        one, _ = run_of(project, f"one-{method}", more)
+        two, _ = run_of(project, f"two-{method}", more + " --gpu_num_per_node 2")
+        for first, second in zip(one.rows("train"), two.rows("train")):
+            for name in ("loss", "support_loss_first", "query_loss"):
+                assert first[name] == pytest.approx(second[name], abs=2e-4), name
+        ours, theirs = variables_of(two), variables_of(one)
+        for name, value in theirs.items():
+            np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-3, err_msg=name)
+
+
+def test_a_frozen_encoder(project):
+    run, _ = run_of(project, "frozen", "--freeze_encoder --meta_steps 2")
+    before, after = variables_of(None, project.path("encoder")), variables_of(run)
+    assert all(np.array_equal(after[name], value) for name, value in before.items())
+    assert np.abs(after["classification-output_weights"]).max() > 0
+
+
+def test_finetuning_takes_the_snapshot(project, reptile):
+    tiny.write_single(project.path("single"))
+    output = project.run(
+        f"finetuning.py --task_name sst-2 --data_dir single --model_load_dir {reptile.path(reptile.best())} --seq_length 24 "
+        "--num_epochs 1 --batch_size_per_device 4 --dev_every_step_num 2 --device cpu --resave_ofrecord --model_save_dir output/single"
+    )
+    assert "initialised" not in output  # the classifier is that of the snapshot
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--inner_epochs 2", "--inner_steps, --inner_epochs: give one of the two"),
+        ("--inner_state kept --inner_schedule linear", "--inner_state kept: the step counter goes on"),
+        ("--meta_method fomaml --query_num 0", "--query_num 0: fomaml takes the gradient of query rows"),
+        ("--support_num 60", "a task needs 64 rows"),
+        ("--held_out_domains films", "'films' is none of the domains"),
+        ("--eval_inner_steps 9 --inner_schedule linear", "--inner_schedule linear ends after 4 steps"),
+    ],
+)
+def test_what_is_refused(project, more, said):
+    process = project.start(f"{LINE} {more} --model_save_dir output/refused")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert said in errors
+    assert not os.path.exists(project.path("output", "refused"))
+
+
+def test_flags_without_effect():
+    without = [flag.name for flag in flags_of(META_REPTILE) if not flag.has_effect]
+    assert {"num_epochs", "learning_rate", "batch_size_per_device", "warmup_proportion", "gradient_accumulation_steps"} <= set(without)
