@@ -1,5 +1,5 @@
-"""The path of a new user, in small: an own comma-separated file, fine-tuning, evaluation, two seeds beside each other, predictions, a server
-and an export that another program loads."""
+"""The path of a new user, in small: an own comma-separated file, fine-tuning, evaluation, two seeds beside each other, predictions, a
+server, and an export that another program loads."""
 
 import csv
 import http.client
