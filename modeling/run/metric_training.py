@@ -22,7 +22,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.records import TOKEN_ARRAYS
 
-_PREFIXES = ("metric:", "finetuning:")  # of the names in a state, by phase
+_PREFIXES = ("metric-", "finetuning-")  # of the names in a state, by phase
 
 
 class Phases(NamedTuple):
@@ -171,6 +171,11 @@ class MetricTraining(TrainingRun):
         if self.schedule.second is not None and step == self.schedule.first.total_steps:
             self.evaluator.fit()
             self.evaluator.fits = False
+
+    def before_snapshot(self):
+        """Fits the classifier to the vectors, which have changed since the last evaluation."""
+        if self.evaluator.fits:
+            self.evaluator.fit()
 
 
 class MetricJob:

@@ -92,6 +92,9 @@ class TrainingRun:
     def before_step(self, step):
         """Prepares a step (from 0)."""
 
+    def before_snapshot(self):
+        """Prepares the variables for a snapshot that no evaluation has just preceded."""
+
     def _prepare(self, job, fisher):
         """Prepares a new run, before its first step."""
 
@@ -290,6 +293,7 @@ class _Loop:
         return self._training.schedule.decay_factor(step, self._context.flags.weight_decay_rate)
 
     def _snapshot(self, name, step):
+        self._training.before_snapshot()
         return self._context.folder.write_snapshot(name, self._best.variables, self._best.config, self._decay(step))
 
     def _after(self, step, last):

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 SCRIPT = os.path.join(tiny.ROOT, "recipes", "metric_learning.py")
 LINE = (
     f"{SCRIPT} --task_name g1 --data_dir data --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --seed 3 --device cpu "
-    "--batch_size_per_device 6 --num_steps 6 --dev_every_step_num 2 --learning_rate 3e-3 --loss_print_every_n_iter 1 --save_last_snapshot"
+    "--batch_size_per_device 6 --num_steps 6 --dev_every_step_num 2 --learning_rate 3e-3 --loss_print_every_n_iter 1 --save_last_snapshot "
+    "--model_save_every_n_iter 3"
 )
 EPISODES = "--objective prototypical --head prototypes --support_num 2 --query_num 3 --episodes_per_step 2 --distance_scale 0.1"
 FINETUNED = "--head finetune --num_epochs 1 --within_domain"
@@ -66,7 +67,7 @@ def test_what_a_run_writes(project, contrastive):
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "stops"), [("contrastive", "", (2,)), ("episodes", EPISODES, (3,)), ("finetuned", FINETUNED, (6, 9))]
+    ("name", "more", "stops"), [("contrastive", "", (3,)), ("episodes", EPISODES, (3,)), ("finetuned", FINETUNED, (6, 9))]
 )
 def test_a_run_goes_on_where_it_stopped(project, request, name, more, stops):
     """In each phase, and between the two, bit for bit."""
@@ -74,6 +75,9 @@ def test_a_run_goes_on_where_it_stopped(project, request, name, more, stops):
     for stop in stops:
         output = f"output/cut-{name}-{stop}"
         project.run(f"{LINE} {more} --max_steps {stop} --model_save_dir {output}")
+        if name == "contrastive":  # a periodic snapshot has the classifier of its own vectors, as one that an evaluation precedes
+            fitted = [os.path.join(folder, "classification-output_weights") for folder in ("snapshot_last", "snapshot_step_3")]
+            assert tiny.tree(project.path(output, fitted[0])) == tiny.tree(whole.path(fitted[1]))
         project.run(f"{LINE} {more} --resume {output}")
         resumed = tiny.Run(project.path(output))
         for kind in ("train", "dev"):
@@ -87,7 +91,7 @@ def test_the_phases_of_a_finetuned_head(finetuned):
     assert len(rates) == 6 + 8
     assert rates[:6] == pytest.approx([3e-3 * (1 - step / 6) for step in range(6)])
     assert rates[6:] == pytest.approx([3e-3 * (1 - step / 8) for step in range(8)])
-    assert finetuned.log.count("logistic regression on 47 vectors") == 4  # three evaluations and the start of the second phase
+    assert finetuned.log.count("logistic regression on 47 vectors") == 5  # three evaluations, a snapshot, the second phase
 
 
 def losses(run):
