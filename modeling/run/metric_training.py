@@ -93,7 +93,7 @@ class MetricTraining(TrainingRun):
         if tuning:
             longest = min(samples.seq_length, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, self._rows // parallel.size() // flags.gradient_accumulation_steps, longest))
-        self.layout = self._choose_layout(samples, self.batch_size, together=texts)
+        self.layout = self._choose_layout(samples, self.batch_size, further=2 if tuning else 0, together=texts)  # moments of both phases
         self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts)
         self.finetuning_settings = self.finetuning_dropout = None
         if tuning:
@@ -187,23 +187,23 @@ class MetricJob:
     """
 
     def __init__(self, metric, finetuning=None):
-        self._jobs = [job for job in (metric, finetuning) if job is not None]
+        self._jobs, self._current = (metric, finetuning), 0
 
     def __call__(self, batch):
         """One step. Returns (loss, metrics [2])."""
         if "target" not in batch:
+            self._current = 1
             return self._jobs[1](batch)
         return self._jobs[0]({name: array for name, array in batch.items() if name != "loss_mask"})
 
     def optimizer_state(self):
-        """The states of the optimizers, `OnDemand` of name -> array."""
-        states = {prefix: job.optimizer_state() for prefix, job in zip(_PREFIXES, self._jobs)}
-        places = {prefix + name: (prefix, name) for prefix, state in states.items() for name in state}
-        return OnDemand(places, lambda name: states[places[name][0]][places[name][1]])
+        """The state of the optimizer of the phase, `OnDemand` of name -> array."""
+        state, prefix = self._jobs[self._current].optimizer_state(), _PREFIXES[self._current]
+        return OnDemand([prefix + name for name in state], lambda name: state[name[len(prefix) :]])
 
     def restore(self, state):
         """Continues from an `optimizer_state`, before the first step."""
-        for prefix, job in zip(_PREFIXES, self._jobs):
-            names = [name[len(prefix) :] for name in state if name.startswith(prefix)]
-            if names:
-                job.restore(OnDemand(names, lambda name, prefix=prefix: state[prefix + name]))
+        self._current = int(any(name.startswith(_PREFIXES[1]) for name in state))
+        prefix = _PREFIXES[self._current]
+        names = [name[len(prefix) :] for name in state if name.startswith(prefix)]
+        self._jobs[self._current].restore(OnDemand(names, lambda name: state[prefix + name]))
