@@ -34,6 +34,10 @@ def resolve_config(flags, snapshot):
     return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
 
 
+def _has_classifier(snapshot):
+    return snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes)
+
+
 def _resolve_pooling(flags, snapshot, own):
     """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls). Metric learning takes the mean
     by default where the snapshot has no classifier.
@@ -42,11 +46,10 @@ def _resolve_pooling(flags, snapshot, own):
         UserError: the snapshot's classifier was trained with another pooling.
     """
     given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # in preprocess.py the flag applies to the prototypes
-    has_classifier = snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes)
-    if given is None and flags.script == METRIC_LEARNING and not has_classifier:
+    if given is None and flags.script == METRIC_LEARNING and not _has_classifier(snapshot):
         return MEAN
     if given in (None, own):
         return own
-    if has_classifier:
+    if _has_classifier(snapshot):
         raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier was trained with {own}: leave the flag out")
     return given
