@@ -22,6 +22,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.records import TOKEN_ARRAYS
 
+_MOST_LOOKED_AT = 500  # steps whose texts decide to which lengths batches are padded
 _PREFIXES = ("metric-", "finetuning-")  # of the names in a state, by phase
 
 
@@ -93,7 +94,9 @@ class MetricTraining(TrainingRun):
         if tuning:
             longest = min(samples.seq_length, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, self._rows // parallel.size() // flags.gradient_accumulation_steps, longest))
-        self.layout = self._choose_layout(samples, self.batch_size, further=2 if tuning else 0, together=texts)  # moments of both phases
+        needed = self._longest_texts(min(flags.num_steps, _MOST_LOOKED_AT))
+        further = 2 if tuning else 0  # the moments of the other phase
+        self.layout = self._choose_layout(samples, self.batch_size, further=further, together=texts, needed=needed)
         self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts)
         self.finetuning_settings = self.finetuning_dropout = None
         if tuning:
@@ -106,6 +109,11 @@ class MetricTraining(TrainingRun):
             return PairSampler(*where, flags.within_domain, flags.seed)
         rows = flags.support_num, flags.query_num
         return EpisodeSampler(*where, flags.episode_labels, *rows, flags.within_domain, flags.seed)
+
+    def _longest_texts(self, steps):
+        """Tokens of the longest text of each of the first steps, as often as the run has steps."""
+        longest = [self._samples.lengths[self._sampler.draw(step, self._groups)[0]].max() for step in range(steps)]
+        return np.resize(np.array(longest, np.int64), self.schedule.first.total_steps)
 
     def _settings(self, variables, schedule, parts):
         """(keyword arguments of `global_function`, `DropoutPlan`) of a train function."""

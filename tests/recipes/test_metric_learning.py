@@ -91,7 +91,7 @@ def test_the_phases_of_a_finetuned_head(finetuned):
     assert len(rates) == 6 + 8
     assert rates[:6] == pytest.approx([3e-3 * (1 - step / 6) for step in range(6)])
     assert rates[6:] == pytest.approx([3e-3 * (1 - step / 8) for step in range(8)])
-    assert finetuned.log.count("logistic regression on 47 vectors") == 5  # three evaluations, a snapshot, the second phase
+    assert finetuned.log.count("logistic regression on 47 vectors") == 6  # three evaluations, two snapshots, the second phase
 
 
 def losses(run):
