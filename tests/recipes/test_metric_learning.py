@@ -27,6 +27,7 @@ def project(tmp_path_factory):
     project = tiny.Project(tmp_path_factory.mktemp("metric") / "project")
     tiny.write_encoder(project.path("encoder"))
     tiny.write_g1(project.path("data"), train=8, dev=6)
+    tiny.write_g1(project.path("three"), train=2, dev=1)
     return project
 
 
@@ -167,7 +168,7 @@ def test_an_evaluation(project, contrastive):
         ("--batch_size_per_device 5", "--batch_size_per_device 5: half of the pairs have equal labels, give an even number"),
         ("--objective prototypical --within_domain", "an episode needs 10 rows of each of 2 labels"),
         ("--objective prototypical --episode_labels 3", "--episode_labels 3: an episode has 2 to 2 labels"),
-        ("--label_list 0,1,2", "--head logistic: label 2 has no row in the training split"),
+        ("--data_dir three --label_list 0,1,2", "--head logistic: label 2 has no row in the training split"),
     ],
 )
 def test_what_is_refused(project, more, said):
