@@ -66,7 +66,7 @@ class TrainingRun:
                 f"be those of step {flags.max_steps}: give {self.start_step} or more"
             )
 
-    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, together=1, needed=None):
+    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, **grouped):
         """The `TrainingBatches` of a run. Sets the estimated memory.
 
         Args:
@@ -74,7 +74,7 @@ class TrainingRun:
             batch_size: samples of a batch of the train function.
             may_share_rows, others, compared: as for `Training`.
             further: as for `plan_memory`.
-            together, needed: as for `Bucketing.training`.
+            grouped: `together` and `needed` of `Bucketing.training`.
         Raises:
             UserError: the run does not fit into memory.
         """
@@ -82,10 +82,11 @@ class TrainingRun:
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
         memory = plan_memory(context, self._variables, others, compared=compared, further=further)
         evaluations = list(context.bucketing.graphs)
-        layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory, together, needed)
+        layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory, **grouped)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, layout.parts)
         if memory:
-            remedies = settings_that_fit(memory, evaluations, context.flags.seq_length, together) if planned is None else CONTINUED
+            rows = grouped.get("together", 1)
+            remedies = settings_that_fit(memory, evaluations, context.flags.seq_length, rows) if planned is None else CONTINUED
             check_memory(self._memory_bytes, memory.limit, remedies)
         return layout
 
