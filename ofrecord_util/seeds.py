@@ -8,6 +8,8 @@
     Child-Tuning mask of a step     seed, 0xF0, step
     task of a meta step             seed, 0xA0, step, task
     task of a meta evaluation       seed, 0xE0, domain
+    pairs of a pass                 seed, 0x90, kind (from 1), pass
+    episode of a step               seed, 0x80, step + 1, episode
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
@@ -29,6 +31,8 @@ BOOTSTRAP_WORD = 0xB0
 CHILD_MASK_WORD = 0xF0
 TASK_WORD = 0xA0
 EVALUATION_TASK_WORD = 0xE0
+PAIR_WORD = 0x90
+EPISODE_WORD = 0x80
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -64,6 +68,16 @@ def task_stream(seed: int, step: int, task: int) -> np.random.Generator:
 def evaluation_task_stream(seed: int, domain: int) -> np.random.Generator:
     """Generator of the task on which a meta learner is evaluated on a domain."""
     return np.random.default_rng([seed, EVALUATION_TASK_WORD, domain])
+
+
+def pair_stream(seed: int, kind: int, number: int) -> np.random.SeedSequence:
+    """Seed of the order of all pairs of a kind (from 1) in pass `number` (from 0) over them."""
+    return np.random.SeedSequence([seed, PAIR_WORD, kind, number])
+
+
+def episode_stream(seed: int, step: int, episode: int) -> np.random.SeedSequence:
+    """Seed of episode number `episode` of a step (both from 0)."""
+    return np.random.SeedSequence([seed, EPISODE_WORD, step + 1, episode])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

@@ -230,6 +230,15 @@ class Variables(flow.nn.Module):
         self._all_words = read_finite(snapshot, name, self._all_words.shape)
         return self._rows_in_use(self._all_words)
 
+    def put(self, name, value):
+        """Sets one variable (documented name) to the values of an array. Compiled graphs use the new values."""
+        parameter, start, count = self._places[name]
+        if self._alone(parameter):
+            return self.assign(parameter, np.ascontiguousarray(value, np.float32))
+        whole = np.array(parallel.to_numpy(getattr(self, parameter)))
+        whole[:, start : start + count] = np.reshape(value, (-1, count))
+        return self.assign(parameter, whole)
+
     def assign(self, parameter, value):
         """Sets a parameter (see `trained`) to the values of an array. Compiled graphs use the new values."""
         with flow.no_grad():

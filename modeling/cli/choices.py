@@ -11,6 +11,8 @@ INNER_OPTIMIZERS = ADAMW, SGD = ("adamw", "sgd")
 INNER_SCHEDULES = CONSTANT, LINEAR = ("constant", "linear")
 INNER_STATES = FRESH, KEPT = ("fresh", "kept")
 OUTER_OPTIMIZERS = OUTER_SGD, OUTER_ADAM = ("sgd", "adam")
+METRIC_OBJECTIVES = CONTRASTIVE, PROTOTYPICAL = ("contrastive", "prototypical")
+METRIC_HEADS = LOGISTIC, NEAREST_MEAN, FINETUNED = ("logistic", "prototypes", "finetune")
 BALANCED = "balanced"  # --class_weights by the numbers of training rows
 
 NEWEST_RUN = "newest"  # --resume without a value

@@ -7,7 +7,7 @@ no paths of the machine, and no flags that a continued run may change.
 import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
-from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FINETUNING, META_REPTILE, META_TEACHER
+from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FINETUNING, META_REPTILE, META_TEACHER, METRIC_LEARNING
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -21,6 +21,7 @@ KINDS = {
     FINETUNING: "A BERT fine-tuned on the task's own domain, from a meta learner or another snapshot",
     DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
+    METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }

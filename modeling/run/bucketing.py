@@ -74,7 +74,7 @@ class Bucketing:
         self._flags, self._config, self._engine = flags, config, engine
         self.graphs = []
 
-    def training(self, records, batch_size, may_share=False, planned=None, memory=None):
+    def training(self, records, batch_size, may_share=False, planned=None, memory=None, together=1, needed=None):
         """`TrainingBatches` of a split. With --pad_to_max_length the only length is --seq_length.
 
         Args:
@@ -85,10 +85,12 @@ class Bucketing:
             memory: `MemoryPlan`, None if the memory does not matter. A step is computed in as many parts as fit into its limit. Other
                 lengths and another number of texts per row are taken only if no number of parts fits. If nothing fits, the choice is the
                 one that needs the least memory.
+            together: number of consecutive texts of a batch that the objective compares. Parts have whole groups of them.
+            needed: int [steps], tokens of the longest text in each step; None for the steps of epochs.
         Raises:
             UserError: the value of --texts_per_row is not possible, or the epochs have too many samples.
         """
-        chosen = planned or self._choose(records, batch_size, self._texts_per_row(records, may_share), memory)
+        chosen = planned or self._choose(records, batch_size, self._texts_per_row(records, may_share), memory, together, needed)
         self.graphs += self._training_graphs(batch_size, chosen)
         return chosen
 
@@ -96,22 +98,22 @@ class Bucketing:
         rows = batch_size // parallel.size() // layout.parts // layout.per_row
         return [Graph(True, rows, length) for length in layout.lengths]
 
-    def _choose(self, records, batch_size, texts_per_row, memory):
+    def _choose(self, records, batch_size, texts_per_row, memory, together=1, longest=None):
         """The fastest layout, in as many parts as fit. The layout decides which samples share a row and the shapes of the dropout masks, so
         the memory changes it only if it fits in no number of parts."""
         epochs, seed = self._flags.num_epochs, self._flags.seed
-        if len(records) * epochs > _MOST_SAMPLES:
+        if longest is None and len(records) * epochs > _MOST_SAMPLES:
             raise UserError(
                 f"--num_epochs {epochs}: {epochs} passes over {len(records)} samples are more than {_MOST_SAMPLES:,} samples; give at most "
                 f"--num_epochs {_MOST_SAMPLES // len(records)}"
             )
         layouts = []  # (estimated seconds, `TrainingBatches` in one part per accumulated batch)
         for per_row in texts_per_row:
-            needed = training_needs(records, batch_size, epochs, seed, per_row)
+            needed = training_needs(records, batch_size, epochs, seed, per_row) if longest is None else longest
             layouts += [self._estimate(records, batch_size, needed, per_row, most) for most in range(MOST_BUCKETS, 0, -1)]
         least = None  # (bytes above the limit, number of the layout, `TrainingBatches`)
         for number, (_, layout) in enumerate(sorted(layouts)):
-            for parts in self._numbers_of_parts(batch_size, layout.per_row, memory):
+            for parts in self._numbers_of_parts(batch_size // together, layout.per_row, memory):
                 divided = layout._replace(parts=parts)
                 graphs = self._training_graphs(batch_size, divided)
                 excess = max(0.0, memory.needed(self.graphs + graphs, parts) - memory.limit) if memory else 0.0

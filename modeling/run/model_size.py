@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from modeling.bert.config import BertConfig
+from modeling.bert.config import MEAN, BertConfig
 from modeling.bert.names import CLASSIFIER
-from modeling.cli.flags import MODEL_SIZE_DEFAULTS, PREPROCESS
+from modeling.cli.flags import METRIC_LEARNING, MODEL_SIZE_DEFAULTS, PREPROCESS
 from ofrecord_util.errors import UserError
 
 
@@ -34,15 +34,22 @@ def resolve_config(flags, snapshot):
     return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
 
 
+def _has_classifier(snapshot):
+    return snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes)
+
+
 def _resolve_pooling(flags, snapshot, own):
-    """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls).
+    """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls). Metric learning takes the mean
+    by default where the snapshot has no classifier.
 
     Raises:
         UserError: the snapshot's classifier was trained with another pooling.
     """
     given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # in preprocess.py the flag applies to the prototypes
+    if given is None and flags.script == METRIC_LEARNING and not _has_classifier(snapshot):
+        return MEAN
     if given in (None, own):
         return own
-    if snapshot is not None and set(CLASSIFIER) <= set(snapshot.sizes):
+    if _has_classifier(snapshot):
         raise UserError(f"--pooling {given} contradicts {snapshot.path}, whose classifier was trained with {own}: leave the flag out")
     return given

@@ -154,24 +154,25 @@ def memory_limit(wanted):
     return float("inf") if free is None else _USED_SHARE * (free + _own_memory())
 
 
-def settings_that_fit(memory, graphs, seq_length):
+def settings_that_fit(memory, graphs, seq_length, rows=1):
     """Settings with which a training run would fit, as a text for a message.
 
     Args:
         memory: `MemoryPlan`.
         graphs: list of the evaluation `Graph`s.
         seq_length: value of the flag.
+        rows: texts that the smallest part of a step has.
     """
     found = []
     for length in range(seq_length - 8, 7, -8):
         if (
-            memory.needed([*(graph._replace(length=min(graph.length, length)) for graph in graphs), Graph(True, 1, length)], 2)
+            memory.needed([*(graph._replace(length=min(graph.length, length)) for graph in graphs), Graph(True, rows, length)], 2)
             <= memory.limit
         ):
             found.append(f"--seq_length {length}")
             break
     for layers in range(1, memory.model.config.num_hidden_layers):
-        if memory.freezing(layers).needed([*graphs, Graph(True, 1, seq_length)], 2) <= memory.limit:
+        if memory.freezing(layers).needed([*graphs, Graph(True, rows, seq_length)], 2) <= memory.limit:
             found.append(f"--freeze_layers {layers}")
             break
     if parallel.size() > 1:

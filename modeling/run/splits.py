@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from modeling.cli.choices import DISK
-from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEACHER_EVAL, PREPROCESS
+from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEACHER_EVAL, METRIC_LEARNING, PREPROCESS
 from modeling.cli.scripts import TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
@@ -22,6 +22,7 @@ _USE_OF_SCORES = {
     PREPROCESS: SCORES_MADE,
     DOMAIN_MIXING: SCORES_KEPT,
     META_REPTILE: SCORES_KEPT,
+    METRIC_LEARNING: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores

@@ -67,7 +67,7 @@ class TrainingRun:
                 f"be those of step {flags.max_steps}: give {self.start_step} or more"
             )
 
-    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0):
+    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, **grouped):
         """The `TrainingBatches` of a run. Sets the estimated memory.
 
         Args:
@@ -75,6 +75,7 @@ class TrainingRun:
             batch_size: samples of a batch of the train function.
             may_share_rows, others, compared: as for `Training`.
             further: as for `plan_memory`.
+            grouped: `together` and `needed` of `Bucketing.training`.
         Raises:
             UserError: the run does not fit into memory.
         """
@@ -82,15 +83,19 @@ class TrainingRun:
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
         memory = plan_memory(context, self._variables, others, compared=compared, further=further)
         evaluations = list(context.bucketing.graphs)
-        layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory)
+        layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory, **grouped)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, layout.parts)
         if memory:
-            remedies = settings_that_fit(memory, evaluations, context.flags.seq_length) if planned is None else CONTINUED
+            rows = grouped.get("together", 1)
+            remedies = settings_that_fit(memory, evaluations, context.flags.seq_length, rows) if planned is None else CONTINUED
             check_memory(self._memory_bytes, memory.limit, remedies)
         return layout
 
     def before_step(self, step):
         """Prepares a step (from 0)."""
+
+    def before_snapshot(self):
+        """Prepares the variables for a snapshot that no evaluation has just preceded."""
 
     def _prepare(self, job, fisher):
         """Prepares a new run, before its first step."""
@@ -291,6 +296,7 @@ class _Loop:
         return self._training.schedule.decay_factor(step, self._context.flags.weight_decay_rate)
 
     def _snapshot(self, name, step):
+        self._training.before_snapshot()
         return self._context.folder.write_snapshot(name, self._best.variables, self._best.config, self._decay(step))
 
     def _after(self, step, last):

@@ -13,14 +13,16 @@ from ofrecord_util.seeds import (
     child_mask_stream,
     corruption_stream,
     dropout_stream,
+    episode_stream,
     evaluation_task_stream,
     initial_value_stream,
     order_stream,
+    pair_stream,
     task_stream,
 )
 
 SEEDS = (0, 1, 42)
-NUMBERS = (0, 1, 2, 63, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
+NUMBERS = (0, 1, 2, 63, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
 _CONFIG = BertConfig()
 NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
 
@@ -46,6 +48,10 @@ def test_the_numbers_of_each_stream(seed):
         assert child_mask_stream(seed, number).generate_state(4, np.uint64).tolist() == child.generate_state(4, np.uint64).tolist()
         task = np.random.default_rng([seed, 0xA0, number, 3])
         assert task_stream(seed, number, 3).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
+        pairs = np.random.SeedSequence([seed, 0x90, 2, number])
+        assert first_words(pair_stream(seed, 2, number)) == first_words(pairs)
+        episode = np.random.SeedSequence([seed, 0x80, number + 1, 5])
+        assert first_words(episode_stream(seed, number, 5)) == first_words(episode)
         task = np.random.default_rng([seed, 0xE0, number])
         assert evaluation_task_stream(seed, number).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
     for name in NAMES[:5]:
@@ -71,6 +77,8 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("child mask", number): child_mask_stream(seed, number) for number in NUMBERS})
     streams.update({("task", number, task): task_stream(seed, number, task) for number in NUMBERS for task in range(1, 3)})
     streams.update({("evaluation", number): evaluation_task_stream(seed, number) for number in NUMBERS})
+    streams.update({("pair", kind, number): pair_stream(seed, kind, number) for kind in (1, 2) for number in NUMBERS})
+    streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})
     streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
     words = {name: first_words(stream) for name, stream in streams.items()}
     meeting = [(one, other) for one, other in itertools.combinations(words, 2) if words[one] == words[other]]

@@ -261,6 +261,10 @@ def test_pooling():
     assert pooling(trained, "--pooling", "mean") == pooling(trained, "--pooling", "max", script="preprocess") == "mean"
     with pytest.raises(UserError, match="--pooling max contradicts learner, whose classifier was trained with mean: leave the flag out"):
         pooling(trained, "--pooling", "max")
+    assert pooling(None, script="metric_learning") == pooling(encoder, script="metric_learning") == "mean"
+    assert pooling(encoder, "--pooling", "cls", script="metric_learning") == "cls"
+    trained.config = lambda head_size, num_heads: dataclasses.replace(CONFIG, pooling="cls")
+    assert pooling(trained, script="metric_learning") == "cls"
     assert parse_flags("preprocess", argv=REQUIRED).pooling == "mean"
 
 

@@ -14,7 +14,7 @@ SOME = {  # a value for flags that take no plain text or number
     "text_format": "csv", "metric_for_best": "macro_f1", "label_smoothing": "0.1", "class_weights": "balanced",
     "child_tuning": "D", "reserve_p": "0.3", "meta_method": "fomaml", "inner_optimizer": "sgd", "inner_schedule": "linear",
     "inner_state": "kept", "outer_optimizer": "adam", "outer_schedule": "constant", "inner_warmup_proportion": "0.5",
-    "held_out_domains": "a,b", "validation_domains": "c",
+    "held_out_domains": "a,b", "validation_domains": "c", "objective": "prototypical", "head": "finetune",
 }  # fmt: skip
 
 

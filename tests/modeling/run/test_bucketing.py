@@ -202,3 +202,17 @@ def test_parts_are_for_one_process_on_a_cpu(monkeypatch):
     assert plan(device="cuda").training(lengths, 12, memory=Memory(72)).parts == 1
     monkeypatch.setattr(parallel, "size", lambda: 2)
     assert plan().training(lengths, 12, memory=Memory(72)).parts == 1
+
+
+def test_a_part_has_whole_groups_of_texts():
+    """Groups of three texts: twelve texts have four groups, so four parts at most."""
+    lengths = records([9] * 40 + [64] * 16)
+    assert plan().training(lengths, 12, memory=Memory(1)).parts == 12
+    assert plan().training(lengths, 12, memory=Memory(1), together=3).parts == 4
+
+
+def test_lengths_of_a_run_whose_texts_are_drawn_otherwise():
+    """The texts of its steps decide, not those of epochs."""
+    few, many = np.full(3000, 60), np.repeat([10, 60], [2800, 200])
+    assert plan().training(SPLIT, 32, needed=few).lengths == (64,)
+    assert plan().training(SPLIT, 32, needed=many).lengths == (16, 64)

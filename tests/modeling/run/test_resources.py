@@ -110,6 +110,8 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do():
         assert plan(limit).freezing(layers).needed(least, 2) <= limit < plan(limit).freezing(layers - 1).needed(least, 2)
     length = int(settings_that_fit(plan(4.4e9), graphs, 512).split("--seq_length ")[1].split()[0])
     assert plan(4.4e9).needed([Graph(False, 4, min(128, length)), Graph(True, 1, length)], 2) <= 4.4e9
+    whole = settings_that_fit(plan(4.4e9), graphs, 512, rows=12)  # a part of a step that must not have fewer texts
+    assert int(whole.split("--seq_length ")[1].split()[0]) < length
     assert settings_that_fit(plan(1e9), graphs, 128) == "free some memory, or give a smaller model"
     check_memory(4e9, 4e9, "")
     with pytest.raises(UserError, match=r"^the run needs about 5.0 GB of memory, but may use only 4.0 GB: give less; --memory_limit GB"):
