@@ -34,6 +34,7 @@ from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.held_out import title_of
 from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import check_classifier, load_variables
 from modeling.run.resources import Model
@@ -175,7 +176,7 @@ def main():
     for split, evaluation in results.items():
         own_accuracy, accuracy = evaluation.accuracy, reference[split].accuracy
         kept = f"{100 * own_accuracy / accuracy:.1f} %" if accuracy else "no share"
-        log(f"{split}: the student keeps {kept} of the teacher's accuracy ({own_accuracy:.4f} of {accuracy:.4f})")
+        log(f"{title_of(split)}: the student keeps {kept} of the teacher's accuracy ({own_accuracy:.4f} of {accuracy:.4f})")
     log(
         f"parameters: student {student.count():,} ({depth} layers x {config.hidden_size}), "
         f"teacher {teacher.count():,} ({teacher_config.num_hidden_layers} layers x {teacher_config.hidden_size})"

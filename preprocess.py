@@ -23,9 +23,10 @@ from modeling.objectives.prototypes import compute_prototypes, non_negative, pro
 from modeling.report.projection import principal_plane
 from modeling.run.context import RunContext
 from modeling.run.evaluation import predict
+from modeling.run.held_out import names_of
 from modeling.run.model_loading import load_variables
 from modeling.run.start import announce_predictions
-from ofrecord_util.scores import EmbeddingMap
+from ofrecord_util.scores import HELD_OUT_KEY, EmbeddingMap
 
 
 def main():
@@ -55,7 +56,13 @@ def main():
         return pool(bert.hidden_states[-1], text["input_mask"], flags.pooling, context.engine.device, text.get("starts"))  # e(x), [B, H]
 
     embeddings = predict(embed_job, samples, batches)
-    prototypes = compute_prototypes(embeddings, records.domain, records.label, task.num_domains, task.num_labels)
+    held_out = context.splits.held_out
+    used = ~np.isin(records.domain, held_out)  # the rows that may train a model
+    if held_out:
+        log(f"--held_out_domains: {len(used) - used.sum()} samples of {names_of(held_out, task)} are in no prototype, {used.sum()} are")
+        if not used.any():
+            raise UserError(f"--held_out_domains {','.join(flags.held_out_domains)} leaves no training samples: name fewer domains")
+    prototypes = compute_prototypes(embeddings[used], records.domain[used], records.label[used], task.num_domains, task.num_labels)
     scores = prototypical_scores(embeddings, records.domain, records.label, prototypes, flags.prototype_alpha)
     if not np.isfinite(scores).all():
         raise UserError(
@@ -67,7 +74,8 @@ def main():
     statistics = score_statistics(scores, records.domain, task.domains)
 
     info = {"alpha": flags.prototype_alpha, "pooling": flags.pooling, "snapshot_digest": context.snapshot.digest(), "by_domain": statistics}
-    plane = principal_plane(embeddings)
+    info[HELD_OUT_KEY] = [task.domains[domain] for domain in held_out]
+    plane = principal_plane(embeddings[used])
     centroids = np.where(prototypes.counts[..., None] > 0, plane.apply(prototypes.centroids), np.float32(np.nan))
     embedding_map = EmbeddingMap(plane.apply(embeddings), records.domain, records.label, centroids, plane.explained)
     context.splits.dataset.store_scores(records, scores, info, embedding_map)

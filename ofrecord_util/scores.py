@@ -19,6 +19,8 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.reading import ARRAY_LIMIT, parse_npy, parse_npz, read_bytes, read_json
 from ofrecord_util.writer import split_folder
 
+HELD_OUT_KEY = "held_out_domains"  # in the information about scores: names of the domains whose rows are in no prototype
+
 _REMEDY = "run preprocess.py again with --resave_ofrecord"
 
 
@@ -128,6 +130,13 @@ def load_scores(data_dir: str, text_digest: str, num_examples: int) -> Optional[
     if bad.size:
         raise UserError(f"{array_path}: the score of row {bad[0]} is {scores[bad[0]]}; {_REMEDY}")
     return scores
+
+
+def score_info(data_dir: str) -> dict:
+    """The `info` that `save_scores` stored with the scores; {} if there is none."""
+    path = score_paths(data_dir)[1]
+    info = read_json(path, _REMEDY).get("info") if os.path.exists(path) else None
+    return info if isinstance(info, dict) else {}
 
 
 def save_map(data_dir: str, embedding_map: EmbeddingMap, text_digest: str) -> None:

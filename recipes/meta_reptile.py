@@ -16,6 +16,8 @@ metrics.jsonl, run.log, flags.json, curves.png and report.html.
 if not __package__:
     import _root  # noqa: F401
 
+import numpy as np
+
 from modeling.bert.variables import classifier_shapes, encoder_shapes
 from modeling.cli.choices import FOMAML
 from modeling.cli.errors import run
@@ -63,7 +65,7 @@ def main():
     if do_train:
         logits_of = predictor_of(context, predict_job, (train, dev, test), flags.dev_batch_size_per_device)
         training = MetaTraining(context, variables, train)
-        label_loss = choose_label_loss(context, train.label)
+        label_loss = choose_label_loss(context, train.label[np.isin(train.domain, training.domains)])
 
         def objective(variables, domain, sample_weights, **batch):  # noqa: ARG001  all samples have equal weight
             dropout = training.dropout.take(batch)

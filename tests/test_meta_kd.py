@@ -398,6 +398,29 @@ def four_steps(project, data, task, more=""):
     return tiny.Run(project.path("output", name + "-student"))
 
 
+def test_domains_that_the_student_does_not_see(scores, teacher, outputs, project):
+    """Outputs of all rows, or of the rows that are left, give the same student: they belong to row numbers."""
+    held_out = "--held_out_domains dvd,kitchen --use_sample_weights false"
+    with open(project.path(DATA, "train.csv"), encoding="utf-8") as file:
+        rows = [number for number, line in enumerate(file) if line.split("\t")[1] in ("books", "electronics")]
+    whole = distil(project, teacher, "unseen", f"{held_out} {SHORT}")
+    assert f"train: --held_out_domains: {TRAIN_COUNT - len(rows)} samples are left out" in whole.output
+    for name in ("dev", "test", "teacher_dev", "teacher_test"):
+        assert set(whole.rows(name)[0]["by_domain"]) == {"books", "electronics"}
+        assert set(whole.rows(name + "_held_out")[0]["by_domain"]) == {"dvd", "kitchen"}
+    assert "dev, held-out domains: the student keeps" in whole.output
+    folder = "--teacher_output_dir output/left"
+    step_3a = f"{STEP_3A.format(teacher=teacher.snapshot)} --held_out_domains dvd,kitchen {folder}"
+    project.call_well(step_3a)
+    assert np.load(project.path("output", "left", "idxs.npy")).tolist() == rows
+    left = distil(project, teacher, "unseen-left", f"{held_out} {folder} {SHORT}")
+    assert tiny.without_times(left.rows("train")) == tiny.without_times(whole.rows("train"))
+    line = f"{STEP_3B.format(teacher=teacher.snapshot)} --model_save_dir output/x"
+    assert f"contains {len(rows)} samples, but not all {TRAIN_COUNT}" in fails(project, f"{line} {folder}")
+    errors = fails(project, f"{line} --held_out_domains dvd")
+    assert "the prototypical scores were made without it, this run is with --held_out_domains dvd" in errors
+
+
 def test_mnli(project):
     domains = ("fiction", "government", "slate", "telephone", "travel")
     tiny.write_pairs(project.path("data/mnli"), domains, ("entailment", "neutral", "contradiction"), (8, 5, 4))

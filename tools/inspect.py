@@ -28,7 +28,7 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.metrics import METRICS_FILE
+from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
@@ -75,8 +75,9 @@ def _training(folder, name):
     if os.path.isfile(metrics):
         rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
         saved = [row for row in rows if row.get("kind") == "dev" and row.get("best") and name.endswith(f"_dev_{row.get('accuracy')!r}")]
-        tests = [row for row in rows if row.get("kind") == "test"]
-        for split, found in (("dev", saved), ("test", tests)):
+        others = [name for name in EVALUATED if name != "dev" and not name.startswith("teacher_")]
+        found_by_kind = {name: [row for row in rows if row.get("kind") == name] for name in others}
+        for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
                 trained[split] = {key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy") if key in found[-1]}
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):

@@ -1,5 +1,6 @@
 """Reads the raw corpora of `make_kshot.py`: the sources on the command line, their forms and their rows."""
 
+import codecs
 import collections
 import dataclasses
 import hashlib
@@ -34,7 +35,7 @@ sources: DOMAIN=FORM:FILE[,FILE...]
   csv         comma-separated, with double quotes: a header that names the columns, or text,label
   jsonl       one JSON object per line
   sst2        GLUE's SST-2: header sentence TAB label
-  fdu         FDU-MTL: rows label TAB text
+  fdu         FDU-MTL: rows label TAB text, UTF-8 with single bytes of Windows-1252
   lines       one text per line, one class per file: lines:LABEL=FILE,LABEL=FILE
   reviews     multi-domain Amazon pseudo-XML, one class per file: reviews:LABEL=FILE,LABEL=FILE,
               or reviews:FOLDER for FOLDER/positive.review and FOLDER/negative.review
@@ -179,12 +180,25 @@ def _has_utf8(data):
     return any(ord(char) > 127 for char in data.decode("utf-8", "ignore"))
 
 
-def _decode(path, data, encoding):
-    """Returns (text, name of the encoding, note for the user) for the bytes of a file."""
-    note, tried = "", [encoding] if encoding else ["utf-8", "cp1252"]
+def _stray_byte(error):
+    """Decodes the bytes of a UnicodeDecodeError of UTF-8 as cp1252."""
+    try:
+        return error.object[error.start : error.end].decode("cp1252"), error.end
+    except UnicodeDecodeError:
+        raise error from None
+
+
+codecs.register_error("cp1252-bytes", _stray_byte)
+_MIXED = "UTF-8 with single bytes of cp1252"
+
+
+def _decode(path, data, encoding, mixed=False):
+    """Returns (text, name of the encoding, note for the user) for the bytes of a file. In a `mixed` file that has UTF-8, only the bytes
+    that are not UTF-8 are read as cp1252."""
+    note, tried = "", [encoding] if encoding else ["utf-8", *([_MIXED] if mixed and _has_utf8(data) else []), "cp1252"]
     for name in tried:
         try:
-            content = data.decode(name)
+            content = data.decode("utf-8", "cp1252-bytes") if name == _MIXED else data.decode(name)
             content.encode("utf-8")  # some encodings can encode half a character, but UTF-8 cannot
         except UnicodeError as error:
             problem = error
@@ -197,7 +211,10 @@ def _decode(path, data, encoding):
         if isinstance(problem, UnicodeDecodeError) and problem.start < len(data):
             start = problem.start
             where = f"row {data.count(10, 0, start) + 1}: byte {start} of the file (0x{data[start]:02x}) is"
-        if name == "utf-8" and encoding is None and _has_utf8(data):
+        if name == "utf-8" and _MIXED in tried:
+            note = f"{where} not UTF-8; such bytes are read as cp1252"
+            continue
+        if name in ("utf-8", _MIXED) and encoding is None and _has_utf8(data):
             # as cp1252, each character outside of ASCII would become two or three others
             raise UserError(
                 f"{path}: {where} not UTF-8, but other rows are; mend this row (iconv -c -f utf-8 -t utf-8 leaves such bytes out), or set "
@@ -291,7 +308,7 @@ def read_source(source, flag, encoding=None, log=say):
     rows, blank, described = [], 0, []
     for path, label in source.files:
         data = read_bytes(path, f"check {flag} {source.domain}", TEXT_LIMIT)
-        content, name, note = _decode(path, data, encoding)
+        content, name, note = _decode(path, data, encoding, mixed=source.form == "fdu")
         if source.form in _OF_ANY_KIND or (source.form == "tsv-header" and source.options.columns()):
             pairs = _rows_of_kind(path, content, source.form, source.options)
         elif source.form in _TABLES:

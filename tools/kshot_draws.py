@@ -1,4 +1,7 @@
-"""Draws the few-shot sets and the Meta-KD split of `make_kshot.py`. SHA-256 ranks the rows; no random generator is used."""
+"""Draws the few-shot sets, the published splits and the Meta-KD split of `make_kshot.py`.
+
+SHA-256 ranks the rows; no random generator is used.
+"""
 
 import collections
 import hashlib
@@ -93,6 +96,21 @@ def draw_kshot(candidates, labels, k, seed):
     return drawn, passed
 
 
+def _read_all(sources, test_sources, encodings, log):
+    """Reads the corpora. Returns (dict of domain -> `Corpus`, the same for test, list of labels)."""
+    corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
+    test_corpora = {d: read_source(source, "--test_source", encodings[d], log) for d, source in test_sources.items()}
+    labels = labels_of(corpora)
+    for domain, corpus in test_corpora.items():
+        strange = sorted({row.label for row in corpus.rows} - set(labels))
+        if strange:
+            raise UserError(
+                f"--test_source {domain} has labels that --source does not have: {', '.join(strange):.100}; "
+                f"its labels are {', '.join(labels):.100}"
+            )
+    return corpora, test_corpora, labels
+
+
 def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=say):
     """Makes the files of the few-shot layout.
 
@@ -108,17 +126,7 @@ def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=say)
     for domain in sources:
         if domain not in test_sources and caps[domain] is None:
             raise UserError(f"{domain}: has no test rows; set --test_source {domain}=..., or --test_cap N to draw N rows of its --source")
-    corpora = {d: read_source(source, "--source", encodings[d], log) for d, source in sources.items()}
-    test_corpora = {d: read_source(source, "--test_source", encodings[d], log) for d, source in test_sources.items()}
-    labels = labels_of(corpora)
-    for domain, corpus in test_corpora.items():
-        strange = sorted({row.label for row in corpus.rows} - set(labels))
-        if strange:
-            raise UserError(
-                f"--test_source {domain} has labels that --source does not have: {', '.join(strange):.100}; "
-                f"its labels are {', '.join(labels):.100}"
-            )
-
+    corpora, test_corpora, labels = _read_all(sources, test_sources, encodings, log)
     tests = {d: draw_test(d, test_corpora.get(d, corpora[d]).rows, caps[d]) for d in sources}
     left = {d: corpora[d].rows if d in test_corpora else _without(corpora[d].rows, tests[d]) for d in sources}
     leaks = iter(find_leaks([row for d in sources for row in left[d]], [row for d in sources for row in tests[d]]))
@@ -162,12 +170,80 @@ def make_kshot(sources, test_sources, caps, encodings, group, k, seeds, log=say)
 
 
 def _skipped(domain, count):
-    leaks = count["leaks"]
     return (
-        f"{domain}: {count['rows']} rows; skipped {sum(leaks.values())} leaks ({leaks[EQUAL]} equal a test row, {leaks[CONTAINS]} contain "
-        f"one, {leaks[CONTAINED]} are contained in one), {count['duplicates']} duplicates, {count['two labels']} with two labels, "
-        f"{count['without text']} without text; {count['drawn for test']} drawn for test; {count['candidates']} candidates"
+        f"{domain}: {count['rows']} rows; {_leaks_text(count['leaks'])}, {count['duplicates']} duplicates, "
+        f"{count['two labels']} with two labels, {count['without text']} without text; "
+        f"{count['drawn for test']} drawn for test; {count['candidates']} candidates"
     )
+
+
+def _leaks_text(leaks):
+    return (
+        f"skipped {sum(leaks.values())} leaks ({leaks[EQUAL]} equal a test row, {leaks[CONTAINS]} contain one, {leaks[CONTAINED]} are "
+        "contained in one)"
+    )
+
+
+def make_splits(sources, test_sources, encodings, group, dev_rows, log=say):
+    """Makes the files of a published split whose dev rows are the last ones of the training file, as for FDU-MTL.
+
+    Rows of train and dev that reveal a test row of any domain are left out, and so are training rows with the text of a dev row.
+
+    Args:
+        sources, test_sources: dict of domain -> `Source`, of the same domains.
+        encodings: dict of domain -> str, or None.
+        group: name of the cross-domain set.
+        dev_rows: int, rows at the end of each source that are dev.
+    Returns:
+        (dict of path -> list of (text, domain, label), dict for the manifest). The rows of a domain keep the order of the files.
+    Raises:
+        UserError: a domain has no --test_source, or too few rows, or a label that its train or dev rows lack.
+    """
+    for domain in sources:
+        if domain not in test_sources:
+            raise UserError(f"{domain}: has no test rows; set --test_source {domain}=...")
+    corpora, test_corpora, labels = _read_all(sources, test_sources, encodings, log)
+    for domain, corpus in corpora.items():
+        if len(corpus.rows) <= dev_rows:
+            raise UserError(f"--dev_rows {dev_rows}: --source {domain} has {len(corpus.rows)} rows, so none are left for train")
+    tests = [row for d in sources for row in test_corpora[d].rows]
+    leaks = iter(find_leaks([row for d in sources for row in corpora[d].rows], tests))
+    kinds = {d: [next(leaks) for _ in corpora[d].rows] for d in sources}
+    clear = {d: {id(row) for row, kind in zip(corpora[d].rows, kinds[d]) if kind is None} for d in sources}
+    dev = {d: [row for row in corpora[d].rows[-dev_rows:] if id(row) in clear[d]] for d in sources}
+    dev_texts = {key(row) for rows in dev.values() for row in rows}
+    contents, counts = {}, {}
+    for domain in sources:
+        before = [row for row in corpora[domain].rows[:-dev_rows] if id(row) in clear[domain]]
+        train = [row for row in before if key(row) not in dev_texts]
+        parts = dict(zip(SPLITS, (train, dev[domain], test_corpora[domain].rows)))
+        for split, rows in parts.items():
+            lacking = [label for label in labels if label not in {row.label for row in rows}]
+            if lacking and split != "test":
+                raise UserError(f"{domain}: {split} has no row of label {lacking[0]!r}; change --dev_rows")
+            contents[f"single/{domain}/{split}.csv"] = [(row.text, domain, row.label) for row in rows]
+        counts[domain] = {
+            "rows": len(corpora[domain].rows),
+            "without text": corpora[domain].blank,
+            "leaks": {kind: kinds[domain].count(kind) for kind in (EQUAL, CONTAINS, CONTAINED)},
+            "text of a dev row": len(before) - len(train),
+            **{split: len(rows) for split, rows in parts.items()},
+        }
+        count = counts[domain]
+        log(
+            f"{domain}: {count['rows']} rows; {_leaks_text(count['leaks'])}, {count['text of a dev row']} with the text of a dev row, "
+            f"{count['without text']} without text; train {count['train']}, dev {count['dev']}, test {count['test']}"
+        )
+    for split in SPLITS:
+        rows = [row for domain in sources for row in contents[f"single/{domain}/{split}.csv"]]
+        contents[f"cross/{group}/{split}.csv"] = sorted(rows, key=lambda row: rank("cross", *row))
+    return contents, {
+        "mode": "splits",
+        "flags": {"group": group, "dev_rows": dev_rows},
+        "counts": counts,
+        "sources": {d: c.files for d, c in corpora.items()},
+        "test_sources": {d: c.files for d, c in test_corpora.items()},
+    }
 
 
 def stratified(sizes, wanted):

@@ -1,9 +1,14 @@
-"""Makes the few-shot layout (`kshot`) or the Meta-KD split (`portions`) from raw corpora, without leaks of test rows.
+"""Makes the few-shot layout (`kshot`), a published split (`splits`) or the Meta-KD split (`portions`) from raw corpora, without leaks of
+test rows.
 
     python3 tools/make_kshot.py kshot --group g1 --k 16 --seeds 42 13 --output_dir data/g1-raw \\
         --source SST-2=sst2:raw/SST-2/train.tsv CR=lines:1=raw/CR/custrev.pos,0=raw/CR/custrev.neg \\
         MR=lines:1=raw/MR/rt-polarity.pos,0=raw/MR/rt-polarity.neg \\
         --test_source SST-2=sst2:raw/SST-2/dev.tsv --test_cap 2000
+
+    python3 tools/make_kshot.py splits --group fdu --dev_rows 200 --output_dir data/fdu \\
+        --source books=fdu:raw/books.task.train dvd=fdu:raw/dvd.task.train \\
+        --test_source books=fdu:raw/books.task.test dvd=fdu:raw/dvd.task.test
 
     python3 tools/make_kshot.py portions --train 6480 --dev 720 --test 800 \\
         --output_dir data/SENTI-raw --source books=reviews:raw/books dvd=reviews:raw/dvd \\
@@ -13,6 +18,7 @@ A source is DOMAIN=FORM:FILE[,FILE...]; `--help` lists the forms. The output has
 
     kshot     OUT/k-shot-cross/GROUP/K-SEED/{train,dev}.csv (all domains),
               OUT/k-shot-single/DOMAIN/K-SEED/{train,dev,test}.csv
+    splits    OUT/cross/GROUP/{train,dev,test}.csv (all domains), OUT/single/DOMAIN/{train,dev,test}.csv
     portions  OUT/{train,dev,test}.csv
 
 OUT/make_kshot.json has the flags, the digests of the sources and the counts. A draw depends on the seed, the name of the
@@ -34,7 +40,7 @@ from ofrecord_util import files
 from ofrecord_util.escaping import say
 from ofrecord_util.text_columns import TextOptions
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
-from tools.kshot_draws import SPLITS, make_kshot, make_portions
+from tools.kshot_draws import SPLITS, make_kshot, make_portions, make_splits
 from tools.text_table import text_table
 
 MANIFEST = "make_kshot.json"
@@ -42,6 +48,7 @@ MANIFEST = "make_kshot.json"
 # Files and folders that --overwrite may replace: those of this tool, and the records that the scripts write there.
 _OWN_ENTRIES = {
     "kshot": {MANIFEST, "k-shot-cross", "k-shot-single"},
+    "splits": {MANIFEST, "cross", "single"},
     "portions": {MANIFEST, "ofrecord", *(split + ".csv" for split in SPLITS)},
 }
 
@@ -138,7 +145,7 @@ def table(contents):
 def _parse(argv):
     parser = Parser(description=__doc__, epilog=FORMS_HELP)
     modes = parser.add_subparsers(
-        dest="mode", required=True, metavar="{kshot,portions}", help="kind of output; kshot --help and portions --help list the flags"
+        dest="mode", required=True, metavar="{kshot,splits,portions}", help="kind of output; kshot --help and so on list the flags"
     )
 
     def add_mode(name, text):
@@ -160,21 +167,25 @@ def _parse(argv):
         return mode
 
     kshot = add_mode("kshot", "K rows per class and domain for train and for dev, and a test split")
-    kshot.add_argument("--group", required=True, help="name of the cross-domain set, for example g1")
     kshot.add_argument("--k", type=int, default=16, help="rows per class and domain, in train and in dev")
     kshot.add_argument(
         "--seeds", type=int, nargs="+", default=[42], metavar="SEED", help="seeds; each makes one draw, in the folder K-SEED"
     )
     kshot.add_argument(
-        "--test_source",
-        nargs="+",
-        action="append",
-        metavar="DOMAIN=FORM:FILES",
-        help="test corpus of a domain (default: the test rows are drawn from --source)",
-    )
-    kshot.add_argument(
         "--test_cap", nargs="+", metavar="[DOMAIN=]N", help="at most N test rows per domain, balanced over the classes as far as possible"
     )
+    splits = add_mode("splits", "the published split of each domain: the last rows of the training file are dev")
+    splits.add_argument("--dev_rows", type=int, default=200, help="rows at the end of each --source that are dev")
+    for mode, default in ((kshot, " (default: the test rows are drawn from --source)"), (splits, "")):
+        mode.add_argument("--group", required=True, help="name of the cross-domain set, for example g1")
+        mode.add_argument(
+            "--test_source",
+            nargs="+",
+            action="append",
+            required=mode is splits,
+            metavar="DOMAIN=FORM:FILES",
+            help="test corpus of a domain" + default,
+        )
     portions = add_mode("portions", "train, dev and test of all domains, stratified by domain and class, for Meta-KD")
     for split, rows in zip(SPLITS, (6480, 720, 800)):
         portions.add_argument("--" + split, type=int, default=rows, help=f"number of {split} rows")
@@ -188,21 +199,27 @@ def main(argv=None):
     options = TextOptions.from_flags(vars(flags))
     sources = parse_sources("--source", [value for values in flags.source for value in values], options)
     encodings = parse_by_domain("--encoding", flags.encoding, sources, _encoding)
-    if flags.mode == "kshot":
+    if flags.mode != "portions":
         tests = parse_sources("--test_source", [value for values in flags.test_source or [] for value in values], options)
         for domain in tests:
             if domain not in sources:
                 raise UserError(f"--test_source {domain}: there is no such --source; the sources are {', '.join(sources)}")
-        caps = parse_by_domain("--test_cap", flags.test_cap, sources, _positive)
         check_name("--group", flags.group, ("/", "\\"))
         if not flags.group.strip("."):
             raise UserError(f"--group {flags.group!r} cannot be the name of a folder")
+    if flags.mode == "kshot":
+        caps = parse_by_domain("--test_cap", flags.test_cap, sources, _positive)
         if flags.k < 1:
             raise UserError(f"--k {flags.k}: must be at least 1")
         if min(flags.seeds) < 0 or len(set(flags.seeds)) < len(flags.seeds):
             raise UserError(f"--seeds {' '.join(map(str, flags.seeds))}: must be different numbers, 0 or above")
         check_output(flags.output_dir, flags.mode, flags.overwrite, [*sources.values(), *tests.values()])
         contents, manifest = make_kshot(sources, tests, caps, encodings, flags.group, flags.k, flags.seeds)
+    elif flags.mode == "splits":
+        if flags.dev_rows < 1:
+            raise UserError(f"--dev_rows {flags.dev_rows}: must be at least 1")
+        check_output(flags.output_dir, flags.mode, flags.overwrite, [*sources.values(), *tests.values()])
+        contents, manifest = make_splits(sources, tests, encodings, flags.group, flags.dev_rows)
     else:
         wanted = [flags.train, flags.dev, flags.test]
         if min(wanted[:2]) < 1 or flags.test < 0:

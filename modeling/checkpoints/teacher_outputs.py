@@ -430,7 +430,7 @@ class TeacherOutputs:
         if positions is None:
             raise UserError(
                 f"{self.folder}: contains {len(self.idxs)} samples, but not all {len(records)} samples of this run: {again} and the same "
-                "--train_example_num, --data_portion and --seed"
+                "--train_example_num, --held_out_domains, --data_portion and --seed"
             )
         if not np.array_equal(self._lengths[positions], records.lengths):
             raise UserError(f"{self.folder}: the text lengths differ from those of {records.path}: {again}")

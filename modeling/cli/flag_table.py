@@ -58,6 +58,7 @@ from modeling.cli.scripts import (
     DOMAIN_LOSS,
     EPOCH_TRAINING,
     EVAL_TEST_SPLIT,
+    HELD_OUT,
     META_DISTILL,
     META_FINETUNING,
     META_KD,
@@ -167,6 +168,10 @@ FLAGS = (
     Flag("texts_per_row", DATA, PACKING, non_negative_int, 0,
          "texts of a training batch that are packed into one row, to save padding; 0 = chosen by estimated time on a CPU, 1 = no packing"),
     Flag("data_portion", DATA, META_KD, fraction, 1.0, "fraction of the training split to use"),
+    Flag("held_out_domains", DATA, HELD_OUT, comma_list, None,
+         "domains, comma-separated, whose rows train nothing and select no snapshot; dev and test are measured on them apart from the "
+         "others",
+         unset="none"),
 
     Flag("teacher_model", MODEL, (META_DISTILL,), text, None, "snapshot of meta_teacher.py", required=True),
     Flag("student_model", MODEL, (META_DISTILL,), text, None, "snapshot that initialises the student, of any size", required=True),
@@ -307,8 +312,6 @@ FLAGS = (
     Flag("query_num", META, META_LEARNING, non_negative_int, 20,
          "further rows of a task: measured after adapting, and the gradient of fomaml"),
     Flag("class_balanced", META, META_LEARNING, boolean, False, "draw the same number of support rows for each label"),
-    Flag("held_out_domains", META, META_LEARNING, comma_list, None,
-         "domains that no training task has, comma-separated; the test split is measured on them", unset="none"),
     Flag("validation_domains", META, META_LEARNING, comma_list, None,
          "domains that no training task has, and on which dev selects the best snapshot, comma-separated", unset="the training domains"),
     Flag("inner_steps", META, META_LEARNING, positive_int, None, "steps of the inner loop", unset="10"),

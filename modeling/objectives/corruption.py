@@ -37,7 +37,7 @@ def other_domains(domain, num_domains):
     return ((domain + np.arange(1, num_domains)) % num_domains).astype(np.int32)
 
 
-def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled"):
+def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption="sampled", domains=None):
     """Adds `corrupted_domain` to each batch.
 
     Args:
@@ -46,13 +46,16 @@ def with_corrupted_domains(batches, num_domains, seed, start_step=0, corruption=
         seed: of the run.
         start_step: the step of the first batch.
         corruption: "sampled" for one domain per sample and step, int32 [B, 1]; "all" for all other domains, int32 [B, K - 1].
+        domains: the domains that samples and targets have, ascending; None for all K. The shapes above are then those of this number.
     """
+    domains = np.arange(num_domains) if domains is None else np.asarray(domains)
     for step, batch in enumerate(batches, start=start_step):
+        places = np.searchsorted(domains, batch["domain"])
         if corruption == "sampled":
-            corrupted = corrupted_domains(batch["domain"], num_domains, seed, step)[:, None]
+            corrupted = corrupted_domains(places, len(domains), seed, step)[:, None]
         else:
-            corrupted = other_domains(batch["domain"], num_domains)
-        yield dict(batch, corrupted_domain=corrupted)
+            corrupted = other_domains(places, len(domains))
+        yield dict(batch, corrupted_domain=domains[corrupted].astype(np.int32))
 
 
 def corruption_targets(corrupted_domain, num_domains):

@@ -43,7 +43,8 @@ def _unit(vectors):
 def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
     """Prototypical scores, t(x) = a cos(e, c[d, y]) + (1 - a) / (K - 1) * sum over d' != d of cos(e, c[d', y]).
 
-    K counts the domains that have label y; if there is only one, a = 1.
+    K counts the domains that have label y; if there is only one, a = 1. A domain that has no prototype of label y, because it is held
+    out, has a = 0: its samples are compared with the other domains.
 
     Args:
         embeddings: e(x), float [N, H].
@@ -60,9 +61,11 @@ def prototypical_scores(embeddings, domain, label, prototypes, alpha=0.5):
     cosines = np.where(present, cosines, 0.0)
     rows = np.arange(len(own))
     own_cosine = cosines[own, rows]
-    others = present.sum(axis=0) - 1
+    has_own = present[own, rows]
+    others = present.sum(axis=0) - has_own
     others_mean = (cosines.sum(axis=0) - own_cosine) / np.maximum(others, 1)
     scores = np.where(others > 0, alpha * own_cosine + (1.0 - alpha) * others_mean, own_cosine)
+    scores = np.where(has_own, scores, others_mean)
     return scores.astype(np.float32)
 
 

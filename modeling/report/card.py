@@ -11,6 +11,7 @@ from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FIN
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
+from modeling.run.held_out import title_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_markdown, for_markdown_code, for_python, for_shell, markdown_block
 from ofrecord_util.files import replacing
@@ -99,13 +100,13 @@ def result_lines(run, name):
     for split in SPLITS if best is run.best() else SPLITS[:1]:
         found = result_rows(run, split, best if split == "dev" else None)
         if found:
-            said = f"{split}, step {best['step']:,}" if split == "dev" and "step" in best else split
+            said = f"{split}, step {best['step']:,}" if split == "dev" and "step" in best else title_of(split)
             lines += [f"{said}:", "", *markdown_table(*found), ""]
     return lines[:-1]
 
 
 def _limits(run, task, length, lower_case):
-    rows = [f"{result['total']:,} rows of {split}" for split in SPLITS for result in [run.result(split)] if result]
+    rows = [f"{result['total']:,} rows of {title_of(split)}" for split in SPLITS for result in [run.result(split)] if result]
     measured = f"Measured on {' and '.join(rows)}; the 95 % intervals show the uncertainty." if rows else "Not measured."
     casing = "; casing and accents are removed" if lower_case else ""
     return [

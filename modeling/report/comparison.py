@@ -10,6 +10,7 @@ from modeling.cli.flags import SCRIPTS, build_parser, flags_of
 from modeling.report.facts import RunFacts, read_results
 from modeling.report.markup import Number
 from modeling.report.settings import flag_text
+from modeling.run.held_out import held_out_name, title_of
 from modeling.run.measures import MACRO_F1, mcnemar_test
 from modeling.run.predictions import predictions_path, read_predictions
 from modeling.run.resume import FREE_FLAGS
@@ -141,8 +142,16 @@ def mean_text(values) -> str:
     return f"{np.mean(values):.4f}{spread}"
 
 
+def _apart(comparison):
+    """(name, title) of the evaluations on held-out domains that at least one run has."""
+    names = [held_out_name(split) for split in ("test", "dev")]
+    runs = [run for group in comparison.groups for run in group.runs]
+    return [(name, f"{title_of(name)}, accuracy") for name in names if any(run.result(name) for run in runs)]
+
+
 def group_rows(comparison: Comparison):
     """Results by group: mean and standard deviation over the seeds."""
+    apart = _apart(comparison)
     header = [
         *(comparison.differing or [_SCRIPT]),
         "runs",
@@ -150,12 +159,14 @@ def group_rows(comparison: Comparison):
         "test accuracy",
         "test, lowest to highest",
         "test macro F1",
+        *(title for _, title in apart),
     ]
     rows = []
     for group in comparison.groups:
         tested = values_of(group, "test", "accuracy")
         cells = [mean_text(values_of(group, "dev", "accuracy")), mean_text(tested)]
         cells += [f"{min(tested):.4f} to {max(tested):.4f}" if len(tested) > 1 else _NONE, mean_text(values_of(group, "test", MACRO_F1))]
+        cells += [mean_text(values_of(group, name, "accuracy")) for name, _ in apart]
         names = [group.settings.get(name, "unset") for name in comparison.differing or [_SCRIPT]]
         rows.append([*names, len(group.runs), *map(Number, cells)])
     return header, rows
@@ -169,12 +180,15 @@ def run_rows(comparison: Comparison):
         return Number(_NONE if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
 
     header = ["run", *comparison.differing, "seed", "best step", "best dev accuracy", "test accuracy", "test macro F1", "test rows"]
+    apart = _apart(comparison)
+    header += [title for _, title in apart]
     rows = []
     for group in comparison.groups:
         names = [group.settings.get(name, "unset") for name in comparison.differing]
         for run in group.runs:
             dev, test = run.result("dev"), run.result("test")
             cells = [shown(dev, "step"), shown(dev, "accuracy"), *(shown(test, name) for name in ("accuracy", MACRO_F1, "total"))]
+            cells += [shown(run.result(name), "accuracy") for name, _ in apart]
             rows.append([_base(run), *names, Number(run.flags.get(_SEED, _NONE)), *cells])
     return header, rows
 

@@ -6,7 +6,6 @@ The names of tasks, labels, domains and models are text of users and files, so a
 import re
 
 from modeling.report.card import KINDS, result_lines
-from modeling.report.results import SPLITS
 from modeling.report.settings import model_text
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_markdown, for_python, for_yaml, markdown_block
@@ -61,7 +60,7 @@ def _kind(run, task):
 def _reported(run, snapshot):
     """(name of the split, row of metrics.jsonl) of the results for the metadata: those on test where there are some."""
     best = run.best(snapshot)
-    for split in reversed(SPLITS if best is run.best() else SPLITS[:1]):
+    for split in ("test", "dev") if best is run.best() else ("dev",):
         result = best if split == "dev" else run.result(split)
         if result is not None:
             return split, result

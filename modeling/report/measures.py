@@ -6,6 +6,7 @@ from modeling.report.curves import figure
 from modeling.report.markup import Number, element, table, words
 from modeling.report.results import SPLITS
 from modeling.report.svg import line_swatch
+from modeling.run.held_out import title_of
 from modeling.run.measures import BINS, LEVEL, RESAMPLES, SCALARS, TITLES, ClassMeasures
 
 
@@ -48,9 +49,9 @@ def measures_section(run):
         result, summary = run.result(split) or {}, run.predictions.get(split)
         for found, about in ((measure_rows(result), ""), (class_rows(result), ", by label")):
             if found:
-                tables.append(table(*found, caption=split + about))
+                tables.append(table(*found, caption=title_of(split) + about))
         if summary is not None and summary.reliability.count.any():
-            figures.append(_diagram(split, summary.reliability, result.get("calibration_error")))
+            figures.append(_diagram(title_of(split), summary.reliability, result.get("calibration_error")))
     if not tables and not figures:
         return ""
     note = (

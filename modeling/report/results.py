@@ -4,10 +4,12 @@ import math
 
 from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
+from modeling.run.held_out import held_out_name, title_of
 from modeling.run.measures import SCALARS, TITLES
 from modeling.run.predictions import total_of
 
-SPLITS = ("dev", "test")  # the evaluated splits
+_SEEN = ("dev", "test")
+SPLITS = (*_SEEN, *map(held_out_name, _SEEN))  # the names of the evaluations, those of held-out domains last
 
 
 def wilson_interval(correct, total, z=1.96):
@@ -59,7 +61,7 @@ def results_section(run):
     for split in SPLITS:
         found = result_rows(run, split)
         if found:
-            parts.append(table(*found, class_="results", caption=split + _when(run, split)))
+            parts.append(table(*found, class_="results", caption=title_of(split) + _when(run, split)))
     if len(parts) == 1:
         parts.append(element("p", "No split has been evaluated yet."))
     return element("section", *parts)
@@ -102,10 +104,12 @@ def confusion_section(run):
             summary = run.predictions.get(name)
             if summary is None:
                 continue
-            shown.append(confusion_table(total_of(summary), summary.labels, who + split))
+            shown.append(confusion_table(total_of(summary), summary.labels, who + title_of(split)))
             if len(summary.confusion) > 1:
                 named = [domain for domain in run.domains if domain in summary.confusion]
-                by_domain += [confusion_table(summary.confusion[domain], summary.labels, f"{who}{split}, {domain}") for domain in named]
+                by_domain += [
+                    confusion_table(summary.confusion[domain], summary.labels, f"{who}{title_of(split)}, {domain}") for domain in named
+                ]
     if not shown:
         return ""
     parts = [element("h2", "Confusion", id="confusion"), element("div", *shown, class_="matrices")]
@@ -121,10 +125,16 @@ def tiles(run):
         result, teacher = run.result(split), run.result("teacher_" + split)
         if result is None:
             continue
-        shown.append((f"{split} accuracy", f"{result['accuracy']:.4f}", f"{result['correct']:,} of {result['total']:,}"))
+        shown.append(
+            (
+                f"{title_of(split)}: accuracy" if split not in _SEEN else f"{split} accuracy",
+                f"{result['accuracy']:.4f}",
+                f"{result['correct']:,} of {result['total']:,}",
+            )
+        )
         if teacher:
             kept = kept_text(result["accuracy"], teacher["accuracy"])
-            shown.append((f"kept of the teacher, {split}", kept, f"teacher {teacher['accuracy']:.4f}"))
+            shown.append((f"kept of the teacher, {title_of(split)}", kept, f"teacher {teacher['accuracy']:.4f}"))
     best, train = run.best(), run.kind("train")
     if best is not None and "step" in best:
         metric = run.flags.get("metric_for_best")

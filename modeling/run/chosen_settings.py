@@ -8,6 +8,7 @@ import numpy as np
 from modeling.cli.flags import evaluation_flag
 from modeling.cli.scripts import EPOCH_TRAINING
 from modeling.run.auto_settings import Known, choose_settings, describe_settings
+from modeling.run.held_out import held_out_domains
 from ofrecord_util.reading import read_json
 from ofrecord_util.writer import MANIFEST, split_folder
 
@@ -36,10 +37,11 @@ def apply_auto_settings(flags, text, task, config, tokenizer, ranks):
         if table is None:
             return None
         rows, lengths = len(table.rows), _lengths(table, tokenizer, config.max_position_embeddings)
+    rows = _used_rows(flags, text, task, rows)
     trains = flags.script in EPOCH_TRAINING
     period = evaluation_flag(flags)
     known = Known(
-        rows=max(1, math.ceil(getattr(flags, "data_portion", 1.0) * min(rows, flags.train_example_num or rows))),
+        rows=max(1, math.ceil(getattr(flags, "data_portion", 1.0) * rows)),
         labels=task.num_labels,
         hidden_size=config.hidden_size,
         positions=config.max_position_embeddings,
@@ -56,6 +58,14 @@ def apply_auto_settings(flags, text, task, config, tokenizer, ranks):
         if trains or name == "seq_length":
             setattr(flags, period if name == "evaluation_period" else name, value)
     return describe_settings(known, chosen, given, period, trains)
+
+
+def _used_rows(flags, text, task, rows):
+    """The number of training rows that --train_example_num and --held_out_domains leave of `rows`."""
+    rows = min(rows, flags.train_example_num or rows)
+    held_out = held_out_domains(flags, task)
+    found = text.read_valid("train", task) if held_out else None
+    return rows if found is None else int((~np.isin(found.domain[:rows], held_out)).sum())
 
 
 def _stored(data_dir):

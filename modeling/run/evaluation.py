@@ -10,9 +10,11 @@ from tqdm import tqdm
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run import measures
+from modeling.run.held_out import divided, names_of, other_domains, split_of, title_of
 from modeling.run.prediction_rows import rows_at_once
 from modeling.run.predictions import check_logits
 from ofrecord_util.batches import iterate_evaluation
+from ofrecord_util.errors import UserError
 from ofrecord_util.packing import arrange, outputs_of, packed_batches
 
 TEXT = ("word_rows", "input_mask", "segment_ids")  # the features of a sample that a prediction needs
@@ -219,7 +221,7 @@ def evaluate(job, samples, batches, task, seed, names=TEXT):
 
 
 class SplitEvaluator:
-    """Measures a model on the splits of a run.
+    """Measures a model on the splits of a run. Rows of held-out domains are measured apart from the others (modeling/run/held_out.py).
 
     Args:
         context: `RunContext`.
@@ -230,13 +232,23 @@ class SplitEvaluator:
         batches: `EvaluationBatches` of all splits, with one sample per row; None to choose them.
         names: features that the job takes with `batches`.
     Attributes:
-        splits: dict of split -> `Samples`.
+        splits: dict of split -> `Samples`, with names such as "dev_held_out" for the rows of held-out domains.
+    Raises:
+        UserError: dev is to select a snapshot, and has no row of a domain that is not held out.
     """
 
     def __init__(self, context, job, splits, batch_sizes=None, train_samples=None, batches=None, names=TEXT):
         self._context, self._job, self._names = context, job, names
-        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
-        sizes = batch_sizes if isinstance(batch_sizes, dict) else dict.fromkeys(self.splits, batch_sizes)
+        held_out = context.splits.held_out
+        given = {split: samples for split, samples in splits.items() if samples is not None}
+        self.splits = divided(given, other_domains(held_out, context.task), held_out)
+        if held_out and train_samples is not None and "dev" not in self.splits:
+            names = names_of(held_out, context.task)
+            raise UserError(
+                f"the dev split has only rows of the held-out domains {names}, which select no snapshot: name fewer in --held_out_domains, "
+                "or add rows of other domains"
+            )
+        sizes = {name: batch_sizes[split_of(name)] if isinstance(batch_sizes, dict) else batch_sizes for name in self.splits}
         chosen = dict.fromkeys(self.splits, batches)
         self._batches = chosen if batches else context.bucketing.evaluations(self.splits, sizes, train_samples)
 
@@ -276,8 +288,8 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
         if split not in results:
             results[split] = evaluation = evaluator(split)
             check_logits(evaluation.predictions.logits)
-            log(f"{prefix}{split} {evaluation}")
-            log(f"{prefix}{split} {evaluation.more_text()}")
+            log(f"{prefix}{title_of(split)} {evaluation}")
+            log(f"{prefix}{title_of(split)} {evaluation.more_text()}")
             if folder is not None:
                 folder.metrics.add(prefix + split, **evaluation.to_dict())
                 folder.write_predictions(prefix + split, evaluation.predictions)

@@ -13,21 +13,33 @@ from modeling.objectives.corruption import with_corrupted_domains
 from modeling.objectives.mft import meta_metrics, meta_objective, predict_logits
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
+from modeling.run.held_out import other_domains
 from modeling.run.label_loss import choose_label_loss
 from modeling.run.model_loading import load_model
 from modeling.run.start import start_evaluation
 from modeling.run.training import Training
+from ofrecord_util.errors import UserError
 
 
 def domain_loss_weight(context) -> float:
-    """lambda. It is 0 with --use_domain_loss false, and if the task has only one domain."""
-    flags = context.flags
+    """lambda. It is 0 with --use_domain_loss false, and if the task has only one domain.
+
+    Raises:
+        UserError: --held_out_domains leaves one domain.
+    """
+    flags, held_out = context.flags, context.splits.held_out
+    left = context.task.num_domains - len(held_out)
     if not flags.use_domain_loss:
         return 0.0
-    if context.task.num_domains < 2:
+    if held_out and left < 2 and flags.domain_loss_weight:
+        raise UserError(
+            f"--held_out_domains {','.join(flags.held_out_domains)}: one domain is left, and the domain loss needs two: name fewer, or "
+            "give --use_domain_loss false"
+        )
+    if left < 2:
         context.log("only one domain: there are no corrupted domains, so the domain loss is off")
         return 0.0
-    if context.task.num_domains == 2 and flags.domain_loss_weight:
+    if left == 2 and flags.domain_loss_weight:
         context.log("two domains: the corrupted domain of a sample is always the other one, so --corruption has no effect")
     return flags.domain_loss_weight
 
@@ -45,7 +57,9 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
         `BestSnapshot`, or None if the run has not trained.
     """
     flags, task, config, kernels = context.flags, context.task, context.config, context.engine.kernels
-    domain_layers, weight = check_domain_layers(flags.domain_layers, config.num_hidden_layers), domain_loss_weight(context)
+    domain_layers, weight = check_domain_layers(flags.domain_layers, config.num_hidden_layers), 0.0
+    if train is not None:
+        weight = domain_loss_weight(context)
     shapes = {
         **encoder_shapes(config),
         **classifier_shapes(config, task.num_labels),
@@ -74,7 +88,8 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
             )
 
         def corrupted(batches, first_step):
-            return with_corrupted_domains(batches, task.num_domains, flags.seed, first_step, flags.corruption)
+            domains = other_domains(context.splits.held_out, task)
+            return with_corrupted_domains(batches, task.num_domains, flags.seed, first_step, flags.corruption, domains)
 
         best, batches = BestSnapshot(context, "mft", variables), corrupted(training.batches(), training.start_step)
         fisher = corrupted(training.fisher_batches(), training.fisher_step)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modeling.run.held_out import held_out_domains, named_domains, names_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.seeds import evaluation_task_stream, task_stream
 
@@ -86,25 +87,16 @@ def _words(generator, count):
 
 
 def choose_domains(flags, task):
-    """(training domains, domains for dev, domains for test) of a meta-learning run, lists of numbers.
+    """(training domains, domains on which dev and test are measured, held-out domains) of a meta-learning run, lists of numbers.
 
     Raises:
         UserError: a name is unknown or in both flags, or no training domain is left.
     """
-    held_out, validation = (_numbers(flags, name, task) for name in ("held_out_domains", "validation_domains"))
+    held_out, validation = held_out_domains(flags, task), named_domains(flags, "validation_domains", task)
     both = set(held_out) & set(validation)
     if both:
-        names = ", ".join(task.domains[domain] for domain in sorted(both))
-        raise UserError(f"--held_out_domains, --validation_domains: {names} must not be in both")
+        raise UserError(f"--held_out_domains, --validation_domains: {names_of(sorted(both), task)} must not be in both")
     training = [domain for domain in range(task.num_domains) if domain not in held_out and domain not in validation]
     if not training:
         raise UserError("--held_out_domains, --validation_domains: no domain is left for training")
-    return training, validation or training, held_out or validation or training
-
-
-def _numbers(flags, flag, task):
-    names = getattr(flags, flag) or []
-    unknown = [name for name in names if name not in task.domains]
-    if unknown:
-        raise UserError(f"--{flag} {','.join(names)}: {unknown[0]!r} is none of the domains {', '.join(task.domains)}")
-    return sorted({task.domains.index(name) for name in names})
+    return training, validation or training, held_out

@@ -15,6 +15,7 @@ from modeling.engine import parallel
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
 from modeling.run import measures
 from modeling.run.evaluation import Predictions, measure, predict
+from modeling.run.held_out import divided, held_out_name, names_of, split_of, title_of
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import Graph
@@ -90,10 +91,10 @@ class MetaTraining(TrainingRun):
     def __init__(self, context, variables, samples):
         flags = context.flags
         self.inner, self._samples = inner_loop(flags, parallel.size()), samples
-        self.domains, self.dev_domains, self.test_domains = choose_domains(flags, context.task)
+        self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
         self._sampler = TaskSampler(samples, context.task, flags.support_num, flags.query_num, flags.class_balanced, flags.seed)
         self._sampler.check(self.domains, flags.query_num)
-        self._sampler.check((*self.dev_domains, *self.test_domains), 0)
+        self._sampler.check((*self.measured, *self.held_out), 0)
         peak = flags.outer_learning_rate
         if peak is None:
             peak = 1.0 if (flags.outer_optimizer, flags.meta_method) == (OUTER_SGD, REPTILE) else 5e-5
@@ -312,23 +313,21 @@ class AdaptedEvaluator:
 
     def __init__(self, context, training, adaptation, logits_of, splits):
         self._context, self._training, self._adaptation, self._logits_of = context, training, adaptation, logits_of
-        self.splits = {}
-        for split, samples in splits.items():
-            if samples is None:
-                continue
-            domains = self._domains(split)
-            chosen = samples.select(np.flatnonzero(np.isin(samples.domain, domains)))
-            names = ", ".join(context.task.domains[domain] for domain in domains)
-            if len(chosen):
-                self.splits[split] = chosen
-                context.log(f"{split} is measured on {names}, each after adapting to {len(training.evaluation_task(0)[0].support)} rows")
-            elif split == "dev":
+        given = {split: samples for split, samples in splits.items() if samples is not None}
+        self.splits = divided(given, training.measured, training.held_out)
+        for name, domains in ((name, domains) for split in given for name, domains in self._parts(split)):
+            names = names_of(domains, context.task)
+            if name in self.splits:
+                rows = len(training.evaluation_task(domains[0])[0].support)
+                context.log(f"{title_of(name)}: measured on {names}, each after adapting to {rows} rows")
+            elif name == "dev":
                 raise UserError(f"the dev split has no rows of the domains {names}: name others in --validation_domains")
-            else:
-                context.log(f"the {split} split has no rows of the domains {names}, so it is not measured")
+            elif domains:
+                context.log(f"the {split_of(name)} split has no rows of the domains {names}, so it is not measured on them")
 
-    def _domains(self, split):
-        return self._training.dev_domains if split == "dev" else self._training.test_domains
+    def _parts(self, split):
+        """(name, domains) of the rows of a split that are measured together."""
+        return (split, self._training.measured), (held_out_name(split), self._training.held_out)
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split after adapting. The weights are then as before."""
@@ -336,10 +335,8 @@ class AdaptedEvaluator:
         start, hits = adaptation.weights(), 0
         logits = np.zeros((len(samples), self._context.task.num_labels), np.float32)
         try:
-            for domain in self._domains(split):
+            for domain in np.unique(samples.domain).tolist():
                 rows = np.flatnonzero(samples.domain == domain)
-                if not len(rows):
-                    continue
                 own = samples.select(rows)
                 adaptation.put(start)
                 adaptation.reset()
@@ -349,7 +346,7 @@ class AdaptedEvaluator:
                 logits[rows] = self._logits_of(own)
         finally:
             adaptation.put(start)
-        self._context.log(f"{split}: accuracy {hits / len(samples):.4f} before adapting")
+        self._context.log(f"{title_of(split)}: accuracy {hits / len(samples):.4f} before adapting")
         found = measure(logits, samples.label, samples.domain, self._context.task, self._context.flags.seed)
         predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
         return dataclasses.replace(found, predictions=predictions)

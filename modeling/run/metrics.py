@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from modeling.run.held_out import held_out_name
 from modeling.run.measures import INTERVALS, SCALARS, ClassMeasures
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
@@ -43,7 +44,8 @@ class Metrics:
             self._file.write(json.dumps(row) + "\n")
 
 
-EVALUATED = ("dev", "test", "teacher_dev", "teacher_test")  # kinds of rows that are evaluations
+_MEASURED = ("dev", "test", *map(held_out_name, ("dev", "test")))
+EVALUATED = (*_MEASURED, *("teacher_" + name for name in _MEASURED))  # kinds of rows that are evaluations
 _EVALUATION = ("accuracy", "correct", "total", "cross_entropy")
 
 

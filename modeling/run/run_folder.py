@@ -10,6 +10,7 @@ from modeling.cli.flags import run_folder_name
 from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
 from modeling.engine.pulse import tell_log
+from modeling.run.held_out import split_of
 from modeling.run.log import LOG_FILE, Log
 from modeling.run.metrics import Metrics
 from modeling.run.predictions import predictions_path, write_predictions
@@ -126,12 +127,12 @@ class RunFolder:
         """Writes `predictions_NAME.tsv`.
 
         Args:
-            name: a split, or "teacher_" and a split.
+            name: of a split or of its held-out rows, with "teacher_" before it for the teacher's.
             predictions: `Predictions`.
         """
         if not parallel.is_main():
             return
-        split = name.split("_")[-1]
+        split = split_of(name).split("_")[-1]
         # the teacher's file needs no text: the report shows it next to the student's file, which has the text
-        texts = self._context.splits.dataset.text(split, predictions.text_digest) if name == split else None
+        texts = self._context.splits.dataset.text(split, predictions.text_digest) if split_of(name) == split else None
         write_predictions(predictions_path(self.path, name), self._context.task, predictions, texts)

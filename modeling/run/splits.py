@@ -11,12 +11,17 @@ from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEA
 from modeling.cli.scripts import TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
+from modeling.run.held_out import held_out_domains
 from modeling.run.resume import records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
+from ofrecord_util.scores import HELD_OUT_KEY, score_info
 from ofrecord_util.text_files import text_path
 from ofrecord_util.writer import part_paths
+
+# These scripts need the held-out rows too: to write a score for each row, and to adapt to a domain that no task of the training has
+_KEEPS_HELD_OUT = (PREPROCESS, META_REPTILE)
 
 _USE_OF_SCORES = {
     PREPROCESS: SCORES_MADE,
@@ -35,6 +40,7 @@ class Splits:
         dataset: `Dataset` of the data folder.
         facts: dict of split -> facts for flags.json.
         digests: dict of name -> digest of a split's records, for `run_identity`.
+        held_out: domains of --held_out_domains, a list of numbers.
 
     Args:
         context: `RunContext`.
@@ -61,6 +67,7 @@ class Splits:
             ("meta_teacher_eval.py",) if getattr(flags, "teacher_outputs", None) == DISK else (),
         )
         self.facts, self.digests = {}, {}
+        self.held_out = held_out_domains(flags, context.task)
         self._first = True  # whether no split has been read yet
 
     def records(self, split, name=None):
@@ -117,7 +124,18 @@ class Splits:
         self._first = False
         with parallel.main_first():
             records = self.dataset.records(split, prefix, part_num, example_num)
-        return self._portion(records) if split == "train" else records
+        return self._portion(self._without_held_out(records)) if split == "train" else records
+
+    def _without_held_out(self, records):
+        """The training samples that --held_out_domains leaves."""
+        if not self.held_out or self._flags.script in _KEEPS_HELD_OUT:
+            return records
+        kept = ~np.isin(records.domain, self.held_out)
+        counts = [f"{self._task.domains[domain]} {np.count_nonzero(records.domain == domain)}" for domain in self.held_out]
+        self._log(f"train: --held_out_domains: {len(kept) - kept.sum()} samples are left out ({', '.join(counts)}), {kept.sum()} are used")
+        if not kept.any():
+            raise UserError(f"--held_out_domains {','.join(self._flags.held_out_domains)} leaves no training samples: name fewer domains")
+        return records.select(np.flatnonzero(kept))
 
     def _portion(self, records):
         """The part of the training split that --data_portion selects: the first samples of epoch 0. They keep the split's order."""
@@ -140,6 +158,7 @@ class Splits:
                 f"{flags.data_dir}: no prototypical scores (ofrecord/train/weight.npy): run preprocess.py first, "
                 "or give --use_sample_weights false"
             )
+        self._check_scores()
         records = dataclasses.replace(records, sample_weights=non_negative(records.sample_weights, self._log))
         if flags.normalize_sample_weights:
             mean = records.sample_weights.mean()
@@ -150,6 +169,17 @@ class Splits:
             text = "weights of {}: {count} samples, mean {mean:.4f}, std {std:.4f}, min {min:.4f}, max {max:.4f}"
             self._log(text.format(name, **values))
         return records
+
+    def _check_scores(self):
+        """Raises a UserError if the scores were made with other held-out domains: prototypes would have used rows that this run must not
+        see, or lack rows that it has."""
+        stored, own = score_info(self._flags.data_dir).get(HELD_OUT_KEY, []), [self._task.domains[domain] for domain in self.held_out]
+        if stored != own:
+            made, needed = ("with --held_out_domains " + ",".join(map(str, names)) if names else "without it" for names in (stored, own))
+            raise UserError(
+                f"{self._flags.data_dir}: --held_out_domains: the prototypical scores were made {made}, this run is {needed}: run "
+                f"preprocess.py again {needed}"
+            )
 
     def _note(self, split, records):
         """Stores facts about a split's records for flags.json and the run's identity. Returns the records."""

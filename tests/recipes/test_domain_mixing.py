@@ -80,3 +80,40 @@ def test_finetuning_takes_the_snapshot(project, mixed):
         "--batch_size_per_device 4 --dev_every_step_num 2 --device cpu --resave_ofrecord --model_save_dir output/single"
     )
     assert "initialised" not in output  # the classifier is that of the snapshot
+
+
+def test_held_out_domains(project):
+    """Their rows neither train nor select a snapshot. They are measured once, apart from the others."""
+    more = "--held_out_domains mr,sst-2 --max_steps 3"
+    tiny.write_rows(project.path("data"), "test", [row for name in ("cr", "MR") for row in tiny.opinions(name, (3, 2), "test")])
+    run = project.run_of(project.run(f"{LINE} {more} --model_save_dir output/held-out"))
+    assert "train: --held_out_domains: 15 samples are left out (SST-2 8, mr 7), 8 are used" in run.log
+    assert {name: set(run.rows(name)[-1]["by_domain"]) for name in ("dev", "dev_held_out", "test", "test_held_out")} == {
+        "dev": {"cr"}, "dev_held_out": {"SST-2", "mr"}, "test": {"cr"}, "test_held_out": {"mr"}
+    }  # fmt: skip
+    assert [len(run.rows(name)) for name in ("dev_held_out", "test", "test_held_out")] == [1, 1, 1]
+    assert run.rows("dev_held_out")[0]["total"] == 7
+    assert run.flags["data"]["train"]["rows"] == 8
+    assert "test, held-out domains accuracy" in run.log
+    with open(run.path("report.html"), encoding="utf-8") as file:
+        assert "test, held-out domains" in file.read()
+    with open(run.path("predictions_test_held_out.tsv"), encoding="utf-8") as file:
+        assert [line.split("\t")[0] for line in file][1:] == ["5", "6", "7", "8", "9"]
+    with open(run.path("predictions_test_held_out.tsv"), encoding="utf-8") as file:
+        assert file.readline().rstrip("\n").endswith("text")
+    for other in ("mr", None):
+        process = project.start(f"{LINE} --resume output/held-out" + (f" --held_out_domains {other}" if other else ""))
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 2
+        assert "--held_out_domains was ['mr', 'sst-2'], is " in errors
+    os.remove(project.path("data", "test.csv"))
+
+
+def test_refused_held_out_domains(project):
+    for names, said in (("films", "'films' is none of the domains"), ("mr,cr,SST-2", "no domain is left for training")):
+        process = project.start(f"{LINE} --held_out_domains {names} --model_save_dir output/refused")
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 2
+        assert said in errors
+        assert len(errors.splitlines()) == 1
+        assert not os.path.exists(project.path("output", "refused"))

@@ -93,6 +93,9 @@ def test_held_out_domains(project):
     run, output = run_of(project, "held-out", more)
     assert "on 1 domains (SST-2)" in output
     assert set(run.rows("dev")[-1]["by_domain"]) == {"mr"}
+    (held_out,) = run.rows("dev_held_out")  # once, with the best snapshot
+    assert set(held_out["by_domain"]) == {"cr"}
+    assert held_out["total"] == 6
     path = project.path("data", "train.csv")
     with open(path, encoding="utf-8") as file:
         lines = file.read().splitlines()

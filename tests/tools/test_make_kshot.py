@@ -352,6 +352,116 @@ def test_no_text_is_drawn_for_two_domains(tmp_path):
     assert passed[0] == 0 < passed[1]
 
 
+# Published splits
+
+
+def fdu(path, domain, numbers, more=b""):
+    """A file in the form of FDU-MTL: rows of label and text."""
+    rows = "".join(f"{number % 2}\t{sentence(domain, number)}\n" for number in numbers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(rows.encode() + more)
+    return path
+
+
+def splits(out, *words):
+    main(["splits", "--output_dir", str(out), "--group", "g", *map(str, words)])
+    return json.loads((out / "make_kshot.json").read_text(encoding="utf-8"))["counts"]
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Words for two domains: 20 and 15 training rows, 6 test rows each. Some rows of `a` are test rows of `b` or dev rows."""
+    raw = tmp_path / "raw"
+    leak, copy = f"1\t{sentence('b', 101)}!\n", f"1\t{sentence('b', 13).upper()}\n"
+    train = {"a": fdu(raw / "a.task.train", "a", range(3, 21), b""), "b": fdu(raw / "b.task.train", "b", range(15))}
+    train["a"].write_bytes((leak + copy).encode() + train["a"].read_bytes())
+    tests = {domain: fdu(raw / f"{domain}.task.test", domain, range(100, 106)) for domain in train}
+    named = [[f"{domain}=fdu:{path}" for domain, path in paths.items()] for paths in (train, tests)]
+    return ["--source", *named[0], "--test_source", *named[1]]
+
+
+def test_the_last_rows_are_dev(tmp_path, published, capsys):
+    out = tmp_path / "out"
+    counts = splits(out, "--dev_rows", 4, *published)
+    names = {f"{folder}/{split}.csv" for folder in ("cross/g", "single/a", "single/b") for split in ("train", "dev", "test")}
+    assert set(tree(out)) == {"make_kshot.json", *names}
+
+    def numbers(domain, wanted):
+        return [(sentence(domain, number), domain, str(number % 2)) for number in wanted]
+
+    for domain, train, dev in (("a", range(3, 17), range(17, 21)), ("b", range(11), range(11, 15))):
+        assert rows_of(out / "single" / domain / "train.csv") == numbers(domain, train)  # without the leak and the copy
+        assert rows_of(out / "single" / domain / "dev.csv") == numbers(domain, dev)
+        assert rows_of(out / "single" / domain / "test.csv") == numbers(domain, range(100, 106))
+    for split in ("train", "dev", "test"):
+        cross = rows_of(out / "cross" / "g" / f"{split}.csv")
+        assert sorted(cross) == sorted(row for d in "ab" for row in rows_of(out / "single" / d / f"{split}.csv"))
+        assert [row[1] for row in cross] != sorted(row[1] for row in cross)  # shuffled
+    leaks = {"equal": 1, "contains": 0, "contained": 0}
+    assert counts["a"] == {"rows": 20, "without text": 0, "leaks": leaks, "text of a dev row": 1, "train": 14, "dev": 4, "test": 6}
+    assert "a: 20 rows; skipped 1 leaks (1 equal a test row, 0 contain one" in capsys.readouterr().out
+    first = tree(out)
+    splits(out, "--dev_rows", 4, "--overwrite", *published)
+    assert tree(out) == first
+
+
+def test_a_leak_among_the_last_rows_leaves_fewer_dev_rows(tmp_path):
+    raw = tmp_path / "raw"
+    train = fdu(raw / "train", "a", range(12), f"0\t{sentence('a', 100)}\n".encode())
+    test = fdu(raw / "test", "a", range(100, 104))
+    counts = splits(tmp_path / "out", "--dev_rows", 3, "--source", f"a=fdu:{train}", "--test_source", f"a=fdu:{test}")
+    assert [row[0] for row in rows_of(tmp_path / "out" / "single" / "a" / "dev.csv")] == [sentence("a", 10), sentence("a", 11)]
+    assert counts["a"]["dev"] == 2
+
+
+def test_few_shot_draws_of_published_files(tmp_path, published):
+    """K rows per class for each seed; the test rows are the published ones, and none is learned from."""
+    counts = kshot(tmp_path / "out", "--k", 2, "--seeds", 1, 2, *published)
+    assert counts["a"]["leaks"]["equal"] == 1
+    tests = {sentence(domain, number) for domain in "ab" for number in range(100, 106)}
+    drawn = []
+    for seed in (1, 2):
+        rows = rows_of(tmp_path / "out" / "k-shot-cross" / "g" / f"2-{seed}" / "train.csv")
+        assert set(collections.Counter(row[1:] for row in rows).values()) == {2}
+        assert not {row[0] for row in rows} & tests
+        drawn.append({row[0] for row in rows})
+    assert drawn[0] != drawn[1]
+
+
+def test_single_bytes_among_utf8(tmp_path):
+    """As in the published files: the row with such a byte keeps its other characters, and so do the rows around it."""
+    path = fdu(tmp_path / "raw", "d", range(4), "1\tun été \n".encode() + b"0\tcaf\xe9 cr\xc3\xa8me\n")
+    lines = []
+    rows = read_source(parse_source("--source", f"d=fdu:{path}"), "--source", log=lines.append).rows
+    assert [row.text for row in rows[4:]] == ["un été", "café crème"]
+    assert "row 6: byte" in lines[0]
+    assert "such bytes are read as cp1252" in lines[0]
+    path.write_bytes(path.read_bytes() + b"1\t\x81\n")  # no character of cp1252
+    with pytest.raises(UserError, match=r"raw: row 7: byte [0-9]+ of the file .0x81. is not UTF-8"):
+        read_source(parse_source("--source", f"d=fdu:{path}"), "--source", log=lines.append)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dev_rows", "0"], "--dev_rows 0: must be at least 1"),
+        (["--dev_rows", "15"], "--dev_rows 15: --source b has 15 rows, so none are left for train"),
+        (["--dev_rows", "1"], "a: dev has no row of label '1'; change --dev_rows"),
+        (["--group", ".."], "cannot be the name of a folder"),
+    ],
+)
+def test_refused_splits(tmp_path, published, words, message):
+    with pytest.raises(UserError) as caught:
+        splits(tmp_path / "out", *published, *words)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_splits_need_test_rows_of_each_domain(tmp_path, published):
+    with pytest.raises(UserError, match="b: has no test rows; set --test_source b="):
+        splits(tmp_path / "out", *published[:-1])
+
+
 def test_balanced():
     assert balanced({"0": 10, "1": 10}, 7) == {"0": 3, "1": 4}
     assert balanced({"0": 2, "1": 10, "2": 9}, 14) == {"0": 2, "1": 6, "2": 6}

@@ -65,6 +65,17 @@ def test_corrupted_domains_are_sampled_per_step():
         np.testing.assert_array_equal(one["corrupted_domain"], other["corrupted_domain"])
 
 
+def test_held_out_domains_are_no_targets():
+    domain = np.array([1, 3, 4] * 20, np.int32)
+    (batch,) = with_corrupted_domains([{"domain": domain}], 5, seed=8, domains=[1, 3, 4])
+    assert batch["corrupted_domain"].shape == (60, 1)
+    assert batch["corrupted_domain"].dtype == np.int32
+    for true in (1, 3, 4):
+        assert set(batch["corrupted_domain"][domain == true, 0]) == {1, 3, 4} - {true}
+    (batch,) = with_corrupted_domains([{"domain": domain[:3]}], 5, seed=8, corruption="all", domains=[1, 3, 4])
+    assert [sorted(row) for row in batch["corrupted_domain"].tolist()] == [[3, 4], [1, 4], [1, 3]]
+
+
 def test_all_other_domains_per_batch():
     domain = np.array([3, 0, 1], np.int32)
     (batch,) = with_corrupted_domains([{"domain": domain}], NUM_DOMAINS, seed=8, corruption="all")

@@ -100,6 +100,21 @@ def test_a_representation_of_zeros_scores_zero():
     assert np.isfinite(scores).all()
 
 
+def test_a_domain_without_prototypes_is_compared_with_the_others():
+    """Its score is the mean cosine with the other domains' prototypes of the label; the scores of the others do not depend on it."""
+    embeddings, domain, label = samples(CELLS)
+    used = domain != 1
+    prototypes = compute_prototypes(embeddings[used], domain[used], label[used], DOMAINS, LABELS)
+    scores = prototypical_scores(embeddings, domain, label, prototypes)
+    np.testing.assert_array_equal(scores[used], prototypical_scores(embeddings[used], domain[used], label[used], prototypes))
+    for row in np.flatnonzero(~used):
+        others = [d for d in range(DOMAINS) if d != 1 and prototypes.counts[d, label[row]]]
+        vectors = [prototypes.centroids[d, label[row]].astype(float) for d in others]
+        e = embeddings[row].astype(float)
+        expected = np.mean([e @ v / np.linalg.norm(e) / np.linalg.norm(v) for v in vectors])
+        assert scores[row] == pytest.approx(expected, abs=1e-6)
+
+
 # Statistics and the file
 
 

@@ -117,3 +117,24 @@ def test_refusals(runs, tmp_path):
         read_comparison([runs[0][0], runs[0][0] + "/"])
     with pytest.raises(UserError, match="not the folder of a run"):
         read_comparison([str(tmp_path)])
+
+
+def test_held_out_domains_have_columns(tmp_path):
+    """Only if a run has measured them; a run that has not shows a dash."""
+    folders = [write(tmp_path, f"h-{seed}", 20 + seed, seed=seed)[0] for seed in (1, 2, 3)]
+    accuracies = []
+    for folder in folders[:2]:
+        with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
+            row = [row for row in map(json.loads, file) if row["kind"] == "test"][-1]
+        correct = row["total"] // (3 + len(accuracies))
+        accuracies.append(correct / row["total"])
+        row.update(kind="test_held_out", correct=correct, accuracy=accuracies[-1])
+        with open(os.path.join(folder, "metrics.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    header, rows = group_rows(read_comparison(folders))
+    assert header[-1] == "test, held-out domains, accuracy"
+    assert rows[0][-1] == mean_text(accuracies)
+    header, rows = run_rows(read_comparison(folders))
+    assert header[-1] == "test, held-out domains, accuracy"
+    assert [row[-1] for row in rows] == [f"{accuracies[0]:.4f}", f"{accuracies[1]:.4f}", "–"]
+    assert "held-out" not in " ".join(group_rows(read_comparison(folders[2:]))[0])

@@ -23,10 +23,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def apply(folder, *words, script="finetuning", ranks=1):
+def apply(folder, *words, script="finetuning", ranks=1, task=TASK):
     flags = parse_flags(script, argv=["--task_name", "t", "--data_dir", str(folder), "--auto_settings", *words])
     tokenizer = Tokenizer(str(folder / "vocab.txt"), True)
-    note = apply_auto_settings(flags, TextFolder(str(folder)), TASK, tiny.CONFIG, tokenizer, ranks)
+    note = apply_auto_settings(flags, TextFolder(str(folder)), task, tiny.CONFIG, tokenizer, ranks)
     return flags, note
 
 
@@ -42,6 +42,14 @@ def test_flags_that_are_given_stay(folder):
     assert (flags.seq_length, flags.batch_size_per_device, flags.num_epochs, flags.dev_every_step_num) == (17, 4, 2, 4)
     assert "7 training rows" in apply(folder, "--train_example_num", "7")[1]
     assert "7 training rows" in apply(folder, "--train_example_num", "70", "--data_portion", "0.6", script="meta_teacher")[1]
+
+
+def test_rows_of_held_out_domains_do_not_count(tmp_path):
+    tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
+    tiny.write_rows(str(tmp_path), "train", [(text, "abc"[number % 3], label) for number, (text, _, label) in enumerate(ROWS)])
+    words = ["--held_out_domains", "b", "--train_example_num", "10"]
+    for script in ("domain_mixing", "meta_teacher"):
+        assert "7 training rows" in apply(tmp_path, *words, script=script, task=Task("t", ("a", "b", "c"), ("0", "1")))[1]
 
 
 def test_records_keep_their_length(folder):

@@ -72,10 +72,10 @@ def test_domains():
     def chosen(held_out=None, validation=None):
         return choose_domains(SimpleNamespace(held_out_domains=held_out, validation_domains=validation), TASK)
 
-    assert chosen() == ([0, 1, 2], [0, 1, 2], [0, 1, 2])
+    assert chosen() == ([0, 1, 2], [0, 1, 2], [])
     assert chosen(["b"]) == ([0, 2], [0, 2], [1])
     assert chosen(["b"], ["c"]) == ([0], [2], [1])
-    assert chosen(None, ["c"]) == ([0, 1], [2], [2])
+    assert chosen(None, ["c"]) == ([0, 1], [2], [])
     refused = ((["d"], None, "'d' is none of"), (["a"], ["a"], "in both"), (["a", "b"], ["c"], "no domain is left"))
     for held_out, validation, said in refused:
         with pytest.raises(UserError, match=said):

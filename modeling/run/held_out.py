@@ -1,0 +1,76 @@
+"""Held-out domains (--held_out_domains): no step trains on their rows, and each split is measured on them apart from the other domains."""
+
+import numpy as np
+
+from ofrecord_util.errors import UserError
+
+_MARK = "_held_out"  # ends the name of the rows of held-out domains in a split
+
+
+def named_domains(flags, flag, task):
+    """The domains that a flag names, as sorted numbers; none if the script does not have the flag.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    names = getattr(flags, flag, None) or []
+    numbers = {domain.lower(): number for number, domain in enumerate(task.domains)}  # any case, as in the text
+    unknown = [name for name in names if name.lower() not in numbers]
+    if unknown:
+        raise UserError(f"--{flag} {','.join(names)}: {unknown[0]!r} is none of the domains {', '.join(task.domains)}")
+    return sorted({numbers[name.lower()] for name in names})
+
+
+def held_out_domains(flags, task):
+    """The domains of --held_out_domains, as sorted numbers.
+
+    Raises:
+        UserError: a name is unknown, or no domain is left.
+    """
+    held_out = named_domains(flags, "held_out_domains", task)
+    if len(held_out) == task.num_domains:
+        raise UserError(f"--held_out_domains {','.join(flags.held_out_domains)}: no domain is left for training; name fewer")
+    return held_out
+
+
+def other_domains(held_out, task):
+    """The domains of a task that are not held out, as sorted numbers."""
+    return [domain for domain in range(task.num_domains) if domain not in held_out]
+
+
+def names_of(domains, task):
+    """Names of domains: "books, dvd"."""
+    return ", ".join(task.domains[domain] for domain in domains)
+
+
+def held_out_name(split):
+    """The name of the rows of held-out domains in a split: "dev_held_out"."""
+    return split + _MARK
+
+
+def split_of(name):
+    """The split that a name belongs to: "dev" for "dev" and "dev_held_out"."""
+    return name[: -len(_MARK)] if name.endswith(_MARK) else name
+
+
+def title_of(name):
+    """The name as a text shows it: "dev, held-out domains" for "dev_held_out"."""
+    return f"{split_of(name)}, held-out domains" if name.endswith(_MARK) else name
+
+
+def divided(splits, measured, held_out):
+    """The parts of splits that are measured: the rows of some domains under the name of the split, those of held-out domains apart.
+
+    Args:
+        splits: dict of split -> `Samples`; without None.
+        measured, held_out: domains.
+    Returns:
+        dict of name -> `Samples`. A part without rows is left out.
+    """
+    parts = {}
+    for split, samples in splits.items():
+        for name, domains in ((split, measured), (held_out_name(split), held_out)):
+            rows = np.flatnonzero(np.isin(samples.domain, domains))
+            if len(rows):
+                parts[name] = samples if len(rows) == len(samples) else samples.select(rows)
+    return parts
