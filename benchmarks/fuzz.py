@@ -26,6 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import tempfile
 import time
 import traceback
@@ -158,6 +159,8 @@ def one_input(number, targets, originals, work, args):
         target.sign(folder, os.path.join(folder, path))
         kind = "signed file"
     if args.commands:
+        if kind == "fifo":  # predict.py waits for what is written to it, as it should
+            threading.Thread(target=_feed, args=(os.path.join(folder, path), files.data[path]), daemon=True).start()
         outcome, text = outcome_of_command(draw.choice(commands_of(work, target)), args.seconds)
         shutil.rmtree(os.path.join(work, "new"), ignore_errors=True)
     else:
@@ -169,6 +172,12 @@ def one_input(number, targets, originals, work, args):
     for place in originals.values() if args.commands else (files,):
         place.restore()
     return target.folder, path, kind, outcome, text
+
+
+def _feed(path, data):
+    """Writes to a FIFO, once a program reads it."""
+    with contextlib.suppress(OSError), open(path, "wb") as file:
+        file.write(data)
 
 
 def _check_whole(found, name):

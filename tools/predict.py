@@ -268,7 +268,8 @@ def main():
     stream, name = sys.stdin.buffer, "standard input"
     if args.input:
         try:
-            stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
+            with interruption.at_once():
+                stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
         except OSError as error:
             raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
     texts = [decode_argument(text) for text in args.text]

@@ -108,18 +108,26 @@ def deferred() -> Iterator[None]:
     check()
 
 
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Context manager in which a signal raises `Interrupted` at once, for work that waits and does not call OneFlow: a named pipe opens
+    only when another program writes to it."""
+    global _raises
+    before, _raises = _raises, True
+    try:
+        check()
+        yield
+    finally:
+        _raises = before
+
+
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
     """Yields the items of an iterable. A signal that arrives while the iterable waits for its next item, such as a line of standard
     input, raises `Interrupted` at once. The iterable must not call OneFlow."""
-    global _raises
-    iterator, before = iter(items), _raises
+    iterator, end = iter(items), object()
     while True:
-        _raises = True
-        try:
-            check()
-            item = next(iterator)
-        except StopIteration:
+        with at_once():
+            item = next(iterator, end)
+        if item is end:
             return
-        finally:
-            _raises = before
-        yield item
+        yield item  # type: ignore[misc]

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -385,6 +386,17 @@ def test_a_signal_ends_the_wait_for_input(snapshot, monkeypatch, capsys, number,
     ended, output, errors = call(monkeypatch, capsys, "--model_load_dir", snapshot, stdin=Lines())
     assert (ended, output) == (code, "")
     assert errors.endswith(f"interrupted by {number.name}\n")
+
+
+def test_a_signal_ends_the_wait_for_a_pipe(tmp_path, snapshot, monkeypatch, capsys):
+    """A named pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "pipe")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    ended, output, errors = call(monkeypatch, capsys, "--model_load_dir", snapshot, "--input", str(tmp_path / "pipe"))
+    timer.join()
+    assert (ended, output) == (143, "")
+    assert errors.endswith("interrupted by SIGTERM\n")
 
 
 def test_a_signal_between_two_batches(tmp_path, snapshot, monkeypatch, capsys):
