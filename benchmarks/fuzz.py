@@ -26,8 +26,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import tempfile
+import threading
 import time
 import traceback
 import warnings

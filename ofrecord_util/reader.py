@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import for_terminal
 from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, entries_class, split_flag
@@ -229,7 +230,7 @@ def _values_of(record: Dict[bytes, Any], feature: Feature, at: str, seq_length: 
     name = next((n for n in (feature.key, feature.older_key) if n is not None and n.encode() in record), None)
     if name is None:
         found = ", ".join(sorted(key.decode("utf-8", "backslashreplace") for key in record)) or "nothing"
-        raise UserError(f"{at}has no {feature.key}, only {found:.200}; {_REMEDY}")
+        raise UserError(f"{at}has no {feature.key}, only {for_terminal(found):.200}; {_REMEDY}")
     value = record[name.encode()]
     kind = value.WhichOneof("kind")
     if kind != feature.kind:

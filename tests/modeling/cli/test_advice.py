@@ -34,6 +34,7 @@ FILES = [(tool, text) for tool in ("evaluate", "inspect", "predict", "make_kshot
 
 @pytest.fixture(autouse=True)
 def forgotten():
+    advice.forget_flags()  # those of earlier tests in this process
     yield
     advice.forget_flags()
 
