@@ -26,7 +26,7 @@ help:
 
 # Runs before every target; quick if the environment is up to date.
 setup:
-	@PYTHON="$(PYTHON)" tools/setup_environment.sh "$(VENV)" "$(REQUIREMENTS)" requirements-dev.txt
+	@PYTHON="$(PYTHON)" tools/setup_environment.sh "$(VENV)" "$(REQUIREMENTS)" requirements-dev.txt requirements-extras.txt
 
 demo: setup
 	@$(RUN) tools/fetch_demo_model.py
@@ -36,8 +36,14 @@ demo-kd: setup
 	@$(RUN) tools/fetch_demo_model.py
 	@$(RUN) tools/demo_kd.py $(DEMO_ARGS)
 
+# OneFlow keeps the memory of each graph until its process ends, so the whole suite runs in two parts.
 test: setup
+ifeq ($(PYTEST_ARGS),tests)
+	$(RUN) -m pytest tests/modeling tests/recipes
+	$(RUN) -m pytest tests --ignore tests/modeling --ignore tests/recipes
+else
 	$(RUN) -m pytest $(PYTEST_ARGS)
+endif
 
 test-fast: setup
 	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)

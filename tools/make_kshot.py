@@ -18,7 +18,8 @@ A source is DOMAIN=FORM:FILE[,FILE...]; `--help` lists the forms. The output has
 
     kshot     OUT/k-shot-cross/GROUP/K-SEED/{train,dev}.csv (all domains),
               OUT/k-shot-single/DOMAIN/K-SEED/{train,dev,test}.csv
-    splits    OUT/cross/GROUP/{train,dev,test}.csv (all domains), OUT/single/DOMAIN/{train,dev,test}.csv
+    splits    OUT/cross/GROUP/{train,dev,test}.csv (all domains),
+              OUT/single/DOMAIN/{train,dev,test}.csv
     portions  OUT/{train,dev,test}.csv
 
 OUT/make_kshot.json has the flags, the digests of the sources and the counts. A draw depends on the seed, the name of the

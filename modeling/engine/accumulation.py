@@ -49,7 +49,7 @@ class GradientSums(flow.nn.Module):
         for name, value in self._trained.items():
             zeros = parallel.replicate(np.zeros(tuple(value.shape), np.float32), device)
             self.register_parameter(self._places[name], flow.nn.Parameter(zeros, requires_grad=False))
-        self._update, self._used = None, ()
+        self._update, self._used, self._clearing = None, (), False
         # OneFlow creates one momentum per variable. modeling/engine/lanes/sums.py changes the update in the job to
         # momentum -= lr * gradient: with learning rate -1 a momentum is a sum of gradients, and the variables stay as they are
         rate = {"lr": -1.0, "momentum": 1.0} if self.in_job else {"lr": 0.0}
@@ -79,12 +79,19 @@ class GradientSums(flow.nn.Module):
         parallel.wait_for_graphs(self._outer[0])
         sums = {name: parallel.to_numpy(getattr(self, place)).copy() for name, place in self._places.items()}
         self._clear()
-        parallel.to_numpy(getattr(self, next(reversed(self._places.values()))))  # no graph may add before they are 0
         return sums
 
     def _clear(self):
         for place in self._places.values():
             getattr(self, place).zero_()
+        self._clearing = True
+
+    def wait_until_clear(self):
+        """Call this before a graph adds to the sums. OneFlow knows of no order between it and an operation that sets them to 0, because the
+        sums are the state of the graph's optimizer."""
+        if self._clearing:
+            parallel.to_numpy(getattr(self, next(reversed(self._places.values()))))  # the last one that is set to 0
+            self._clearing = False
 
     def update(self, restored=None):
         """Updates the variables from the sums, and sets the sums to 0.

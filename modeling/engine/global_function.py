@@ -159,6 +159,8 @@ class GlobalFunction:
         shapes = tuple(tuple(value.shape) for value in inputs)
         if shapes not in self._graphs:
             self._graphs[shapes] = self._new_graph(count)
+        if self._sums is not None:
+            self._sums.wait_until_clear()
         outputs = self._graphs[shapes](*inputs)
         if self._pads:
             outputs = outputs[0]

@@ -21,6 +21,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
     "recipes/meta_reptile.py",
+    "recipes/metric_learning.py",
     "tools/evaluate.py",
     "tools/serve.py",
 )
