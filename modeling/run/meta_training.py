@@ -186,7 +186,7 @@ class Adaptation:
         job: the train `GlobalFunction` of the inner loop; returns (loss, metrics) with the loss first.
     Attributes:
         kept: state of the inner optimizer with which a step starts, dict of name -> array; None before the first step, and if each task
-            starts anew.
+            starts from zero moments.
     """
 
     def __init__(self, training, variables, job):
