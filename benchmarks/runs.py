@@ -27,7 +27,7 @@ def results_parser(description):
     return parser
 
 
-def run_script(flags, folder, threads=1, flag="--model_save_dir"):
+def run_script(flags, folder, threads=1, flag="--model_save_dir", python=None):
     """Runs a script from the project's root, unless its folder is finished already.
 
     Args:
@@ -35,6 +35,7 @@ def run_script(flags, folder, threads=1, flag="--model_save_dir"):
         folder: the folder that the script writes.
         threads: CPU threads of the process.
         flag: the script's flag for the folder.
+        python: path of the interpreter; None for that of this process.
     Returns:
         the rows of the run's metrics file, [] without such a file.
     Raises:
@@ -47,7 +48,7 @@ def run_script(flags, folder, threads=1, flag="--model_save_dir"):
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         started = time.time()
         result = subprocess.run(
-            [sys.executable, *flags, flag, folder],
+            [python or sys.executable, *flags, flag, folder],
             cwd=ROOT,
             env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
             stdout=subprocess.PIPE,

@@ -102,13 +102,16 @@ def histograms(title, groups, x_name, bins=30):
     return drawing(bottom + BOTTOM, title, body + x_axis(x, bottom, x_name))
 
 
-def dot_chart(title, groups, x_name):
+def dot_chart(title, groups, x_name, intervals=None):
     """Draws one line per group: its name, a dot per value and a mark at the mean.
 
     Args:
         groups: list of (name, [(name of a value, value)]), from top to bottom, each with a value.
+        intervals: dict of name of a group -> (low, high), the interval of its mean; ends that are not numbers are not drawn.
     """
-    low, high = value_range([value for _, values in groups for _, value in values], 0.08)
+    intervals = {name: ends for name, ends in (intervals or {}).items() if len(finite(ends)) == 2}
+    numbers = [value for _, values in groups for _, value in values] + [end for ends in intervals.values() for end in ends]
+    low, high = value_range(numbers, 0.08)
     x, body, bottom = Scale(low, high, LEFT, RIGHT), [], TOP + _LINE * len(groups)
     for place, (name, values) in enumerate(groups):
         y = TOP + _LINE * place + 24
@@ -116,6 +119,10 @@ def dot_chart(title, groups, x_name):
         body += [path(f"M{LEFT} {number(y)}H{RIGHT}", "grid"), text(LEFT, y - 10, shown, "start", class_="name")]
         mean = sum(value for _, value in values) / len(values)
         body.append(path(f"M{number(x(mean))} {number(y - 7)}v14", "mean", title=f"{name}: mean {mean:.4f}"))
+        if name in intervals:
+            ends = intervals[name]
+            told = f"{name}: {ends[0]:.4f} to {ends[1]:.4f}"
+            body.append(path(f"M{number(x(ends[0]))} {number(y)}H{number(x(ends[1]))}", "mean", title=told))
         for told, value in values:
             dot = element("title", words(f"{told}: {value:.4f}"))
             body.append(element("circle", dot, class_=f"mark {colour_of(place)}", cx=number(x(value)), cy=number(y), r=3.5))

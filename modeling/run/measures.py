@@ -1,5 +1,5 @@
 """Measures of a classifier's predictions, as functions of NumPy arrays: accuracy, precision, recall, F1, Matthews correlation, balanced
-accuracy, cross-entropy, calibration error, bootstrap intervals, and McNemar's test.
+accuracy, cross-entropy, calibration error, bootstrap intervals, t intervals, and McNemar's test.
 
 N is the number of rows, C the number of classes. A confusion matrix is int [..., C, C]: rows are true classes, columns are predicted
 classes. Functions of a confusion matrix accept leading axes and then return arrays with these axes. tests/modeling/run/test_measures.py
@@ -227,3 +227,40 @@ def mcnemar_test(first_only: int, second_only: int) -> float:
         for k in range(min(first_only, second_only) + 1)
     ]
     return min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+_T_QUANTILES = (  # 97.5 % quantiles of Student's t distribution with 1 to 30 degrees of freedom
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+_NORMAL_QUANTILE = 1.959964  # of the normal distribution
+
+
+def t_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t distribution, from a table; above 30 degrees of freedom from the expansion of Fisher and Cornish
+    (Abramowitz and Stegun 1964, 26.7.5), to four digits.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+    """
+    if freedom <= len(_T_QUANTILES):
+        return _T_QUANTILES[freedom - 1]
+    x = _NORMAL_QUANTILE
+    return x + (x**3 + x) / (4 * freedom) + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * freedom**2)
+
+
+def mean_interval(values) -> tuple:
+    """(mean, low, high): the mean and its 95 % t interval (Student 1908), mean ± t s / sqrt(N), s the sample standard deviation.
+
+    It holds for independent values. Low and high are not numbers if there is one value.
+
+    Args:
+        values: float [N], N > 0; the differences of pairs for a paired comparison.
+    """
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half

@@ -1,0 +1,182 @@
+"""The arms of benchmarks/learners.py: which scripts run with which flags.
+
+| | few texts (A) | 12 domains, 50 rows a class (B) | unseen domains (C) |
+| --- | --- | --- | --- |
+| supervised stages | 20 epochs, batches of 8 (240 steps) | 3 epochs of 8 (450 steps) | 3 epochs of 8 (300 steps) |
+| pairs | 240 steps of 16 pairs | the same | the same |
+| episodes | 240 steps of 5 + 5 rows a label | the same | the same |
+| evaluations on dev | every 40 steps | every 75 | every 50 |
+| rate | one of 2e-5, 5e-5, 1e-4 for each stage | the same | the same |
+| tokens | 128 | 128 | 128 |
+| Child-Tuning | a share of 0.2 | the same | |
+| consistency | weight 1 | the same | |
+| Reptile, FOMAML | | | 15 outer steps of 4 tasks, 5 inner steps of 8 of 16 rows |
+| adaptation | | | 60 steps of 8 texts, judged at the last step |
+
+One domain alone (`single`) has as many epochs, so all of its runs together have the steps of `mixing`; it is judged at its last step,
+because 32 dev rows select badly. All other settings are the defaults of the scripts.
+"""
+
+from typing import NamedTuple, Optional
+
+RATES = ("2e-5", "5e-5", "1e-4")
+BATCH = 8
+LAST_STEP_ONLY = 10**9  # a --dev_every_step_num that no run reaches, so that dev is evaluated only once, at the end
+PREPROCESS, WORKER = "preprocess.py", "benchmarks/workers/torch_setfit.py"
+
+
+class Stage(NamedTuple):
+    """One run of a script.
+
+    Attributes:
+        name: part of the name of its folder, the same for equal stages of all arms.
+        script, flags: what runs, beside the flags that every stage has.
+        rate: the flag that is chosen on dev, None for none.
+        grid: its values, from the first choice to the last among equals.
+        per_domain: whether the script runs once per domain, on its rows alone.
+    """
+
+    name: str
+    script: str
+    flags: tuple = ()
+    rate: Optional[str] = "--learning_rate"
+    grid: tuple = RATES
+    per_domain: bool = False
+
+
+class Lengths(NamedTuple):
+    """How long the stages of a part are."""
+
+    epochs: int
+    dev_every: int
+    steps: int = 240  # on pairs and episodes
+    pairs: int = 16  # of a step
+
+
+FEW, REVIEWS, UNSEEN = Lengths(20, 40), Lengths(3, 75), Lengths(3, 50)
+
+
+def _steps(epochs, dev_every):
+    return "--num_epochs", epochs, "--batch_size_per_device", BATCH, "--dev_every_step_num", dev_every, "--loss_print_every_n_iter", 40
+
+
+def _supervised(lengths, name, script, *flags, dev_every=None, per_domain=False):
+    return Stage(name, script, (*_steps(lengths.epochs, dev_every or lengths.dev_every), *flags), per_domain=per_domain)
+
+
+def mixing(lengths, name, *flags):
+    return _supervised(lengths, name, "recipes/domain_mixing.py", *flags)
+
+
+PROTOTYPICAL_SCORES = Stage("scores", PREPROCESS, ("--resave_ofrecord",), None, ())
+
+
+def mft(lengths, name, *flags):
+    """Step 1 and step 2."""
+    return PROTOTYPICAL_SCORES, _supervised(lengths, name, "meta_finetuning.py", *flags)
+
+
+def metric(lengths, name, *flags):
+    shared = ("--num_steps", lengths.steps, "--dev_every_step_num", lengths.dev_every, "--loss_print_every_n_iter", 40)
+    return Stage(name, "recipes/metric_learning.py", (*shared, *flags))
+
+
+def contrastive(lengths, name="contrastive", *flags):
+    return metric(lengths, name, "--batch_size_per_device", lengths.pairs, *flags)
+
+
+def prototypes(lengths):
+    flags = ("--objective", "prototypical", "--head", "prototypes", "--support_num", 5, "--query_num", 5, "--episodes_per_step", 1)
+    return metric(lengths, "prototypes", *flags)
+
+
+def reptile(method, *flags, rate):
+    shared = (
+        "--meta_method", method, "--meta_steps", 15, "--tasks_per_step", 4, "--support_num", 16, "--query_num", 8, "--class_balanced",
+        "--inner_steps", 5, "--inner_batch_size", BATCH, "--dev_every_step_num", 5, "--loss_print_every_n_iter", 5,
+    )  # fmt: skip
+    return Stage(method, "recipes/meta_reptile.py", (*shared, *flags), rate)
+
+
+NORMALIZED = ("--normalize_sample_weights", "--corruption", "all")
+MIXING, SETFIT = "mixing", "SetFit"  # the arms with which the others are compared
+
+
+def arms(lengths):
+    """The arms of parts A and B: dict of name -> tuple of `Stage`."""
+    few = lengths
+    single = _supervised(few, "single", "finetuning.py", dev_every=LAST_STEP_ONLY, per_domain=True)
+    frozen = ("--learning_rate", 0, "--num_steps", 1, "--batch_size_per_device", 2)
+    pairs = contrastive(few)
+    return {
+        "mixing": (mixing(few, "mixing"),),
+        "MFT": mft(few, "mft"),
+        "MFT, normalized, all": mft(few, "mft-normalized-all", *NORMALIZED),
+        "contrastive": (pairs,),
+        SETFIT: (Stage("setfit", WORKER, ("--steps", few.steps, "--pairs", few.pairs), None, ()),),
+        "contrastive, then MFT": (pairs, *mft(few, "mft")),
+        "frozen vectors": (Stage("frozen", "recipes/metric_learning.py", frozen, "--logistic_c", ("1", "0.1", "0.01")),),
+        "single": (single,),
+        "mixing, Child-Tuning F": (mixing(few, "mixing-F", "--child_tuning", "F"),),
+        "mixing, Child-Tuning D": (mixing(few, "mixing-D", "--child_tuning", "D"),),
+        "mixing, consistency": (mixing(few, "mixing-consistency", "--consistency_weight", 1),),
+        "prototypes": (prototypes(few),),
+        "mixing, mean vectors": (mixing(few, "mixing-mean", "--pooling", "mean"),),
+        "MFT, mean vectors": mft(few, "mft-mean", "--pooling", "mean"),
+        "contrastive, then mixing": (pairs, mixing(few, "mixing")),
+        "contrastive within domains": (contrastive(few, "contrastive-within", "--within_domain"),),
+    }
+
+
+FURTHER = ("MFT, mean vectors", "contrastive, then mixing", "contrastive within domains")  # only if --arms names them
+
+
+def first_stages(lengths):
+    """The arms of part C, without the adaptation."""
+    return {
+        "none": (),
+        "mixing": (mixing(lengths, "mixing"),),
+        "MFT": mft(lengths, "mft"),
+        "Reptile": (reptile("reptile", rate="--inner_learning_rate"),),
+        "FOMAML": (reptile("fomaml", "--outer_optimizer", "adam", rate="--outer_learning_rate"),),
+        "prototypes": (prototypes(lengths),),
+        "contrastive": (contrastive(lengths),),
+    }
+
+
+def adaptation(rows):
+    """Fine-tuning on some rows of one domain."""
+    return Stage("adapted", "finetuning.py", _steps(-(-60 * BATCH // rows), LAST_STEP_ONLY))
+
+
+def sample_passes(command, rows):
+    """Texts that a run has taken through a forward and a backward pass.
+
+    Args:
+        command: list of the words of its command.
+        rows: its metrics rows.
+    """
+    flags = {word: value for word, value in zip(command, command[1:]) if word.startswith("--")}
+    train = [row for row in rows if row["kind"] == "train"]
+    if not train:
+        return 0
+    steps, script = train[-1]["step"], command[0]
+
+    def of(name, default=None):
+        return int(flags.get("--" + name, default))
+
+    if "setfit" in script:
+        return 2 * steps * of("pairs")
+    if script.endswith("meta_reptile.py"):
+        query = of("query_num") if flags["--meta_method"] == "fomaml" else 0
+        return steps * of("tasks_per_step") * (of("inner_steps") * of("inner_batch_size") + query)
+    if script.endswith("metric_learning.py"):
+        if flags.get("--objective") == "prototypical":
+            return steps * of("episodes_per_step") * 2 * (of("support_num") + of("query_num"))  # two labels
+        return 2 * steps * of("batch_size_per_device")
+    passes = steps * of("batch_size_per_device")
+    if float(flags.get("--consistency_weight", 0)):
+        passes *= 2
+    if flags.get("--child_tuning") == "D":
+        passes += round(passes / of("num_epochs"))  # the Fisher information needs one more epoch
+    return passes
