@@ -34,6 +34,7 @@ from modeling.cli.errors import UserError, run
 from modeling.report.page import write_document
 
 PAGE = "learners.html"
+CHOICE_OF_REVIEWS = "50-42"  # the draw of part B on which the rates are chosen
 WITH_ALL_ROWS = ("mixing", "MFT")  # arms of part B that also train on all rows, with the first seed
 ABOUT = {
     "A": "SST-2, MR and CR together, 16 rows a class and domain.",
@@ -61,9 +62,9 @@ class Together:
         folder = os.path.join(args.output_dir, "data")
         self.draws = (FewShotDraws if few else ReviewDraws)(args.data_dir, folder)
         self.table = learners_arms.arms(learners_arms.FEW if few else learners_arms.REVIEWS)
-        names = args.draws or ([GIVEN_DRAW, "1", "2"] if few else ["50-42", ALL_ROWS])
-        choice = Cell(GIVEN_DRAW if few else "50-42", 42)
-        self.runner = Runner(args, self.table, self.draws, choice)
+        self.whole = learners_arms.arms(learners_arms.WHOLE)
+        names = args.draws or ([GIVEN_DRAW, "1", "2"] if few else [CHOICE_OF_REVIEWS, ALL_ROWS])
+        self.runner = Runner(args, self.table, self.draws, Cell(GIVEN_DRAW if few else CHOICE_OF_REVIEWS, 42))
         self.arms = chosen_arms(args, self.table)
         self.pairs = ordered(cells_of([name for name in names if name != ALL_ROWS], args.seeds), self.arms)
         if ALL_ROWS in names:
@@ -71,15 +72,20 @@ class Together:
 
     def jobs(self):
         """(name, function) of each job."""
-        return [(f"{cell.draw}, seed {cell.seed}: {arm}", self._job(cell, self.table[arm])) for cell, arm in self.pairs]
+        return [(f"{cell.draw}, seed {cell.seed}: {arm}", lambda job=(cell, arm): self._run(*job)) for cell, arm in self.pairs]
 
-    def _job(self, cell, chain):
-        return lambda: self.runner.run(cell, chain)
+    def _chain(self, cell, arm):
+        return (self.whole if cell.draw == ALL_ROWS else self.table)[arm]
+
+    def _run(self, cell, arm):
+        if cell.draw == ALL_ROWS:
+            self.runner.rate(self.table[arm])  # chosen on the few rows
+        self.runner.run(cell, self._chain(cell, arm))
 
     def _results(self, whole):
         results = {}
         for cell, arm in self.pairs:
-            result = self.runner.result(cell, self.table[arm]) if (cell.draw == ALL_ROWS) == whole else None
+            result = self.runner.result(cell, self._chain(cell, arm)) if (cell.draw == ALL_ROWS) == whole else None
             if result is not None:
                 results.setdefault(arm, {})[cell] = result
         return {arm: results[arm] for arm in self.arms if arm in results}
@@ -159,6 +165,9 @@ def parse(argv=None):
     parser.add_argument("--draws", nargs="+", metavar="DRAW", help="A: 16-42, or seeds; B: K-SEED or all; C: seeds of the K rows")
     parser.add_argument("--rotations", type=int, nargs="+", default=list(range(6)), help="C: which pairs of domains are held out")
     parser.add_argument("--shots", type=int, nargs="+", default=[0, 4, 8, 16], help="C: rows a class for the adaptation, up to 16")
+    parser.add_argument(
+        "--conditions", nargs="+", metavar="NAME", help="D: conditions, see benchmarks/learners_distilled.py (default: all)"
+    )
     parser.add_argument("--train_rows", type=int, default=50, help="C: training rows a class and domain")
     parser.add_argument("--keep_snapshots", action="store_true", help="keep the snapshots that no later stage needs")
     parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")

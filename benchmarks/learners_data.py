@@ -5,6 +5,7 @@ Draws are made by tools/make_kshot.py, which leaves out each candidate that equa
 
 import collections
 import os
+import threading
 
 from ofrecord_util.files import replacing_folder
 from tools import make_kshot
@@ -13,6 +14,7 @@ from tools.kshot_leaks import Substrings
 SPLITS = ("train", "dev", "test")
 GIVEN_DRAW = "16-42"  # the public draw of DATA_DIR; other draws are made with their name as the seed
 FEW_SHOT = ("SST-2", "MR", "CR")  # domains
+DEV_ROWS = 16  # dev rows a class and domain of FDU-MTL: an evaluation on all would take longer than the steps between two
 ALL_ROWS = "all"  # the draw of FDU-MTL with all rows
 
 
@@ -38,11 +40,11 @@ def of_domains(rows, *domains):
 
 
 def per_class(rows, number):
-    """The first rows of each class, `number` of each."""
+    """The first rows of each domain and class, `number` of each."""
     counted, kept = collections.Counter(), []
     for row in rows:
-        counted[row[2]] += 1
-        if counted[row[2]] <= number:
+        counted[row[1:]] += 1
+        if counted[row[1:]] <= number:
             kept.append(row)
     return kept
 
@@ -69,6 +71,7 @@ class Draws:
 
     def __init__(self, data_dir, output_dir):
         self.data_dir, self.output = os.path.abspath(data_dir), os.path.abspath(output_dir)
+        self.lock = threading.RLock()  # held while a folder is made: two jobs may need it
 
     def _source(self, *names):
         return os.path.join(self.data_dir, *names)
@@ -87,14 +90,14 @@ class Draws:
     def folder(self, draw):
         """The folder of a draw with all domains."""
         path = os.path.join(self.output, draw)
-        return path if os.path.isdir(path) else write_folder(path, **self.splits(draw))
+        with self.lock:
+            return path if os.path.isdir(path) else write_folder(path, **self.splits(draw))
 
     def domain_folder(self, draw, domain):
         """The folder of a draw with one domain."""
         path, whole = os.path.join(self.output, "single", draw, domain), self.folder(draw)
-        if os.path.isdir(path):
-            return path
-        return write_folder(path, **{split: of_domains(read_rows(whole, split), domain) for split in SPLITS})
+        with self.lock:
+            return write_folder(path, **{split: of_domains(read_rows(whole, split), domain) for split in SPLITS})
 
 
 class FewShotDraws(Draws):
@@ -154,8 +157,9 @@ class ReviewDraws(Draws):
     def splits(self, draw):
         if draw == ALL_ROWS:
             cross = os.path.join(self._made("made-all", "splits", "--group", "fdu", *self._sources()), "cross", "fdu")
-            return {split: read_rows(cross, split) for split in SPLITS}
+            return {**{split: read_rows(cross, split) for split in SPLITS}, "dev": per_class(read_rows(cross, "dev"), DEV_ROWS)}
         made = self.made(draw)
         cross = os.path.join(made, "k-shot-cross", "fdu", draw)
         tests = [read_rows(os.path.join(made, "k-shot-single", domain, draw), "test") for domain in self.domains]
-        return {"train": read_rows(cross, "train"), "dev": read_rows(cross, "dev"), "test": [row for rows in tests for row in rows]}
+        dev = per_class(read_rows(cross, "dev"), DEV_ROWS)
+        return {"train": read_rows(cross, "train"), "dev": dev, "test": [row for rows in tests for row in rows]}

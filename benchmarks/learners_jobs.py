@@ -101,7 +101,7 @@ class Runner:
             data = self.draws.domain_folder(cell.draw, domain) if domain else data_dir
             with self._locks[folder], self._writing(data):
                 self.run_stage(stage, snapshot, data, cell.seed, rate, folder, tests=tried is None)
-                if tried is not None or not self._continues(chain):
+                if not self.continues(chain, tried):
                     self.drop(folder)
         return folders
 
@@ -144,9 +144,9 @@ class Runner:
         (folder,) = self.run(cell, chain[:-1]).values()
         return (snapshot, folder + "-data") if chain[-2].script == PREPROCESS else (best_snapshot(folder), data_dir)
 
-    def _continues(self, chain):
-        """Whether an arm has further stages after a chain."""
-        return any(len(stages) > len(chain) and stages[: len(chain)] == chain for stages in self.arms.values())
+    def continues(self, chain, tried=None):
+        """Whether an arm has further stages after a chain with its chosen rate."""
+        return tried is None and any(len(stages) > len(chain) and stages[: len(chain)] == chain for stages in self.arms.values())
 
     @contextlib.contextmanager
     def _writing(self, data):

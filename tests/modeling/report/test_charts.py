@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, embedding_map, histograms, line_chart, reliability_diagram
+from modeling.report.charts import MOST_MARKS, MOST_POINTS, Line, dot_chart, embedding_map, histograms, line_chart, reliability_diagram
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.report.scale import tick_labels, ticks
 from modeling.report.svg import BOTTOM, LEFT, RIGHT, TOP, line_path, marker, number
@@ -131,6 +131,19 @@ def test_a_map_of_very_many_samples_is_thinned():
     told = re.findall(r": ([\d,]+) samples", chart)
     assert sum(int(count.replace(",", "")) for count in told) == MOST_MARKS
     assert len(chart) < 200_000
+
+
+def test_dots_with_intervals():
+    """An interval runs from end to end through the mean and stays in the frame, also where it is wider than the dots."""
+    groups = [(EVIL, [("one", 1.0), ("two", 3.0)]), ("alone", [("three", 2.0)])]
+    tree = parsed(dot_chart("title", groups, "x", {EVIL: (-4.0, 8.0), "alone": (math.nan, math.nan)}))
+    marks = of_class(tree, "mean")
+    assert [mark.find("title").text for mark in marks] == [f"{EVIL}: mean 2.0000", f"{EVIL}: -4.0000 to 8.0000", "alone: mean 2.0000"]
+    (mean,), (low, high) = ([float(word) for word in re.findall(r"[MH](-?[\d.]+)", mark.get("d"))] for mark in marks[:2])
+    assert LEFT <= low < mean < high <= RIGHT
+    assert (low + high) / 2 == pytest.approx(mean, abs=0.1)
+    dots = of_class(parsed(dot_chart("title", groups, "x")), "mark")
+    assert len(dots) == 3
 
 
 def test_reliability_diagram():

@@ -101,3 +101,21 @@ def test_mcnemar_against_the_binomial_test(first, second):
     expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
     assert measures.mcnemar_test(first, second) == pytest.approx(expected, rel=1e-9)
     assert measures.mcnemar_test(second, first) == measures.mcnemar_test(first, second)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 8, 29, 30, 31, 47, 200])
+def test_t_quantiles(freedom):
+    """Those of SciPy, and of printed tables where it is not installed."""
+    printed = {1: 12.706, 2: 4.303, 8: 2.306, 29: 2.045, 30: 2.042, 31: 2.040, 47: 2.012, 200: 1.972}
+    assert measures.t_quantile(freedom) == pytest.approx(printed[freedom], abs=6e-4)
+    stats = pytest.importorskip("scipy.stats")
+    assert measures.t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-5)
+
+
+def test_mean_interval_of_students_sleep_data():
+    """The differences of the ten patients in Student's article (1908); the interval is that of R's t.test(…, paired = TRUE)."""
+    differences = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    assert measures.mean_interval(differences) == pytest.approx((1.58, 0.7001142, 2.4598858), abs=1e-4)
+    mean, *ends = measures.mean_interval([0.5])
+    assert mean == 0.5
+    assert all(map(math.isnan, ends))

@@ -1,0 +1,336 @@
+"""benchmarks/learners.py without training: order of the jobs, choice of the rates, data, intervals, tables, command lines."""
+
+import json
+import os
+import random
+
+import numpy as np
+import pytest
+
+from benchmarks import learners, learners_arms, learners_data, learners_distilled, learners_jobs, learners_report, learners_unseen, runs
+from modeling.cli.flags import build_parser
+from ofrecord_util.errors import UserError
+from tools.kshot_corpora import make_row
+from tools.kshot_leaks import find_leaks
+
+WORDS = ("good", "bad", "film", "plot", "phone", "screen", "story", "actor", "very", "quite", "never", "often", "small", "large", "dull")
+
+
+def sentences(count, seed):
+    draw = random.Random(seed)
+    return [" ".join(draw.choice(WORDS) for _ in range(draw.randint(9, 14))) for _ in range(count)]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder of the form of DATA_DIR with tiny corpora. Half of MR's test rows occur in the training text of MR and of SST-2."""
+    folder = tmp_path / "raw-data"
+    tests = {domain: sentences(6, domain) for domain in learners_data.FEW_SHOT}
+    for domain, texts in tests.items():
+        place = folder / "k-shot-single" / domain / "16-42"
+        place.mkdir(parents=True)
+        (place / "test.csv").write_text("".join(f"{text}\t{domain}\t{row % 2}\n" for row, text in enumerate(texts)), encoding="utf-8")
+    cross = folder / "k-shot-cross" / "g1" / "16-42"
+    cross.mkdir(parents=True)
+    for split in ("train", "dev"):
+        rows = [(text, domain) for domain in learners_data.FEW_SHOT for text in sentences(4, f"{domain} {split}")]
+        (cross / f"{split}.csv").write_text("".join(f"{text}\t{domain}\t{row % 2}\n" for row, (text, domain) in enumerate(rows)))
+    leaked = tests["MR"][:3]
+    for place, name, classes in (("CR", "custrev", ("pos", "neg")), ("MR", "rt-polarity", ("pos", "neg"))):
+        (folder / "raw" / place).mkdir(parents=True)
+        for kind in classes:
+            texts = sentences(40, f"{place} {kind}") + (leaked if kind == "pos" and place == "MR" else [])
+            (folder / "raw" / place / f"{name}.{kind}").write_text("".join(text + "\n" for text in texts))
+    whole = sentences(80, "sst")
+    phrases = [text.rsplit(" ", 3)[0] for text in whole[:20]] + [text + " indeed" for text in leaked]
+    lines = [f"{text} \t{row % 2}" for row, text in enumerate(whole + phrases)]
+    (folder / "raw" / "SST-2").mkdir()
+    (folder / "raw" / "SST-2" / "train.tsv").write_text("sentence\tlabel\n" + "".join(line + "\n" for line in lines))
+    (folder / "fdu-mtl").mkdir()
+    for number in range(12):
+        for split, count in (("train", 214), ("test", 6)):
+            texts = sentences(count, f"{number} {split}")
+            lines = [f"{row % 2}\t{text}\n" for row, text in enumerate(texts)]
+            (folder / "fdu-mtl" / f"d{number:02}.task.{split}").write_text("".join(lines))
+    (folder / "SENTI").mkdir()
+    for split in ("train", "dev", "test"):
+        rows = [(text, domain) for domain in ("books", "dvd", "electronics", "kitchen") for text in sentences(9, f"{domain} {split}")]
+        (folder / "SENTI" / f"{split}.csv").write_text("".join(f"{text}\t{name}\t{row % 2}\n" for row, (text, name) in enumerate(rows)))
+    return str(folder)
+
+
+class Scripts:
+    """Stands for `run_script`: checks the command line with the script's own parser and writes the results of a run.
+
+    Attributes:
+        calls: (script, folder below the output folder) in their order.
+        dev: function of a folder that returns (accuracy, cross-entropy) on dev.
+        fails: part of the folder of a run that fails.
+    """
+
+    def __init__(self, output):
+        self.output, self.calls, self.fails = str(output), [], None
+        self.dev = lambda folder: (0.5, 0.7)
+
+    def __call__(self, flags, folder, threads=1, flag="--model_save_dir", python=None):
+        if os.path.exists(os.path.join(folder, runs.DONE)):
+            return runs.rows_of(folder)
+        name = os.path.relpath(folder, self.output)
+        self.calls.append((os.path.basename(flags[0]), name))
+        if self.fails and self.fails in name:
+            raise SystemExit(f"{name}\nfailed")
+        assert all(isinstance(word, str) for word in flags)
+        script, rows, known = os.path.splitext(os.path.basename(flags[0]))[0], [], None
+        if python is None and script != "convert_checkpoint":
+            known = build_parser(script).parse_args([*flags[1:], flag, folder])
+        os.makedirs(os.path.join(folder, "snapshot_best_model_dev_0.5"))
+        if script == "meta_teacher_eval":
+            os.makedirs(known.teacher_output_dir)
+        if script not in ("preprocess", "meta_teacher_eval", "convert_checkpoint"):
+            accuracy, cross_entropy = self.dev(name)
+            data = flags[flags.index("--data_dir") + 1]
+            rows = [{"kind": "train", "step": 240}, {"kind": "dev", "accuracy": accuracy, "cross_entropy": cross_entropy}]
+            if os.path.exists(os.path.join(data, "test.csv")):
+                domains = sorted({row[1] for row in learners_data.read_rows(data, "test")})
+                values = {domain: {"accuracy": 0.6 + 0.01 * (len(name) % 7)} for domain in domains}
+                rows.append({"kind": "test", "accuracy": 0.6 + 0.01 * (len(name) % 7), "by_domain": values})
+                rows.append(dict(rows[-1], kind="teacher_test"))
+        with open(os.path.join(folder, "metrics.jsonl"), "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        with open(os.path.join(folder, runs.DONE), "w") as file:
+            json.dump({"seconds": 2.0, "command": " ".join(flags)}, file)
+        return rows
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    found = Scripts(tmp_path / "out")
+    for module in (learners_jobs, learners_distilled):
+        monkeypatch.setattr(module, "run_script", found)
+    monkeypatch.delenv(learners_jobs.PYTHON_VARIABLE, raising=False)
+    return found
+
+
+def measure(tmp_path, raw, part, *words):
+    learners.main(["--part", part, "--model_dir", "encoder", "--data_dir", raw, "--output_dir", str(tmp_path / "out"), *map(str, words)])
+
+
+# Statistics
+
+
+def test_paired_differences():
+    """Only cells that both arms have count; the mean of the domains is their plain mean."""
+
+    def results(*values):
+        return {cell: learners_jobs.Result({"a": value, "b": value + 2.0}, 10, 1.0) for cell, value in values}
+
+    cells = [learners_jobs.Cell("16-42", seed) for seed in (42, 43, 44, 45)]
+    found = {"mixing": results((cells[0], 70.0), (cells[1], 71.0), (cells[2], 73.0)), "x": results((cells[0], 71.0), (cells[2], 73.5))}
+    found["x"][cells[3]] = learners_jobs.Result({"a": 1.0, "b": 1.0}, 10, 1.0)
+    differences = learners_report.paired_differences(found, "x", "mixing")
+    assert {cell: value["mean"] for cell, value in differences.items()} == {cells[0]: 1.0, cells[2]: 0.5}
+    (row,) = learners_report.paired_table(found, ("a", "b"), "mixing").rows
+    assert row == ["x", *["+0.8 [-2.4, +3.9]"] * 3, "2"]  # 12.7062 * (0.5 / sqrt(2)) / sqrt(2) = 3.18
+    assert learners_report.paired_table({"mixing": found["mixing"]}, ("a", "b"), "mixing") is None
+
+
+def test_the_tables_and_the_page_show_every_arm():
+    cells = [learners_jobs.Cell("16-42", seed) for seed in (42, 43)]
+    found = {arm: {cell: learners_jobs.Result({"a": 70.0 + cell.seed % 2}, 1920, 3.0) for cell in cells} for arm in ("mixing", "<x>")}
+    table = learners_report.accuracy_table(found, ("a",))
+    assert table.rows[0] == ["mixing", "70.5", "70.5 [64.1, 76.9]", "2", "1,920", "3"]
+    text = learners_report.page("title", "about", [table])
+    assert "&lt;x&gt;" in text
+    assert "<x>" not in text
+    lines = learners_report.markdown([table])
+    assert sum(line.startswith("| mixing |") for line in lines) == 1
+
+
+# Arms and rates
+
+
+def test_rate_with_the_best_dev_accuracy_then_the_lower_cross_entropy():
+    grid = ("2e-5", "5e-5", "1e-4")
+    assert learners_jobs.best_rate(grid, [(0.7, -0.6), (0.8, -0.9), (0.75, -0.1)]) == "5e-5"
+    assert learners_jobs.best_rate(grid, [(0.8, -0.6), (0.8, -0.5), (0.8, -0.7)]) == "5e-5"
+    assert learners_jobs.best_rate(grid, [(0.8, -0.5), (0.8, -0.5), (0.7, -0.1)]) == "2e-5"
+
+
+def test_dev_counts_where_it_is_best():
+    rows = [{"kind": "dev", "accuracy": a, "cross_entropy": c} for a, c in ((0.7, 0.5), (0.8, 0.7), (0.8, 0.6), (0.75, 0.4))]
+    assert learners_jobs.best_dev([*rows, {"kind": "test", "accuracy": 1.0, "cross_entropy": 0.0}]) == (0.8, -0.6)
+
+
+@pytest.mark.parametrize(
+    ("command", "passes"),
+    [
+        ("recipes/domain_mixing.py --batch_size_per_device 8 --num_epochs 20", 1920),
+        ("recipes/domain_mixing.py --batch_size_per_device 8 --num_epochs 20 --consistency_weight 1", 3840),
+        ("recipes/domain_mixing.py --batch_size_per_device 8 --num_epochs 20 --child_tuning D", 2016),
+        ("recipes/metric_learning.py --batch_size_per_device 16", 7680),
+        ("recipes/metric_learning.py --objective prototypical --episodes_per_step 1 --support_num 5 --query_num 5", 4800),
+        ("recipes/meta_reptile.py --meta_method reptile --tasks_per_step 4 --inner_steps 5 --inner_batch_size 8 --query_num 7", 38400),
+        ("recipes/meta_reptile.py --meta_method fomaml --tasks_per_step 4 --inner_steps 5 --inner_batch_size 8 --query_num 7", 45120),
+        ("benchmarks/workers/torch_setfit.py --pairs 16", 7680),
+    ],
+)
+def test_sample_passes(command, passes):
+    assert learners_arms.sample_passes(command.split(), [{"kind": "train", "step": 7}, {"kind": "train", "step": 240}]) == passes
+    assert learners_arms.sample_passes(command.split(), []) == 0
+
+
+def test_stages_of_equal_names_are_equal():
+    """Arms share the folders of stages by their names."""
+    for table in (learners_arms.arms(learners_arms.FEW), learners_arms.first_stages(learners_arms.UNSEEN)):
+        known = {}
+        for stage in (stage for chain in table.values() for stage in chain):
+            assert known.setdefault(stage.name, stage) == stage
+
+
+# Data
+
+
+def test_draws_reveal_no_test_text(tmp_path, raw):
+    draws = learners_data.FewShotDraws(raw, str(tmp_path / "data"))
+    given = draws.splits("16-42")
+    for draw in ("1", "2"):
+        folder = draws.folder(draw)
+        splits = {split: learners_data.read_rows(folder, split) for split in learners_data.SPLITS}
+        assert splits["test"] == given["test"]
+        learned = splits["train"] + splits["dev"]
+        assert (
+            find_leaks([make_row(row[0], row[2]) for row in learned], [make_row(row[0], row[2]) for row in splits["test"]]) == [None] * 192
+        )
+        assert {row[1:] for row in learned} == {(domain, label) for domain in learners_data.FEW_SHOT for label in "01"}
+        single = draws.domain_folder(draw, "CR")
+        assert learners_data.read_rows(single, "train") == [row for row in splits["train"] if row[1] == "CR"]
+    assert learners_data.read_rows(draws.folder("1"), "train") != learners_data.read_rows(draws.folder("2"), "train")
+
+
+def test_whole_sentences():
+    assert learners_data.whole_sentences(["a good film", "good film", "a good film", "no plot", "film with no plot at all"]) == [
+        "a good film",
+        "film with no plot at all",
+    ]
+
+
+def test_every_domain_is_unseen_once():
+    domains = tuple(f"d{number}" for number in range(12))
+    rotations = [learners_unseen.rotation_of(domains, number) for number in range(6)]
+    assert [domain for one in rotations for domain in one.unseen] == list(domains)
+    for one in rotations:
+        assert sorted(one.unseen + one.validation + one.training) == sorted(domains)
+        assert len(one.training) == 8
+
+
+def test_adaptations_are_nested_and_never_trained_before(tmp_path, raw):
+    draws = learners_unseen.UnseenDraws(raw, str(tmp_path / "data"), 20, ["1", "2"])
+    trained = learners_data.read_rows(draws.folder("rotation-0"), "train")
+    assert {row[1] for row in trained} == {f"d{number:02}" for number in range(4, 12)}
+    few, more = (learners_data.read_rows(draws.adaptation("d01", shots, "2"), "train") for shots in (4, 8))
+    assert (len(few), len(more)) == (8, 16)
+    assert set(few) < set(more)
+    dev, test = (learners_data.read_rows(draws.adaptation("d01", 8, "2"), split) for split in ("dev", "test"))
+    assert not {row[0] for row in dev} & {row[0] for row in more}
+    assert not {row[0] for row in test} & {row[0] for row in dev + more}
+
+
+def test_noise_changes_a_share_of_the_labels():
+    rows = [(f"text {number}", "books", str(number % 2)) for number in range(50)]
+    noisy = learners_distilled.with_noise(rows, 0.1)
+    assert sum(one != two for one, two in zip(rows, noisy)) == 5
+    assert [row[:2] for row in noisy] == [row[:2] for row in rows]
+    assert learners_distilled.with_noise(rows, 0.1) == noisy
+
+
+def tables_of(capsys):
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+
+
+# Whole measurements with stand-ins for the scripts
+
+
+def test_a_measurement_runs_once_cell_after_cell(tmp_path, raw, scripts, capsys):
+    """All arms of one draw and seed come first; the rate is chosen before the first measured run; a second call runs nothing."""
+    scripts.dev = lambda folder: (0.9, 0.3) if "5e-5" in folder else (0.5, 0.7)
+    words = ("--draws", "16-42", 1, "--seeds", 42, 43, "--arms", "mixing", "contrastive, then MFT")
+    measure(tmp_path, raw, "A", *words)
+    measured = [os.path.join(*name.split(os.sep)[1:3]) for _, name in scripts.calls if name.startswith("runs")]
+    assert list(dict.fromkeys(measured)) == ["16-42/42", "1/42", "16-42/43", "1/43"]
+    assert measured == sorted(measured, key=list(dict.fromkeys(measured)).index)
+    assert [name for _, name in scripts.calls[:4]] == [*(f"choice/mixing/{rate}" for rate in learners_arms.RATES), "runs/16-42/42/mixing"]
+    assert sum(name.startswith("choice") for _, name in scripts.calls) == 9
+    kept = json.loads((tmp_path / "out" / "rates.json").read_text(encoding="utf-8"))
+    assert {name: chosen["value"] for name, chosen in kept.items()} == dict.fromkeys(
+        ("mixing", "contrastive", "contrastive+scores+mft"), "5e-5"
+    )
+    assert not list((tmp_path / "out" / "choice").glob("**/snapshot_*"))
+    assert {path.parent.name for path in (tmp_path / "out" / "runs").glob("**/snapshot_*")} == {"contrastive", "contrastive+scores"}
+    count, first = len(scripts.calls), tables_of(capsys)
+    assert any(line.startswith("| contrastive, then MFT |") for line in first)
+    measure(tmp_path, raw, "A", *words)
+    assert tables_of(capsys) == first
+    measure(tmp_path, raw, "A", *words, "--report_only")
+    assert tables_of(capsys) == first
+    assert len(scripts.calls) == count
+    assert (tmp_path / "out" / "learners.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("A", ("--draws", "16-42", "--seeds", 42, "--workers", 2)),
+        ("B", ("--draws", "20-42", "all", "--seeds", 42)),
+        ("C", ("--rotations", 0, 3, "--seeds", 42, "--draws", 1, 2, "--shots", 0, 4, "--train_rows", 20)),
+        ("D", ("--seeds", 42, 43)),
+    ],
+)
+def test_command_lines_of_all_arms(part, words, tmp_path, raw, scripts, capsys, monkeypatch):
+    """Each script's own parser takes them, and the tables have every arm."""
+    monkeypatch.setenv(learners_jobs.PYTHON_VARIABLE, "python-with-setfit")
+    monkeypatch.setattr(learners, "CHOICE_OF_REVIEWS", "20-42")
+    measure(tmp_path, raw, part, *words)
+    printed, count = capsys.readouterr().out, len(scripts.calls)
+    together = [name for name in learners_arms.arms(learners_arms.FEW) if name not in learners_arms.FURTHER]
+    arms = {
+        "A": together,
+        "B": together,
+        "C": list(learners_arms.first_stages(learners_arms.UNSEEN)),
+        "D": [f"{name}: {row}" for name in ("clean", "few", "noise-10", "noise-20", "held-out") for row in learners_distilled.ROWS],
+    }
+    for arm in arms[part]:
+        assert f"\n| {arm} |" in printed, arm
+    measure(tmp_path, raw, part, *words)
+    assert len(scripts.calls) == count
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, raw, scripts, capsys):
+    scripts.fails = "runs/16-42/42/prototypes"
+    with pytest.raises(UserError, match="1 jobs failed: 16-42, seed 42: prototypes"):
+        measure(tmp_path, raw, "A", "--draws", "16-42", "--seeds", 42, "--arms", "prototypes", "mixing")
+    printed = capsys.readouterr()
+    assert "| mixing |" in printed.out
+    assert "prototypes failed: " in printed.err
+
+
+@pytest.mark.parametrize(
+    ("part", "words", "message"),
+    [
+        ("A", ("--arms", "magic"), "--arms 'magic': there are 'mixing'"),
+        ("A", ("--arms", "SetFit"), "BENCH_SETFIT_PYTHON"),
+        ("C", ("--draws", 2), "--draws 2: part C needs the draw 1"),
+        ("C", ("--rotations", 6), "--rotations"),
+        ("C", ("--shots", 17), "--shots"),
+        ("D", ("--conditions", "rain"), "--conditions 'rain'"),
+    ],
+)
+def test_refused(part, words, message, tmp_path, raw, scripts):
+    with pytest.raises(UserError, match=message):
+        measure(tmp_path, raw, part, *words)
+    assert scripts.calls == []
+
+
+def test_intervals_of_domains_are_over_their_means():
+    found = {("a", "1", 42): 60.0, ("a", "2", 42): 70.0, ("b", "1", 42): 80.0}
+    assert learners_unseen.domain_means(found) == {"a": 65.0, "b": 80.0}
+    assert np.mean(list(found.values())) != np.mean([65.0, 80.0])
