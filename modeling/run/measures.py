@@ -247,7 +247,8 @@ def t_quantile(freedom: int) -> float:
     if freedom <= len(_T_QUANTILES):
         return _T_QUANTILES[freedom - 1]
     x = _NORMAL_QUANTILE
-    return x + (x**3 + x) / (4 * freedom) + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * freedom**2)
+    terms = (x**3 + x) / 4, (5 * x**5 + 16 * x**3 + 3 * x) / 96, (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384
+    return x + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def mean_interval(values) -> tuple:
