@@ -168,6 +168,7 @@ def parse(argv=None):
     parser.add_argument(
         "--conditions", nargs="+", metavar="NAME", help="D: conditions, see benchmarks/learners_distilled.py (default: all)"
     )
+    parser.add_argument("--student_rows", type=int, default=200, help="D: training rows a class and domain; 0 = all")
     parser.add_argument("--train_rows", type=int, default=50, help="C: training rows a class and domain")
     parser.add_argument("--keep_snapshots", action="store_true", help="keep the snapshots that no later stage needs")
     parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")
