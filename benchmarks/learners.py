@@ -27,8 +27,10 @@ import time
 from benchmarks import learners_arms
 from benchmarks.learners_arms import FURTHER, MIXING, SETFIT
 from benchmarks.learners_data import ALL_ROWS, GIVEN_DRAW, FewShotDraws, ReviewDraws
+from benchmarks.learners_distilled import Distilled
 from benchmarks.learners_jobs import PYTHON_VARIABLE, Cell, Runner
 from benchmarks.learners_report import accuracy_table, markdown, page, paired_table, rates_table
+from benchmarks.learners_unseen import Unseen
 from benchmarks.runs import results_parser, run_jobs
 from modeling.cli.errors import UserError, run
 from modeling.report.page import write_document
@@ -122,15 +124,7 @@ def chosen_arms(args, table):
 
 def part_of(args):
     """The part of --part: an object with `jobs()` and `tables()`."""
-    if args.part == "C":
-        from benchmarks.learners_unseen import Unseen
-
-        return Unseen(args)
-    if args.part == "D":
-        from benchmarks.learners_distilled import Distilled
-
-        return Distilled(args)
-    return Together(args)
+    return {"C": Unseen, "D": Distilled}.get(args.part, Together)(args)
 
 
 def work(jobs, workers):
@@ -170,6 +164,7 @@ def parse(argv=None):
     )
     parser.add_argument("--student_rows", type=int, default=200, help="D: training rows a class and domain; 0 = all")
     parser.add_argument("--train_rows", type=int, default=50, help="C: training rows a class and domain")
+    parser.add_argument("--seq_length", type=int, default=128, help="tokens of a text, for a new --output_dir")
     parser.add_argument("--keep_snapshots", action="store_true", help="keep the snapshots that no later stage needs")
     parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")
     return parser.parse_args(argv)

@@ -7,11 +7,12 @@
 | episodes | 240 steps of 5 + 5 rows a label | the same | the same |
 | evaluations on dev | every 40 steps | every 75 | every 50 |
 | rate | one of 2e-5, 5e-5, 1e-4 for each stage | the same | the same |
-| tokens | 128 | 128 | 128 |
+| tokens | 128, or --seq_length | the same | the same |
 | Child-Tuning | a share of 0.2 | the same | |
 | consistency | weight 1 | the same | |
 | Reptile, FOMAML | | | 15 outer steps of 4 tasks, 5 inner steps of 8 of 16 rows |
-| adaptation | | | 60 steps of 8 texts, judged at the last step |
+| adaptation | | | 30 steps of 8 texts, judged at the last step |
+| test rows | 872, 2000, 2000 | 400 a domain | 200 a domain |
 
 With all rows, part B has 1 epoch (about 2,000 steps) and evaluates every 300 steps. One domain alone (`single`) has as many epochs, so
 all of its runs together have the steps of `mixing`; it is judged at its last step, because 32 dev rows select badly. SetFit has its
@@ -151,7 +152,7 @@ ADAPTED = "adapted"
 
 def adaptation(rows):
     """Fine-tuning on some rows of one domain."""
-    return Stage(ADAPTED, "finetuning.py", _steps(-(-60 * BATCH // rows), LAST_STEP_ONLY))
+    return Stage(ADAPTED, "finetuning.py", _steps(-(-30 * BATCH // rows), LAST_STEP_ONLY))
 
 
 def sample_passes(command, rows):

@@ -15,6 +15,7 @@ of batches of 8 at 5e-5.
 
 import os
 import random
+import re
 import shutil
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ class Distilled:
         self.output = os.path.join(args.output_dir, f"rows-{self.rows or 'all'}")
         self.conditions = args.conditions or [name for name in CONDITIONS if name != TEACHER_ALONE]
         self.arms, self.seeds, self._keep = args.arms or list(ROWS), args.seeds, args.keep_snapshots
+        self._length = str(args.seq_length)
         for flag, names, known in (("--conditions", self.conditions, CONDITIONS), ("--arms", self.arms, STUDENTS)):
             for name in names:
                 if name not in known:
@@ -101,7 +103,7 @@ class Distilled:
         return folder
 
     def _words(self, script, data, *flags):
-        return [script, "--task_name", "senti", "--seq_length", "128", "--data_dir", data, *flags]
+        return [script, "--task_name", "senti", "--seq_length", self._length, "--data_dir", data, *flags]
 
     def _scores(self, data, *flags):
         """Step 1 of a data folder."""
@@ -131,7 +133,7 @@ class Distilled:
         self._scores(data, *condition.student)
         outputs, snapshot = os.path.join(self.output, "teacher_outputs", f"{name}-{seed}"), best_snapshot(teacher)
         layers = ("--student_num_hidden_layers", STUDENT_LAYERS, "--teacher_output_dir", outputs)
-        log = os.path.join(self.output, "teacher_eval", f"{name}-{seed}")
+        log = self._log_folder(name, seed)
         if not os.path.isdir(outputs):
             shutil.rmtree(log, ignore_errors=True)  # the outputs were removed after the students of an earlier call
         run_script(
@@ -146,6 +148,19 @@ class Distilled:
                 drop_snapshots(folder)
         if not self._keep:
             shutil.rmtree(outputs)
+
+    def _log_folder(self, name, seed):
+        return os.path.join(self.output, "teacher_eval", f"{name}-{seed}")
+
+    def on_student_rows(self, name):
+        """Accuracy in per cent of a condition's teacher on the labels of the rows on which the students train, by seed."""
+        found = {}
+        for seed in self.seeds:
+            folder = self._log_folder(name, seed)
+            if is_finished(folder):
+                with open(os.path.join(folder, "meta_teacher_eval.log"), encoding="utf-8") as file:
+                    found[seed] = 100 * float(re.search(r"train accuracy ([0-9.]+)", file.read()).group(1))
+        return found
 
     def accuracies(self, name, row, kind):
         """Accuracies in per cent by seed: dict of seed -> accuracy, of the finished runs that have this evaluation.
@@ -183,10 +198,11 @@ class Distilled:
                     self.teacher_folder(name, seed) if row == TEACHER_ALONE else self.student_folder(name, seed, row) for seed in test
                 ]
                 seconds = f"{np.mean([seconds_of(folder) for folder in folders]):.0f}"
-                cells = [f"{np.mean(list(dev.values())):.1f}", interval_text(*whole), kept]
+                right = list(self.on_student_rows(name).values()) if row == TEACHER_ALONE else []
+                cells = [f"{np.mean(right):.1f}" if right else "–", f"{np.mean(list(dev.values())):.1f}", interval_text(*whole), kept]
                 held_out = interval_text(*mean_interval(list(apart.values()))) if apart else "–"
                 rows.append([title, *cells, held_out, str(len(test)), seconds])
-        header = ["condition", "dev", "test", "of the teacher", f"test, {HELD_OUT} held out", "seeds", "seconds"]
+        header = ["condition", "students' rows", "dev", "test", "of the teacher", f"test, {HELD_OUT} held out", "seeds", "seconds"]
         note = "Accuracy in per cent, mean over the seeds with a 95 % t interval; the share of the teacher's is on test."
         return Table("Accuracy", header, rows, note, points, intervals, "accuracy on test, per cent")
 

@@ -15,7 +15,7 @@ from benchmarks.runs import DONE, best_snapshot, last_of, rows_of, run_script, s
 from ofrecord_util.files import write_json
 
 PYTHON_VARIABLE = "BENCH_SETFIT_PYTHON"
-COMMON = ("--task_name", "learners", "--label_list", "0,1", "--seq_length", "128")
+COMMON = ("--task_name", "learners", "--label_list", "0,1")
 RATES_FILE = "rates.json"
 
 
@@ -64,7 +64,7 @@ class Runner:
     """Runs stages.
 
     Args:
-        args: of the command line: model_dir, output_dir, keep_snapshots.
+        args: of the command line: model_dir, output_dir, seq_length, keep_snapshots.
         arms: dict of name -> tuple of `Stage`, all that there are: a snapshot that one of them needs is kept.
         draws: `Draws`.
         choice: the `Cell` on whose dev split the rates are chosen.
@@ -72,7 +72,7 @@ class Runner:
 
     def __init__(self, args, arms, draws, choice):
         self.output, self.model = os.path.abspath(args.output_dir), os.path.abspath(args.model_dir)
-        self.arms, self.draws, self.choice, self._keep = arms, draws, choice, args.keep_snapshots
+        self.arms, self.draws, self.choice, self._keep, self._length = arms, draws, choice, args.keep_snapshots, str(args.seq_length)
         self._locks, self._rates_path = collections.defaultdict(threading.RLock), os.path.join(self.output, RATES_FILE)
         self.rates = {}
         if os.path.exists(self._rates_path):
@@ -108,10 +108,22 @@ class Runner:
     def run_stage(self, stage, snapshot, data, seed, rate, folder, tests=True):
         """Runs one script, unless it is finished. `tests`: whether it measures test."""
         if stage.script == WORKER:
-            words = ["--model_dir", self.exported(), "--data_dir", data, "--seed", str(seed), *map(str, stage.flags)]
+            words = ["--model_dir", self.exported(), "--data_dir", data, "--seed", str(seed), "--seq_length", self._length]
+            words += map(str, stage.flags)
             run_script([stage.script, *words], folder, flag="--output_dir", python=os.environ[PYTHON_VARIABLE])
             return
-        words = [*COMMON, "--model_load_dir", snapshot, "--data_dir", data, "--seed", str(seed), *map(str, stage.flags)]
+        words = [
+            *COMMON,
+            "--seq_length",
+            self._length,
+            "--model_load_dir",
+            snapshot,
+            "--data_dir",
+            data,
+            "--seed",
+            str(seed),
+            *map(str, stage.flags),
+        ]
         if rate is not None:
             words += [stage.rate, rate]
         if stage.script == PREPROCESS:

@@ -20,6 +20,7 @@ from modeling.cli.errors import UserError
 from modeling.run.measures import mean_interval
 
 MOST_SHOTS, CHOICE_SHOTS, CHOICE_DRAW, FIRST_RATE = 16, 8, "1", "5e-5"
+TEST_ROWS = 100  # a class: 1,260 adaptations are measured
 NONE = "none"  # the arm without stages before the adaptation
 ABOUT = "Mean over the unseen domains (of the mean over draws and seeds), in per cent, with a 95 % t interval over the domains."
 ABOUT_PAIRED = "Differences in points, paired over domain, draw and seed; the interval is over the domains. K = 0 is not adapted."
@@ -71,7 +72,7 @@ class UnseenDraws(ReviewDraws):
         train = per_class(read_rows(few, "train"), shots)
         texts = {row[0] for row in train}
         dev = [row for row in of_domains(read_rows(self._many(), "dev"), domain) if row[0] not in texts]
-        return write_folder(folder, train=train, dev=dev, test=read_rows(few, "test"))
+        return write_folder(folder, train=train, dev=dev, test=per_class(read_rows(few, "test"), TEST_ROWS))
 
 
 class UnseenRunner(Runner):

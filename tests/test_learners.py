@@ -86,6 +86,8 @@ class Scripts:
         os.makedirs(os.path.join(folder, "snapshot_best_model_dev_0.5"))
         if script == "meta_teacher_eval":
             os.makedirs(known.teacher_output_dir)
+            with open(os.path.join(folder, "meta_teacher_eval.log"), "w") as file:
+                file.write("train accuracy 0.9531 (61/64), cross-entropy 0.1\n")
         if script not in ("preprocess", "meta_teacher_eval", "convert_checkpoint"):
             accuracy, cross_entropy = self.dev(name)
             data = flags[flags.index("--data_dir") + 1]
@@ -302,6 +304,18 @@ def test_command_lines_of_all_arms(part, words, tmp_path, raw, scripts, capsys, 
         assert f"\n| {arm} |" in printed, arm
     measure(tmp_path, raw, part, *words)
     assert len(scripts.calls) == count
+
+
+def test_a_teacher_trains_once_for_all_of_its_students(tmp_path, raw, scripts, capsys):
+    """The teacher of "held-out" is that of "clean", its students are measured apart from it; outputs of a teacher do not stay."""
+    measure(tmp_path, raw, "D", "--conditions", "clean", "held-out", "few", "--seeds", 42, "--student_rows", 2)
+    names = [name for _, name in scripts.calls]
+    assert [name for name in names if "/teachers/" in name] == ["rows-2/teachers/clean/42", "rows-2/teachers/few/42"]
+    assert sum("/students/" in name for name in names) == 9
+    assert sum("/scores/" in name for name in names) == 3
+    assert not list((tmp_path / "out").glob("*/teacher_outputs/*"))
+    assert len(learners_data.read_rows(str(tmp_path / "out" / "rows-2" / "data" / "clean"), "train")) == 16
+    assert any(line.startswith("| few: teacher | 95.3 | 50.0 |") for line in tables_of(capsys))
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, raw, scripts, capsys):

@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seq_length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--pairs", type=int, default=16, help="pairs of a step")
     parser.add_argument("--learning_rate", type=float, default=2e-5)
@@ -38,7 +39,7 @@ def main():
     splits = {name: read_rows(os.path.join(args.data_dir, name + ".csv")) for name in ("train", "dev", "test")}
     labels = sorted({row[2] for row in splits["train"]})
     body = SentenceTransformer(args.model_dir, device="cpu")  # the mean over the tokens, for a folder without modules
-    body.max_seq_length = 128
+    body.max_seq_length = args.seq_length
     model = SetFitModel(model_body=body, model_head=LogisticRegression())
     settings = TrainingArguments(
         output_dir=os.path.join(args.output_dir, "trainer"),
