@@ -112,18 +112,8 @@ class Runner:
             words += map(str, stage.flags)
             run_script([stage.script, *words], folder, flag="--output_dir", python=os.environ[PYTHON_VARIABLE])
             return
-        words = [
-            *COMMON,
-            "--seq_length",
-            self._length,
-            "--model_load_dir",
-            snapshot,
-            "--data_dir",
-            data,
-            "--seed",
-            str(seed),
-            *map(str, stage.flags),
-        ]
+        words = [*COMMON, "--seq_length", self._length, "--model_load_dir", snapshot, "--data_dir", data, "--seed", str(seed)]
+        words += map(str, stage.flags)
         if rate is not None:
             words += [stage.rate, rate]
         if stage.script == PREPROCESS:
@@ -145,7 +135,8 @@ class Runner:
         """The encoder as a Hugging Face folder, for SetFit."""
         folder = os.path.join(self.output, "hugging_face")
         with self._locks[folder]:
-            run_script(["tools/convert_checkpoint.py", "--model_dir", self.model, "--to", "hugging_face"], folder, flag="--output_dir")
+            words = ["--model_dir", self.model, "--to", "hugging_face", "--do_lower_case", "true"]  # as the scripts read the texts
+            run_script(["tools/convert_checkpoint.py", *words], folder, flag="--output_dir")
         return folder
 
     def _before(self, cell, chain):
