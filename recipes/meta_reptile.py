@@ -23,7 +23,7 @@ from modeling.cli.choices import FOMAML
 from modeling.cli.errors import run
 from modeling.cli.flags import META_REPTILE, check_modes, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.mft import finetuning_objective, predict_logits
+from modeling.objectives.mft import finetuning_metrics, finetuning_objective, predict_logits
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
@@ -65,17 +65,17 @@ def main():
     if do_train:
         logits_of = predictor_of(context, predict_job, (train, dev, test), flags.dev_batch_size_per_device)
         training = MetaTraining(context, variables, train)
-        label_loss = choose_label_loss(context, train.label[np.isin(train.domain, training.domains)])
+        label_loss, weight = choose_label_loss(context, train.label[np.isin(train.domain, training.domains)]), flags.consistency_weight
 
         def objective(variables, domain, sample_weights, **batch):  # noqa: ARG001  all samples have equal weight
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
 
         def query_objective(variables, domain, sample_weights, **batch):  # noqa: ARG001
             dropout = training.dropout.take(batch) if flags.query_dropout else None
             return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
 
-        adaptation = Adaptation(training, variables, global_function(**training.settings)(objective))
+        adaptation = Adaptation(training, variables, global_function(**training.settings)(objective), finetuning_metrics(weight))
         gradient_job = None
         if flags.meta_method == FOMAML:
             gradient_job = global_function(**training.gradient_settings)(query_objective)

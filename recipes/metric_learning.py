@@ -18,8 +18,8 @@ from modeling.bert.variables import classifier_shapes, encoder_shapes
 from modeling.cli.errors import run
 from modeling.cli.flags import METRIC_LEARNING, check_modes, parse_flags
 from modeling.engine.global_function import global_function
-from modeling.objectives.metric import METRIC_METRICS, predict_vectors
-from modeling.objectives.mft import finetuning_objective, predict_logits
+from modeling.objectives.metric import predict_vectors
+from modeling.objectives.mft import finetuning_metrics, finetuning_objective, predict_logits
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
@@ -66,16 +66,16 @@ def main():
         def metric_job(variables, **batch):
             return training.objective(variables, kernels, **batch)
 
-        tuning_job = None
+        tuning_job, weight = None, flags.consistency_weight
         if training.finetuning_settings:
 
             @global_function(**training.finetuning_settings)
             def tuning_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  all samples have equal weight
                 dropout = training.finetuning_dropout.take(batch)
-                return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
+                return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
 
         best = BestSnapshot(context, "metric", variables)
-        training.run(MetricJob(metric_job, tuning_job), training.batches(), METRIC_METRICS, evaluator, best)
+        training.run(MetricJob(metric_job, tuning_job), training.batches(), finetuning_metrics(weight), evaluator, best)
         evaluator.fits = False  # the best snapshot has its classifier
     else:
         start_evaluation(context, variables)

@@ -51,6 +51,7 @@ from modeling.cli.flag_kinds import (
 )
 from modeling.cli.scripts import (
     ALL,
+    CONSISTENCY,
     CORRUPTION,
     DEV_EVALUATION,
     DEV_SPLIT,
@@ -296,12 +297,12 @@ FLAGS = (
          "one number per label, comma-separated, in the order of --label_list", unset="1 for each label", metavar="WEIGHTS"),
     Flag("label_smoothing", OPTIMISATION, TRAINING, fraction, 0.0,
          "share of the target of the label loss that is spread evenly over all labels"),
-    Flag("consistency_weight", OPTIMISATION, PACKING, non_negative_float, 0.0,
+    Flag("consistency_weight", OPTIMISATION, CONSISTENCY, non_negative_float, 0.0,
          "weight of the disagreement between the predictions of two passes with different dropout masks; a step then takes twice as long"),
-    Flag("child_tuning", OPTIMISATION, EPOCH_TRAINING, text, NO_CHILD,
+    Flag("child_tuning", OPTIMISATION, TRAINING, text, NO_CHILD,
          "Child-Tuning (arXiv 2109.05687): use a part of each gradient only. F = elements drawn in each step; D = the elements of the "
          "encoder layers with the most Fisher information on the training split, the same in all steps", choices=CHILD_TUNINGS),
-    Flag("reserve_p", OPTIMISATION, EPOCH_TRAINING, share, 0.2, "share of the elements that Child-Tuning uses", metavar="SHARE"),
+    Flag("reserve_p", OPTIMISATION, TRAINING, share, 0.2, "share of the elements that Child-Tuning uses", metavar="SHARE"),
 
     Flag("meta_method", META, META_LEARNING, text, REPTILE,
          "reptile = an outer step moves the weights towards the mean of the adapted ones; fomaml = it takes the gradient of query rows at "

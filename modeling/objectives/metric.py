@@ -13,9 +13,8 @@ import numpy as np
 
 from modeling.bert.encoder import build_bert
 from modeling.engine.runtime import flow
-from modeling.objectives.losses import cross_entropy, stack_metrics
+from modeling.objectives.losses import cross_entropy, stack_metrics, symmetric_divergence
 
-METRIC_METRICS = ("loss", "accuracy")
 _LEAST_SQUARE = 1e-12  # of a norm in a cosine
 
 
@@ -33,24 +32,25 @@ def pair_cosines(vectors):
     return (first * second).sum(dim=1) / norms
 
 
-def contrastive_loss(vectors, target):
+def contrastive_loss(vectors, target, has_consistency=False):
     """The contrastive loss of P pairs.
 
     Args:
         vectors: [2 P, H], as for `pair_cosines`.
         target: s, float32 [P], 1 or 0.
+        has_consistency: whether the metrics have a consistency term. It is 0: a pair has no label predictions.
     Returns:
-        (loss, metrics [2]) in the order of METRIC_METRICS. The accuracy is the share of the pairs whose cosine is on the target's side of
-        1/2.
+        (loss, metrics) in the order of `finetuning_metrics`. The accuracy is the share of the pairs whose cosine is on the target's side
+        of 1/2.
     """
     cosines = pair_cosines(vectors)
     difference = cosines - target
     loss = (difference * difference).mean()
-    hits = ((cosines - 0.5) * (target - 0.5) > 0).to(flow.float32)
-    return loss, stack_metrics(loss, hits.mean())
+    accuracy = ((cosines - 0.5) * (target - 0.5) > 0).to(flow.float32).mean()
+    return loss, stack_metrics(loss, loss, loss * 0.0, accuracy) if has_consistency else stack_metrics(loss, accuracy)
 
 
-def prototypical_loss(vectors, target, labels, support, scale=1.0):
+def prototypical_loss(vectors, target, labels, support, scale=1.0, others=None, consistency_weight=0.0):
     """The loss of E episodes of prototypical networks.
 
     Args:
@@ -58,20 +58,30 @@ def prototypical_loss(vectors, target, labels, support, scale=1.0):
         target: positions of the query rows' labels in the episode, int32 [E, Q].
         labels, support: number of labels, and K.
         scale: f.
+        others: vectors of a second pass with other dropout masks, or None.
+        consistency_weight: weight of the disagreement of the predictions of the two passes.
     Returns:
-        (loss, metrics [2]) in the order of METRIC_METRICS. The accuracy is that of the query rows.
+        (loss, metrics) in the order of `finetuning_metrics`. The accuracy is that of the query rows.
     """
-    episodes, width = target.shape[0], vectors.shape[1]
+    logits, wanted = _query_logits(vectors, target.shape[0], labels, support, scale), target.reshape(-1)
+    label_loss = cross_entropy(logits, wanted).mean()
+    accuracy = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32).mean()
+    if others is None:
+        return label_loss, stack_metrics(label_loss, accuracy)
+    consistency = symmetric_divergence(logits, _query_logits(others, target.shape[0], labels, support, scale)).mean()
+    loss = label_loss + consistency * consistency_weight
+    return loss, stack_metrics(loss, label_loss, consistency, accuracy)
+
+
+def _query_logits(vectors, episodes, labels, support, scale):
+    """-f |x - c_k|^2 up to a term that is the same for all labels, for the query rows of E episodes: [E Q, N]."""
+    width = vectors.shape[1]
     rows = vectors.reshape(episodes, -1, width)
     prototypes = rows[:, : labels * support].reshape(episodes, labels, support, width).mean(dim=2)  # [E, N, H]
     queries = rows[:, labels * support :]  # [E, Q, H]
     squares = (prototypes * prototypes).sum(dim=2).reshape(episodes, 1, labels)
     products = flow.matmul(queries, prototypes.permute(0, 2, 1))  # [E, Q, H] @ [E, H, N]
-    logits = ((products * 2.0 - squares) * scale).reshape(-1, labels)
-    wanted = target.reshape(-1)
-    loss = cross_entropy(logits, wanted).mean()
-    hits = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32)
-    return loss, stack_metrics(loss, hits.mean())
+    return ((products * 2.0 - squares) * scale).reshape(-1, labels)
 
 
 def text_vectors(variables, config, kernels, word_rows, input_mask, segment_ids, dropout=None, starts=None, positions=None):

@@ -26,16 +26,18 @@ class ChildTuning:
     Args:
         context: `RunContext`.
         variables: the trained `Variables`.
+        max_norm: limit of the norm of all gradients of a step; None for no clip.
     Attributes:
-        masks: `GradientMasks` for the train function; None if the gradients are not masked. With masks, the optimizer must not clip.
+        masks: `GradientMasks` for the train function; None if the gradients are not masked.
+        clip_norm: to which norm the optimizer clips: None if the masks do it, else `max_norm`.
     Raises:
         UserError: no variable would have a mask, or mixed precision or the version of OneFlow excludes masks.
     """
 
-    def __init__(self, context, variables):
+    def __init__(self, context, variables, max_norm=CLIP_NORM):
         flags, engine = context.flags, context.engine
         self._log, self._seed, self._share = context.log, flags.seed, flags.reserve_p
-        self._mode, self.masks, self._fisher, self._chosen = NO_CHILD, None, None, None
+        self._mode, self.masks, self._fisher, self._chosen, self.clip_norm = NO_CHILD, None, None, None, max_norm
         if not uses_masks(flags):
             if flags.child_tuning != NO_CHILD:
                 context.log("--reserve_p 1 keeps all gradients, so --child_tuning has no effect")
@@ -53,7 +55,7 @@ class ChildTuning:
                 raise UserError(
                     f"{option}: all encoder layers are frozen, so there is nothing to choose from: give --child_tuning F or none"
                 )
-        self.masks = GradientMasks(variables, engine.device, CLIP_NORM, names)
+        self.masks, self.clip_norm = GradientMasks(variables, engine.device, max_norm, names), None
 
     def before_step(self, step):
         """Sets the masks of a step (from 0) if each step has its own."""

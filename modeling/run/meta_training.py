@@ -12,13 +12,15 @@ import numpy as np
 from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE
 from modeling.engine import parallel
+from modeling.objectives.mft import FINETUNING_METRICS
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
 from modeling.run import measures
+from modeling.run.child_tuning import ChildTuning
 from modeling.run.evaluation import Predictions, measure, predict
 from modeling.run.held_out import divided, held_out_name, names_of, split_of, title_of
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
-from modeling.run.resources import Graph
+from modeling.run.resources import Graph, encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import count_steps, iterate_evaluation, iterate_training
 from ofrecord_util.errors import UserError
@@ -105,16 +107,17 @@ class MetaTraining(TrainingRun):
         rates = Schedule(flags.inner_learning_rate, self.inner.steps, warmup, flags.inner_schedule == LINEAR)
         options = flags.weight_decay_rate, flags.adam_bias_correction
         optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, kind=flags.inner_optimizer)
+        self.child_tuning = ChildTuning(context, variables, max_norm=None)
         if flags.meta_method == FOMAML:
             rows = -(-flags.query_num // parallel.size())
             longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, rows, min(longest, samples.seq_length)))
         self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
-        shared = {"variables": variables, "engine": context.engine}
-        self.settings = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, **shared}
-        self.gradient_settings = {"type": "gradient", **shared}
+        self.gradient_settings = {"type": "gradient", "variables": variables, "engine": context.engine}
+        inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}
+        self.settings = {**self.gradient_settings, **inner}
         parts = self.layout.parts if context.engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts)
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, encoder_passes(flags))
         self._query_dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
         passes = self.inner.steps * self.inner.batch_size if flags.inner_epochs is None else flags.inner_epochs * flags.support_num
         passes += flags.query_num if flags.meta_method == FOMAML else 0
@@ -144,15 +147,30 @@ class MetaTraining(TrainingRun):
         Args:
             task: `MetaTask`.
             steps: number of inner steps.
-            first: number of the first inner step among all of the run, for the dropout masks.
+            first: number of the first inner step among all of the run, for the masks of dropout and Child-Tuning-F.
         """
         samples, size = self._samples.select(task.support), self.inner.batch_size
         epochs = -(-steps * size // len(samples))
         if self._context.flags.inner_epochs is not None and steps == self.inner.steps:
             epochs = self._context.flags.inner_epochs
         batches = with_dropout(iterate_training(samples, size, self.layout.lengths, epochs, task.order_seed), self.dropout, first)
-        for _, batch in zip(range(steps), batches):
+        for number, batch in zip(range(first, first + steps), batches):
+            self.child_tuning.before_step(number)
             yield {name: array for name, array in batch.items() if name != "idxs"}
+
+    @property
+    def fisher_step(self):
+        """The first inner step (from 0) whose random numbers neither a task nor an evaluation uses."""
+        return self.first_step(self.schedule.total_steps, 0) + self._context.task.num_domains * self.inner.evaluation_steps
+
+    def fisher_batches(self):
+        """One epoch of the training domains in batches of the inner loop, see `TrainingRun`."""
+        samples = self._samples.select(np.flatnonzero(np.isin(self._samples.domain, self.domains)))
+        batches = iterate_training(samples, self.inner.batch_size, self.layout.lengths, 1, self._context.flags.seed)
+        return with_dropout(batches, self.dropout, self.fisher_step)
+
+    def before_step(self, step):
+        """Nothing: the masks of Child-Tuning are those of inner steps."""
 
     def query_batch(self, task, number):
         """The query rows of a task in one batch; `number` is that of its dropout masks."""
@@ -183,15 +201,17 @@ class Adaptation:
     Args:
         training: `MetaTraining`.
         variables: its `Variables`.
-        job: the train `GlobalFunction` of the inner loop; returns (loss, metrics) with the loss first.
+        job: the train `GlobalFunction` of the inner loop; returns (loss, metrics).
+        metrics: names of the metrics, the loss first.
     Attributes:
+        gradients: `GlobalFunction.gradients` of the job, for Child-Tuning-D.
         kept: state of the inner optimizer with which a step starts, dict of name -> array; None before the first step, and if each task
             starts from zero moments.
     """
 
-    def __init__(self, training, variables, job):
-        self._training, self._variables, self._job = training, variables, job
-        self.kept = None
+    def __init__(self, training, variables, job, metrics=FINETUNING_METRICS):
+        self._training, self._variables, self._job, self._metrics = training, variables, job, metrics
+        self.gradients, self.kept = job.gradients, None
 
     def weights(self):
         """A copy of the trained parameters, dict of name -> float32 array."""
@@ -216,14 +236,13 @@ class Adaptation:
         for batch in self._training.support_batches(task, steps, first):
             outputs = self._job(batch)[1]
             if waiting is not None:  # stay at most one step ahead of the engine
-                losses.append(_loss(waiting))
+                losses.append(self._loss(waiting))
             waiting = outputs
-        return [*losses, _loss(waiting)]
+        return [*losses, self._loss(waiting)]
 
-
-def _loss(metrics):
-    """The loss of a step from its metrics, the mean of its parts."""
-    return float(parallel.to_numpy(metrics).reshape(-1, 2)[:, 0].mean())
+    def _loss(self, metrics):
+        """The loss of a step from its metrics, the mean of its parts."""
+        return float(parallel.to_numpy(metrics).reshape(-1, len(self._metrics))[:, 0].mean())
 
 
 class MetaJob:
@@ -239,7 +258,7 @@ class MetaJob:
 
     def __init__(self, training, adaptation, logits_of, gradient_job, rule):
         self._training, self._adaptation, self._logits_of = training, adaptation, logits_of
-        self._gradient_job, self._rule = gradient_job, rule
+        self._gradient_job, self._rule, self.gradients = gradient_job, rule, adaptation.gradients
 
     def __call__(self, batch):
         """One outer step. Returns (loss, metrics [M]) in the order of META_LEARNING_METRICS."""

@@ -13,9 +13,10 @@ from modeling.cli.choices import CONTRASTIVE, FINETUNED
 from modeling.engine import parallel
 from modeling.objectives.metric import contrastive_loss, grouped_vectors, prototypical_loss
 from modeling.run.bucketing import train_batch_size
+from modeling.run.child_tuning import ChildTuning, uses_masks
 from modeling.run.metric_draws import EpisodeSampler, PairSampler
 from modeling.run.optimizer import Schedule, create_optimizer, plan_schedule
-from modeling.run.resources import Graph
+from modeling.run.resources import Graph, encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
@@ -24,6 +25,8 @@ from ofrecord_util.records import TOKEN_ARRAYS
 
 _MOST_LOOKED_AT = 500  # steps whose texts decide to which lengths batches are padded
 _PREFIXES = ("metric-", "finetuning-")  # of the names in a state, by phase
+# Numbers per trained parameter that the other phase needs: its moments, and with masks the sum, its product and its gradient
+_OTHER_PHASE, _OTHER_MASKED_PHASE = 2, 5
 
 
 class Phases(NamedTuple):
@@ -77,6 +80,11 @@ class MetricTraining(TrainingRun):
         flags = context.flags
         if flags.freeze_encoder:
             raise UserError("--freeze_encoder: metric learning trains the encoder; to fit a classifier only, give --learning_rate 0")
+        if flags.consistency_weight and flags.objective == CONTRASTIVE and flags.head != FINETUNED:
+            raise UserError(
+                "--consistency_weight: a pair has no label predictions to compare: give --objective prototypical or --head finetune, or "
+                "leave the flag out"
+            )
         self._samples, self._contrastive = samples, flags.objective == CONTRASTIVE
         self._sampler = self._choose_sampler(flags, context.task, samples)
         per_device = flags.batch_size_per_device if self._contrastive else flags.episodes_per_step
@@ -95,12 +103,14 @@ class MetricTraining(TrainingRun):
             longest = min(samples.seq_length, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, self._rows // parallel.size() // flags.gradient_accumulation_steps, longest))
         needed = self._longest_texts(min(flags.num_steps, _MOST_LOOKED_AT))
-        further = 2 if tuning else 0  # the moments of the other phase
+        further = 0 if not tuning else _OTHER_MASKED_PHASE if uses_masks(flags) else _OTHER_PHASE
         self.layout = self._choose_layout(samples, self.batch_size, further=further, together=texts, needed=needed)
-        self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts)
+        self.child_tuning, passes = ChildTuning(context, variables), encoder_passes(flags)
+        self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts, 1 if self._contrastive else passes)
         self.finetuning_settings = self.finetuning_dropout = None
         if tuning:
-            self.finetuning_settings, self.finetuning_dropout = self._settings(variables, tuning, flags.gradient_accumulation_steps)
+            parts = flags.gradient_accumulation_steps
+            self.finetuning_settings, self.finetuning_dropout = self._settings(variables, tuning, parts, passes)
         self._log_what_is_drawn()
 
     def _choose_sampler(self, flags, task, samples):
@@ -115,13 +125,14 @@ class MetricTraining(TrainingRun):
         longest = [self._samples.lengths[self._sampler.draw(step, self._groups)[0]].max() for step in range(steps)]
         return np.resize(np.array(longest, np.int64), self.schedule.first.total_steps)
 
-    def _settings(self, variables, schedule, parts):
+    def _settings(self, variables, schedule, parts, passes):
         """(keyword arguments of `global_function`, `DropoutPlan`) of a train function."""
         flags, engine = self._context.flags, self._context.engine
-        optimizer, rates = create_optimizer(variables, schedule, flags.weight_decay_rate, flags.adam_bias_correction)
+        options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
+        optimizer, rates = create_optimizer(variables, schedule, *options)
         settings = {"type": "train", "variables": variables, "optimizer": optimizer, "schedule": rates, "engine": engine}
-        settings.update(mixed_precision=flags.use_fp16, parts=parts)
-        return settings, DropoutPlan(self._context.config, flags.seed, engine.device, parts if engine.sums_gradients else 1)
+        settings.update(mixed_precision=flags.use_fp16, parts=parts, masks=self.child_tuning.masks)
+        return settings, DropoutPlan(self._context.config, flags.seed, engine.device, parts if engine.sums_gradients else 1, passes)
 
     def _log_what_is_drawn(self):
         where = "within domains" if self._context.flags.within_domain else "across domains"
@@ -132,12 +143,17 @@ class MetricTraining(TrainingRun):
             self._context.log(f"{self._groups} episodes of {self._sampler.labels} labels and {self._sampler.texts} texts per step, {where}")
 
     def objective(self, variables, kernels, target, **batch):
-        """The loss of a step on pairs or episodes, for a train function: (loss, metrics [2]) in the order of METRIC_METRICS."""
+        """The loss of a step on pairs or episodes, for a train function: (loss, metrics) in the order of `finetuning_metrics`."""
         flags, sampler, dropout = self._context.flags, self._sampler, self.dropout.take(batch)
-        vectors = grouped_vectors(variables, self._context.config, kernels, sampler.texts, dropout, **batch)
+        weight = flags.consistency_weight
+
+        def vectors():
+            return grouped_vectors(variables, self._context.config, kernels, sampler.texts, dropout, **batch)
+
         if self._contrastive:
-            return contrastive_loss(vectors, target)
-        return prototypical_loss(vectors, target, sampler.labels, flags.support_num, flags.distance_scale)
+            return contrastive_loss(vectors(), target, has_consistency=bool(weight))
+        settings = sampler.labels, flags.support_num, flags.distance_scale
+        return prototypical_loss(vectors(), target, *settings, vectors() if weight else None, weight)
 
     def samples_in(self, step):
         """Texts of a step (from 1)."""
@@ -174,8 +190,14 @@ class MetricTraining(TrainingRun):
         batch.update(target=target, idxs=self._samples.idxs[flat], loss_mask=np.ones(len(flat), np.float32))
         return dict(batch, **self.dropout.masks(step, len(flat), length))
 
+    def fisher_batches(self):
+        """Pairs or episodes of as many texts as the training split has, see `TrainingRun`. The fine-tuning has the same child network."""
+        count = -(-self.num_samples // self.batch_size)
+        return map(self._grouped_batch, range(self.fisher_step, self.fisher_step + count))
+
     def before_step(self, step):
         """Fits the classifier with which the fine-tuning starts, before its first step."""
+        super().before_step(step)
         if self.schedule.second is not None and step == self.schedule.first.total_steps:
             self.evaluator.fit()
             self.evaluator.fits = False
@@ -184,6 +206,11 @@ class MetricTraining(TrainingRun):
         """Fits the classifier to the vectors, which have changed since the last evaluation."""
         if self.evaluator.fits:
             self.evaluator.fit()
+
+
+def _without_loss_mask(batch):
+    """The inputs of a function on pairs or episodes, which are all complete."""
+    return {name: array for name, array in batch.items() if name != "loss_mask"}
 
 
 class MetricJob:
@@ -198,11 +225,15 @@ class MetricJob:
         self._jobs, self._current = (metric, finetuning), 0
 
     def __call__(self, batch):
-        """One step. Returns (loss, metrics [2])."""
+        """One step. Returns (loss, metrics)."""
         if "target" not in batch:
             self._current = 1
             return self._jobs[1](batch)
-        return self._jobs[0]({name: array for name, array in batch.items() if name != "loss_mask"})
+        return self._jobs[0](_without_loss_mask(batch))
+
+    def gradients(self, batch):
+        """As `GlobalFunction.gradients`, of a batch of pairs or episodes."""
+        return self._jobs[0].gradients(_without_loss_mask(batch))
 
     def optimizer_state(self):
         """The state of the optimizer of the phase, `OnDemand` of name -> array."""

@@ -2,8 +2,8 @@
 
 from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.run.bucketing import train_batch_size
-from modeling.run.child_tuning import MASK_NAME, ChildTuning
-from modeling.run.optimizer import CLIP_NORM, create_optimizer, plan_schedule
+from modeling.run.child_tuning import ChildTuning
+from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.resources import encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
@@ -37,9 +37,9 @@ class Training(TrainingRun):
         self._samples = samples
         self.mean_weight = float(samples.sample_weights.mean())  # scale of a classification loss that the scores weight
         super().__init__(context, variables, plan_schedule(flags, len(samples), batch_size), len(samples), batch_size, facts)
-        self._child_tuning = ChildTuning(context, variables)
-        clip_norm = CLIP_NORM if self._child_tuning.masks is None else None
-        optimizer, rates = create_optimizer(variables, self.schedule, flags.weight_decay_rate, flags.adam_bias_correction, clip_norm)
+        self.child_tuning = ChildTuning(context, variables)
+        options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
+        optimizer, rates = create_optimizer(variables, self.schedule, *options)
         self.layout = self._choose_layout(samples, batch_size, may_share_rows, others, compared)
         self.settings = {
             "type": "train",
@@ -48,16 +48,11 @@ class Training(TrainingRun):
             "schedule": rates,
             "engine": context.engine,
             "mixed_precision": flags.use_fp16,
-            "masks": self._child_tuning.masks,
+            "masks": self.child_tuning.masks,
             "parts": self.layout.parts,
         }
         parts = self.layout.parts if context.engine.sums_gradients else 1
         self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, encoder_passes(flags))
-
-    @property
-    def fisher_step(self):
-        """The first step (from 0) after the run, whose random numbers no step of the run uses."""
-        return self.schedule.total_steps
 
     def samples_in(self, step):
         """Samples of a step (from 1). The last batch of a run may have fewer than the others."""
@@ -75,21 +70,6 @@ class Training(TrainingRun):
         return with_dropout(batches, self.dropout, self.start_step)
 
     def fisher_batches(self):
-        """The batches of one epoch, from which Child-Tuning-D estimates the Fisher information before the first step. Their random numbers
-        are those of steps from `fisher_step` on."""
+        """The batches of one epoch, see `TrainingRun`."""
         run = self._samples, self.batch_size, self.layout.lengths, 1, self._context.flags.seed
         return with_dropout(iterate_training(*run, 0, self.layout.per_row), self.dropout, self.fisher_step)
-
-    def before_step(self, step):
-        """Prepares a step (from 0)."""
-        self._child_tuning.before_step(step)
-
-    def _prepare(self, job, fisher):
-        self._child_tuning.estimate(job, self.fisher_batches() if fisher is None else fisher)
-
-    def _further_arrays(self):
-        return self._child_tuning.arrays()
-
-    def _restore_further(self, state):
-        self._child_tuning.restore(state)
-        return (MASK_NAME,)

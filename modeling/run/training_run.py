@@ -15,6 +15,7 @@ from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
 from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches
+from modeling.run.child_tuning import MASK_NAME
 from modeling.run.log import READY
 from modeling.run.measures import SCALARS, TITLES
 from modeling.run.metrics import mean_rows
@@ -38,11 +39,12 @@ class TrainingRun:
         schedule, num_samples, batch_size: the arguments.
         start_step: number of completed steps: 0, or the step of the state from which --resume continues.
         mean_weight: mean sample weight; None if the log does not judge the loss.
+        child_tuning: `ChildTuning`, which a subclass creates.
     Raises:
         UserError: the run that --resume continues had other flags or data.
     """
 
-    mean_weight = None
+    mean_weight = child_tuning = None
 
     def __init__(self, context, variables, schedule, num_samples, batch_size, facts):
         flags = context.flags
@@ -91,22 +93,22 @@ class TrainingRun:
             check_memory(self._memory_bytes, memory.limit, remedies)
         return layout
 
+    @property
+    def fisher_step(self):
+        """The first step (from 0) after the run, whose random numbers no step of the run uses."""
+        return self.schedule.total_steps
+
+    def fisher_batches(self):
+        """The batches from which Child-Tuning-D estimates the Fisher information before the first step: as many samples as the training
+        split has. Their random numbers are those of steps from `fisher_step` on."""
+        raise NotImplementedError
+
     def before_step(self, step):
         """Prepares a step (from 0)."""
+        self.child_tuning.before_step(step)
 
     def before_snapshot(self):
         """Prepares the variables for a snapshot that no evaluation has just preceded."""
-
-    def _prepare(self, job, fisher):
-        """Prepares a new run, before its first step."""
-
-    def _further_arrays(self):
-        """Further arrays for a state, dict of name -> float32 array."""
-        return {}
-
-    def _restore_further(self, state):  # noqa: ARG002
-        """Continues from the further arrays of a `State`. Returns their names."""
-        return ()
 
     def samples_in(self, step):  # noqa: ARG002
         """Samples of a step (from 1)."""
@@ -134,7 +136,7 @@ class TrainingRun:
         context, variables = self._context, self._variables
         if self._state is None:
             start_run(context, variables, self.schedule, self.batch_size, self._memory_bytes, **self.layout.to_dict(), **facts)
-            self._prepare(job, fisher)
+            self.child_tuning.estimate(job, self.fisher_batches() if fisher is None else fisher)
         else:
             self._restore(job, best)
         _Loop(self, context, job, metric_names, evaluate, best).run(batches, self._state)
@@ -147,8 +149,8 @@ class TrainingRun:
             if value is None or value.shape != tuple(parameter.shape):
                 raise UserError(f"{state.path}: {name} is missing or has another shape than the model's {list(parameter.shape)}")
             self._variables.assign(name, value)
-        further = self._restore_further(state)
-        moments = [name for name in state.arrays if name not in names and name not in further]
+        self.child_tuning.restore(state)
+        moments = [name for name in state.arrays if name not in names and name != MASK_NAME]
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
         job.restore(OnDemand((*moments, *counters), lambda name: counters[name] if name in counters else state.arrays[name]))
         best.restore(state.values["best"], state.values["stale"])
@@ -171,7 +173,7 @@ class TrainingRun:
                 names.append(name)
             else:
                 counters[name] = {"dtype": str(value.dtype), "values": value.tolist()}
-        further = self._further_arrays()
+        further = self.child_tuning.arrays()  # dict of name -> float32 array
 
         def array(name):
             if name in further:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from modeling.bert.names import layer_of
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import META_REPTILE, flags_of
 
@@ -18,6 +19,9 @@ LINE = (
     "--inner_learning_rate 1e-3 --loss_print_every_n_iter 1 --save_last_snapshot"
 )
 KEPT = "--meta_method fomaml --inner_state kept --outer_optimizer adam --outer_learning_rate 1e-3 --outer_weight_decay 0.01 --query_dropout"
+
+
+CHILD = "--child_tuning D --reserve_p 0.3 --weight_decay_rate 0 --consistency_weight 0.5 --inner_optimizer sgd"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,11 @@ def reptile(project):
 @pytest.fixture(scope="module")
 def kept(project):
     return run_of(project, "kept", KEPT)[0]
+
+
+@pytest.fixture(scope="module")
+def child(project):
+    return run_of(project, "child", CHILD)[0]
 
 
 def variables_of(run, name="snapshot_last"):
@@ -67,7 +76,7 @@ def test_what_a_run_writes(project, reptile):
         assert "Reptile or FOMAML has learnt" in file.read()
 
 
-@pytest.mark.parametrize(("name", "more"), [("reptile", ""), ("kept", KEPT)])
+@pytest.mark.parametrize(("name", "more"), [("reptile", ""), ("kept", KEPT), ("child", CHILD)])
 def test_a_run_goes_on_where_it_stopped(project, request, name, more):
     """Weights, outer moments and a kept inner state come from the state, bit for bit; so does an evaluation that follows it."""
     whole = request.getfixturevalue(name)
@@ -77,6 +86,23 @@ def test_a_run_goes_on_where_it_stopped(project, request, name, more):
     for kind in ("train", "dev"):
         assert tiny.without_times(resumed.rows(kind)[-1:]) == tiny.without_times(whole.rows(kind)[-1:])
     assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
+
+
+def test_child_tuning(project, child, reptile):
+    """Elements outside the child network of D have no gradient in any inner loop."""
+    before, after = Snapshot(project.path("encoder")), variables_of(child)
+    names = [name for name in before.shapes if layer_of(name) is not None]
+    equal = np.concatenate([(before.read(name, before.shapes[name]) == after[name]).reshape(-1) for name in names])
+    assert 0.69 < equal.mean() < 0.95  # a step of SGD may be below the last bit of a weight
+    drawn, _ = run_of(project, "drawn", "--child_tuning F --reserve_p 0.5 --meta_steps 1")
+    assert drawn.rows("train")[0]["support_loss_first"] == pytest.approx(reptile.rows("train")[0]["support_loss_first"], rel=1e-6)
+    assert drawn.rows("train")[0]["loss"] != reptile.rows("train")[0]["loss"]
+
+
+def test_a_consistency_term(reptile, child):
+    """The loss of the inner loop contains it."""
+    first, other = (run.rows("train")[0]["support_loss_first"] for run in (reptile, child))
+    assert first < other < 1.5 * first
 
 
 def test_an_evaluation_changes_nothing(project, kept):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from modeling.bert.names import layer_of
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import METRIC_LEARNING
 
@@ -20,6 +21,7 @@ LINE = (
 )
 EPISODES = "--objective prototypical --head prototypes --support_num 2 --query_num 3 --episodes_per_step 2 --distance_scale 0.1"
 FINETUNED = "--head finetune --num_epochs 1 --within_domain"
+CHILD = "--child_tuning {} --reserve_p 0.3 --weight_decay_rate 0"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,51 @@ def test_the_phases_of_a_finetuned_head(finetuned):
     assert finetuned.log.count("logistic regression on 47 vectors") == 6  # three evaluations, two snapshots, the second phase
 
 
+@pytest.mark.parametrize(("mode", "stop"), [("F", 7), ("D", 4)])
+def test_child_tuning(project, mode, stop):
+    """In both phases, and resumed in each bit for bit. Elements outside the child network of D keep their values."""
+    more = f"{FINETUNED} {CHILD.format(mode)}"
+    whole, output = run_of(project, f"child-{mode}", more)
+    assert ("of the encoder layers are trained" in output) == (mode == "D")
+    project.run(f"{LINE} {more} --max_steps {stop} --model_save_dir output/cut-child-{mode}")
+    project.run(f"{LINE} {more} --resume output/cut-child-{mode}")
+    resumed = tiny.Run(project.path("output", f"cut-child-{mode}"))
+    assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
+    before, after = Snapshot(project.path("encoder")), Snapshot(whole.path("snapshot_last"))
+    same = total = 0
+    for name, shape in before.shapes.items():
+        if layer_of(name) is not None:
+            equal = before.read(name, shape) == after.read(name, shape)
+            same, total = same + equal.sum(), total + equal.size
+    if mode == "D":
+        assert same / total == pytest.approx(0.7, abs=0.02)
+    else:
+        assert same / total < 0.1
+
+
+def test_a_consistency_term(project):
+    """Of episodes and of the fine-tuning; 0 for pairs."""
+    more = "--consistency_weight 0.5 --max_steps 8"
+    episodes = run_of(project, "consistent-episodes", f"{EPISODES} {more}")[0].rows("train")
+    tuned = run_of(project, "consistent-finetuned", f"{FINETUNED} {more}")[0].rows("train")
+    assert [row["consistency_loss"] > 0 for row in episodes] == [True] * 6
+    assert [row["consistency_loss"] > 0 for row in tuned] == [False] * 6 + [True] * 2
+    for row in (*episodes, *tuned):
+        assert row["loss"] == pytest.approx(row["label_loss"] + 0.5 * row["consistency_loss"], rel=1e-5)
+
+
+def test_held_out_domains(project):
+    """Their rows are in no pair and in no classifier, and dev is measured on them once, apart from the others."""
+    run, output = run_of(project, "held-out", "--held_out_domains mr --num_steps 3")
+    assert "15 samples are left out (mr 15), 32 are used" in output
+    assert {name: set(run.rows(name)[-1]["by_domain"]) for name in ("dev", "dev_held_out")} == {
+        "dev": {"SST-2", "cr"},
+        "dev_held_out": {"mr"},
+    }
+    assert len(run.rows("dev_held_out")) == 1
+    assert "logistic regression on 32 vectors" in run.log
+
+
 def losses(run):
     return [row["loss"] for row in run.rows("train")]
 
@@ -164,6 +211,8 @@ def test_an_evaluation(project, contrastive):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        ("--consistency_weight 1", "--consistency_weight: a pair has no label predictions to compare"),
+        ("--child_tuning F --reserve_p 0", "0 is not between 0.001 and 1"),
         ("--freeze_encoder", "--freeze_encoder: metric learning trains the encoder"),
         ("--batch_size_per_device 5", "--batch_size_per_device 5: half of the pairs have equal labels, give an even number"),
         ("--objective prototypical --within_domain", "an episode needs 10 rows of each of 2 labels"),

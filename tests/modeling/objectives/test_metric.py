@@ -85,6 +85,39 @@ def test_prototypical_loss_and_its_gradient(scale):
     assert all(np.abs(found["x"][rows]).max() > 1e-3 for rows in (support, ~support))  # it flows through both
 
 
+def test_the_consistency_of_two_passes_over_an_episode():
+    """(KL(p || q) + KL(q || p)) / N of the predictions for the query rows. The gradient reaches both passes."""
+    weight, scale = 0.7, 0.3
+    second = EPISODE_VECTORS + 0.4 * DRAW.randn(*EPISODE_VECTORS.shape).astype(np.float32)
+
+    def consistency(first, second):
+        logs, others = (log_softmax(prototypical_logits(vectors, scale)) for vectors in (first, second))
+        return ((np.exp(logs) - np.exp(others)) * (logs - others)).sum(axis=1).mean() / LABELS
+
+    def loss(variables, target):
+        return prototypical_loss(variables.get("x"), target, LABELS, SUPPORT, scale, variables.get("y"), weight)
+
+    (total, metrics), found = gradients(loss, {"x": EPISODE_VECTORS, "y": second}, {"target": EPISODE_TARGET})
+    label_loss, accuracy = prototypical_reference(EPISODE_VECTORS, scale)
+    x, y = EPISODE_VECTORS.astype(np.float64), second.astype(np.float64)
+    term = consistency(x, y)
+    assert term > 0.01
+    np.testing.assert_allclose([total, *metrics], [*[label_loss + weight * term] * 2, label_loss, term, accuracy], rtol=2e-5)
+    of_x = differences(lambda x: prototypical_reference(x, scale)[0] + weight * consistency(x, y), EPISODE_VECTORS)
+    of_y = differences(lambda y: weight * consistency(x, y), second)
+    np.testing.assert_allclose(found["x"], of_x, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(found["y"], of_y, rtol=0, atol=3e-6)
+    assert np.abs(of_y).max() > 1e-3
+
+
+def test_a_pair_has_no_consistency_term():
+    loss, metrics = run_graph(
+        lambda variables, target: contrastive_loss(variables.get("x"), target, True), {"target": TARGET}, {"x": VECTORS}
+    )
+    expected, accuracy = contrastive_reference(VECTORS.astype(np.float64))
+    np.testing.assert_allclose([loss, *metrics], [expected, expected, expected, 0.0, accuracy], rtol=1e-5)
+
+
 def test_prototypes_do_not_depend_on_the_order_of_support_or_on_a_shift():
     rows = EPISODE_VECTORS.reshape(EPISODES, ROWS, WIDTH)
     swapped = rows.copy()
