@@ -25,20 +25,13 @@ from modeling.cli.flags import META_REPTILE, check_modes, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import finetuning_metrics, finetuning_objective, predict_logits
 from modeling.report.write import write_report
+from modeling.run.adapted_evaluation import AdaptedEvaluator, predictor_of
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.label_loss import choose_label_loss
-from modeling.run.meta_training import (
-    META_LEARNING_METRICS,
-    Adaptation,
-    AdaptedEvaluator,
-    MetaJob,
-    MetaTraining,
-    outer_rule,
-    predictor_of,
-)
+from modeling.run.meta_training import META_LEARNING_METRICS, Adaptation, MetaJob, MetaTraining, outer_rule
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 

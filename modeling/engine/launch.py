@@ -2,7 +2,8 @@
 
 With `--gpu_num_per_node N --num_nodes M`, the script starts again as N processes on each machine, with the environment variables of
 OneFlow's launcher (MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK, LOCAL_RANK). OneFlow's own launcher loses exit codes and does not stop the
-other ranks when one dies; a run that it has started works too. With one process this module does nothing.
+other ranks when one dies; a run that it has started works too. With one process this module does nothing. Processes that compute tasks of
+their own get the environment variables of modeling/engine/peers.py, and a GPU each.
 
 The first signal is passed on to the ranks, which end after the current step. The second one kills them, because a rank that hangs does not
 react. A rank without a sign of life for --rank_timeout seconds ends all ranks too.
@@ -11,6 +12,7 @@ react. A rank without a sign of life for --rank_timeout seconds ends all ranks t
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,7 +22,8 @@ import time
 
 from modeling.cli.errors import EXIT_BAD_INPUT, UserError
 from modeling.cli.interruption import SIGNALS
-from modeling.engine import parallel, pulse
+from modeling.cli.scripts import META_LEARNING
+from modeling.engine import parallel, peers, pulse
 from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.runtime import flow
 from ofrecord_util.escaping import for_terminal, say
@@ -41,7 +44,7 @@ def relaunch(flags, device):
         SystemExit: the processes have ended.
     """
     count, nodes = flags.gpu_num_per_node, flags.num_nodes
-    if parallel.size() > 1 or count * nodes == 1:
+    if parallel.processes() > 1 or count * nodes == 1:
         return
     if device == "cuda" and count > flow.cuda.device_count():
         raise UserError(f"--gpu_num_per_node {count}: this machine has {flow.cuda.device_count()} GPUs that OneFlow can use")
@@ -55,11 +58,25 @@ def relaunch(flags, device):
         port = _free_port()
     if node == 0:
         _check_port(address, port)
-    environment = dict(os.environ, MASTER_ADDR=address, MASTER_PORT=str(port), WORLD_SIZE=str(count * nodes))
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cpu_threads() // count)))
-    environments = [dict(environment, RANK=str(node * count + local), LOCAL_RANK=str(local)) for local in range(count)]
-    with _Ranks(environments, flags.rank_timeout) as ranks:
+    first, total = node * count, count * nodes
+    if flags.script in META_LEARNING:
+        key = secrets.token_hex() if nodes == 1 else f"{address}:{port}"
+        environments = [peers.environment(first + local, total, address, port, key) for local in range(count)]
+        for environment, card in zip(environments, _cards(count) if device == "cuda" else ()):
+            environment["CUDA_VISIBLE_DEVICES"] = card
+    else:
+        environment = dict(os.environ, MASTER_ADDR=address, MASTER_PORT=str(port), WORLD_SIZE=str(total))
+        environments = [dict(environment, RANK=str(first + local), LOCAL_RANK=str(local)) for local in range(count)]
+    for environment in environments:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cpu_threads() // count)))
+    with _Ranks(environments, first, flags.rank_timeout) as ranks:
         sys.exit(ranks.wait())
+
+
+def _cards(count):
+    """Names of the GPUs of `count` processes, one each, as CUDA_VISIBLE_DEVICES has them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(card) for card in range(count)]
 
 
 def _check_port(address, port):
@@ -99,11 +116,12 @@ class _Ranks:
 
     Args:
         environments: the environment variables of each process.
+        first: rank of the first of them.
         timeout: seconds without a sign of life after which a rank counts as hung.
     """
 
-    def __init__(self, environments, timeout):
-        self._environments, self._timeout = environments, timeout
+    def __init__(self, environments, first, timeout):
+        self._environments, self._first, self._timeout = environments, first, timeout
         self._processes, self._outputs, self._pulses = [], [], []
         self._signals, self._before, self._started = [], {}, time.monotonic()
 
@@ -112,9 +130,9 @@ class _Ranks:
         return self
 
     def _start(self):
-        for environment in self._environments:
+        for number, environment in enumerate(self._environments, self._first):
             # The other ranks print the same as rank 0, unless one of them fails alone
-            output = None if environment["RANK"] == "0" else tempfile.TemporaryFile()  # noqa: SIM115  read after the processes end
+            output = None if number == 0 else tempfile.TemporaryFile()  # noqa: SIM115  read after the processes end
             beats = tempfile.TemporaryFile()  # noqa: SIM115  read while the processes run
             self._outputs.append(output)
             self._pulses.append(beats)
@@ -185,7 +203,7 @@ class _Ranks:
             return None
         stopped = [place for place in running if _state(self._processes[place].pid) in "tT"]
         place = stopped[0] if stopped else min(running, key=last.get)
-        number, why = self._environments[place]["RANK"], ", its process is stopped (SIGSTOP)" if stopped else ""
+        number, why = self._first + place, ", its process is stopped (SIGSTOP)" if stopped else ""
         return (
             f"error: rank {number} was silent for {now - last[place]:.0f} s{why}: all ranks were ended; --resume continues the run, and "
             f"--rank_timeout {self._timeout:g} sets the limit"
@@ -194,7 +212,7 @@ class _Ranks:
     def _failure(self, failed):
         code = self._processes[failed].returncode
         if self._outputs[failed] is not None or code < 0:  # rank 0 has printed its own error
-            number = self._environments[failed]["RANK"]
+            number = self._first + failed
             if self._outputs[failed] is not None:
                 self._outputs[failed].seek(0)
                 for line in self._outputs[failed].read().decode("utf-8", "replace").splitlines()[-20:]:

@@ -3,6 +3,9 @@
 Variables are OneFlow's global tensors, complete on every rank (`sbp.broadcast`). Batches are cut along their first dimension
 (`sbp.split(0)`), and OneFlow sums the gradients. Every rank runs the same Python code; only rank 0 writes and prints. With one process,
 tensors are local, and there is no communication. modeling/engine/launch.py starts the ranks.
+
+A run may consist of processes that do not share their graphs (modeling/engine/peers.py). Each of them is a OneFlow of one rank with local
+tensors. The values and signals that the processes of a run agree on are the same in both cases.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import json
 import numpy as np
 
 from modeling.cli import interruption
+from modeling.engine import peers
 from modeling.engine.memo import memoize
 from modeling.engine.pulse import beat
 from modeling.engine.runtime import flow
@@ -26,9 +30,14 @@ def rank():
     return flow.env.get_rank()
 
 
+def processes():
+    """Number of processes of the run, whether they share their graphs or not."""
+    return max(size(), peers.count())
+
+
 def is_main():
-    """Whether this process is rank 0, the one that writes and prints."""
-    return rank() == 0
+    """Whether this process is the first one, which writes and prints."""
+    return rank() == 0 and peers.rank() == 0
 
 
 # ------------------------------------------------------------------------------------------------------------- tensors
@@ -106,9 +115,9 @@ def wait_for_graphs(variables):
 
 
 def broadcast(value):
-    """The value of rank 0 on every rank. It must be representable in JSON."""
+    """The value of the first process in every process. It must be representable in JSON."""
     if size() == 1:
-        return value
+        return json.loads(peers.share(json.dumps(value))) if peers.count() > 1 else value
     beat()
     data = np.frombuffer(json.dumps(value).encode("utf-8") if is_main() else b"", np.uint8).astype(np.int32)
     length = flow.tensor(np.array([len(data)], np.int32))
@@ -119,7 +128,8 @@ def broadcast(value):
 
 
 def barrier():
-    """Waits until every rank calls it."""
+    """Waits until every process calls it."""
+    peers.barrier()
     if size() > 1:
         beat()
         flow.comm.barrier()
@@ -128,7 +138,7 @@ def barrier():
 
 @contextlib.contextmanager
 def main_first():
-    """Context manager whose block rank 0 runs before the other ranks."""
+    """Context manager whose block the first process runs before the others."""
     if not is_main():
         barrier()
     yield
@@ -137,12 +147,16 @@ def main_first():
 
 
 def check_interruption():
-    """`interruption.check` for all ranks at once. Only a signal of rank 0 counts."""
-    if size() == 1:
+    """`interruption.check` for all processes at once. Only a signal of the first one counts."""
+    if processes() == 1:
         return interruption.check()
-    beat()
-    number = flow.tensor(np.array([interruption.received() or 0], np.int32))
-    flow.comm.broadcast(number, 0)
-    if number.numpy()[0]:
-        raise interruption.Interrupted(int(number.numpy()[0]))
+    if size() == 1:
+        number = broadcast(interruption.received() or 0)
+    else:
+        beat()
+        received = flow.tensor(np.array([interruption.received() or 0], np.int32))
+        flow.comm.broadcast(received, 0)
+        number = int(received.numpy()[0])
+    if number:
+        raise interruption.Interrupted(number)
     return None

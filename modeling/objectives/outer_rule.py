@@ -54,6 +54,16 @@ class Direction:
             else:
                 self._sums[name] = value.astype(np.float64)
 
+    def add_up(self, total, like):
+        """Continues with the tasks of all processes together.
+
+        Args:
+            total: function of an array -> the sum of the arrays of all processes.
+            like: dict of name -> array, with the shapes, for a process that has no task.
+        """
+        self.count = int(total(np.array([self.count]))[0])
+        self._sums = {name: total(self._sums.get(name, np.zeros(array.shape))) for name, array in like.items()}
+
     def mean(self, name):
         """The mean of an array."""
         return self._sums[name] / self.count

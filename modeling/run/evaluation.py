@@ -179,7 +179,7 @@ def _shown(batches, total):
     """Yields the batches, shows the progress, and checks for signals."""
     hidden = None if parallel.is_main() else True
     for batch in tqdm(batches, desc="predict", total=total, unit="batch", disable=hidden, leave=False, delay=1):
-        if parallel.size() == 1:  # a rank that stops alone would leave the others waiting in a graph
+        if parallel.processes() == 1:  # a process that stops alone would leave the others waiting
             interruption.check()
         yield batch
 

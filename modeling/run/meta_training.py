@@ -1,30 +1,26 @@
 """A training on tasks: the inner loop that adapts the weights to a task, and the outer step (modeling/objectives/outer_rule.py).
 
 One train function serves all tasks. Before a task, the weights and the optimizer's state are put back in place; its graphs are compiled
-once. With several processes, each batch of the inner loop is divided among them, as in the other scripts.
+once. Several processes divide the tasks of an outer step among themselves (modeling/engine/peers.py).
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from modeling.bert.dropout import DropoutPlan, with_dropout
 from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE
-from modeling.engine import parallel
+from modeling.engine import parallel, peers
 from modeling.objectives.mft import FINETUNING_METRICS
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
 from modeling.run import measures
 from modeling.run.child_tuning import ChildTuning
-from modeling.run.evaluation import Predictions, measure, predict
-from modeling.run.held_out import divided, held_out_name, names_of, split_of, title_of
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import Graph, encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import count_steps, iterate_evaluation, iterate_training
 from ofrecord_util.errors import UserError
-from ofrecord_util.records import SAMPLE_ARRAYS
 
 META_LEARNING_METRICS = (
     "loss",  # of the support rows in the last inner step
@@ -47,7 +43,7 @@ class InnerLoop(NamedTuple):
     keeps_state: bool
 
 
-def inner_loop(flags, ranks):
+def inner_loop(flags):
     """The `InnerLoop` of the flags.
 
     Raises:
@@ -55,8 +51,6 @@ def inner_loop(flags, ranks):
     """
     if flags.inner_steps is not None and flags.inner_epochs is not None:
         raise UserError("--inner_steps, --inner_epochs: give one of the two")
-    if flags.inner_batch_size % ranks:
-        raise UserError(f"--inner_batch_size {flags.inner_batch_size}: must be divisible by the {ranks} processes")
     steps = flags.inner_steps or 10
     if flags.inner_epochs is not None:
         steps = count_steps(flags.support_num, flags.inner_epochs, flags.inner_batch_size)
@@ -64,6 +58,8 @@ def inner_loop(flags, ranks):
     varies = flags.inner_schedule == LINEAR or flags.inner_warmup_proportion > 0
     if flags.inner_state == KEPT and varies:
         raise UserError("--inner_state kept: the step counter goes on, so it needs --inner_schedule constant without a warm-up")
+    if flags.inner_state == KEPT and parallel.processes() > 1:
+        raise UserError("--inner_state kept: a task continues where the one before it ended, so the tasks need one process")
     if evaluation > steps and flags.inner_schedule == LINEAR:
         raise UserError(f"--eval_inner_steps {evaluation}: --inner_schedule linear ends after {steps} steps")
     if flags.meta_method == FOMAML and not flags.query_num:
@@ -92,7 +88,9 @@ class MetaTraining(TrainingRun):
 
     def __init__(self, context, variables, samples):
         flags = context.flags
-        self.inner, self._samples = inner_loop(flags, parallel.size()), samples
+        if parallel.size() > 1:
+            raise UserError("meta-learning divides tasks, not batches, among processes: start them with --gpu_num_per_node")
+        self.inner, self._samples = inner_loop(flags), samples
         self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
         self._sampler = TaskSampler(samples, context.task, flags.support_num, flags.query_num, flags.class_balanced, flags.seed)
         self._sampler.check(self.domains, flags.query_num)
@@ -109,9 +107,8 @@ class MetaTraining(TrainingRun):
         optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, kind=flags.inner_optimizer)
         self.child_tuning = ChildTuning(context, variables, max_norm=None)
         if flags.meta_method == FOMAML:
-            rows = -(-flags.query_num // parallel.size())
             longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
-            context.bucketing.graphs.append(Graph(True, rows, min(longest, samples.seq_length)))
+            context.bucketing.graphs.append(Graph(True, flags.query_num, min(longest, samples.seq_length)))
         self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
         self.gradient_settings = {"type": "gradient", "variables": variables, "engine": context.engine}
         inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}
@@ -175,8 +172,7 @@ class MetaTraining(TrainingRun):
     def query_batch(self, task, number):
         """The query rows of a task in one batch; `number` is that of its dropout masks."""
         samples = self._samples.select(task.query)
-        size = -(-len(samples) // parallel.size()) * parallel.size()
-        (batch,) = iterate_evaluation(samples, size, self.layout.lengths)
+        (batch,) = iterate_evaluation(samples, len(samples), self.layout.lengths)
         if self._context.flags.query_dropout:
             (batch,) = with_dropout([batch], self._query_dropout, number)
         return {name: array for name, array in batch.items() if name != "idxs"}
@@ -264,16 +260,19 @@ class MetaJob:
         """One outer step. Returns (loss, metrics [M]) in the order of META_LEARNING_METRICS."""
         adaptation, rule = self._adaptation, self._rule
         start = adaptation.weights()
-        direction, rows = Direction(), []
+        direction, rows = Direction(), np.zeros((len(batch["tasks"]), len(META_LEARNING_METRICS) - 1))
         adaptation.reset()
         try:
-            for number, task in enumerate(batch["tasks"]):
-                rows.append(self._task(batch["step"], number, task, start, direction))
+            for number, task in peers.own(batch["tasks"]):
+                rows[number] = self._task(batch["step"], number, task, start, direction)
         except BaseException:  # an interrupted step is none
             adaptation.put(start)
             raise
         if self._training.inner.keeps_state:
             adaptation.keep()
+        rows = peers.add_up(rows)
+        if peers.count() > 1:
+            direction.add_up(peers.add_up, start)
         rate = self._training.schedule.rate(batch["step"])
         gradient = direction.mean if self._gradient_job else lambda name: start[name] - direction.mean(name)
         changed = rule.step(start, gradient, rate)
@@ -315,76 +314,6 @@ class MetaJob:
         self._rule.restore(state)
         inner = {name[len(_INNER) :]: state[name] for name in state if name.startswith(_INNER)}
         self._adaptation.kept = inner or None
-
-
-class AdaptedEvaluator:
-    """Measures a meta learner on the splits of a run: for each domain, a copy of the weights is adapted to a few training rows.
-
-    Args:
-        context: `RunContext`.
-        training: `MetaTraining`.
-        adaptation: `Adaptation`.
-        logits_of: function of `Samples` -> label logits.
-        splits: dict of split -> `Samples`, or None for a split to leave out.
-    Attributes:
-        splits: dict of split -> `Samples`.
-    """
-
-    def __init__(self, context, training, adaptation, logits_of, splits):
-        self._context, self._training, self._adaptation, self._logits_of = context, training, adaptation, logits_of
-        given = {split: samples for split, samples in splits.items() if samples is not None}
-        self.splits = divided(given, training.measured, training.held_out)
-        for name, domains in ((name, domains) for split in given for name, domains in self._parts(split)):
-            names = names_of(domains, context.task)
-            if name in self.splits:
-                rows = len(training.evaluation_task(domains[0])[0].support)
-                context.log(f"{title_of(name)}: measured on {names}, each after adapting to {rows} rows")
-            elif name == "dev":
-                raise UserError(f"the dev split has no rows of the domains {names}: name others in --validation_domains")
-            elif domains:
-                context.log(f"the {split_of(name)} split has no rows of the domains {names}, so it is not measured on them")
-
-    def _parts(self, split):
-        """(name, domains) of the rows of a split that are measured together."""
-        return (split, self._training.measured), (held_out_name(split), self._training.held_out)
-
-    def __call__(self, split="dev"):
-        """The `Evaluation` of a split after adapting. The weights are then as before."""
-        training, adaptation, samples = self._training, self._adaptation, self.splits[split]
-        start, hits = adaptation.weights(), 0
-        logits = np.zeros((len(samples), self._context.task.num_labels), np.float32)
-        try:
-            for domain in np.unique(samples.domain).tolist():
-                rows = np.flatnonzero(samples.domain == domain)
-                own = samples.select(rows)
-                adaptation.put(start)
-                adaptation.reset()
-                hits += int((self._logits_of(own).argmax(axis=1) == own.label).sum())
-                task, first = training.evaluation_task(domain)
-                adaptation.run(task, training.inner.evaluation_steps, first)
-                logits[rows] = self._logits_of(own)
-        finally:
-            adaptation.put(start)
-        self._context.log(f"{title_of(split)}: accuracy {hits / len(samples):.4f} before adapting")
-        found = measure(logits, samples.label, samples.domain, self._context.task, self._context.flags.seed)
-        predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
-        return dataclasses.replace(found, predictions=predictions)
-
-
-def predictor_of(context, job, splits, batch_size):
-    """A function of `Samples` -> label logits, float32 [N, C].
-
-    Args:
-        context: `RunContext`.
-        job: predict `GlobalFunction` of label logits.
-        splits: list of `Samples` (or None) that hold all texts.
-        batch_size: value of the batch size flag.
-    """
-    splits = [samples for samples in splits if samples is not None]
-    names = (*SAMPLE_ARRAYS, "lengths")
-    together = dataclasses.replace(splits[0], **{name: np.concatenate([getattr(part, name) for part in splits]) for name in names})
-    batches = context.bucketing.evaluations({"all": together}, {"all": batch_size})["all"]
-    return lambda samples: predict(job, samples, batches)
 
 
 def outer_rule(flags):

@@ -137,7 +137,7 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
     further += _MASKED if trains and uses_masks(context.flags) else 0
     passes = encoder_passes(context.flags) if trains else 1
     model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
-    limit = memory_limit(context.flags.memory_limit) / context.engine.ranks
+    limit = memory_limit(context.flags.memory_limit) / parallel.processes()
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
 
 

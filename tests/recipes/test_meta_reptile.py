@@ -1,6 +1,7 @@
 """recipes/meta_reptile.py: both methods end to end, resumed runs, two processes, and what the next step takes."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -138,19 +139,31 @@ def test_held_out_domains(project):
             assert np.array_equal(ours[name], theirs[name]), name
 
 
-def test_two_processes(project):
-    """Each batch of the inner loop is divided among the processes: the losses are those of one."""
-    dry = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --meta_steps 2"
-    for method in ("reptile", "fomaml"):
-        more = f"{dry} --meta_method {method} --outer_learning_rate 0.5"
-        one, _ = run_of(project, f"one-{method}", more)
-        two, _ = run_of(project, f"two-{method}", more + " --gpu_num_per_node 2")
-        for first, second in zip(one.rows("train"), two.rows("train")):
-            for name in ("loss", "support_loss_first", "query_loss"):
-                assert first[name] == pytest.approx(second[name], abs=2e-4), name
-        ours, theirs = variables_of(two), variables_of(one)
-        for name, value in theirs.items():
-            np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-3, err_msg=name)
+@pytest.mark.parametrize("more", ["", "--meta_method fomaml --outer_optimizer adam --child_tuning F"], ids=["reptile", "fomaml"])
+def test_two_processes(project, more):
+    """They divide tasks and domains: dropout on, the numbers are those of one process, also after an interruption."""
+    name = "fomaml" if more else "reptile"
+    one, _ = run_of(project, f"one-{name}", f"{more} --hidden_dropout_prob 0.2")
+    line = f"{LINE} {more} --hidden_dropout_prob 0.2 --gpu_num_per_node 2 --model_save_dir output/two-{name}"
+    code, output, errors = project.cut_off(line, 4, signal.SIGINT)
+    assert code == 130, output + errors
+    output = project.run(f"{line} --resume output/two-{name}")
+    assert "after step 4 of 5" in output
+    two = project.run_of(output)
+    for kind in ("train", "dev"):
+        assert len(one.rows(kind)) == len(two.rows(kind))
+        for first, second in zip(tiny.without_times(one.rows(kind)), tiny.without_times(two.rows(kind))):
+            for key in ("loss", "support_loss_first", "query_loss", "query_accuracy", "update_norm", "accuracy", "cross_entropy"):
+                assert first.get(key) == pytest.approx(second.get(key), abs=1e-5), key
+    ours, theirs = variables_of(two), variables_of(one)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_a_process_that_dies_ends_the_others(project):
+    code, output, errors = project.cut_off(f"{LINE} --gpu_num_per_node 2 --model_save_dir output/killed", 2, signal.SIGKILL, rank=1)
+    assert code == 128 + signal.SIGKILL, output + errors
+    assert errors.strip().splitlines()[-1] == "error: rank 1 ended with signal SIGKILL, the others were stopped"
 
 
 def test_a_frozen_encoder(project):
@@ -176,6 +189,7 @@ def test_finetuning_takes_the_snapshot(project, reptile):
         ("--inner_state kept --inner_schedule linear", "--inner_state kept: the step counter goes on"),
         ("--meta_method fomaml --query_num 0", "--query_num 0: fomaml takes the gradient of query rows"),
         ("--support_num 60", "a task needs 64 rows"),
+        (KEPT + " --gpu_num_per_node 2", "--inner_state kept: a task continues where the one before it ended"),
         ("--held_out_domains films", "'films' is none of the domains"),
         ("--eval_inner_steps 9 --inner_schedule linear", "--inner_schedule linear ends after 4 steps"),
     ],

@@ -63,7 +63,7 @@ def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wa
     """
     least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * dense_weights))
     short = batch_size * length < least
-    if device != "cpu" or parallel.size() > 1:
+    if device != "cpu" or parallel.processes() > 1:
         return Lanes(short=short)
     if wanted:
         return Lanes(min(wanted, batch_size), short=short)

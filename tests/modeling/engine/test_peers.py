@@ -1,0 +1,84 @@
+"""modeling/engine/peers.py with real processes, which need no OneFlow of their own here: sums, texts, and a process that ends early."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.engine import peers
+from modeling.engine.launch import _free_port
+
+SCRIPT = """
+import sys
+import numpy as np
+from modeling.engine import peers
+
+peers._GRACE_SECONDS = 0
+number = peers.rank()
+text = peers.share("text of %d" % number)
+if number == int(sys.argv[1]):
+    sys.exit(7)
+peers.barrier()
+small = peers.add_up(np.array([[1, 2, number]], np.int32))
+large = peers.add_up(np.full((3, 50000), 0.1 + number, np.float64))
+same = peers.add_up(np.array([1e16, 1.0 if number else 3.0]))
+print([number, text, small.tolist(), str(small.dtype), float(large.sum()), same.tolist(), peers.own("abcde")])
+"""
+
+
+def run(total, ends_early=-1):
+    port = _free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(ends_early)],
+            cwd=tiny.ROOT,
+            env=peers.environment(number, total, "127.0.0.1", port, "a secret"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        for number in reversed(range(total))
+    ]
+    ended = [(*process.communicate(timeout=100), process.returncode) for process in processes]
+    return ended[::-1]
+
+
+@pytest.mark.slow
+def test_three_processes():
+    ended = run(3)
+    assert [code for _, _, code in ended] == [0, 0, 0], ended
+    shares = [[[0, "a"], [3, "d"]], [[1, "b"], [4, "e"]], [[2, "c"]]]
+    total = 150000 * (0.1 + 1.1 + 2.1)
+    for number, ((output, _, _), share) in enumerate(zip(ended, shares)):
+        found = json.loads(output.replace("'", '"').replace("(", "[").replace(")", "]"))
+        assert found == [number, "text of 0", [[3, 6, 3]], "int32", pytest.approx(total), [3e16, 5.0], share]
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_is_an_error_in_the_others():
+    ended = run(3, ends_early=2)
+    assert [code for _, _, code in ended] == [1, 1, 7]
+    assert all(errors.endswith("ConnectionError: another process of the run has ended\n") for _, errors, code in ended if code == 1)
+
+
+def test_one_process():
+    array = np.array([1.5])
+    assert peers.count() == 1
+    assert peers.add_up(array) is array
+    assert peers.share("text") == "text"
+    assert peers.own("ab") == [(0, "a"), (1, "b")]
+    peers.barrier()
+
+
+def test_the_environment_has_nothing_of_oneflow(monkeypatch):
+    """OneFlow sets these variables when it is imported; a process that inherited them would meet the others there."""
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    found = peers.environment(2, 3, "10.0.0.1", 50051, "k")
+    assert not {"RANK", "WORLD_SIZE", "MASTER_PORT"} & set(found)
+    assert {name: value for name, value in found.items() if name.startswith("PEER_")} == {
+        "PEER_RANK": "2", "PEER_COUNT": "3", "PEER_ADDRESS": "10.0.0.1", "PEER_PORT": "50051", "PEER_KEY": "k"
+    }  # fmt: skip
