@@ -65,17 +65,15 @@ def main():
     evaluator, best = SplitEvaluator(context, predict_job, {"dev": dev, "test": test}, batch_sizes, train), None
     if do_train:
         training = Training(context, variables, train, may_share_rows=True)
-        label_loss = choose_label_loss(context, train.label)
-
-        weight = flags.consistency_weight
+        label_loss, smoothness = choose_label_loss(context, train.label), training.smoothness
 
         @global_function(**training.settings)
         def train_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  plain fine-tuning does not use these two
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, smoothness=smoothness)
 
         best = BestSnapshot(context, "ft", variables)
-        training.run(train_job, training.batches(), finetuning_metrics(weight), evaluator, best)
+        training.run(train_job, training.batches(), finetuning_metrics(smoothness), evaluator, best)
     else:
         start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)

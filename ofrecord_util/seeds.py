@@ -10,6 +10,7 @@
     task of a meta evaluation       seed, 0xE0, domain
     pairs of a pass                 seed, 0x90, kind (from 1), pass
     episode of a step               seed, 0x80, step + 1, episode
+    noise of a step                 seed, 0x70, step + 1
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
@@ -33,6 +34,7 @@ TASK_WORD = 0xA0
 EVALUATION_TASK_WORD = 0xE0
 PAIR_WORD = 0x90
 EPISODE_WORD = 0x80
+NOISE_WORD = 0x70
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -78,6 +80,11 @@ def pair_stream(seed: int, kind: int, number: int) -> np.random.SeedSequence:
 def episode_stream(seed: int, step: int, episode: int) -> np.random.SeedSequence:
     """Seed of episode number `episode` of a step (both from 0)."""
     return np.random.SeedSequence([seed, EPISODE_WORD, step + 1, episode])
+
+
+def noise_stream(seed: int, step: int) -> np.random.SeedSequence:
+    """Seed of the noise on the word embeddings in a step (from 0)."""
+    return np.random.SeedSequence([seed, NOISE_WORD, step + 1])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

@@ -58,17 +58,18 @@ def main():
     if do_train:
         logits_of = predictor_of(context, predict_job, (train, dev, test), flags.dev_batch_size_per_device)
         training = MetaTraining(context, variables, train)
-        label_loss, weight = choose_label_loss(context, train.label[np.isin(train.domain, training.domains)]), flags.consistency_weight
+        label_loss = choose_label_loss(context, train.label[np.isin(train.domain, training.domains)])
+        smoothness = training.smoothness
 
         def objective(variables, domain, sample_weights, **batch):  # noqa: ARG001  all samples have equal weight
             dropout = training.dropout.take(batch)
-            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
+            return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, smoothness=smoothness)
 
         def query_objective(variables, domain, sample_weights, **batch):  # noqa: ARG001
             dropout = training.dropout.take(batch) if flags.query_dropout else None
             return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss)
 
-        adaptation = Adaptation(training, variables, global_function(**training.settings)(objective), finetuning_metrics(weight))
+        adaptation = Adaptation(training, variables, global_function(**training.settings)(objective), finetuning_metrics(smoothness))
         gradient_job = None
         if flags.meta_method == FOMAML:
             gradient_job = global_function(**training.gradient_settings)(query_objective)

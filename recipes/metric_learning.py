@@ -66,16 +66,16 @@ def main():
         def metric_job(variables, **batch):
             return training.objective(variables, kernels, **batch)
 
-        tuning_job, weight = None, flags.consistency_weight
+        tuning_job, smoothness = None, training.smoothness
         if training.finetuning_settings:
 
             @global_function(**training.finetuning_settings)
             def tuning_job(variables, domain, sample_weights, **batch):  # noqa: ARG001  all samples have equal weight
                 dropout = training.finetuning_dropout.take(batch)
-                return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, consistency_weight=weight)
+                return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, smoothness=smoothness)
 
         best = BestSnapshot(context, "metric", variables)
-        training.run(MetricJob(metric_job, tuning_job), training.batches(), finetuning_metrics(weight), evaluator, best)
+        training.run(MetricJob(metric_job, tuning_job), training.batches(), finetuning_metrics(smoothness), evaluator, best)
         evaluator.fits = False  # the best snapshot has its classifier
     else:
         start_evaluation(context, variables)

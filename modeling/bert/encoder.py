@@ -85,10 +85,11 @@ class _Encoder(NamedTuple):
         return self.layout.cls_dropout_mask(mask) if cls_only and mask is not None else mask
 
 
-def _embeddings(encoder, word_rows, segment_ids):
-    """The sum of word, segment and position embeddings, normalised -> [T, H]."""
+def _embeddings(encoder, word_rows, segment_ids, shift):
+    """The sum of word, segment and position embeddings, and of a shift [T, H] if there is one, normalised -> [T, H]."""
     variables = encoder.variables
     words = flow._C.gather(variables.get(names.WORD_EMBEDDINGS), word_rows.reshape(-1), axis=0)  # [T, H]
+    words = words if shift is None else words + shift
     types = flow._C.gather(variables.get(names.TOKEN_TYPE_EMBEDDINGS), segment_ids.reshape(-1), axis=0)  # [T, H]
     x = encoder.layout.add_positions(words + types, variables.get(names.POSITION_EMBEDDINGS))
     x = encoder.layer_norm(x, names.EMBEDDINGS_NORM)
@@ -203,6 +204,7 @@ def build_bert(
     pooled_only: bool = False,
     starts=None,
     positions=None,
+    shift=None,
 ) -> BertOutput:
     """Builds the encoder into the current graph.
 
@@ -218,6 +220,7 @@ def build_bert(
             output contains neither its hidden states nor its attention.
         starts, positions: of a packed batch, see `modeling.bert.sequence_layout.PackedLayout`; input_mask is [R, C, S] then, and all of
             `BertOutput` except `pooled` has R rows in place of B.
+        shift: added to the word embeddings, [T, H], or None.
     Returns:
         `BertOutput`.
     """
@@ -226,7 +229,7 @@ def build_bert(
     encoder = _Encoder(variables, config, kernels, layout, dropout)
     pooled_only = pooled_only and config.pooling == CLS
 
-    x = _embeddings(encoder, word_rows, segment_ids)
+    x = _embeddings(encoder, word_rows, segment_ids, shift)
     mask = layout.attention_mask(config.num_attention_heads)
     embeddings, outputs = x, []
     for layer in range(config.num_hidden_layers - pooled_only):

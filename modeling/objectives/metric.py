@@ -32,13 +32,13 @@ def pair_cosines(vectors):
     return (first * second).sum(dim=1) / norms
 
 
-def contrastive_loss(vectors, target, has_consistency=False):
+def contrastive_loss(vectors, target, terms=0):
     """The contrastive loss of P pairs.
 
     Args:
         vectors: [2 P, H], as for `pair_cosines`.
         target: s, float32 [P], 1 or 0.
-        has_consistency: whether the metrics have a consistency term. It is 0: a pair has no label predictions.
+        terms: number of columns of the metrics for `Smoothness`. They are 0: a pair has no label predictions.
     Returns:
         (loss, metrics) in the order of `finetuning_metrics`. The accuracy is the share of the pairs whose cosine is on the target's side
         of 1/2.
@@ -47,10 +47,17 @@ def contrastive_loss(vectors, target, has_consistency=False):
     difference = cosines - target
     loss = (difference * difference).mean()
     accuracy = ((cosines - 0.5) * (target - 0.5) > 0).to(flow.float32).mean()
-    return loss, stack_metrics(loss, loss, loss * 0.0, accuracy) if has_consistency else stack_metrics(loss, accuracy)
+    return loss, _metrics(loss, loss, (), terms, accuracy)
 
 
-def prototypical_loss(vectors, target, labels, support, scale=1.0, others=None, consistency_weight=0.0):
+def _metrics(loss, label_loss, found, terms, accuracy):
+    """The metrics in the order of `finetuning_metrics`: the first of its terms are `found`, the others 0."""
+    if not terms:
+        return stack_metrics(loss, accuracy)
+    return stack_metrics(loss, label_loss, *found, *[label_loss * 0.0] * (terms - len(found)), accuracy)
+
+
+def prototypical_loss(vectors, target, labels, support, scale=1.0, others=None, consistency_weight=0.0, terms=0):
     """The loss of E episodes of prototypical networks.
 
     Args:
@@ -60,6 +67,7 @@ def prototypical_loss(vectors, target, labels, support, scale=1.0, others=None, 
         scale: f.
         others: vectors of a second pass with other dropout masks, or None.
         consistency_weight: weight of the disagreement of the predictions of the two passes.
+        terms: number of columns of the metrics for `Smoothness`; at least 1 with a second pass. The others are 0.
     Returns:
         (loss, metrics) in the order of `finetuning_metrics`. The accuracy is that of the query rows.
     """
@@ -67,10 +75,10 @@ def prototypical_loss(vectors, target, labels, support, scale=1.0, others=None, 
     label_loss = cross_entropy(logits, wanted).mean()
     accuracy = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32).mean()
     if others is None:
-        return label_loss, stack_metrics(label_loss, accuracy)
+        return label_loss, _metrics(label_loss, label_loss, (), terms, accuracy)
     consistency = symmetric_divergence(logits, _query_logits(others, target.shape[0], labels, support, scale)).mean()
     loss = label_loss + consistency * consistency_weight
-    return loss, stack_metrics(loss, label_loss, consistency, accuracy)
+    return loss, _metrics(loss, label_loss, (consistency,), terms, accuracy)
 
 
 def _query_logits(vectors, episodes, labels, support, scale):

@@ -11,21 +11,21 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_logits, domain_representation
 from modeling.engine.runtime import flow
 from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
-from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics, symmetric_divergence
+from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics
+from modeling.objectives.smoothness import NOT_SMOOTH, Smoothness, smoothness_terms
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
-CONSISTENCY_METRIC = "consistency_loss"
 
 
-def finetuning_metrics(consistency_weight) -> tuple:
+def finetuning_metrics(smoothness: Smoothness) -> tuple:
     """Names of the metrics of `finetuning_objective`."""
-    return FINETUNING_METRICS if not consistency_weight else ("loss", "label_loss", CONSISTENCY_METRIC, "accuracy")
+    return ("loss", "label_loss", *smoothness.names, "accuracy") if smoothness.names else FINETUNING_METRICS
 
 
-def meta_metrics(consistency_weight) -> tuple:
+def meta_metrics(smoothness: Smoothness) -> tuple:
     """Names of the metrics of `meta_objective`."""
-    return META_METRICS if not consistency_weight else (*META_METRICS, CONSISTENCY_METRIC)
+    return (*META_METRICS, *smoothness.names)
 
 
 class LossAndAccuracy(NamedTuple):
@@ -92,8 +92,9 @@ def finetuning_objective(
     loss_mask,
     starts=None,
     positions=None,
+    embedding_noise=None,
     label_loss=PLAIN,
-    consistency_weight=0.0,
+    smoothness=NOT_SMOOTH,
 ):
     """Plain fine-tuning: mean loss of the label classifier over the real samples.
 
@@ -104,8 +105,8 @@ def finetuning_objective(
         dropout: the `Dropout` of the step, or None.
         word_rows, input_mask, segment_ids, starts, positions: see `build_bert`.
         label, loss_mask, label_loss: see `classification_loss`.
-        consistency_weight: weight of the disagreement with a second pass, which has dropout masks of its own; with 0 there is no second
-            pass.
+        embedding_noise: see `with_noise`.
+        smoothness: settings of the terms that compare several passes. The other terms are those of the first pass.
     Returns:
         (loss, metrics) in the order of `finetuning_metrics`.
     """
@@ -113,17 +114,22 @@ def finetuning_objective(
     bert = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
     logits = classification_logits(variables, kernels, bert.pooled, dropout)
     classification = classification_loss(logits, label, loss_mask, label_loss=label_loss)
-    if not consistency_weight:
+    again = _further_pass(config, kernels, dropout, text, starts, positions)
+    terms, total = smoothness_terms(logits, again, variables, smoothness, loss_mask, input_mask, embedding_noise, kernels.device)
+    if not terms:
         return classification.loss, stack_metrics(*classification)
-    consistency = _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions)
-    loss = classification.loss + consistency * consistency_weight
-    return loss, stack_metrics(loss, classification.loss, consistency, classification.accuracy)
+    loss = classification.loss + total
+    return loss, stack_metrics(loss, classification.loss, *terms, classification.accuracy)
 
 
-def _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions):
-    """Mean disagreement of label logits with those of a further pass over the same texts; scalar."""
-    again = build_bert(variables, config, kernels, *text, dropout, pooled_only=True, starts=starts, positions=positions)
-    return batch_mean(symmetric_divergence(logits, classification_logits(variables, kernels, again.pooled, dropout)), loss_mask)
+def _further_pass(config, kernels, dropout, text, starts, positions):
+    """The function of (variables, shift of the word embeddings) -> label logits that `smoothness_terms` takes."""
+
+    def logits(variables, shift):
+        bert = build_bert(variables, config, kernels, *text, dropout, True, starts, positions, shift)
+        return classification_logits(variables, kernels, bert.pooled, dropout)
+
+    return logits
 
 
 def meta_objective(
@@ -143,8 +149,9 @@ def meta_objective(
     loss_mask,
     starts=None,
     positions=None,
+    embedding_noise=None,
     label_loss=PLAIN,
-    consistency_weight=0.0,
+    smoothness=NOT_SMOOTH,
 ):
     """MFT's objective (section 3.2), which also trains Meta-KD's meta-teacher:
 
@@ -161,7 +168,7 @@ def meta_objective(
         corrupted_domain: z, int32 [B, m], see `with_corrupted_domains`.
         loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
         label_loss: `LabelLoss`, the form of CE(y_i).
-        consistency_weight: as for `finetuning_objective`.
+        embedding_noise, smoothness: as for `finetuning_objective`.
     Returns:
         (loss, metrics) in the order of `meta_metrics`.
     """
@@ -175,11 +182,12 @@ def meta_objective(
         of_domains = domain_logits(variables, domain_representation(variables, states, input_mask, domain))
         of_domain = domain_loss(of_domains, corrupted_domain, loss_mask)
     loss, metrics = meta_loss(classification, of_domain, domain_loss_weight)
-    if not consistency_weight:
+    again = _further_pass(config, kernels, dropout, text, starts, positions)
+    terms, total = smoothness_terms(logits, again, variables, smoothness, loss_mask, input_mask, embedding_noise, kernels.device)
+    if not terms:
         return loss, metrics
-    consistency = _consistency_loss(logits, variables, config, kernels, dropout, text, loss_mask, starts, positions)
-    loss = loss + consistency * consistency_weight
-    return loss, flow.cat([loss.reshape(1), metrics[1:], consistency.reshape(1)], dim=0)
+    loss = loss + total
+    return loss, flow.cat([loss.reshape(1), metrics[1:], *(term.reshape(1) for term in terms)], dim=0)
 
 
 def predict_logits(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids, starts=None, positions=None):

@@ -76,15 +76,13 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
         start_evaluation(context, variables)
     else:
         training = Training(context, variables, train, may_share_rows=True)
-        label_loss = choose_label_loss(context, train.label)
-
-        consistency = flags.consistency_weight
+        label_loss, smoothness = choose_label_loss(context, train.label), training.smoothness
 
         @global_function(**training.settings)
         def train_job(variables, **batch):
             dropout = training.dropout.take(batch)
             return meta_objective(
-                variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss, consistency_weight=consistency
+                variables, config, kernels, dropout, domain_layers, weight, **batch, label_loss=label_loss, smoothness=smoothness
             )
 
         def corrupted(batches, first_step):
@@ -93,6 +91,6 @@ def run_meta_learner(context, train, dev, test, batch_sizes):
 
         best, batches = BestSnapshot(context, "mft", variables), corrupted(training.batches(), training.start_step)
         fisher = corrupted(training.fisher_batches(), training.fisher_step)
-        training.run(train_job, batches, meta_metrics(consistency), evaluator, best, fisher, domain_layers=domain_layers)
+        training.run(train_job, batches, meta_metrics(smoothness), evaluator, best, fisher, domain_layers=domain_layers)
     evaluate_splits(context, evaluator, best)
     return best

@@ -17,7 +17,7 @@ from modeling.run import measures
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
-from modeling.run.resources import Graph, encoder_passes
+from modeling.run.resources import Graph
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import count_steps, iterate_evaluation, iterate_training
 from ofrecord_util.errors import UserError
@@ -114,7 +114,7 @@ class MetaTraining(TrainingRun):
         inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}
         self.settings = {**self.gradient_settings, **inner}
         parts = self.layout.parts if context.engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, encoder_passes(flags))
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, self.smoothness.passes)
         self._query_dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
         passes = self.inner.steps * self.inner.batch_size if flags.inner_epochs is None else flags.inner_epochs * flags.support_num
         passes += flags.query_num if flags.meta_method == FOMAML else 0
@@ -150,7 +150,8 @@ class MetaTraining(TrainingRun):
         epochs = -(-steps * size // len(samples))
         if self._context.flags.inner_epochs is not None and steps == self.inner.steps:
             epochs = self._context.flags.inner_epochs
-        batches = with_dropout(iterate_training(samples, size, self.layout.lengths, epochs, task.order_seed), self.dropout, first)
+        batches = iterate_training(samples, size, self.layout.lengths, epochs, task.order_seed)
+        batches = self._with_random_numbers(batches, self.dropout, first)
         for number, batch in zip(range(first, first + steps), batches):
             self.child_tuning.before_step(number)
             yield {name: array for name, array in batch.items() if name != "idxs"}
@@ -164,7 +165,7 @@ class MetaTraining(TrainingRun):
         """One epoch of the training domains in batches of the inner loop, see `TrainingRun`."""
         samples = self._samples.select(np.flatnonzero(np.isin(self._samples.domain, self.domains)))
         batches = iterate_training(samples, self.inner.batch_size, self.layout.lengths, 1, self._context.flags.seed)
-        return with_dropout(batches, self.dropout, self.fisher_step)
+        return self._with_random_numbers(batches, self.dropout, self.fisher_step)
 
     def before_step(self, step):
         """Nothing: the masks of Child-Tuning are those of inner steps."""

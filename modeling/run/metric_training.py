@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from modeling.bert.dropout import DropoutPlan, with_dropout
+from modeling.bert.dropout import DropoutPlan
 from modeling.cli.choices import CONTRASTIVE, FINETUNED
 from modeling.engine import parallel
 from modeling.objectives.metric import contrastive_loss, grouped_vectors, prototypical_loss
@@ -16,7 +16,7 @@ from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning, uses_masks
 from modeling.run.metric_draws import EpisodeSampler, PairSampler
 from modeling.run.optimizer import Schedule, create_optimizer, plan_schedule
-from modeling.run.resources import Graph, encoder_passes
+from modeling.run.resources import Graph
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
@@ -80,6 +80,8 @@ class MetricTraining(TrainingRun):
         flags = context.flags
         if flags.freeze_encoder:
             raise UserError("--freeze_encoder: metric learning trains the encoder; to fit a classifier only, give --learning_rate 0")
+        if flags.adversarial_factor and flags.head != FINETUNED:
+            raise UserError("--adversarial_factor: the term belongs to the fine-tuning of --head finetune, give this flag or leave it out")
         if flags.consistency_weight and flags.objective == CONTRASTIVE and flags.head != FINETUNED:
             raise UserError(
                 "--consistency_weight: a pair has no label predictions to compare: give --objective prototypical or --head finetune, or "
@@ -105,12 +107,13 @@ class MetricTraining(TrainingRun):
         needed = self._longest_texts(min(flags.num_steps, _MOST_LOOKED_AT))
         further = 0 if not tuning else _OTHER_MASKED_PHASE if uses_masks(flags) else _OTHER_PHASE
         self.layout = self._choose_layout(samples, self.batch_size, further=further, together=texts, needed=needed)
-        self.child_tuning, passes = ChildTuning(context, variables), encoder_passes(flags)
-        self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts, 1 if self._contrastive else passes)
+        self.child_tuning = ChildTuning(context, variables)
+        passes = 1 + (bool(flags.consistency_weight) and not self._contrastive)
+        self.settings, self.dropout = self._settings(variables, schedule.first, self.layout.parts, passes)
         self.finetuning_settings = self.finetuning_dropout = None
         if tuning:
             parts = flags.gradient_accumulation_steps
-            self.finetuning_settings, self.finetuning_dropout = self._settings(variables, tuning, parts, passes)
+            self.finetuning_settings, self.finetuning_dropout = self._settings(variables, tuning, parts, self.smoothness.passes)
         self._log_what_is_drawn()
 
     def _choose_sampler(self, flags, task, samples):
@@ -145,15 +148,17 @@ class MetricTraining(TrainingRun):
     def objective(self, variables, kernels, target, **batch):
         """The loss of a step on pairs or episodes, for a train function: (loss, metrics) in the order of `finetuning_metrics`."""
         flags, sampler, dropout = self._context.flags, self._sampler, self.dropout.take(batch)
-        weight = flags.consistency_weight
+        weight, terms = flags.consistency_weight, len(self.smoothness.names)
 
         def vectors():
-            return grouped_vectors(variables, self._context.config, kernels, sampler.texts, dropout, **batch)
+            found = grouped_vectors(variables, self._context.config, kernels, sampler.texts, dropout, **batch)
+            dropout.hidden()  # the last mask of a pass is that of a classifier, which vectors do not have
+            return found
 
         if self._contrastive:
-            return contrastive_loss(vectors(), target, has_consistency=bool(weight))
+            return contrastive_loss(vectors(), target, terms)
         settings = sampler.labels, flags.support_num, flags.distance_scale
-        return prototypical_loss(vectors(), target, *settings, vectors() if weight else None, weight)
+        return prototypical_loss(vectors(), target, *settings, vectors() if weight else None, weight, terms)
 
     def samples_in(self, step):
         """Texts of a step (from 1)."""
@@ -176,7 +181,7 @@ class MetricTraining(TrainingRun):
         if self.schedule.second is not None:
             start = max(0, self.start_step - steps)
             batches = iterate_training(self._samples, self._rows, self.layout.lengths, flags.num_epochs, flags.seed, start)
-            yield from with_dropout(batches, self.finetuning_dropout, steps + start)
+            yield from self._with_random_numbers(batches, self.finetuning_dropout, steps + start)
 
     def _grouped_batch(self, step):
         rows, target = self._sampler.draw(step, self._groups)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from modeling.bert.config import BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.engine import parallel
+from modeling.objectives.smoothness import smoothness_of
 from modeling.run.child_tuning import uses_masks
 from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
@@ -135,15 +136,10 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
     further += _MASKED if trains and uses_masks(context.flags) else 0
-    passes = encoder_passes(context.flags) if trains else 1
+    passes = smoothness_of(context.flags).passes if trains else 1
     model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / parallel.processes()
     return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
-
-
-def encoder_passes(flags) -> int:
-    """Passes over the encoder in a training step: two if a script compares the predictions of two dropout masks."""
-    return 2 if getattr(flags, "consistency_weight", 0.0) else 1
 
 
 def memory_limit(wanted):

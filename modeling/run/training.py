@@ -1,10 +1,9 @@
 """A training in epochs: schedule, optimizer, dropout and batches from the flags."""
 
-from modeling.bert.dropout import DropoutPlan, with_dropout
+from modeling.bert.dropout import DropoutPlan
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.optimizer import create_optimizer, plan_schedule
-from modeling.run.resources import encoder_passes
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
 
@@ -52,7 +51,7 @@ class Training(TrainingRun):
             "parts": self.layout.parts,
         }
         parts = self.layout.parts if context.engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, encoder_passes(flags))
+        self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, self.smoothness.passes)
 
     def samples_in(self, step):
         """Samples of a step (from 1). The last batch of a run may have fewer than the others."""
@@ -67,9 +66,9 @@ class Training(TrainingRun):
         flags = self._context.flags
         run = self._samples, self.batch_size, self.layout.lengths, flags.num_epochs, flags.seed
         batches = iterate_training(*run, self.start_step, self.layout.per_row)
-        return with_dropout(batches, self.dropout, self.start_step)
+        return self._with_random_numbers(batches, self.dropout, self.start_step)
 
     def fisher_batches(self):
         """The batches of one epoch, see `TrainingRun`."""
         run = self._samples, self.batch_size, self.layout.lengths, 1, self._context.flags.seed
-        return with_dropout(iterate_training(*run, 0, self.layout.per_row), self.dropout, self.fisher_step)
+        return self._with_random_numbers(iterate_training(*run, 0, self.layout.per_row), self.dropout, self.fisher_step)

@@ -9,10 +9,12 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from modeling.bert.dropout import with_dropout
 from modeling.cli import interruption
 from modeling.cli.flags import evaluation_period
 from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
+from modeling.objectives.smoothness import smoothness_of, with_noise
 from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches
 from modeling.run.child_tuning import MASK_NAME
@@ -38,6 +40,7 @@ class TrainingRun:
     Attributes:
         schedule, num_samples, batch_size: the arguments.
         start_step: number of completed steps: 0, or the step of the state from which --resume continues.
+        smoothness: `Smoothness`, from the flags.
         mean_weight: mean sample weight; None if the log does not judge the loss.
         child_tuning: `ChildTuning`, which a subclass creates.
     Raises:
@@ -49,7 +52,7 @@ class TrainingRun:
     def __init__(self, context, variables, schedule, num_samples, batch_size, facts):
         flags = context.flags
         self._context, self._variables, self.schedule = context, variables, schedule
-        self.num_samples, self.batch_size = num_samples, batch_size
+        self.num_samples, self.batch_size, self.smoothness = num_samples, batch_size, smoothness_of(flags)
         self._identity = run_identity(
             flags,
             task=context.task.to_dict(),
@@ -68,6 +71,11 @@ class TrainingRun:
                 f"--max_steps {flags.max_steps}: the run {context.folder.path} has done {self.start_step} steps, so its results would not "
                 f"be those of step {flags.max_steps}: give {self.start_step} or more"
             )
+
+    def _with_random_numbers(self, batches, dropout, first_step):
+        """Adds the dropout masks of a `DropoutPlan` to batches, and the noise of the adversarial term."""
+        flags, width = self._context.flags, self._context.config.hidden_size
+        return with_noise(with_dropout(batches, dropout, first_step), self.smoothness, width, flags.seed, first_step)
 
     def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, **grouped):
         """The `TrainingBatches` of a run. Sets the estimated memory.

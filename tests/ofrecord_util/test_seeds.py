@@ -16,6 +16,7 @@ from ofrecord_util.seeds import (
     episode_stream,
     evaluation_task_stream,
     initial_value_stream,
+    noise_stream,
     order_stream,
     pair_stream,
     task_stream,
@@ -52,6 +53,7 @@ def test_the_numbers_of_each_stream(seed):
         assert first_words(pair_stream(seed, 2, number)) == first_words(pairs)
         episode = np.random.SeedSequence([seed, 0x80, number + 1, 5])
         assert first_words(episode_stream(seed, number, 5)) == first_words(episode)
+        assert first_words(noise_stream(seed, number)) == first_words(np.random.SeedSequence([seed, 0x70, number + 1]))
         task = np.random.default_rng([seed, 0xE0, number])
         assert evaluation_task_stream(seed, number).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
     for name in NAMES[:5]:
@@ -76,6 +78,7 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("bootstrap", number): bootstrap_stream(seed, number) for number in NUMBERS if number})
     streams.update({("child mask", number): child_mask_stream(seed, number) for number in NUMBERS})
     streams.update({("task", number, task): task_stream(seed, number, task) for number in NUMBERS for task in range(1, 3)})
+    streams.update({("noise", number): noise_stream(seed, number) for number in NUMBERS})
     streams.update({("evaluation", number): evaluation_task_stream(seed, number) for number in NUMBERS})
     streams.update({("pair", kind, number): pair_stream(seed, kind, number) for kind in (1, 2) for number in NUMBERS})
     streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})

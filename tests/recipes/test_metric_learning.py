@@ -123,11 +123,13 @@ def test_a_consistency_term(project):
     """Of episodes and of the fine-tuning; 0 for pairs."""
     more = "--consistency_weight 0.5 --max_steps 8"
     episodes = run_of(project, "consistent-episodes", f"{EPISODES} {more}")[0].rows("train")
-    tuned = run_of(project, "consistent-finetuned", f"{FINETUNED} {more}")[0].rows("train")
+    tuned = run_of(project, "consistent-finetuned", f"{FINETUNED} {more} --adversarial_factor 5e-5")[0].rows("train")
     assert [row["consistency_loss"] > 0 for row in episodes] == [True] * 6
-    assert [row["consistency_loss"] > 0 for row in tuned] == [False] * 6 + [True] * 2
+    for name in ("consistency_loss", "adversarial_loss"):
+        assert [row[name] > 0 for row in tuned] == [False] * 6 + [True] * 2
     for row in (*episodes, *tuned):
-        assert row["loss"] == pytest.approx(row["label_loss"] + 0.5 * row["consistency_loss"], rel=1e-5)
+        further = 0.5 * row["consistency_loss"] + row.get("adversarial_loss", 0.0)
+        assert row["loss"] == pytest.approx(row["label_loss"] + further, rel=1e-5)
 
 
 def test_held_out_domains(project):
@@ -212,6 +214,7 @@ def test_an_evaluation(project, contrastive):
     ("more", "said"),
     [
         ("--consistency_weight 1", "--consistency_weight: a pair has no label predictions to compare"),
+        ("--adversarial_factor 5e-5", "--adversarial_factor: the term belongs to the fine-tuning of --head finetune"),
         ("--child_tuning F --reserve_p 0", "0 is not between 0.001 and 1"),
         ("--freeze_encoder", "--freeze_encoder: metric learning trains the encoder"),
         ("--batch_size_per_device 5", "--batch_size_per_device 5: half of the pairs have equal labels, give an even number"),

@@ -95,7 +95,7 @@ def test_the_consistency_of_two_passes_over_an_episode():
         return ((np.exp(logs) - np.exp(others)) * (logs - others)).sum(axis=1).mean() / LABELS
 
     def loss(variables, target):
-        return prototypical_loss(variables.get("x"), target, LABELS, SUPPORT, scale, variables.get("y"), weight)
+        return prototypical_loss(variables.get("x"), target, LABELS, SUPPORT, scale, variables.get("y"), weight, 1)
 
     (total, metrics), found = gradients(loss, {"x": EPISODE_VECTORS, "y": second}, {"target": EPISODE_TARGET})
     label_loss, accuracy = prototypical_reference(EPISODE_VECTORS, scale)
@@ -110,12 +110,10 @@ def test_the_consistency_of_two_passes_over_an_episode():
     assert np.abs(of_y).max() > 1e-3
 
 
-def test_a_pair_has_no_consistency_term():
-    loss, metrics = run_graph(
-        lambda variables, target: contrastive_loss(variables.get("x"), target, True), {"target": TARGET}, {"x": VECTORS}
-    )
+def test_a_pair_has_no_label_predictions_to_compare():
+    loss, metrics = run_graph(lambda variables, target: contrastive_loss(variables.get("x"), target, 2), {"target": TARGET}, {"x": VECTORS})
     expected, accuracy = contrastive_reference(VECTORS.astype(np.float64))
-    np.testing.assert_allclose([loss, *metrics], [expected, expected, expected, 0.0, accuracy], rtol=1e-5)
+    np.testing.assert_allclose([loss, *metrics], [expected, expected, expected, 0.0, 0.0, accuracy], rtol=1e-5)
 
 
 def test_prototypes_do_not_depend_on_the_order_of_support_or_on_a_shift():

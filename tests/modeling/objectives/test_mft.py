@@ -36,6 +36,7 @@ from modeling.objectives.mft import (
     meta_metrics,
     meta_objective,
 )
+from modeling.objectives.smoothness import Smoothness
 from modeling.run.optimizer import Schedule, create_optimizer
 
 ROWS = 5  # samples of a batch; the last one only fills it up
@@ -239,17 +240,17 @@ def test_the_consistency_term_compares_two_dropout_passes(kind):
     assert expected > 1e-3
 
     def objective(with_masks, consistency_weight):
+        smoothness = Smoothness(consistency_weight)
+
         def terms(variables, **features):
             dropout = plan.take(features) if with_masks else None
             if kind == "finetuning":
                 own = {name: value for name, value in features.items() if name not in ("domain", "sample_weights", "corrupted_domain")}
-                return finetuning_objective(variables, CONFIG, KERNELS["cpu"], dropout, **own, consistency_weight=consistency_weight)
-            return meta_objective(
-                variables, CONFIG, KERNELS["cpu"], dropout, (0, 2), 0.1, **features, consistency_weight=consistency_weight
-            )
+                return finetuning_objective(variables, CONFIG, KERNELS["cpu"], dropout, **own, smoothness=smoothness)
+            return meta_objective(variables, CONFIG, KERNELS["cpu"], dropout, (0, 2), 0.1, **features, smoothness=smoothness)
 
         loss, metrics = run_graph(terms, {**batch, **(masks if with_masks else {})}, values)
-        names = {"finetuning": finetuning_metrics, "meta": meta_metrics}[kind](consistency_weight)
+        names = {"finetuning": finetuning_metrics, "meta": meta_metrics}[kind](smoothness)
         return float(loss), dict(zip(names, metrics.tolist()))
 
     loss, metrics = objective(True, weight)
