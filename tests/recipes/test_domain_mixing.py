@@ -73,22 +73,21 @@ def test_a_consistency_term(project):
     assert len(tiny.Run(project.path("output", "consistent")).rows("train")) == 12
 
 
-ADVERSARIAL = "--adversarial_factor 0.2 --adversarial_sigma 0.05 --adversarial_bound 0.06 --texts_per_row 1 --loss_print_every_n_iter 1"
+ROWS = "--texts_per_row 1 --pad_to_max_length --loss_print_every_n_iter 1"  # one length, so one graph
+ADVERSARIAL = f"--adversarial_factor 0.2 --adversarial_sigma 0.05 --adversarial_bound 0.06 {ROWS}"
 
 
 def test_an_adversarial_term(project, mixed):
     """The first cross-entropy is that of a run without the term, and a continued run is the whole one bit for bit."""
-    line = f"{LINE} {ADVERSARIAL} --save_last_snapshot"
+    line = f"{LINE} {ADVERSARIAL} --num_epochs 1 --save_last_snapshot"
     whole = project.run_of(project.run(f"{line} --model_save_dir output/adversarial"))
-    plain = project.run_of(
-        project.run(f"{LINE} --texts_per_row 1 --loss_print_every_n_iter 1 --max_steps 1 --model_save_dir output/one-step")
-    )
+    plain = project.run_of(project.run(f"{LINE} {ROWS} --max_steps 1 --num_epochs 1 --model_save_dir output/one-step"))
     rows = whole.rows("train")
     assert rows[0]["label_loss"] == pytest.approx(plain.rows("train")[0]["loss"], rel=1e-5)
     for row in rows:
         assert row["adversarial_loss"] > 1e-3
         assert row["loss"] == pytest.approx(row["label_loss"] + row["adversarial_loss"], rel=1e-5)
-    project.run(f"{line} --max_steps 5 --model_save_dir output/adversarial-cut")
+    project.run(f"{line} --max_steps 3 --model_save_dir output/adversarial-cut")
     project.run(f"{line} --resume output/adversarial-cut")
     resumed = tiny.Run(project.path("output", "adversarial-cut"))
     assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
@@ -96,7 +95,7 @@ def test_an_adversarial_term(project, mixed):
 
 def test_an_adversarial_term_in_two_ranks(project):
     """Texts keep their noise. Both halves of a batch are those of one process."""
-    dry = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --cpu_lanes 1 --max_steps 6"
+    dry = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --cpu_lanes 1 --max_steps 3"
     one = project.run_of(project.run(f"{LINE} {ADVERSARIAL} {dry} --model_save_dir output/adversarial-one"))
     line = LINE.replace("--batch_size_per_device 4", "--batch_size_per_device 2") + " --gpu_num_per_node 2"
     two = project.run_of(project.run(f"{line} {ADVERSARIAL} {dry} --model_save_dir output/adversarial-two"))
