@@ -301,7 +301,7 @@ FLAGS = (
          "weight of the disagreement between the predictions of two passes with different dropout masks; a step then takes twice as long"),
     Flag("adversarial_factor", OPTIMISATION, CONSISTENCY, non_negative_float, 0.0,
          "step of StructBERT's adversarial term, as SOFA adds it (5e-5 there): the word embeddings move to where the predictions disagree "
-         "most; 0 = no term. A step then takes about four times as long"),
+         "most; 0 = no term. A step then takes two to three times as long"),
     Flag("adversarial_sigma", OPTIMISATION, CONSISTENCY, positive_float, 5e-6, "standard deviation of the noise where that step starts"),
     Flag("adversarial_bound", OPTIMISATION, CONSISTENCY, positive_float, None, "limit of each coordinate of that step",
          unset="twice --adversarial_sigma"),
