@@ -10,7 +10,8 @@
 Minimises mean_i w_i [MSE of hidden states + MSE of attention scores + T^2 soft cross-entropy] + cross-entropy with the
 labels + gamma MSE of domain representations, where w_i is the domain-expertise weight of sample i. The teacher's outputs come
 from the files of meta_teacher_eval.py, or from the frozen teacher in the same graph (--teacher_outputs online). The script
-evaluates teacher and student on dev and, if there is a test split, on test. Writes
+evaluates teacher and student on dev and, if there is a test split, on test. With --unlabelled it trains on texts without
+labels. Writes
 MODEL_SAVE_DIR/snapshot_best_distill_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """
 
@@ -41,10 +42,13 @@ from modeling.run.resources import Model
 from modeling.run.start import check_resources, start_evaluation
 from modeling.run.student import (
     LayerSelection,
+    check_heads,
     check_teacher,
     choose_loss_weights,
     describe_mapping,
+    describe_unlabelled,
     layer_mapping,
+    prepare_unlabelled,
     student_depth,
     teacher_folder,
     without_constant_terms,
@@ -55,6 +59,7 @@ from modeling.run.training import Training
 def main():
     flags = parse_flags(META_DISTILL, __doc__)
     do_train, do_eval = check_modes(flags)
+    prepare_unlabelled(flags)
     loss_weights = choose_loss_weights(flags)
     teacher_path = teacher_folder(flags.teacher_model, "--teacher_model")
     context = RunContext(flags, flags.student_model)
@@ -75,6 +80,8 @@ def main():
     loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " (initial weights)")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " (distillation targets)")
+    if do_train:
+        check_heads(loss_weights, config, teacher_config)
     average_heads = config.num_attention_heads != teacher_config.num_attention_heads
     if loss_weights.attention and average_heads:
         log(
@@ -82,14 +89,17 @@ def main():
             "attention scores are averaged over heads"
         )
 
-    # The training samples have prototypical scores. Teacher and student share dev and test
+    if do_train and flags.unlabelled:
+        log(describe_unlabelled(loss_weights))
+
+    # The training samples have prototypical scores, unless they have no labels. Teacher and student share dev and test
     train_records = context.splits.weighted_records() if do_train else None
     dev_records = context.splits.records("dev", name="eval")
     test_records = context.splits.test_records() if do_eval else None
     needs = knowledge_needed(loss_weights, mapping[frozen:])
     online, outputs = flags.teacher_outputs == ONLINE, None
     if do_train and not online:
-        outputs = TeacherOutputs(output_folder(flags))
+        outputs = TeacherOutputs(output_folder(flags), flags.unlabelled)
         identity = sample_identity(train_records, task, context.tokenizer)
         outputs.check(teacher_path, teacher_digest, train_records, identity, needs)
 
@@ -131,8 +141,8 @@ def main():
         compared = Layout(needs, teacher_config.hidden_size, heads, task.num_labels).values_per_token
         training = Training(context, student, train_samples, False, (held,), compared, **{"teacher's digest": teacher_digest})
         check_resources(context, student, training.schedule)
-        label_loss = choose_label_loss(context, train_samples.label)
-        if not loss_weights.label and label_loss != PLAIN:
+        label_loss = PLAIN if flags.unlabelled else choose_label_loss(context, train_samples.label)
+        if not loss_weights.label and (label_loss != PLAIN or (flags.unlabelled and (flags.class_weights or flags.label_smoothing))):
             log("--class_weights, --label_smoothing have no effect: the loss has no term with the labels")
         context.folder.create()
     else:
@@ -140,7 +150,8 @@ def main():
     reference = evaluate_splits(context, evaluator.with_job(teacher_job), prefix="teacher_")
 
     if do_train:
-        plan = Distillation(loss_weights, flags.temperature, mapping, flags.use_sample_weights, frozen, label_loss)
+        weighted, labelled = flags.use_sample_weights, not flags.unlabelled
+        plan = Distillation(loss_weights, flags.temperature, mapping, weighted, frozen, label_loss, labelled)
         inputs = ("word_rows", "input_mask", "segment_ids", "domain", "label", "sample_weights", "loss_mask")
 
         @global_function(**training.settings)

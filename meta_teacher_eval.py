@@ -7,11 +7,15 @@
 
 Writes DATA_DIR/ofrecord/teacher (--teacher_output_dir): logits, domain representations, and, without padding, the hidden
 states and attention scores of the layers that a student with --student_num_hidden_layers layers learns from; also a manifest
-(modeling/checkpoints/teacher_outputs.py). With --do_eval the script also evaluates the teacher on dev and test.
+(modeling/checkpoints/teacher_outputs.py). With --do_eval the script also evaluates the teacher on dev and test. With
+--unlabelled it writes the outputs for DATA_DIR/unlabelled.csv to DATA_DIR/ofrecord/teacher_unlabelled.
 """
 
+import numpy as np
+
 from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
-from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputWriter, estimate, output_folder, sample_identity
+from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter
+from modeling.checkpoints.teacher_outputs import Layout, estimate, output_folder, sample_identity
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import META_TEACHER_EVAL, parse_flags
 from modeling.engine.global_function import global_function
@@ -20,7 +24,7 @@ from modeling.run.context import RunContext
 from modeling.run.evaluation import TEXT, SplitEvaluator, evaluate_splits, measure, predict_batches
 from modeling.run.model_loading import load_model
 from modeling.run.start import announce_predictions
-from modeling.run.student import DEFAULT_STUDENT_LAYERS, check_teacher, choose_loss_weights, describe_mapping, layer_mapping, teacher_folder
+from modeling.run.student import check_teacher, choose_loss_weights, describe_mapping, layer_mapping, student_depth, teacher_folder
 from ofrecord_util.files import size_text
 
 
@@ -32,7 +36,7 @@ def choose_layers(flags, config, log):
             listed = ",".join(map(str, flags.teacher_layers))
             raise UserError(f"--teacher_layers {listed}: the teacher has layers 0 to {own - 1}")
         return flags.teacher_layers
-    mapping = layer_mapping(flags.student_num_hidden_layers or min(DEFAULT_STUDENT_LAYERS, own), own)
+    mapping = layer_mapping(student_depth(flags.student_num_hidden_layers, own, flags.model_load_dir), own)
     log(describe_mapping(mapping, own, "teacher"))
     return mapping
 
@@ -46,9 +50,9 @@ def main():
     needs = knowledge_needed(loss_weights, choose_layers(flags, config, log))
     layout = Layout(needs, config.hidden_size, config.num_attention_heads, task.num_labels)
 
-    if flags.resave_ofrecord:
-        context.splits.check_texts(("train", "dev", "test") if flags.do_eval else ("train",))
-    records = context.splits.records("train")
+    if context.splits.must_write(context.splits.train_split, "train"):
+        context.splits.check_texts((context.splits.train_split, *(("dev", "test") if flags.do_eval else ())))
+    records = context.splits.training_records()
     dev_records = context.splits.records("dev", name="eval") if flags.do_eval else None
     test_records = context.splits.test_records() if flags.do_eval else None
     lengths, identity = records.lengths, sample_identity(records, task, context.tokenizer)
@@ -79,7 +83,11 @@ def main():
         for rows, outputs in predict_batches(teacher_job, train, batches, names):
             writer.write(rows, {name: output.numpy() for name, output in zip(knowledge_names(needs), outputs)})
         train_logits = writer.logits()
-    log(f"train {measure(train_logits, records.label, records.domain, task, flags.seed)}")
+    if flags.unlabelled:
+        counts = np.bincount(train_logits.argmax(axis=1), minlength=task.num_labels)
+        log("unlabelled: labels that the teacher predicts: " + ", ".join(f"{name} {count}" for name, count in zip(task.labels, counts)))
+    else:
+        log(f"train {measure(train_logits, records.label, records.domain, task, flags.seed)}")
     log(f"teacher outputs {folder}: layers {','.join(map(str, needs.layers))}, {writer.summary()}")
 
     def logits_job(batch):

@@ -23,7 +23,8 @@ from benchmarks.side_by_side import machine, show
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs, TeacherOutputWriter
+from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter
+from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputs
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge

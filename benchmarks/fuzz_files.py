@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
-from modeling.checkpoints.teacher_outputs import Layout, TeacherOutputWriter
+from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter
+from modeling.checkpoints.teacher_outputs import Layout
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from modeling.run.evaluation import Predictions, measure
 from modeling.run.measures import SCALARS

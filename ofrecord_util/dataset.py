@@ -45,6 +45,7 @@ class Dataset:
         text: `TextFolder` of `data_dir` that may have read text before; None makes one.
         type_vocab_size: rows of the model's table of token types.
         made_from: scripts whose output for the training records the step needs too, for the message about stale records.
+        train_split: the split that the step trains on, "train" or `UNLABELLED`.
 
     Attributes:
         scores: float32 [K], the scores of weight.npy that the training records hold; None before they are read, and without them.
@@ -62,8 +63,9 @@ class Dataset:
         text: Optional[TextFolder] = None,
         type_vocab_size: int = 2,
         made_from: Sequence[str] = (),
+        train_split: str = "train",
     ) -> None:
-        self._type_vocab_size, self._made_from = type_vocab_size, made_from
+        self._type_vocab_size, self._made_from, self._train_split = type_vocab_size, made_from, train_split
         self.data_dir, self.task, self.tokenizer, self.seq_length = data_dir, task, tokenizer, seq_length
         self.resave, self.log, self.use_scores = resave, log, use_scores
         self.scores: Optional[np.ndarray] = None
@@ -77,7 +79,7 @@ class Dataset:
         """The `Records` that the step uses of a split.
 
         Args:
-            split: "train", "dev" or "test".
+            split: "train", "dev", "test" or `UNLABELLED`.
             prefix: name of a part without its number; None means `SPLIT.of_record-`.
             part_num: number of parts.
             example_num: number of rows that the user expects, or None. The first ones are used where there are more, all where there
@@ -97,8 +99,7 @@ class Dataset:
             self.log("warning: " + warning)
         rows: Optional[TextSplit]
         writes = self.resave or self.never_written(split, prefix, part_num)
-        if not writes and not self._are_there(split, prefix, part_num):
-            find_text(self.data_dir, split, f"there are no records in {split_folder(self.data_dir, split)} either; ")
+        self.check_source(split, prefix, part_num)
         if writes:
             rows, records = self._encode(split, example_num)
             if split == "train" and self.use_scores == SCORES_MADE:
@@ -123,6 +124,12 @@ class Dataset:
                 self.log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
         return records.select(slice(0, used))
 
+    def check_source(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> None:
+        """Raises a UserError if a split has neither text nor, without `resave`, records. The arguments are those of `records`."""
+        there = not self.resave and self._are_there(split, prefix, part_num)
+        if not there:
+            find_text(self.data_dir, split, "" if self.resave else f"there are no records in {split_folder(self.data_dir, split)} either; ")
+
     def never_written(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> bool:
         """Whether a split has text and neither records nor a manifest. Such records are written without `resave`.
 
@@ -139,9 +146,9 @@ class Dataset:
 
     def _describe(self, split: str, records: Records, rows: Optional[TextSplit]) -> None:
         """Logs what was read of a split, and what is odd about its text."""
-        train = None if split == "train" or rows is None else self._training_text()
+        train = None if split == self._train_split or rows is None else self._training_text()
         repeats = None if rows is None else count_repeats(rows, train)
-        for line in describe_split(split, records, self.task, self.tokenizer, rows, repeats):
+        for line in describe_split(split, records, self.task, self.tokenizer, rows, repeats, self._train_split):
             self.log(line)
         for line in [] if rows is None else text_warnings(rows, self.task, train, repeats):
             self.log("warning: " + line)
@@ -152,7 +159,7 @@ class Dataset:
 
     def _training_text(self) -> Optional[TextSplit]:
         """The training `TextSplit`; None where there is none or it is invalid: the step that trains on it reports that."""
-        return self._text.read_valid("train", self.task)
+        return self._text.read_valid(self._train_split, self.task)
 
     def store_scores(
         self, records: Records, scores: np.ndarray, info: Optional[dict] = None, embedding_map: Optional[score_files.EmbeddingMap] = None
@@ -256,7 +263,7 @@ class Dataset:
         scripts = list(self._made_from)
         if other_text and self.use_scores == SCORES_NEEDED:
             scripts.insert(0, "preprocess.py")
-        if split != "train" or not scripts:
+        if split != self._train_split or not scripts:
             return "write them again with --resave_ofrecord"
         first, *others = scripts
         return f"run {first} again with --resave_ofrecord{_then(others)}"

@@ -13,6 +13,8 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
+from ofrecord_util.text_files import UNLABELLED
+
 Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key")
 Feature.__doc__ = """One feature of a record.
 
@@ -100,4 +102,4 @@ def split_flag(split: str, suffix: str) -> str:
     --eval_data_prefix)`, …"""
     if split == "dev":
         return f"--dev_{suffix} (or --eval_{suffix})"
-    return "--{}_{}".format("eval" if split == "test" else split, suffix)
+    return "--{}_{}".format({"test": "eval", UNLABELLED: "train"}.get(split, split), suffix)

@@ -7,6 +7,7 @@ import numpy as np
 from ofrecord_util.records import Records
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import Repeats, TextSplit
+from ofrecord_util.text_files import UNLABELLED
 from ofrecord_util.tokenization import Tokenizer
 
 _UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hardly fits the text
@@ -22,21 +23,27 @@ def describe_split(
     tokenizer: Optional[Tokenizer],
     text: Optional[TextSplit] = None,
     repeats: Optional[Repeats] = None,
+    train: str = "train",
 ) -> List[str]:
     """The lines: one for the source, one for the rows, one for the tokens, and for the training split one for each of two examples.
 
     Args:
-        split: "train", "dev" or "test".
+        split: "train", "dev", "test" or `UNLABELLED`.
         records: `Records` of the whole split.
         task: `Task`.
         tokenizer: `Tokenizer`; None leaves out the share of [UNK] and the examples.
         text: `TextSplit`, or None if it was not read.
         repeats: its `Repeats`.
+        train: the split that the run trains on.
     """
     lines = [] if text is None else [f"{split}: {text.source}"]
-    lines.append(f"{split}: {len(records)} rows; {_counts(records.domain, records.label, task)}")
-    lines.append(_tokens(split, records, tokenizer, repeats))
-    if tokenizer is not None and split == "train":
+    if split == UNLABELLED:
+        counts = "without labels; " + _listed(task.domains, np.bincount(records.domain, minlength=task.num_domains))
+    else:
+        counts = _counts(records.domain, records.label, task)
+    lines.append(f"{split}: {len(records)} rows; {counts}")
+    lines.append(_tokens(split, records, tokenizer, repeats, train))
+    if tokenizer is not None and split == train:
         lines += [_example(split, records, row, task, tokenizer) for row in _two_rows(records)]
     return lines
 
@@ -63,7 +70,7 @@ def _listed(names: tuple, counts: np.ndarray) -> str:
     return ", ".join(parts)
 
 
-def _tokens(split: str, records: Records, tokenizer: Optional[Tokenizer], repeats: Optional[Repeats]) -> str:
+def _tokens(split: str, records: Records, tokenizer: Optional[Tokenizer], repeats: Optional[Repeats], train: str) -> str:
     lengths = records.lengths
     median, high = (int(np.sort(lengths)[-(-len(lengths) * share // 100) - 1]) for share in (50, 95))
     parts = [f"{split}: texts of {int(lengths.min())} to {int(lengths.max())} tokens, median {median}, 95 % have at most {high}"]
@@ -78,7 +85,7 @@ def _tokens(split: str, records: Records, tokenizer: Optional[Tokenizer], repeat
     if repeats is not None:
         parts.append(f"{repeats.repeated} repeated texts")
         if repeats.shared is not None:
-            parts.append(f"{repeats.shared} also in train")
+            parts.append(f"{repeats.shared} also in {train}")
     line = "; ".join(parts)
     if warn:
         line = f"warning: {line}: check --vocab_file and --do_lower_case, or take a model for the language of the text"
@@ -99,4 +106,5 @@ def _example(split: str, records: Records, row: int, task: Task, tokenizer: Toke
     length = int(records.lengths[row])
     tokens = [tokenizer.tokens[position] for position in records.input_ids[row, : min(length, _EXAMPLE_TOKENS)].tolist()]
     rest = f" … ({length} tokens)" if length > _EXAMPLE_TOKENS else ""
-    return f"{split}: example ({task.domains[records.domain[row]]}, {task.labels[records.label[row]]}): {' '.join(tokens)}{rest}"
+    names = [task.domains[records.domain[row]], *([] if split == UNLABELLED else [task.labels[records.label[row]]])]
+    return f"{split}: example ({', '.join(names)}): {' '.join(tokens)}{rest}"

@@ -9,7 +9,7 @@ import numpy as np
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import MANY_ROWS, is_number, lookalike, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import TextRows, find_text, read_rows, text_path
+from ofrecord_util.text_files import TextRows, find_text, read_rows, roles_of, text_path
 from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ class TextSplit:
         path: the file.
         text_a: list of N str.
         text_b: list of N str for pair tasks, else None.
-        domain, label: int32 [N] ids.
+        domain, label: int32 [N] ids; without labels, label is 0.
         digest: SHA-256 (hex) of texts and ids, the same whatever the kind of the file, line ends, header, spelling of names.
         source: one line about file, kind and columns.
         columns: kind and columns for the manifest of records; None for the documented form.
+        labelled: whether the rows have labels.
     """
 
     path: str
@@ -40,6 +41,7 @@ class TextSplit:
     digest: str
     source: str = ""
     columns: Optional[dict] = None
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.text_a)
@@ -128,21 +130,24 @@ def _check_first_row(table: TextRows) -> None:
 
 
 def _check_columns(table: TextRows, place: str, cells: List[str], width: int) -> None:
+    pair = width - table.labelled == 3
     if len(cells) != width and table.columns is not None:
-        wanted, found = ("two texts", "one text") if width == 4 else ("one text", "two texts")
+        wanted, found = ("two texts", "one text") if pair else ("one text", "two texts")
         raise UserError(
             f"{table.path}: {place}: the task has {wanted} per row, but the columns have {found} ({table.columns.describe()}); "
             "--text_column and --pair_column choose others"
         )
     if len(cells) != width:
         raise UserError(
-            "{}: {}: {} columns where {} are expected ({}, {}); a pair task has 4 columns, others 3, see --task_name{}".format(
+            "{}: {}: {} columns where {} are expected ({}{}, {}); {}{}".format(
                 table.path,
                 place,
                 len(cells),
                 width,
-                "a, b, domain, label" if width == 4 else "text, domain, label",
+                "a, b, domain" if pair else "text, domain",
+                ", label" if table.labelled else "",
                 KIND_NAMES[table.kind],
+                "a pair task has 4 columns, others 3, see --task_name" if table.labelled else "--text_column and so on choose columns",
                 _hint(cells, width),
             )
         )
@@ -174,7 +179,7 @@ def _hint(cells: List[str], width: int) -> str:
 
 
 def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options: Optional[TextOptions] = None) -> TextSplit:
-    """Reads and checks the rows of a split.
+    """Reads and checks the rows of a split. Rows without labels need a `table`.
 
     Args:
         path: the file.
@@ -190,21 +195,23 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
             not have, or labels written as words in some rows and as numbers in others (for senti the two count in opposite directions,
             so a mixture is never right).
     """
-    width = 4 if task.pair else 3
+    table = read_rows(path, options) if table is None else table
+    kinds = ("domain", "label") if table.labelled else ("domain",)
+    of_texts = 2 if task.pair else 1  # columns
+    width = of_texts + len(kinds)
     texts: Tuple[List[str], List[str]] = ([], [])
     ids: Dict[str, List[int]] = {"domain": [], "label": []}
     known: Dict[str, Dict[str, int]] = {"domain": {}, "label": {}}
     digest = hashlib.sha256()
-    table = read_rows(path, options) if table is None else table
     if task.pair:
         _check_not_index(table, width)
     for place, cells in table.rows:
         _check_columns(table, place, cells, width)
-        for column in range(width - 2):
+        for column in range(of_texts):
             if not cells[column].strip():
-                raise UserError("{}: {}: {} is empty".format(path, place, "the text" if width == 3 else "text " + "ab"[column]))
+                raise UserError("{}: {}: {} is empty".format(path, place, "text " + "ab"[column] if task.pair else "the text"))
             texts[column].append(cells[column])
-        for kind, cell in (("domain", cells[-2]), ("label", cells[-1])):
+        for kind, cell in zip(kinds, cells[of_texts:]):
             if cell not in known[kind]:
                 try:
                     known[kind][cell] = task.domain_id(cell) if kind == "domain" else task.label_id(cell)
@@ -217,17 +224,18 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
                         )
                     )
             ids[kind].append(known[kind][cell])
-        row = "\t".join([*cells[: width - 2], str(ids["domain"][-1]), str(ids["label"][-1])]) + "\n"
+        row = "\t".join([*cells[:of_texts], *(str(ids[kind][-1]) for kind in kinds)]) + "\n"
         digest.update(row.encode("utf-8"))
     return TextSplit(
         path=path,
         text_a=texts[0],
         text_b=texts[1] if task.pair else None,
         domain=np.array(ids["domain"], np.int32),
-        label=np.array(ids["label"], np.int32),
+        label=np.array(ids["label"] if table.labelled else [0] * len(table.rows), np.int32),
         digest=digest.hexdigest(),
         source=table.describe() + _other_spelling(known["domain"], task.domains) + _numbers_read(known["label"], task),
         columns=table.columns_dict(),
+        labelled=table.labelled,
     )
 
 
@@ -264,7 +272,7 @@ class TextFolder:
         if path is None:
             return None
         if split not in self._tables:
-            self._tables[split] = read_rows(path, self.options)
+            self._tables[split] = read_rows(path, self.options, roles_of(split))
         return self._tables[split]
 
     def names(self, split: str) -> Optional[Tuple[Set[str], Set[str], bool]]:
@@ -281,12 +289,13 @@ class TextFolder:
         """The `TextSplit` of a split. UserError where there is none, or where it is invalid.
 
         Args:
-            split: "train", "dev" or "test".
+            split: "train", "dev", "test" or `UNLABELLED`.
             task: `Task`, the same in each call.
         """
         if split not in self._splits:
             path = find_text(self.data_dir, split)
-            self._splits[split] = read_text(path, task, self._tables.pop(split, None), self.options)
+            self.table(split)
+            self._splits[split] = read_text(path, task, self._tables.pop(split))
         return self._splits[split]
 
     def read_valid(self, split: str, task: "Task") -> Optional[TextSplit]:
@@ -369,7 +378,7 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
     lines: List[str] = []
     lines += filter(None, (_quotes(rows.path, rows.text_a), _quotes(rows.path, rows.text_b or [])))
     learns = train is None
-    for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain)):
+    for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain))[not rows.labelled :]:
         present = np.bincount(ids, minlength=len(names)) > 0
         missing = ", ".join(name for name, there in zip(names, present) if not there)
         if missing and present.sum() == 1:
@@ -380,7 +389,7 @@ def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = No
     repeats = repeats or count_repeats(rows, train)
     if repeats.repeated:
         counts = f"{repeats.repeated} of {len(rows)} rows repeat the text of an earlier one"
-        lines.append(f"{rows.path}: {counts}, {repeats.contradictions} of them under another label")
+        lines.append(f"{rows.path}: {counts}" + (f", {repeats.contradictions} of them under another label" if rows.labelled else ""))
     if train is not None and repeats.shared:
         lines.append(
             f"{rows.path}: {repeats.shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure "

@@ -111,7 +111,7 @@ class Columns(NamedTuple):
                 raise UserError(f"{path}: {row.place(self.kind)}: {len(cells)} columns, but {expected}{hint}")
             values = [cells[place] for place in self.places.values()]
         if self.only_domain is not None:
-            values.insert(len(values) - 1, self.only_domain)
+            values.insert(1 + self.pair, self.only_domain)
         return values
 
     def _value(self, row: Row, role: str, path: str) -> str:

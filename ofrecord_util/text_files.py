@@ -16,6 +16,7 @@ from ofrecord_util.text_kinds import AUTO, KIND_NAMES, TSV, find_kind, lines_of_
 
 Rows = List[Tuple[str, List[str]]]  # ("row 3", for messages; cells) of each row
 
+UNLABELLED = "unlabelled"  # the split whose text has no column of labels; its records have the label 0, which nothing reads
 SENTI_HEADER = ("review", "domain", "sentiment")  # of the Meta-KD data
 _BREAKS = re.compile(r"[\t\r\n]+")
 
@@ -30,6 +31,7 @@ class TextRows:
         columns: `Columns`, or None for the documented order of columns: text, (second text,) domain, label.
         header: whether the file has a header, which is not among the rows.
         rows: list of (place, cells). The cells are in the documented order, also if the file has another one.
+        labelled: whether a row has a label.
     """
 
     path: str
@@ -37,12 +39,14 @@ class TextRows:
     columns: Optional[Columns]
     header: bool
     rows: Rows
+    labelled: bool = True
 
     def describe(self) -> str:
         """One line for the log: kind, header and columns."""
         if self.columns is not None:
             return f"{self.path}: {self.columns.describe()}"
-        order = "second text, domain, label" if len(self.rows[0][1]) == 4 else "domain, label"
+        pair = len(self.rows[0][1]) == (4 if self.labelled else 3)
+        order = ("second text, domain" if pair else "domain") + (", label" if self.labelled else "")
         return f"{self.path}: {KIND_NAMES[self.kind]} {'with' if self.header else 'without'} a header; columns: text, {order}"
 
     def columns_dict(self) -> Optional[dict]:
@@ -50,6 +54,11 @@ class TextRows:
         if self.columns is not None and not (self.kind == TSV and self.header and tuple(self.columns.names) == SENTI_HEADER):
             return self.columns.to_dict()
         return None if self.kind == TSV else {"format": self.kind}
+
+
+def roles_of(split: str) -> Tuple[str, ...]:
+    """The columns of a split's text that are read."""
+    return tuple(role for role in ROLES if role != "label" or split != UNLABELLED)
 
 
 def text_path(data_dir: str, split: str) -> Optional[str]:
@@ -119,7 +128,7 @@ def rows_of_text(content: str, path: str, options: Optional[TextOptions] = None,
     options = options or TextOptions()
     lines = lines_of_text(content)
     if not lines:
-        raise UserError(f"{path}: is empty; a row is text TAB domain TAB label")
+        raise UserError(f"{path}: is empty; a row is {' TAB '.join(role for role in roles if role != 'pair')}")
     old_rows = lines[0].strip("\r\n").split("\r")
     if len(lines) == 1 and len(old_rows) > 1 and any(all(row.count(sign) > 1 for row in old_rows) for sign in "\t,"):
         raise UserError(f"{path}: row 1: the rows end with carriage returns alone; convert them, for example with tr '\\r' '\\n'")
@@ -145,4 +154,4 @@ def rows_of_text(content: str, path: str, options: Optional[TextOptions] = None,
             if any("\0" in cell for cell in cells):  # JSON can escape it
                 raise UserError(f"{path}: {place}: has a NUL; remove it")
         rows.append((place, list(cells)))
-    return TextRows(path, kind, columns, header, rows)
+    return TextRows(path, kind, columns, header, rows, "label" in roles)

@@ -35,7 +35,7 @@ from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.schema import default_prefix
 from ofrecord_util.text import read_names
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import read_rows
+from ofrecord_util.text_files import UNLABELLED, read_rows
 from ofrecord_util.tokenization import read_vocabulary
 from ofrecord_util.writer import MANIFEST
 
@@ -89,7 +89,7 @@ def _training(folder, name):
 def check_is_split(path):
     """Raises a UserError that names the folders of the splits if `path` is a folder around them."""
     for folder in (path, os.path.join(path, "ofrecord")):
-        splits = [os.path.join(folder, split) for split in ("train", "dev", "test")]
+        splits = [os.path.join(folder, split) for split in ("train", "dev", "test", UNLABELLED)]
         there = [split for split in splits if os.path.isfile(os.path.join(split, MANIFEST)) or os.path.isfile(_first_part(split))]
         if os.path.basename(os.path.abspath(folder)) == "ofrecord" and there:
             raise UserError(f"{path}: is the folder of several splits; give {' or '.join(there)}")
@@ -154,7 +154,11 @@ def describe_records(records, task):
     """
     names = {feature: (task or {}).get(feature + "s") for feature in ("domain", "label")}
 
+    labelled = (records.manifest or {}).get("split") != UNLABELLED
+
     def name(feature, number):
+        if feature == "label" and not labelled:
+            return UNLABELLED
         known = names[feature]
         return known[number] if known and 0 <= number < len(known) else str(number)
 

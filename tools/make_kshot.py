@@ -36,6 +36,7 @@ import re
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
 from ofrecord_util import files
 from ofrecord_util.escaping import say
@@ -190,7 +191,7 @@ def _parse(argv):
     portions = add_mode("portions", "train, dev and test of all domains, stratified by domain and class, for Meta-KD")
     for split, rows in zip(SPLITS, (6480, 720, 800)):
         portions.add_argument("--" + split, type=int, default=rows, help=f"number of {split} rows")
-    portions.add_argument("--seed", type=int, default=42, help="seed of the draw")
+    portions.add_argument("--seed", type=non_negative_int, default=42, help="seed of the draw")
     return parser.parse_args(argv)
 
 

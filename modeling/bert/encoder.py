@@ -26,6 +26,7 @@ class BertOutput(NamedTuple):
     attention_scores: tuple  # L of [B, N, S, S], before softmax, -10000 added at padding keys
     attention_probs: tuple  # L of [B, N, S, S], before dropout
     pooled: object  # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling)
+    projections: tuple = ()  # queries, keys and values of the last layer, each [B, N, S, D]; () if that layer computes [CLS] only
 
 
 class LayerOutput(NamedTuple):
@@ -34,6 +35,7 @@ class LayerOutput(NamedTuple):
     hidden: object  # [T, H]
     scores: object  # [B, N, S, S], before softmax
     probs: object  # [B, N, S, S], before dropout
+    projections: tuple  # queries, keys, values, each [B, N, S, D]
 
 
 class _HiddenStates(collections.abc.Sequence):
@@ -120,7 +122,7 @@ def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_on
     probs = flow.softmax(scores, dim=-1)
     context = flow.matmul(encoder.drop(probs, encoder.attention_mask(cls_only)), value)  # [B, N, S, D]
     context = context.permute(0, 2, 1, 3).reshape(x.shape[0], encoder.config.hidden_size)  # [T, H]
-    return LayerOutput(_feed_forward(encoder, prefix, x, context, cls_only), scores, probs)
+    return LayerOutput(_feed_forward(encoder, prefix, x, context, cls_only), scores, probs, (query, key, value))
 
 
 def _feed_forward(encoder, prefix, x, context, cls_only=False):
@@ -217,7 +219,7 @@ def build_bert(
         segment_ids: int32 [B, S].
         dropout: the `Dropout` of a training step, None for prediction.
         pooled_only: whether only `pooled` is used. With CLS pooling the last layer then computes only the states at [CLS], and the
-            output contains neither its hidden states nor its attention.
+            output contains neither its hidden states nor its attention nor its projections.
         starts, positions: of a packed batch, see `modeling.bert.sequence_layout.PackedLayout`; input_mask is [R, C, S] then, and all of
             `BertOutput` except `pooled` has R rows in place of B.
         shift: added to the word embeddings, [T, H], or None.
@@ -246,4 +248,5 @@ def build_bert(
     else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
         pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)
     hidden_states = _HiddenStates([embeddings, *(output.hidden for output in outputs)], (batch, length, config.hidden_size))
-    return BertOutput(hidden_states, tuple(output.scores for output in outputs), tuple(output.probs for output in outputs), pooled)
+    scores, probs = (tuple(getattr(output, name) for output in outputs) for name in ("scores", "probs"))
+    return BertOutput(hidden_states, scores, probs, pooled, () if pooled_only else outputs[-1].projections)

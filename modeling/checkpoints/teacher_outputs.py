@@ -1,4 +1,5 @@
-"""The teacher's outputs for each training sample, on disk. meta_teacher_eval.py writes them and meta_distill.py reads them.
+"""The teacher's outputs for each training sample, on disk: their layout and their reader. meta_teacher_eval.py writes them and
+meta_distill.py reads them.
 
 The folder contains one .npy file per array, and `manifest.json`, which is written last:
 
@@ -8,18 +9,18 @@ The folder contains one .npy file per array, and `manifest.json`, which is writt
     representation float32 [N, H]          r^T = masked mean of the last layer + E_dom(d)
     hidden         float16 [tokens, L, H]  outputs of the chosen layers, real tokens only
     attention      float16 [values]        scores before softmax, for each sample [L, heads, len, len]
-    checksums      uint32  [N, K]          CRC-32 of the values of each sample in the K arrays of representation, hidden and attention that
-                                           are written, in this order
+    projections    float16 [values]        queries, keys and values of the last layer, for each sample [3, heads, len, H / heads]
+    checksums      uint32  [N, K]          CRC-32 of the values of each sample in the K arrays of representation, hidden, attention and
+                                           projections that are written, in this order
 
 L is the number of chosen layers. The manifest contains the SHA-256 of the small arrays, including `checksums`. The large arrays have
 checksums by sample, because a training step reads some samples only: the values of a sample are checked when they are first read, and
 nothing is read twice. They are read with `pread` (`reading.PartFile`) and not mapped.
 
-The manifest identifies the teacher by its snapshot's digest, and the samples by the digests of the text and the vocabulary. The folder is
-written under a temporary name and renamed when it is complete (`files.replacing_folder`).
+The manifest identifies the teacher by its snapshot's digest, and the samples by the digests of the text and the vocabulary.
+modeling/checkpoints/teacher_output_writer.py writes the folder.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -29,18 +30,16 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.config import LARGEST
-from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
-from ofrecord_util import files
+from modeling.cli.flags import training_split
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, REPRESENTATION, Knowledge
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_space
-from ofrecord_util.reading import ARRAY_LIMIT, PartFile, parse_npy, read_bytes, read_json, size_text
+from ofrecord_util.reading import ARRAY_LIMIT, PartFile, parse_npy, read_bytes, read_json
 
 MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 2"
 STEP = "run meta_teacher_eval.py"
-FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SMALL = ("idxs", "token_offsets", "logits", "checksums")  # read completely and checked by digest
-_LARGE = ("representation", "hidden", "attention")  # read by sample and checked by `checksums`
+_LARGE = ("representation", "hidden", "attention", "projections")  # read by sample and checked by `checksums`
 _LARGEST = 1 << 50  # bytes of a large array, more than any disk has: its size is compared with the manifest's
 
 
@@ -53,10 +52,11 @@ class Layout(NamedTuple):
     num_labels: int
 
     def values_per_token(self, length):
-        """Number of values that the teacher computes for a token in rows of `length` tokens: of hidden states and attention scores."""
-        knowledge = self.knowledge
-        values = knowledge.hidden * self.hidden_size + knowledge.attention * self.num_attention_heads * length
-        return len(knowledge.layers) * values
+        """Number of values that a student compares with the teacher's for a token in rows of `length` tokens: hidden states, attention
+        scores, and the relations of the last layer with the projections that they are computed from."""
+        knowledge, scores = self.knowledge, self.num_attention_heads * length
+        values = len(knowledge.layers) * (knowledge.hidden * self.hidden_size + knowledge.attention * scores)
+        return values + knowledge.projections * (len(PROJECTIONS) * self.hidden_size + 2 * scores)
 
     def arrays(self, lengths):
         """dict of name -> (shape, dtype); `lengths` is int [N], the number of real tokens per sample."""
@@ -73,6 +73,8 @@ class Layout(NamedTuple):
             plan["hidden"] = ((int(lengths.sum()), layers, self.hidden_size), "<f2")
         if self.knowledge.attention:
             plan["attention"] = ((int((lengths**2).sum()) * layers * self.num_attention_heads,), "<f2")
+        if self.knowledge.projections:
+            plan["projections"] = ((int(lengths.sum()) * len(PROJECTIONS) * self.hidden_size,), "<f2")
         plan["checksums"] = ((count, len(self.large())), "<u4")
         return plan
 
@@ -93,13 +95,15 @@ class Layout(NamedTuple):
             "representation": np.full(len(lengths), self.hidden_size, np.int64),
             "hidden": lengths * layers * self.hidden_size,
             "attention": lengths**2 * layers * self.num_attention_heads,
+            "projections": lengths * len(PROJECTIONS) * self.hidden_size,
         }
         return {name: np.concatenate([[0], np.cumsum(counts[name])]) for name in self.large()}
 
 
 def output_folder(flags):
-    """`--teacher_output_dir`, or DATA_DIR/ofrecord/teacher."""
-    return flags.teacher_output_dir or os.path.join(flags.data_dir, "ofrecord", "teacher")
+    """`--teacher_output_dir`, or DATA_DIR/ofrecord/teacher, with --unlabelled DATA_DIR/ofrecord/teacher_unlabelled."""
+    name = "teacher" if training_split(flags) == "train" else "teacher_" + training_split(flags)
+    return flags.teacher_output_dir or os.path.join(flags.data_dir, "ofrecord", name)
 
 
 def file_bytes(shape, dtype):
@@ -126,178 +130,13 @@ def sample_identity(records, task, tokenizer):
     }
 
 
-def to_half(values):
-    """(values as float16, number of values that were clipped to float16's range)."""
-    clipped = int((np.abs(values) > FLOAT16_MAX).sum())
-    return (np.clip(values, -FLOAT16_MAX, FLOAT16_MAX) if clipped else values).astype(np.float16), clipped
-
-
-class TeacherOutputWriter:
-    """Context manager that writes the folder. If its block raises, the folder is unchanged.
-
-    Args:
-        folder: path. Existing teacher outputs are replaced when the new ones are complete.
-        layout: `Layout`.
-        idxs: int32 [N], row numbers of the samples.
-        lengths: int64 [N], number of real tokens per sample.
-        facts: dict of further values for the manifest (teacher's digest, `sample_identity`, …).
-    Raises:
-        UserError: the folder contains something else or cannot be written, or there is not enough disk space.
-    """
-
-    def __init__(self, folder, layout, idxs, lengths, facts):
-        self.folder = os.path.abspath(folder)
-        self.layout, self.facts = layout, facts
-        self.lengths = np.asarray(lengths, np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.clipped = {"hidden": 0, "attention": 0}
-        self._idxs, self._written = np.asarray(idxs, np.int32), np.zeros(len(idxs), bool)
-        self._logits = np.zeros((len(idxs), layout.num_labels), "<f4")
-        self._places = layout.places(self.lengths)
-        self._checksums = np.zeros((len(idxs), len(self._places)), "<u4")
-        self._files, self._replacing = {}, contextlib.ExitStack()  # name -> (file, byte at which the values start)
-
-    def __enter__(self):
-        _check_replaceable(self.folder)
-        arrays = self.layout.arrays(self.lengths)
-        try:
-            with contextlib.ExitStack() as stack:
-                self._temporary = stack.enter_context(files.replacing_folder(self.folder))
-                check_space(
-                    self.folder,
-                    estimate(arrays),
-                    "the teacher's outputs need",
-                    "free some, give a --teacher_output_dir on another disk, leave out the largest part with --attention_loss_weight 0, "
-                    "or run meta_distill.py with --teacher_outputs online",
-                )
-                for name in self._places:
-                    self._files[name] = stack.enter_context(_reserve(self._path(name), *arrays[name]))
-                self._replacing = stack.pop_all()
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error}); check --teacher_output_dir") from error
-        return self
-
-    def _path(self, name):
-        return os.path.join(self._temporary, name + ".npy")
-
-    def write(self, rows, outputs):
-        """Writes the outputs of some samples.
-
-        Args:
-            rows: int [b], positions of the samples in `idxs`.
-            outputs: dict of name -> float32 [B, ...] with B >= b; the names are those of `teacher_knowledge`.
-        """
-        layout, count = self.layout, len(rows)
-        if not np.isfinite(outputs[LOGITS][:count]).all():
-            row = rows[int(np.flatnonzero(~np.isfinite(outputs[LOGITS][:count]).all(axis=1))[0])]
-            raise UserError(f"the teacher's logits of training row {self._idxs[row]} are not finite: train the teacher again")
-        self._logits[rows] = outputs[LOGITS][:count]
-        layers = layout.knowledge.layers
-        for place, row in enumerate(rows):
-            length = self.lengths[row]
-            if layout.knowledge.representation:
-                self._write_values("representation", row, np.ascontiguousarray(outputs[REPRESENTATION][place], "<f4"))
-            if layout.knowledge.hidden:
-                states = np.stack([outputs[HIDDEN.format(layer)][place, :length] for layer in layers], axis=1)
-                self._write_values("hidden", row, self._to_half("hidden", states))
-            if layout.knowledge.attention:
-                scores = np.stack([outputs[ATTENTION.format(layer)][place, :, :length, :length] for layer in layers])
-                self._write_values("attention", row, self._to_half("attention", scores))
-        self._written[rows] = True
-
-    def _to_half(self, name, values):
-        values, clipped = to_half(values)
-        self.clipped[name] += clipped
-        return values
-
-    def _write_values(self, name, row, values):
-        """Writes the values of one sample, and notes their checksum."""
-        file, start = self._files[name]
-        data = values.tobytes()
-        try:
-            file.seek(start + int(self._places[name][row]) * values.itemsize)
-            file.write(data)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
-        self._checksums[row, list(self._places).index(name)] = zlib.crc32(data)
-
-    def logits(self):
-        """The logits written so far, float32 [N, C]."""
-        return self._logits.copy()
-
-    def summary(self):
-        """Size on disk and number of values clipped to float16's range, for the log."""
-        clipped = ", ".join(f"{count} values of {name} clipped to float16" for name, count in self.clipped.items() if count)
-        return size_text(estimate(self.layout.arrays(self.lengths))) + (", " + clipped if clipped else "")
-
-    def __exit__(self, *raised):
-        if raised[0] is not None:
-            return self._replacing.__exit__(*raised)
-        try:
-            with self._replacing:
-                if not self._written.all():
-                    raise ValueError(f"{(~self._written).sum()} of {len(self._written)} samples have no outputs")
-                self._complete()
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
-        return False
-
-    def _complete(self):
-        about, small = {}, {"idxs": self._idxs, "token_offsets": self.offsets, "logits": self._logits, "checksums": self._checksums}
-        for name, (shape, dtype) in self.layout.arrays(self.lengths).items():
-            about[name] = {"shape": list(shape), "dtype": dtype, "bytes": file_bytes(shape, dtype)}
-            if name in small:
-                data = io.BytesIO()
-                np.save(data, small[name].astype(dtype, copy=False), allow_pickle=False)
-                about[name]["sha256"] = hashlib.sha256(data.getvalue()).hexdigest()
-                with open(self._path(name), "wb") as file:
-                    file.write(data.getvalue())
-            else:
-                self._files[name][0].flush()
-        layout = self.layout
-        manifest = dict(
-            self.facts,
-            format=FORMAT,
-            layers=list(layout.knowledge.layers),
-            hidden_size=layout.hidden_size,
-            num_attention_heads=layout.num_attention_heads,
-            num_samples=len(self.lengths),
-            num_tokens=int(self.offsets[-1]),
-            clipped=self.clipped,
-            arrays=about,
-        )
-        files.write_json(os.path.join(self._temporary, MANIFEST), manifest)
-
-
-@contextlib.contextmanager
-def _reserve(path, shape, dtype):
-    """Creates a .npy file with its disk blocks, so that a disk that is too full shows before the work. The context yields (file open for
-    writing, byte at which the values start).
-    """
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
-        start = file.tell()
-        os.posix_fallocate(file.fileno(), 0, file_bytes(shape, dtype))
-        yield file, start
-
-
-def _check_replaceable(folder):
-    if not os.path.lexists(folder):
-        return
-    is_ours = os.path.isdir(folder) and os.path.isfile(os.path.join(folder, MANIFEST))
-    if is_ours:
-        with contextlib.suppress(UserError):
-            is_ours = read_json(os.path.join(folder, MANIFEST), "").get("format") == FORMAT
-    if not is_ours and not (os.path.isdir(folder) and not os.listdir(folder)):
-        raise UserError(
-            f"--teacher_output_dir {folder}: contains something other than teacher outputs and is not replaced: give another folder"
-        )
-
-
 class TeacherOutputs:
     """Teacher outputs on disk. The constructor checks them. Of the large arrays it reads the headers only; `batch` reads the samples of a
     batch, and checks each when it reads it for the first time.
 
+    Args:
+        folder: path.
+        unlabelled: whether the samples are those of --unlabelled, for messages.
     Attributes:
         folder: path.
         manifest: dict, the content of the manifest.
@@ -307,14 +146,15 @@ class TeacherOutputs:
         UserError: the outputs are missing, incomplete or damaged. The message names the step to run.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, unlabelled=False):
         self.folder = folder
+        self._step = STEP + (" --unlabelled" if unlabelled else "")
         path = os.path.join(folder, MANIFEST)
         if not os.path.isfile(path) or os.path.islink(path):
-            raise UserError(f"{folder}: no teacher outputs ({MANIFEST} is missing): {STEP} first, or give --teacher_outputs online")
-        self.manifest = read_json(path, STEP + " again")
+            raise UserError(f"{folder}: no teacher outputs ({MANIFEST} is missing): {self._step} first, or give --teacher_outputs online")
+        self.manifest = read_json(path, self._step + " again")
         if self.manifest.get("format") != FORMAT:
-            raise UserError(f"{path}: format {self.manifest.get('format')!r} is not {FORMAT!r}; {STEP} again")
+            raise UserError(f"{path}: format {self.manifest.get('format')!r} is not {FORMAT!r}; {self._step} again")
         self._arrays = {name: self._read_small(name) for name in _SMALL}
         self.idxs, self.offsets = self._arrays["idxs"], self._arrays["token_offsets"]
         numbers = all(value.ndim == 1 and value.dtype.kind == "i" and value.size for value in (self.idxs, self.offsets))
@@ -339,7 +179,7 @@ class TeacherOutputs:
         self._order = np.argsort(self.idxs, kind="stable")
 
     def _damaged(self, what):
-        return UserError(f"{self.folder}: damaged teacher outputs: {what}; {STEP} again")
+        return UserError(f"{self.folder}: damaged teacher outputs: {what}; {self._step} again")
 
     def _layout(self):
         manifest, logits = self.manifest, self._arrays["logits"]
@@ -348,7 +188,9 @@ class TeacherOutputs:
         if not numbers or layers != sorted(set(layers)) or max(layers + sizes, default=0) > LARGEST["hidden_size"]:
             raise self._damaged(f"{MANIFEST} lacks valid layers, hidden_size or num_attention_heads")
         has = manifest["arrays"]
-        knowledge = Knowledge(tuple(layers), "hidden" in has, "attention" in has, "representation" in has)
+        if "projections" in has and (not sizes[1] or sizes[0] % sizes[1]):
+            raise self._damaged(f"{MANIFEST}: num_attention_heads {sizes[1]} does not divide hidden_size {sizes[0]}")
+        knowledge = Knowledge(tuple(layers), "hidden" in has, "attention" in has, "representation" in has, "projections" in has)
         return Layout(knowledge, *sizes, logits.shape[-1] if logits.ndim else 0)
 
     def _about(self, name):
@@ -366,7 +208,7 @@ class TeacherOutputs:
 
     def _read_small(self, name):
         path, about = self._about(name)
-        data = read_bytes(path, STEP + " again", ARRAY_LIMIT, links=False)
+        data = read_bytes(path, self._step + " again", ARRAY_LIMIT, links=False)
         if hashlib.sha256(data).hexdigest() != about.get("sha256"):
             raise self._damaged(f"{name}.npy has changed since it was written")
         try:
@@ -376,7 +218,7 @@ class TeacherOutputs:
 
     def _open_large(self, name):
         """The header of a large array, whose file stays open."""
-        file = PartFile(self._about(name)[0], STEP + " again", _LARGEST, links=False)
+        file = PartFile(self._about(name)[0], self._step + " again", _LARGEST, links=False)
         try:
             header = file.npy_header()
         except ValueError as error:
@@ -415,7 +257,7 @@ class TeacherOutputs:
         Raises:
             UserError: the outputs belong to another teacher or other samples, or lack a layer or an array.
         """
-        again = f"{STEP} with --model_load_dir {teacher_path}"
+        again = f"{self._step} with --model_load_dir {teacher_path}"
         if self.manifest.get("teacher_digest") != teacher_digest:
             raise UserError(
                 f"{self.folder}: outputs of teacher {str(self.manifest.get('teacher_digest'))[:16]}, but --teacher_model "
@@ -446,6 +288,7 @@ class TeacherOutputs:
             ("hidden", "--hidden_loss_weight above 0"),
             ("attention", "--attention_loss_weight above 0"),
             ("representation", "--use_domain_loss and --domain_loss_weight above 0"),
+            ("projections", "--relation_loss_weight above 0"),
         ):
             if getattr(needs, name) and not getattr(own, name):
                 raise UserError(f"{self.folder}: {name} is missing, but the loss needs it: {again} and {flag}, without --pred_distill")
@@ -491,6 +334,14 @@ class TeacherOutputs:
                 for layer, place in wanted:
                     scores = values[place].mean(axis=0, dtype=np.float32) if average_heads else values[place]
                     result[ATTENTION.format(layer)][row, :, :real, :real] = scores
+        if needs.projections:
+            size = layout.hidden_size // layout.num_attention_heads
+            projections = np.zeros((len(PROJECTIONS), count, layout.num_attention_heads, length, size), np.float32)
+            for row, position in enumerate(positions):
+                real = self._lengths[position]
+                values = self._values("projections", position).reshape(len(PROJECTIONS), layout.num_attention_heads, real, size)
+                projections[:, row, :, :real] = values
+            result.update(zip(PROJECTIONS, projections))
         return result
 
 

@@ -25,6 +25,7 @@ from modeling.cli.scripts import (
     script_path,
 )
 from ofrecord_util.errors import UserError
+from ofrecord_util.text_files import UNLABELLED
 
 __all__ = [
     "DOCUMENTED_SCRIPTS",
@@ -50,6 +51,7 @@ __all__ = [
     "parse_flags",
     "run_folder_name",
     "script_path",
+    "training_split",
     "warn_without_effect",
 ]
 
@@ -134,6 +136,11 @@ def evaluation_flag(flags: argparse.Namespace) -> str:
 def evaluation_period(flags: argparse.Namespace) -> int:
     """Steps between evaluations on dev."""
     return getattr(flags, evaluation_flag(flags))
+
+
+def training_split(flags: argparse.Namespace) -> str:
+    """Name of the split that a script trains on or writes teacher outputs for: "train", or `UNLABELLED` with --unlabelled."""
+    return UNLABELLED if getattr(flags, "unlabelled", False) else "train"
 
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:

@@ -2,7 +2,7 @@
 
 tests/modeling/objectives/test_distillation.py has a NumPy reference for each term. The teacher's outputs come from
 modeling/objectives/teacher.py. Dimension letters as in modeling/bert/encoder.py; M is the number of the student's encoder layers, H_S
-and H_T are the hidden sizes of student and teacher, N_S and N_T their numbers of heads.
+and H_T are the hidden sizes of student and teacher, N_S and N_T their numbers of heads, D_S and D_T the sizes of their heads.
 """
 
 import math
@@ -15,8 +15,9 @@ from modeling.bert.heads import classification_logits, domain_representation
 from modeling.bert.names import HIDDEN_PROJECTION, REPRESENTATION_PROJECTION
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
+from modeling.engine.workarounds import fan_out
 from modeling.objectives.losses import PLAIN, LabelLoss, accuracy, batch_mean, label_losses, stack_metrics, sum_terms
-from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION
+from modeling.objectives.teacher import ATTENTION, HIDDEN, KEY, LOGITS, QUERY, REPRESENTATION, VALUE
 
 
 class LossWeights(NamedTuple):
@@ -27,6 +28,7 @@ class LossWeights(NamedTuple):
     prediction: float
     label: float
     knowledge: float  # gamma, of the transferable knowledge
+    relation: float = 0.0  # of MiniLM's relations
 
 
 class Distillation(NamedTuple):
@@ -38,13 +40,15 @@ class Distillation(NamedTuple):
     use_sample_weights: bool  # whether `expertise_weights` weight the samples
     num_frozen: int = 0  # the student's first layers that are frozen; their states do not change, so they get no loss term
     label_loss: LabelLoss = PLAIN  # form of the cross-entropy with the labels
+    labelled: bool = True  # whether the samples have labels; without them, the label term and the sample weights are off
 
 
 def distillation_metrics(plan: Distillation) -> tuple:
     """Names of the metrics of `distillation_objective`: the loss, each term of the graph before its factor, the accuracy and, if samples
-    are weighted, the mean sample weight."""
+    are weighted, the mean sample weight. Without labels, the agreement takes the place of the accuracy: the share of samples for which
+    the student predicts what the teacher predicts."""
     terms = tuple(f"{name}_loss" for name, weight in zip(LossWeights._fields, plan.loss_weights) if weight)
-    return ("loss", *terms, "accuracy") + (("sample_weight",) if plan.use_sample_weights else ())
+    return ("loss", *terms, "accuracy" if plan.labelled else "agreement") + (("sample_weight",) if plan.use_sample_weights else ())
 
 
 def projection_shapes(
@@ -115,10 +119,15 @@ def token_factors(input_mask, width, device):
 
 def pair_factors(input_mask, num_heads):
     """Factors of attention scores, [B, N, S, S]: 0 where query or key is padding, else 1 / (real tokens * sqrt(N)). See `token_factors`."""
-    batch, length = input_mask.shape
     unit = _unit_mask(input_mask)
-    queries = flow.cat([unit * (1.0 / math.sqrt(num_heads))] * num_heads, dim=1).reshape(batch, num_heads * length, 1)
-    return flow.matmul(queries, unit.reshape(batch, 1, length)).reshape(batch, num_heads, length, length)
+    return _pairs(unit * (1.0 / math.sqrt(num_heads)), unit, num_heads)
+
+
+def _pairs(queries, keys, num_heads):
+    """The products of queries [B, S] and keys [B, S], the same for all heads: [B, N, S, S]. A rank-one GEMM, as in `token_factors`."""
+    batch, length = keys.shape
+    queries = flow.cat([queries] * num_heads, dim=1).reshape(batch, num_heads * length, 1)
+    return flow.matmul(queries, keys.reshape(batch, 1, length)).reshape(batch, num_heads, length, length)
 
 
 def masked_squared_error(student, teacher, factors):
@@ -183,6 +192,46 @@ def attention_loss(student_scores, teacher_scores, input_mask):
     return layer_mean([masked_squared_error(s, t, factors) for s, t in zip(student_scores, teacher_scores)])
 
 
+def relation_scores(x, y):
+    """x y^T / sqrt(D), before softmax: x, y [B, N, S, D] -> [B, N, S, S]."""
+    return flow.matmul(x, y, transpose_b=True, alpha=1.0 / math.sqrt(x.shape[3]))
+
+
+def relation_loss(student_scores, student_value, teacher_query, teacher_key, teacher_value, input_mask):
+    """MiniLM's loss of each sample, L_AT + L_VR (Wang et al. 2020, arXiv 2002.10957, sections 3.1 and 3.2), of the last layers.
+
+        L = 1 / (N |x|) * sum over heads and real queries of KL(R^T || R^S)
+
+    with R the attention distributions, softmax(Q K^T / sqrt(D)), for L_AT, and the value relations, softmax(V V^T / sqrt(D)), for L_VR.
+    |x| is the number of real tokens; a distribution is over the real keys only. D_S and D_T may differ.
+
+    Args:
+        student_scores: of attention, before softmax, [B, N, S, S].
+        student_value: [B, N, S, D_S].
+        teacher_query, teacher_key, teacher_value: [B, N, S, D_T].
+        input_mask: [B, S], 1 at real tokens.
+    Returns:
+        [B].
+    """
+    batch, num_heads = student_scores.shape[:2]
+    mask = input_mask.to(flow.float32)
+    pairs = _pairs(mask, mask, num_heads)
+    no_pairs = (pairs - 1.0) * 10000.0
+
+    def log_probs(scores):
+        return flow.log_softmax(scores * pairs + no_pairs, dim=-1)
+
+    def divergence(teacher_scores, student_scores):
+        teacher = log_probs(teacher_scores)
+        terms = flow.exp(teacher) * (teacher - log_probs(student_scores)) * pairs
+        return terms.reshape(batch, -1).sum(dim=1)
+
+    _, rows, columns = fan_out(student_value, 3)  # the encoder uses the first
+    attention = divergence(relation_scores(teacher_query, teacher_key), student_scores)
+    values = divergence(relation_scores(teacher_value, teacher_value), relation_scores(rows, columns))
+    return (attention + values) / (flow.clamp(mask.sum(dim=1), min=1.0) * num_heads)
+
+
 def knowledge_loss(variables, student, teacher):
     """MSE(P r^S, r^T) of each sample, the loss of the transferable knowledge: mean over H_T.
 
@@ -221,6 +270,10 @@ def distillation_loss(
 
     # The order of a graph's operations is that of these calls; a run's last bits depend on it
     terms = {}
+    attention_scores = bert.attention_scores
+    if plan.loss_weights.relation:  # the encoder, the attention term and the relations use the last scores
+        _, last, related_scores = fan_out(attention_scores[-1], 3)
+        attention_scores = (*attention_scores[:-1], last)
     first, teacher_layers = plan.num_frozen, plan.mapping[plan.num_frozen :]
     if plan.loss_weights.hidden:
         teacher_states = [knowledge[HIDDEN.format(layer)] for layer in teacher_layers]
@@ -228,7 +281,7 @@ def distillation_loss(
         terms["hidden"] = weighted(hidden_loss(variables, states, teacher_states, input_mask, device, first))
     if plan.loss_weights.attention:
         teacher_scores = [knowledge[ATTENTION.format(layer)] for layer in teacher_layers]
-        terms["attention"] = weighted(attention_loss(bert.attention_scores[first:], teacher_scores, input_mask))
+        terms["attention"] = weighted(attention_loss(attention_scores[first:], teacher_scores, input_mask))
     if plan.loss_weights.prediction:
         terms["prediction"] = weighted(soft_cross_entropy(logits, knowledge[LOGITS], plan.temperature))
     if plan.loss_weights.label:
@@ -236,9 +289,13 @@ def distillation_loss(
     if plan.loss_weights.knowledge:
         representation = domain_representation(variables, bert.hidden_states[-1:], input_mask, domain)
         terms["knowledge"] = batch_mean(knowledge_loss(variables, representation, knowledge[REPRESENTATION]), loss_mask)
+    if plan.loss_weights.relation:
+        projections = (knowledge[name] for name in (QUERY, KEY, VALUE))
+        terms["relation"] = weighted(relation_loss(related_scores, bert.projections[2], *projections, input_mask))
     loss = sum_terms([term * getattr(plan.loss_weights, name) for name, term in terms.items()])
     mean_weight = [] if expertise is None else [batch_mean(expertise, loss_mask)]
-    return loss, stack_metrics(loss, *terms.values(), accuracy(logits, label, loss_mask), *mean_weight)
+    hits = accuracy(logits, label if plan.labelled else flow.argmax(knowledge[LOGITS], dim=-1), loss_mask)
+    return loss, stack_metrics(loss, *terms.values(), hits, *mean_weight)
 
 
 def distillation_objective(
@@ -260,7 +317,8 @@ def distillation_objective(
 
         mean_i w_i [a MSE(P h^S, h^T) + b MSE(A^S, A^T) + c T^2 softCE(z^S/T, z^T/T)] + d CE(y, z^S) + gamma MSE(P r^S, r^T)
 
-    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma are `plan.loss_weights`.
+    with w_i of `expertise_weights`, or 1; a, b, c, d and gamma are `plan.loss_weights`. The last one is that of `relation_loss`, which
+    w_i weights too; it is not part of Meta-KD.
 
     Args:
         variables: the graph's view of the student's `Variables`.

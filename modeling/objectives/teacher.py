@@ -12,6 +12,7 @@ from modeling.bert.heads import classification_logits, domain_representation
 
 LOGITS, REPRESENTATION = "teacher_logits", "teacher_representation"
 HIDDEN, ATTENTION = "teacher_hidden_{}", "teacher_attention_{}"  # formatted with the teacher's layer, from 0
+PROJECTIONS = QUERY, KEY, VALUE = ("teacher_query", "teacher_key", "teacher_value")  # of the teacher's last layer
 
 
 class Knowledge(NamedTuple):
@@ -21,6 +22,7 @@ class Knowledge(NamedTuple):
     hidden: bool  # the hidden states of these layers
     attention: bool  # their attention scores
     representation: bool  # r^T
+    projections: bool = False  # queries, keys and values of the last layer
 
 
 def knowledge_needed(loss_weights, layers) -> Knowledge:
@@ -30,7 +32,8 @@ def knowledge_needed(loss_weights, layers) -> Knowledge:
         loss_weights: `LossWeights`.
         layers: the teacher's layers, in any order.
     """
-    return Knowledge(tuple(sorted(set(layers))), loss_weights.hidden > 0, loss_weights.attention > 0, loss_weights.knowledge > 0)
+    needed = (weight > 0 for weight in (loss_weights.hidden, loss_weights.attention, loss_weights.knowledge, loss_weights.relation))
+    return Knowledge(tuple(sorted(set(layers))), *needed)
 
 
 def teacher_knowledge(variables, config: BertConfig, kernels, needs: Knowledge, word_rows, input_mask, segment_ids, domain) -> dict:
@@ -45,7 +48,7 @@ def teacher_knowledge(variables, config: BertConfig, kernels, needs: Knowledge, 
         domain: true domains, int32 [B].
     Returns:
         dict of name -> tensor in the order of `knowledge_names`: LOGITS [B, C]; according to `needs` REPRESENTATION r^T [B, H_T],
-        HIDDEN [B, S, H_T] and ATTENTION scores before softmax [B, N, S, S] of each layer.
+        HIDDEN [B, S, H_T] and ATTENTION scores before softmax [B, N, S, S] of each layer, and the PROJECTIONS, each [B, N, S, D].
     """
     bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids)
     knowledge = {LOGITS: classification_logits(variables, kernels, bert.pooled)}
@@ -55,6 +58,8 @@ def teacher_knowledge(variables, config: BertConfig, kernels, needs: Knowledge, 
         knowledge.update({HIDDEN.format(layer): bert.hidden_states[layer + 1] for layer in needs.layers})
     if needs.attention:
         knowledge.update({ATTENTION.format(layer): bert.attention_scores[layer] for layer in needs.layers})
+    if needs.projections:
+        knowledge.update(zip(PROJECTIONS, bert.projections))
     return knowledge
 
 
@@ -62,4 +67,5 @@ def knowledge_names(needs: Knowledge) -> tuple:
     """The names of the outputs of `teacher_knowledge`, in order."""
     names = [LOGITS] + ([REPRESENTATION] if needs.representation else [])
     names += [HIDDEN.format(layer) for layer in needs.layers] if needs.hidden else []
-    return tuple(names + ([ATTENTION.format(layer) for layer in needs.layers] if needs.attention else []))
+    names += [ATTENTION.format(layer) for layer in needs.layers] if needs.attention else []
+    return (*names, *(PROJECTIONS if needs.projections else ()))

@@ -4,6 +4,7 @@ from modeling.cli.flags import SCRIPTS, build_parser, script_path
 from modeling.report.markup import element, table, words
 from modeling.run.resume import FREE_FLAGS
 from ofrecord_util.escaping import for_shell
+from ofrecord_util.text_files import UNLABELLED
 
 _NOTHING = "not known"
 
@@ -43,7 +44,7 @@ def data_table(run):
     data, labels = run.record.get("data", {}), run.record.get("task", {}).get("labels", [])
     header = ["split", "domain", *labels, "rows", "file", "digest of the text"]
     rows = []
-    for split in ("train", "dev", "test"):
+    for split in ("train", UNLABELLED, "dev", "test"):
         about = data.get(split)
         if not about:
             continue
@@ -54,7 +55,7 @@ def data_table(run):
         if len(by_domain) > 1:
             for domain in run.domains:
                 counts = [by_domain.get(domain, {}).get(label, 0) for label in labels]
-                rows.append([split, domain, *counts, sum(counts), "", ""])
+                rows.append([split, domain, *counts, sum(by_domain.get(domain, {}).values()), "", ""])
     return header, rows
 
 

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from modeling.cli.flags import evaluation_flag
+from modeling.cli.flags import evaluation_flag, training_split
 from modeling.cli.scripts import EPOCH_TRAINING
 from modeling.run.auto_settings import Known, choose_settings, describe_settings
 from modeling.run.held_out import held_out_domains
@@ -29,15 +29,16 @@ def apply_auto_settings(flags, text, task, config, tokenizer, ranks):
     Returns:
         the line for the log; None if there is neither training text nor a manifest of training records, which the script reports.
     """
-    stored = None if flags.resave_ofrecord else _stored(flags.data_dir)
+    split = training_split(flags)
+    stored = None if flags.resave_ofrecord else _stored(flags.data_dir, split)
     rows = stored and stored.get("num_records")
     lengths = ()
     if not isinstance(rows, int):
-        stored, table = None, text.table("train")
+        stored, table = None, text.table(split)
         if table is None:
             return None
         rows, lengths = len(table.rows), _lengths(table, tokenizer, config.max_position_embeddings)
-    rows = _used_rows(flags, text, task, rows)
+    rows = _used_rows(flags, text, task, rows, split)
     trains = flags.script in EPOCH_TRAINING
     period = evaluation_flag(flags)
     known = Known(
@@ -60,24 +61,25 @@ def apply_auto_settings(flags, text, task, config, tokenizer, ranks):
     return describe_settings(known, chosen, given, period, trains)
 
 
-def _used_rows(flags, text, task, rows):
+def _used_rows(flags, text, task, rows, split):
     """The number of training rows that --train_example_num and --held_out_domains leave of `rows`."""
     rows = min(rows, flags.train_example_num or rows)
     held_out = held_out_domains(flags, task)
-    found = text.read_valid("train", task) if held_out else None
+    found = text.read_valid(split, task) if held_out else None
     return rows if found is None else int((~np.isin(found.domain[:rows], held_out)).sum())
 
 
-def _stored(data_dir):
+def _stored(data_dir, split):
     """The manifest of the training records, or None. A damaged one is a UserError."""
-    path = os.path.join(split_folder(data_dir, "train"), MANIFEST)
+    path = os.path.join(split_folder(data_dir, split), MANIFEST)
     return read_json(path, "write the records again with --resave_ofrecord") if os.path.isfile(path) else None
 
 
 def _lengths(table, tokenizer, longest):
     """Tokens of at most `_MOST_TEXTS` texts, spread over the rows, with special tokens."""
     rows = [table.rows[position][1] for position in np.unique(np.linspace(0, len(table.rows) - 1, _MOST_TEXTS).astype(int))]
-    pair = len(rows[0]) == 4
-    complete = [cells for cells in rows if len(cells) == len(rows[0]) and len(cells) > 2]
+    others = 1 + table.labelled  # columns without text
+    pair = len(rows[0]) - others == 2
+    complete = [cells for cells in rows if len(cells) == len(rows[0]) and len(cells) > others]
     encoded = tokenizer.encode([cells[0] for cells in complete], [cells[1] for cells in complete] if pair else None, longest)
     return encoded.input_mask.sum(axis=1).tolist()

@@ -7,8 +7,8 @@ import os
 import numpy as np
 
 from modeling.cli.choices import DISK
-from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEACHER_EVAL, METRIC_LEARNING, PREPROCESS
-from modeling.cli.scripts import TRAINING
+from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEACHER_EVAL, METRIC_LEARNING, PREPROCESS, training_split
+from modeling.cli.scripts import META_KD, TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
 from modeling.run.held_out import held_out_domains
@@ -17,7 +17,7 @@ from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
 from ofrecord_util.scores import HELD_OUT_KEY, score_info
-from ofrecord_util.text_files import text_path
+from ofrecord_util.text_files import UNLABELLED, text_path
 from ofrecord_util.writer import part_paths
 
 # These scripts need the held-out rows too: to write a score for each row, and to adapt to a domain that no task of the training has
@@ -41,6 +41,7 @@ class Splits:
         facts: dict of split -> facts for flags.json.
         digests: dict of name -> digest of a split's records, for `run_identity`.
         held_out: domains of --held_out_domains, a list of numbers.
+        train_split: name of the split that the run trains on.
 
     Args:
         context: `RunContext`.
@@ -50,10 +51,12 @@ class Splits:
     def __init__(self, context, text):
         flags = self._flags = context.flags
         self._task, self._log, self._text = context.task, context.log, text
+        self.train_split = training_split(flags)
         resave = flags.resave_ofrecord and parallel.is_main()
         use_of_scores = _USE_OF_SCORES.get(flags.script, SCORES_NEEDED)
         if use_of_scores == SCORES_NEEDED and not flags.use_sample_weights:
             use_of_scores = SCORES_KEPT  # scores that do not fit are no obstacle to a run that ignores them
+        teaches = "meta_teacher_eval.py" + (" --unlabelled" if self.train_split == UNLABELLED else "")
         self.dataset = Dataset(
             flags.data_dir,
             context.task,
@@ -64,7 +67,8 @@ class Splits:
             use_of_scores,
             text,
             context.config.type_vocab_size,
-            ("meta_teacher_eval.py",) if getattr(flags, "teacher_outputs", None) == DISK else (),
+            (teaches,) if getattr(flags, "teacher_outputs", None) == DISK else (),
+            self.train_split,
         )
         self.facts, self.digests = {}, {}
         self.held_out = held_out_domains(flags, context.task)
@@ -79,30 +83,39 @@ class Splits:
         """
         return self._note(split, self._prepare(split, name or split))
 
+    def training_records(self):
+        """`Records` of the split that the run trains on."""
+        return self.records(self.train_split, "train")
+
     def check_texts(self, splits):
         """Reads the text of the splits that have one, before records of the first are written: a fault in the last is then found in time.
 
         Raises:
-            UserError: a text is invalid.
+            UserError: a text is invalid, or dev is among the splits and has neither text nor records.
         """
         for split in splits:
+            if split == "dev":
+                self.dataset.check_source(split, *self._files(split, "eval" if self._flags.script in META_KD else split))
             if text_path(self._flags.data_dir, split):
                 self._text.read(split, self._task)
+
+    def _files(self, split, name):
+        """(prefix, number) of the files of records of a split, from the flags. The arguments are those of `records`."""
+        prefix, part_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num"))
+        return None if split == UNLABELLED else prefix, part_num  # the flag has the default of the training split
 
     def must_write(self, split, name=None):
         """Whether `records` writes the records of a split: it has text, and --resave_ofrecord is given or there are no records.
 
         The arguments are those of `records`.
         """
-        prefix, part_num = (getattr(self._flags, f"{name or split}_{what}") for what in ("data_prefix", "data_part_num"))
         has_text = text_path(self._flags.data_dir, split) is not None
-        return has_text and (self._flags.resave_ofrecord or self.dataset.never_written(split, prefix, part_num))
+        return has_text and (self._flags.resave_ofrecord or self.dataset.never_written(split, *self._files(split, name or split)))
 
     def test_records(self, name="test"):
         """`Records` of an optional test split, or None if there is neither text nor records. `name` is that of `records`."""
         flags = self._flags
-        prefix, parts = (getattr(flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num"))
-        first = part_paths(flags.data_dir, "test", prefix, parts)[0]
+        first = part_paths(flags.data_dir, "test", *self._files("test", name))[0]
         has_text = text_path(flags.data_dir, "test") is not None
         if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
             self._log("no test split: there is no test.csv")
@@ -115,16 +128,15 @@ class Splits:
         Raises:
             UserError: scores are needed, but preprocess.py has not written them.
         """
-        return self._note("train", self._weighted(self._prepare("train", "train")))
+        return self._note(self.train_split, self._weighted(self._prepare(self.train_split, "train")))
 
     def _prepare(self, split, name):
-        prefix, part_num, example_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num", "example_num"))
         if self._first and self.must_write(split, name) and self._flags.script in TRAINING:
-            self.check_texts(["train", "dev", *(["test"] if self._flags.do_eval is not False else [])])
+            self.check_texts([self.train_split, "dev", *(["test"] if self._flags.do_eval is not False else [])])
         self._first = False
         with parallel.main_first():
-            records = self.dataset.records(split, prefix, part_num, example_num)
-        return self._portion(self._without_held_out(records)) if split == "train" else records
+            records = self.dataset.records(split, *self._files(split, name), getattr(self._flags, f"{name}_example_num"))
+        return self._portion(self._without_held_out(records)) if split == self.train_split else records
 
     def _without_held_out(self, records):
         """The training samples that --held_out_domains leaves."""
@@ -188,10 +200,13 @@ class Splits:
         np.add.at(counts, (records.domain, records.label), 1)
         self.facts[split] = {
             "rows": len(records),
-            "by_domain": {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)},
+            "by_domain": {
+                name: {UNLABELLED: int(row.sum())} if split == UNLABELLED else dict(zip(task.labels, row.tolist()))
+                for name, row in zip(task.domains, counts)
+            },
             "text_file": manifest.get("text_file"),
             "text_digest": records.text_digest,
             "truncated": manifest.get("truncated"),
         }
-        self.digests["{} data's digest".format("training" if split == "train" else split)] = records_digest(records)
+        self.digests["{} data's digest".format("training" if split == self.train_split else split)] = records_digest(records)
         return records

@@ -19,6 +19,38 @@ DEFAULT_STUDENT_LAYERS = 6
 # Loss terms
 
 
+def prepare_unlabelled(flags) -> None:
+    """Sets the flags of a run on unlabelled text: the terms that need labels are off. Call it before `RunContext`.
+
+    Args:
+        flags: flags of meta_distill.py; changed if they contain --unlabelled.
+    Raises:
+        UserError: a flag asks for a term that needs labels.
+    """
+    if not flags.unlabelled:
+        return
+    for name, off, spelled in (("label_loss_weight", 0.0, "0"), ("use_sample_weights", False, "false")):
+        if name in flags.given and getattr(flags, name):
+            raise UserError(f"--unlabelled: the text has no labels, but --{name} needs them: give --{name} {spelled}")
+        setattr(flags, name, off)
+
+
+def describe_unlabelled(loss_weights: LossWeights) -> str:
+    """One line for the log of a run on unlabelled text: which terms of the loss it has."""
+    terms = ", ".join(f"{name} {weight:g}" for name, weight in zip(LossWeights._fields, loss_weights) if weight)
+    return f"--unlabelled: terms of the loss, with their weights: {terms}; no term uses labels or prototypical scores"
+
+
+def check_heads(loss_weights: LossWeights, student: BertConfig, teacher: BertConfig) -> None:
+    """Raises a UserError if student and teacher have other numbers of attention heads and a term compares them one by one."""
+    own, theirs = student.num_attention_heads, teacher.num_attention_heads
+    if loss_weights.relation and own != theirs:
+        raise UserError(
+            f"--relation_loss_weight {loss_weights.relation:g}: the relations are compared head by head, but the student has {own} "
+            f"attention heads and the teacher {theirs}: give --relation_loss_weight 0 or a --student_model with {theirs} heads"
+        )
+
+
 def choose_loss_weights(flags) -> LossWeights:
     """The weights of the loss terms.
 
@@ -29,17 +61,18 @@ def choose_loss_weights(flags) -> LossWeights:
     """
     label, prediction = getattr(flags, "label_loss_weight", 1.0), getattr(flags, "prediction_loss_weight", 1.0)
     if flags.pred_distill:
-        loss_weights = LossWeights(0.0, 0.0, prediction, 0.0, 0.0)
+        loss_weights = LossWeights(0.0, 0.0, prediction, 0.0, 0.0, 0.0)
     else:
         knowledge = flags.domain_loss_weight if flags.use_domain_loss else 0.0
-        loss_weights = LossWeights(flags.hidden_loss_weight, flags.attention_loss_weight, prediction, label, knowledge)
+        hidden, attention, relation = flags.hidden_loss_weight, flags.attention_loss_weight, flags.relation_loss_weight
+        loss_weights = LossWeights(hidden, attention, prediction, label, knowledge, relation)
     if not any(loss_weights):
         raise UserError("the weights of all loss terms are 0, so there is no loss: give at least one a weight above 0")
     return loss_weights
 
 
 def without_constant_terms(loss_weights: LossWeights, num_frozen: int, num_student_layers: int, log) -> LossWeights:
-    """Removes the terms of hidden states and attention scores if all layers of the student are frozen.
+    """Removes the terms of hidden states, attention scores and relations if all layers of the student are frozen.
 
     Args:
         num_frozen: number of the student's first layers that are frozen.
@@ -48,14 +81,16 @@ def without_constant_terms(loss_weights: LossWeights, num_frozen: int, num_stude
     Raises:
         UserError: no other term is left.
     """
-    if not num_frozen or not (loss_weights.hidden or loss_weights.attention):
+    of_layers = loss_weights.hidden or loss_weights.attention
+    if not num_frozen or not (of_layers or loss_weights.relation):
         return loss_weights
     terms = "the terms of hidden states and attention scores"
     if num_frozen < num_student_layers:
-        log(f"student layers below {num_frozen} are frozen: {terms} cover only the other layers")
+        if of_layers:
+            log(f"student layers below {num_frozen} are frozen: {terms} cover only the other layers")
         return loss_weights
-    log(f"all layers of the student are frozen: {terms} are left out")
-    loss_weights = loss_weights._replace(hidden=0.0, attention=0.0)
+    log(f"all layers of the student are frozen: {terms}{' and relations' if loss_weights.relation else ''} are left out")
+    loss_weights = loss_weights._replace(hidden=0.0, attention=0.0, relation=0.0)
     if not any(loss_weights):
         raise UserError(
             "all layers of the student are frozen (--freeze_encoder, --freeze_layers) and no other loss term has a weight above 0: "
@@ -72,7 +107,7 @@ def student_depth(wanted, available: int, path: str) -> int:
 
     Args:
         wanted: --student_num_hidden_layers; None for 6, or for all layers of a snapshot with fewer.
-        available: encoder layers of the student's snapshot.
+        available: encoder layers of the student's snapshot, or of the teacher's where the student's is not known.
         path: path of the snapshot, for the message.
     Raises:
         UserError: `wanted` is greater than `available`.

@@ -1,5 +1,6 @@
 """tools/inspect.py: what it says of snapshots and records."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import tiny
 
 from modeling.checkpoints.snapshot import Snapshot
 from ofrecord_util.errors import UserError
+from ofrecord_util.reader import read_split
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import write_split
 from tools.inspect import describe_records, describe_snapshot, find_parts
@@ -50,6 +52,12 @@ def test_records(data_dir):
     assert found["weights"] == {"mean": pytest.approx(0.5), "min": 0.0, "max": 1.0}
     assert [part["records"] for part in found["manifest"]["parts"]] == [3, 4, 4]
     assert found["manifest_check"] == "fits the files"
+
+
+def test_records_without_labels(data_dir):
+    records = read_split(str(data_dir), "train", None, 3)
+    unlabelled = dataclasses.replace(records, manifest=dict(records.manifest, split="unlabelled"))
+    assert describe_records(unlabelled, TASK)["counts"] == {"books": {"unlabelled": 4}, "dvd": {"unlabelled": 4}, "mr": {"unlabelled": 3}}
 
 
 def test_lines_of_records(data_dir):

@@ -614,6 +614,14 @@ def test_test_rows_must_come_from_somewhere(tmp_path):
         kshot(tmp_path / "out", "--source", f"d=tsv:{table(tmp_path / 'a', 'd', range(12))}")
 
 
+def test_a_seed_below_zero(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        portions(tmp_path / "out", "--source", "books=tsv:books.tsv", "--seed", "-3")
+    assert end.value.code == 2
+    assert "--seed: -3 is not 0 or more" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "sizes", "message"),
     [

@@ -12,6 +12,7 @@ from modeling.bert.config import CLS, POOLINGS
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits
+from modeling.bert.names import KEY, QUERY, VALUE, layer_prefix
 from modeling.engine.runtime import oneflow_version
 from modeling.objectives.losses import cross_entropy
 from modeling.objectives.mft import predict_logits
@@ -32,10 +33,10 @@ def output(request):
     def everything(variables, word_rows, input_mask, segment_ids):
         bert = build_bert(variables, CONFIG, kernels, word_rows, input_mask, segment_ids)
         logits = classification_logits(variables, kernels, bert.pooled)
-        return bert.hidden_states[:], bert.attention_scores, bert.attention_probs, bert.pooled, logits
+        return bert.hidden_states[:], bert.attention_scores, bert.attention_probs, bert.projections, bert.pooled, logits
 
-    hidden, scores, probs, pooled, logits = run_graph(everything, golden_batch(), documented("weight"))
-    found = {"embeddings": hidden[0], "pooled": pooled, "logits": logits, "scores": scores}
+    hidden, scores, probs, projections, pooled, logits = run_graph(everything, golden_batch(), documented("weight"))
+    found = {"embeddings": hidden[0], "pooled": pooled, "logits": logits, "scores": scores, "projections": projections}
     found.update({f"hidden_{layer}": hidden[layer + 1] for layer in range(LAYERS)})
     found.update({f"attention_probs_{layer}": probs[layer] for layer in range(LAYERS)})
     assert len(hidden) == LAYERS + 1
@@ -62,6 +63,16 @@ def test_attention_scores_are_what_softmax_takes(output):
         assert np.abs(by_key[~padding]).max() < 100
 
 
+def test_projections_of_the_last_layer(output):
+    """x W + b of each head, with x the output of the layer before."""
+    values, x = documented("weight"), GOLDEN[f"output/hidden_{LAYERS - 2}"]
+    heads, size = CONFIG.num_attention_heads, CONFIG.hidden_size // CONFIG.num_attention_heads
+    for found, name in zip(output["projections"], (QUERY, KEY, VALUE)):
+        weight, bias = (values[f"{layer_prefix(LAYERS - 1)}{name}-{kind}"] for kind in ("weight", "bias"))
+        expected = (x @ weight + bias).reshape(*x.shape[:2], heads, size).transpose(0, 2, 1, 3)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
     ("kernels", "pooled_only", "most_parts"),
     [("cpu", False, 128), ("cpu", True, 128), ("stock", False, 128), ("stock", True, 128), ("cpu", False, 7)],
@@ -76,6 +87,7 @@ def test_golden_gradients(kernels, pooled_only, most_parts, monkeypatch):
     def weighted_loss(variables, word_rows, input_mask, segment_ids, label, weights):
         bert = build_bert(variables, CONFIG, KERNELS[kernels], word_rows, input_mask, segment_ids, pooled_only=pooled_only)
         assert len(bert.attention_scores) == LAYERS - pooled_only
+        assert len(bert.projections) == (0 if pooled_only else 3)
         logits = classification_logits(variables, KERNELS[kernels], bert.pooled)
         losses = cross_entropy(logits, label)
         return (weights * losses).mean(), losses

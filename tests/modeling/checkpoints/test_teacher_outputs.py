@@ -12,23 +12,16 @@ import numpy as np
 import pytest
 from tiny_model import random_samples
 
-from modeling.checkpoints import teacher_outputs
-from modeling.checkpoints.teacher_outputs import (
-    MANIFEST,
-    Layout,
-    TeacherOutputs,
-    TeacherOutputWriter,
-    estimate,
-    to_half,
-    with_teacher_outputs,
-)
-from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names
+from modeling.checkpoints import teacher_output_writer
+from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter, to_half
+from modeling.checkpoints.teacher_outputs import MANIFEST, Layout, TeacherOutputs, estimate, with_teacher_outputs
+from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, REPRESENTATION, Knowledge, knowledge_names
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
 
 LENGTHS = (5, 1, 13, 7, 2)
 IDXS = np.array([4, 0, 9, 2, 1], np.int32)
-LAYERS, HEADS, SIZE, LABELS = (0, 2), 3, 10, 4
+LAYERS, HEADS, SIZE, LABELS = (0, 2), 3, 12, 4
 NEEDS = Knowledge(LAYERS, True, True, True)
 LAYOUT = Layout(NEEDS, SIZE, HEADS, LABELS)
 TEACHER = "ab" * 32
@@ -41,6 +34,7 @@ def outputs(count=5, length=13, layers=LAYERS, seed=0):
     arrays = {LOGITS: draw.randn(count, LABELS), REPRESENTATION: draw.randn(count, SIZE)}
     arrays.update({HIDDEN.format(layer): draw.randn(count, length, SIZE) * 3 for layer in layers})
     arrays.update({ATTENTION.format(layer): draw.randn(count, HEADS, length, length) * 9 for layer in layers})
+    arrays.update({name: draw.randn(count, HEADS, length, SIZE // HEADS) * 2 for name in PROJECTIONS})
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
@@ -115,9 +109,39 @@ def test_part_of_what_is_there(folder):
     assert shapes == [(2, 8, SIZE), (1, 13, SIZE)]
 
 
-@pytest.mark.parametrize(("hidden", "attention", "representation"), [(1, 1, 1), (1, 0, 1), (0, 1, 0), (0, 0, 0)])
-def test_the_estimate_is_exact(tmp_path, hidden, attention, representation):
-    layout = LAYOUT._replace(knowledge=Knowledge(LAYERS, bool(hidden), bool(attention), bool(representation)))
+def test_projections(tmp_path):
+    """Of the last layer, for students that learn its relations; with them or without hidden states and attention scores."""
+    given = outputs()
+    given[PROJECTIONS[1]][2, 1, 3, 0] = 7e4
+    for needs in (NEEDS._replace(projections=True), Knowledge((), False, False, False, True)):
+        writer = write(tmp_path / "teacher", LAYOUT._replace(knowledge=needs), given=given)
+        assert writer.clipped == {"hidden": 0, "attention": 0, "projections": 1}
+        check(str(tmp_path / "teacher"), needs=needs)
+        batch = TeacherOutputs(str(tmp_path / "teacher")).batch(IDXS[[3, 2, 3]], 14, needs)
+        assert tuple(batch) == knowledge_names(needs)
+        for name in PROJECTIONS:
+            assert batch[name].shape == (3, HEADS, 14, SIZE // HEADS)
+            for place, row in enumerate((3, 2, 3)):
+                real, expected = LENGTHS[row], np.minimum(given[name][row], 65504)
+                np.testing.assert_allclose(batch[name][place, :, :real], expected[:, :real], rtol=1e-3, atol=1e-6)
+                assert not batch[name][place, :, real:].any()
+    write(tmp_path / "teacher")
+    with pytest.raises(UserError, match=r"projections is missing, but the loss needs it.*--relation_loss_weight above 0"):
+        check(str(tmp_path / "teacher"), needs=NEEDS._replace(projections=True))
+
+
+def test_heads_that_do_not_divide_the_width(tmp_path):
+    write(tmp_path / "teacher", LAYOUT._replace(knowledge=Knowledge((), False, False, False, True)))
+    change_manifest(str(tmp_path / "teacher"), num_attention_heads=5)
+    with pytest.raises(UserError, match="num_attention_heads 5 does not divide hidden_size 12; run meta_teacher_eval"):
+        TeacherOutputs(str(tmp_path / "teacher"))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "attention", "representation", "projections"), [(1, 1, 1, 1), (1, 0, 1, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 0, 0)]
+)
+def test_the_estimate_is_exact(tmp_path, hidden, attention, representation, projections):
+    layout = LAYOUT._replace(knowledge=Knowledge(LAYERS, *map(bool, (hidden, attention, representation, projections))))
     path = tmp_path / "teacher"
     writer = write(path, layout)
     names = [name for name in os.listdir(path) if name.endswith(".npy")]
@@ -127,6 +151,7 @@ def test_the_estimate_is_exact(tmp_path, hidden, attention, representation):
     tokens = sum(LENGTHS)
     data = 4 * 5 * LABELS + 4 * 5 + 8 * 6 + representation * 4 * 5 * SIZE + hidden * 2 * tokens * 2 * SIZE
     data += attention * 2 * 2 * HEADS * sum(n * n for n in LENGTHS)  # real tokens only
+    data += projections * 2 * tokens * 3 * SIZE
     assert 0 < estimate(layout.arrays(LENGTHS)) - data <= 256 * len(names)
 
 
@@ -247,7 +272,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(teacher_outputs.os, "posix_fallocate", full)
+    monkeypatch.setattr(teacher_output_writer.os, "posix_fallocate", full)
     with pytest.raises(UserError, match=r"cannot be written .No space left on device"):
         write(tmp_path / "teacher")
     assert os.listdir(tmp_path) == []

@@ -34,15 +34,25 @@ from modeling.objectives.distillation import (
     hidden_loss,
     knowledge_loss,
     projection_shapes,
+    relation_loss,
     soft_cross_entropy,
 )
 from modeling.objectives.mft import predict_logits
-from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge, knowledge_names, teacher_knowledge
+from modeling.objectives.teacher import (
+    ATTENTION,
+    HIDDEN,
+    LOGITS,
+    PROJECTIONS,
+    REPRESENTATION,
+    Knowledge,
+    knowledge_names,
+    teacher_knowledge,
+)
 from modeling.run.student import layer_mapping
 
 KERNEL = KERNELS["cpu"]
 MASK = np.array([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], np.int32)  # B 3, S 7
-FULL = LossWeights(0.7, 1.3, 0.9, 1.1, 0.2)
+FULL = LossWeights(0.7, 1.3, 0.9, 1.1, 0.2, 0.4)
 
 
 def normal(*shape, seed=1):
@@ -159,6 +169,85 @@ def test_padding_has_no_gradient():
     np.testing.assert_allclose(gradient["scores"], 2 * (scores - teacher_scores) / (2 * count[..., None] ** 2) * real, atol=1e-6)
 
 
+def relation(x, y):
+    """softmax(x y^T / sqrt(D)) of one head: x, y [S, D] -> [S, S]."""
+    return softmax(x.astype(np.float64) @ y.T.astype(np.float64) / np.sqrt(x.shape[1]))
+
+
+def divergence(p, q):
+    """Sum of KL(p || q) over the rows."""
+    return (p * (np.log(p) - np.log(q))).sum()
+
+
+def relation_reference(student, teacher, mask):
+    """L_AT + L_VR of each sample, from real tokens alone. student, teacher: (query, key, value), each [B, N, S, D]."""
+    losses = []
+    for sample, real in enumerate(mask == 1):
+        total = 0.0
+        for head in range(student[0].shape[1]):
+            (sq, sk, sv), (tq, tk, tv) = ([part[sample, head][real] for part in side] for side in (student, teacher))
+            total += divergence(relation(tq, tk), relation(sq, sk)) + divergence(relation(tv, tv), relation(sv, sv))
+        losses.append(total / (student[0].shape[1] * real.sum()))
+    return np.array(losses)
+
+
+def projections(size, seeds, heads=3):
+    return [normal(3, heads, 7, size, seed=seed) for seed in seeds]
+
+
+def relation_inputs(student, teacher):
+    """Arguments of `relation_loss` with what does not matter at padding: masked scores, and large numbers in all projections."""
+    query, key, value = student
+    scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(query.shape[3])) - 10000.0 * (1 - MASK)[:, None, None, :]
+    scores = np.where(MASK[:, None, :, None] == 1, scores, 1e6).astype(np.float32)
+    padded = [np.where(MASK[:, None, :, None] == 1, array, 1e6).astype(np.float32) for array in (value, *teacher)]
+    return dict(zip(("scores", "value", "tq", "tk", "tv"), (scores, *padded)), mask=MASK)
+
+
+@pytest.mark.parametrize(("student_size", "teacher_size"), [(5, 5), (5, 8), (2, 1)])
+def test_relation_loss(student_size, teacher_size):
+    student, teacher = projections(student_size, (1, 2, 3)), projections(teacher_size, (4, 5, 6))
+    inputs = relation_inputs(student, teacher)
+    found = run_graph(lambda v, scores, value, tq, tk, tv, mask: relation_loss(scores, value, tq, tk, tv, mask), inputs)
+    np.testing.assert_allclose(found, relation_reference(student, teacher, MASK), rtol=2e-5, atol=1e-6)
+    assert found[0] > 0.1
+    assert found[2] == 0  # one real token: all distributions are certain
+
+
+def test_equal_relations_have_no_loss():
+    same = projections(5, (1, 2, 3))
+    inputs = relation_inputs(same, same)
+    found = run_graph(lambda v, scores, value, tq, tk, tv, mask: relation_loss(scores, value, tq, tk, tv, mask), inputs)
+    np.testing.assert_allclose(found, 0, atol=1e-6)
+
+
+def test_gradient_of_the_relations():
+    """With G = (R^S - R^T) / (N |x|) at real pairs: G for the attention scores, (G + G^T) V / sqrt(D) for the values."""
+    student, teacher = projections(5, (1, 2, 3)), projections(8, (4, 5, 6))
+    inputs = relation_inputs(student, teacher)
+    values = {name: inputs.pop(name) for name in ("scores", "value")}
+
+    def loss(variables, tq, tk, tv, mask):
+        return relation_loss(variables.get("scores"), variables.get("value"), tq, tk, tv, mask).sum()
+
+    _, found = gradients(loss, values, inputs)
+    expected = {name: np.zeros(value.shape) for name, value in values.items()}
+    for sample, real in enumerate(MASK == 1):
+        rows, columns = np.ix_(real, real)
+        for head in range(3):
+            (sq, sk, sv), (tq, tk, tv) = ([part[sample, head][real] for part in side] for side in (student, teacher))
+            factor = 1 / (3 * real.sum())
+            expected["scores"][sample, head, rows, columns] = factor * (relation(sq, sk) - relation(tq, tk))
+            gradient = factor * (relation(sv, sv) - relation(tv, tv))
+            expected["value"][sample, head, real] = (gradient + gradient.T) @ sv / np.sqrt(5)
+    # one step of SGD took the gradient off: float32 holds it where the values are not large
+    for name, exact in expected.items():
+        small = np.abs(values[name]) < 100
+        np.testing.assert_allclose(found[name][small], exact[small], atol=2e-6, err_msg=name)
+        assert np.abs(exact[small]).max() > 0.01
+        assert (found[name][~small] == 0).all()
+
+
 @pytest.mark.parametrize("teacher_size", [5, 8])
 def test_knowledge_loss(teacher_size):
     student, teacher, projection = normal(3, 5), normal(3, teacher_size, seed=2), normal(5, teacher_size, seed=3)
@@ -204,7 +293,7 @@ def test_frozen_layers_get_no_loss_term():
 
 ONE_LAYER = dataclasses.replace(NO_DROPOUT, num_hidden_layers=1)
 MAPPING = layer_mapping(1, CONFIG.num_hidden_layers)
-NEEDS = Knowledge(MAPPING, True, True, True)
+NEEDS = Knowledge(MAPPING, True, True, True, True)
 TEXT = golden_batch()
 SAMPLES = {
     **TEXT,
@@ -263,7 +352,7 @@ def plan(weights=FULL, sample_weights=True, mapping=MAPPING):
 
 def test_what_the_teacher_says(knowledge):
     """The objective's inputs are what the encoder gives: shapes, names, r^T = masked mean + E_dom(d)."""
-    assert list(knowledge) == [LOGITS, REPRESENTATION, HIDDEN.format(2), ATTENTION.format(2)]
+    assert list(knowledge) == [LOGITS, REPRESENTATION, HIDDEN.format(2), ATTENTION.format(2), *PROJECTIONS]
     logits = run_graph(lambda v, **x: predict_logits(v, NO_DROPOUT, KERNEL, **x), TEXT, teacher_values())
     np.testing.assert_allclose(knowledge[LOGITS], logits, atol=1e-6)
     mask = TEXT["input_mask"][..., None]
@@ -274,7 +363,7 @@ def test_what_the_teacher_says(knowledge):
 
 @pytest.mark.parametrize("sample_weights", [True, False])
 def test_objective(knowledge, sample_weights):
-    own = knowledge_of(student_values(), ONE_LAYER, Knowledge((0,), True, True, True))
+    own = knowledge_of(student_values(), ONE_LAYER, Knowledge((0,), True, True, True, True))
     mask, label, real = TEXT["input_mask"], SAMPLES["label"], SAMPLES["loss_mask"] > 0
     w = weights_reference(SAMPLES["sample_weights"], knowledge[LOGITS], label) if sample_weights else np.ones(3)
     soft = -4 * (softmax(knowledge[LOGITS] / 2) * log_softmax(own[LOGITS] / 2)).sum(axis=1)
@@ -284,6 +373,7 @@ def test_objective(knowledge, sample_weights):
         "prediction": w * soft,
         "label": -log_softmax(own[LOGITS])[np.arange(3), label],
         "knowledge": ((own[REPRESENTATION] - knowledge[REPRESENTATION]) ** 2).mean(axis=1),
+        "relation": w * relation_reference(*([side[name] for name in PROJECTIONS] for side in (own, knowledge)), mask),
     }
     terms = {name: value[real].mean() for name, value in values.items()}
     found = metrics_of(plan(sample_weights=sample_weights), student_values(), knowledge)
@@ -299,8 +389,8 @@ def test_objective(knowledge, sample_weights):
 def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
     """The other terms are the same, the loss lacks the term, and the graph does without the term's inputs."""
     whole = metrics_of(plan(), student_values(), knowledge)
-    needed = {"hidden": "teacher_hidden", "attention": "teacher_attention", "knowledge": REPRESENTATION}.get(name, "-")
-    inputs = {key: value for key, value in knowledge.items() if not key.startswith(needed)}
+    needed = {"hidden": ("teacher_hidden",), "attention": ("teacher_attention",), "knowledge": (REPRESENTATION,), "relation": PROJECTIONS}
+    inputs = {key: value for key, value in knowledge.items() if not key.startswith(needed.get(name, "-"))}
     less = metrics_of(plan(FULL._replace(**{name: 0.0})), student_values(), inputs)
     assert set(whole) - set(less) == {name + "_loss"}
     for key in less:
@@ -311,12 +401,26 @@ def test_a_weight_of_zero_is_a_run_without_the_term(knowledge, name):
 
 def test_a_student_like_its_teacher_has_nothing_to_learn():
     layers = tuple(range(CONFIG.num_hidden_layers))
-    same = knowledge_of(teacher_values(), NO_DROPOUT, Knowledge(layers, True, True, True))
+    same = knowledge_of(teacher_values(), NO_DROPOUT, Knowledge(layers, True, True, True, True))
     found = metrics_of(plan(mapping=layers), teacher_values(), same, NO_DROPOUT)
     assert found["hidden_loss"] < 1e-10
     assert found["attention_loss"] < 1e-10
     assert found["knowledge_loss"] < 1e-10
+    assert abs(found["relation_loss"]) < 1e-6
     assert found["label_loss"] > 0
+
+
+def test_samples_without_labels(knowledge):
+    """The terms are those of labelled samples; the agreement with the teacher takes the place of the accuracy."""
+    weights = FULL._replace(label=0.0)
+    unlabelled = Distillation(weights, 2.0, MAPPING, False, labelled=False)
+    own = knowledge_of(student_values(), ONE_LAYER, Knowledge((0,), False, False, False))
+    found = metrics_of(unlabelled, student_values(), knowledge)
+    agrees = own[LOGITS].argmax(axis=1) == knowledge[LOGITS].argmax(axis=1)
+    assert found.pop("agreement") == agrees[SAMPLES["loss_mask"] > 0].mean()
+    labelled = metrics_of(plan(weights, sample_weights=False), student_values(), knowledge)
+    assert labelled.pop("accuracy") in (0, 0.5, 1)
+    assert found == labelled
 
 
 def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
@@ -358,8 +462,9 @@ def test_online_teacher_is_frozen_and_teaches_the_same(knowledge):
 def test_projections_serve_training_only(knowledge):
     """A narrower student: the projections learn, and no snapshot holds them."""
     config = dataclasses.replace(ONE_LAYER, hidden_size=12, num_attention_heads=3, intermediate_size=13)
+    weights = FULL._replace(relation=0.0)  # which need equal numbers of heads
     shapes = {**encoder_shapes(config), "classification-output_weights": (3, 12), "classification-output_bias": (3,)}
-    shapes.update({DOMAIN_HEAD[0]: (NUM_DOMAINS, 12), **projection_shapes(FULL, 1, 12, CONFIG.hidden_size)})
+    shapes.update({DOMAIN_HEAD[0]: (NUM_DOMAINS, 12), **projection_shapes(weights, 1, 12, CONFIG.hidden_size)})
     values = load_values(shapes, None, seed=3, initializer_range=0.2)
     student = Variables(values)
     kept = {name: shape for name, shape in shapes.items() if not name.startswith("distillation-")}
@@ -367,8 +472,9 @@ def test_projections_serve_training_only(knowledge):
     assert student.count() == sum(np.prod(shape) for shape in kept.values())
     assert set(student.arrays()) == set(kept)
     optimizer = flow.optim.SGD(student.parameters(), lr=0.1)
-    job = global_function("train", variables=student, optimizer=optimizer)(objective(plan(), config))
-    losses = [float(job({**SAMPLES, **knowledge})[0].numpy()) for _ in range(5)]
+    inputs = {name: value for name, value in knowledge.items() if name not in PROJECTIONS}
+    job = global_function("train", variables=student, optimizer=optimizer)(objective(plan(weights), config))
+    losses = [float(job({**SAMPLES, **inputs})[0].numpy()) for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     for name in (HIDDEN_PROJECTION.format(0), REPRESENTATION_PROJECTION):
         assert not np.array_equal(student.get(name).numpy(), values[name])

@@ -52,6 +52,14 @@ def test_rows_of_held_out_domains_do_not_count(tmp_path):
         assert "7 training rows" in apply(tmp_path, *words, script=script, task=Task("t", ("a", "b", "c"), ("0", "1")))[1]
 
 
+def test_from_unlabelled_text(folder):
+    tiny.write_rows(str(folder), "unlabelled", [(text * 2, domain) for text, domain, _ in ROWS[:7]])
+    words = ("--unlabelled", "--teacher_model", "t", "--student_model", "s")
+    flags, note = apply(folder, *words, script="meta_distill")
+    assert "7 training rows" in note
+    assert flags.seq_length == 40  # the texts are longer than those of the training text, and longer than the model's positions
+
+
 def test_records_keep_their_length(folder):
     Dataset(str(folder), TASK, Tokenizer(str(folder / "vocab.txt"), True), 13, resave=True, log=lambda _: None).records("train")
     assert apply(folder)[0].seq_length == 13

@@ -12,9 +12,12 @@ from modeling.cli.flags import META_DISTILL, META_TEACHER_EVAL, parse_flags
 from modeling.objectives.distillation import LossWeights
 from modeling.run.student import (
     LayerSelection,
+    check_heads,
     choose_loss_weights,
     describe_mapping,
+    describe_unlabelled,
     layer_mapping,
+    prepare_unlabelled,
     student_depth,
     teacher_folder,
     without_constant_terms,
@@ -87,12 +90,13 @@ def weights_of(*argv, script=META_DISTILL):
 
 
 def test_weights_of_the_flags():
-    assert weights_of() == (1, 1, 1, 1, 0.2)
-    assert weights_of("--pred_distill") == (0, 0, 1, 0, 0)
-    assert weights_of("--use_domain_loss", "false", "--hidden_loss_weight", "0.5") == (0.5, 1, 1, 1, 0)
-    assert weights_of("--label_loss_weight", "0", "--prediction_loss_weight", "2", "--domain_loss_weight", "3") == (1, 1, 2, 0, 3)
+    assert weights_of() == (1, 1, 1, 1, 0.2, 0)
+    assert weights_of("--pred_distill", "--relation_loss_weight", "2") == (0, 0, 1, 0, 0, 0)
+    assert weights_of("--use_domain_loss", "false", "--hidden_loss_weight", "0.5") == (0.5, 1, 1, 1, 0, 0)
+    assert weights_of("--label_loss_weight", "0", "--prediction_loss_weight", "2", "--domain_loss_weight", "3") == (1, 1, 2, 0, 3, 0)
+    assert weights_of("--relation_loss_weight", "0.5", script=META_TEACHER_EVAL).relation == 0.5
     assert weights_of("--attention_loss_weight", "0", script=META_TEACHER_EVAL)[:2] == (1, 0)
-    assert weights_of("--pred_distill", script=META_TEACHER_EVAL) == (0, 0, 1, 0, 0)
+    assert weights_of("--pred_distill", script=META_TEACHER_EVAL) == (0, 0, 1, 0, 0, 0)
     with pytest.raises(UserError, match="the weights of all loss terms are 0"):
         weights_of("--pred_distill", "--prediction_loss_weight", "0")
 
@@ -106,14 +110,50 @@ def test_temperature_is_above_zero(value, capsys):
 
 
 def test_terms_of_frozen_layers():
-    weights, lines = LossWeights(0.7, 1.3, 0.9, 1.1, 0.2), []
+    weights, lines = LossWeights(0.7, 1.3, 0.9, 1.1, 0.2, 0.4), []
     assert without_constant_terms(weights, 0, 3, lines.append) == weights
     assert not lines
     assert without_constant_terms(weights, 2, 3, lines.append) == weights
-    assert without_constant_terms(weights, 3, 3, lines.append) == weights._replace(hidden=0, attention=0)
+    assert without_constant_terms(weights, 3, 3, lines.append) == weights._replace(hidden=0, attention=0, relation=0)
     assert ["below 2 are frozen" in lines[0], "all layers of the student are frozen" in lines[1]] == [True, True]
     with pytest.raises(UserError, match="--freeze_encoder, --freeze_layers"):
         without_constant_terms(LossWeights(0.7, 1.3, 0.0, 0.0, 0.0), 3, 3, lines.append)
+    relations = LossWeights(0.0, 0.0, 1.0, 0.0, 0.0, 0.4)
+    assert without_constant_terms(relations, 2, 3, lines.append) == relations
+    assert without_constant_terms(relations, 3, 3, lines.append) == relations._replace(relation=0)
+    assert "and relations are left out" in lines.pop()
+
+
+def test_relations_need_as_many_heads():
+    weights, wider = LossWeights(1.0, 1.0, 1.0, 1.0, 0.2, 0.5), dataclasses.replace(CONFIG, hidden_size=32)
+    check_heads(weights, CONFIG, wider)
+    other = dataclasses.replace(CONFIG, num_attention_heads=5)
+    check_heads(weights._replace(relation=0.0), CONFIG, other)
+    said = "--relation_loss_weight 0.5: .* the student has 5 attention heads and the teacher 4: give --relation_loss_weight 0 or"
+    with pytest.raises(UserError, match=said):
+        check_heads(weights, other, CONFIG)
+
+
+def parsed(*argv):
+    required = ["--task_name", "senti", "--data_dir", "d", "--teacher_model", "t", "--student_model", "s"]
+    return parse_flags(META_DISTILL, argv=[*required, *argv])
+
+
+def test_unlabelled_text_has_no_terms_with_labels():
+    flags = parsed()
+    prepare_unlabelled(flags)
+    assert (flags.label_loss_weight, flags.use_sample_weights) == (1.0, True)
+    flags = parsed("--unlabeled", "--label_loss_weight", "0")
+    prepare_unlabelled(flags)
+    assert (flags.label_loss_weight, flags.use_sample_weights) == (0.0, False)
+    line = describe_unlabelled(choose_loss_weights(flags))
+    assert line.startswith("--unlabelled: terms of the loss, with their weights: hidden 1, attention 1, prediction 1, knowledge 0.2; ")
+    for words, said in (
+        (["--label_loss_weight", "0.5"], "give --label_loss_weight 0$"),
+        (["--use_sample_weights"], "give --use_sample_weights false"),
+    ):
+        with pytest.raises(UserError, match=f"--unlabelled: the text has no labels, .* {said}"):
+            prepare_unlabelled(parsed("--unlabelled", *words))
 
 
 # The teacher
