@@ -24,7 +24,7 @@ from ofrecord_util.tasks import Task
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
 
-_REMEDY = "write the records again with --resave_ofrecord"
+REMEDY = "write the records again with --resave_ofrecord"
 
 
 def read_split(
@@ -54,7 +54,7 @@ def read_split(
         if not os.path.isfile(path):
             raise UserError(f"{path}: no such file; write it by running this step with --resave_ofrecord")
     manifest_path = os.path.join(split_folder(data_dir, split), MANIFEST)
-    manifest = _read_manifest(manifest_path) if os.path.exists(manifest_path) else None
+    manifest = read_manifest(manifest_path) if os.path.exists(manifest_path) else None
     following = part_paths(data_dir, split, prefix, part_num + 1)[-1]
     if manifest is None and os.path.exists(following):
         raise UserError(
@@ -70,7 +70,7 @@ def read_split(
                     split_flag(split, "data_prefix"),
                     split_flag(split, "data_part_num"),
                     ", ".join(os.path.basename(path) for path in paths),
-                    _REMEDY,
+                    REMEDY,
                 )
             )
     parts, places = [], []
@@ -116,15 +116,15 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
         if bad.any():
             where = tuple(np.argwhere(bad)[0])
             raise UserError(
-                f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; check {flag}, or {_REMEDY}"
+                f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; check {flag}, or {REMEDY}"
             )
     empty = np.flatnonzero(records.input_mask.max(axis=1, initial=0) == 0)
     if empty.size:
-        raise UserError(f"{records.where(empty[0])}: input_mask has no real token; {_REMEDY}")
+        raise UserError(f"{records.where(empty[0])}: input_mask has no real token; {REMEDY}")
     _, first = np.unique(records.idxs, return_index=True)
     if first.size < len(records):
         repeated = np.setdiff1d(np.arange(len(records)), first)[0]
-        raise UserError(f"{records.where(repeated)}: idxs {records.idxs[repeated]} occurs before; {_REMEDY}")
+        raise UserError(f"{records.where(repeated)}: idxs {records.idxs[repeated]} occurs before; {REMEDY}")
     bad = np.flatnonzero(~np.isfinite(records.sample_weights))
     if bad.size:
         raise UserError(
@@ -132,11 +132,11 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
         )
 
 
-def _read_manifest(path: str) -> dict:
+def read_manifest(path: str) -> dict:
     """The manifest; the types of all values that are used are checked."""
-    manifest = read_json(path, _REMEDY)
+    manifest = read_json(path, REMEDY)
     if manifest.get("format") != MANIFEST_FORMAT:
-        raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, _REMEDY))
+        raise UserError("{}: format {!r}, this program reads {}; {}".format(path, manifest.get("format"), MANIFEST_FORMAT, REMEDY))
     parts = manifest.get("parts")
     fits = isinstance(parts, list) and len(parts) > 0 and isinstance(manifest.get("text_digest"), str)
     for part in parts if isinstance(parts, list) and fits else ():
@@ -145,7 +145,7 @@ def _read_manifest(path: str) -> dict:
             isinstance(part.get(key), kind) for key, kind in (("name", str), ("records", int), ("bytes", int), ("sha256", str))
         )
     if not fits:
-        raise UserError(f"{path}: does not hold parts (name, records, bytes, sha256) and text_digest; {_REMEDY}")
+        raise UserError(f"{path}: does not hold parts (name, records, bytes, sha256) and text_digest; {REMEDY}")
     return manifest
 
 
@@ -160,7 +160,7 @@ def _read_bytes(path: str) -> Tuple[np.ndarray, int]:
 def _scan(path: str, data: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:
     """Walks over the framing. Returns int64 arrays: where each record's bytes start and end."""
     if size == 0:
-        raise UserError(f"{path}: is empty; {_REMEDY}")
+        raise UserError(f"{path}: is empty; {REMEDY}")
     unpack = struct.Struct("<q").unpack_from
     starts: List[int] = []
     ends: List[int] = []
@@ -168,12 +168,12 @@ def _scan(path: str, data: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarra
     while position < size:
         left = size - position - LENGTH_BYTES
         if left < 0:
-            raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {_REMEDY}")
+            raise UserError(f"{path}: record {len(starts) + 1} at byte {position}: the file ends within its length; {REMEDY}")
         (length,) = unpack(data.data, position)
         if length <= 0 or length > left:
             raise UserError(
                 f"{path}: record {len(starts) + 1} at byte {position}: its length is {length} bytes, "
-                f"allowed are 1 to {left} (the rest of the file); {_REMEDY}"
+                f"allowed are 1 to {left} (the rest of the file); {REMEDY}"
             )
         starts.append(position + LENGTH_BYTES)
         position += LENGTH_BYTES + length
@@ -185,11 +185,11 @@ def _check_part(path: str, part: dict, data: np.ndarray, count: int) -> None:
     if len(data) != part["bytes"] or count != part["records"]:
         raise UserError(
             "{}: has {} records in {} bytes, its manifest says {} in {}; {}".format(
-                path, count, len(data), part["records"], part["bytes"], _REMEDY
+                path, count, len(data), part["records"], part["bytes"], REMEDY
             )
         )
     if hashlib.sha256(data.data).hexdigest() != part["sha256"]:
-        raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {_REMEDY}")
+        raise UserError(f"{path}: its bytes have changed since it was written (SHA-256 differs from the manifest); {REMEDY}")
 
 
 def _digest_of(arrays: Dict[str, np.ndarray]) -> str:
@@ -213,9 +213,9 @@ def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.nd
                 warnings.simplefilter("ignore", RuntimeWarning)
                 parsed = record.MergeFromString(data[start:end].tobytes())
         except DecodeError as error:
-            raise UserError(f"{at}is not an OFRecord; {_REMEDY}") from error
+            raise UserError(f"{at}is not an OFRecord; {REMEDY}") from error
         if parsed != end - start:
-            raise UserError(f"{at}is not an OFRecord; {_REMEDY}")
+            raise UserError(f"{at}is not an OFRecord; {REMEDY}")
         found = {entry.key: entry.value for entry in record.feature}
         for feature in FEATURES:
             values = _values_of(found, feature, at, seq_length)
@@ -230,14 +230,14 @@ def _values_of(record: Dict[bytes, Any], feature: Feature, at: str, seq_length: 
     name = next((n for n in (feature.key, feature.older_key) if n is not None and n.encode() in record), None)
     if name is None:
         found = ", ".join(sorted(key.decode("utf-8", "backslashreplace") for key in record)) or "nothing"
-        raise UserError(f"{at}has no {feature.key}, only {for_terminal(found):.200}; {_REMEDY}")
+        raise UserError(f"{at}has no {feature.key}, only {for_terminal(found):.200}; {REMEDY}")
     value = record[name.encode()]
     kind = value.WhichOneof("kind")
     if kind != feature.kind:
-        raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, _REMEDY))
+        raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, REMEDY))
     values = getattr(value, kind).value
     expected = 1 if not feature.per_token else len(values) if seq_length is None else seq_length
     if len(values) != expected or not expected:
         other_length = f"give --seq_length {len(values)}, or " if feature.per_token and len(values) else ""
-        raise UserError(f"{at}{name} has {len(values)} values, expected {expected or 'more'}; {other_length}{_REMEDY}")
+        raise UserError(f"{at}{name} has {len(values)} values, expected {expected or 'more'}; {other_length}{REMEDY}")
     return values

@@ -27,6 +27,7 @@ from ofrecord_util.errors import UserError
 JSON_LIMIT = 64 << 20
 TEXT_LIMIT = 1 << 30
 VOCABULARY_LIMIT = 64 << 20
+CORPUS_LIMIT = 1 << 40  # of text that is read line by line
 LINE_LIMIT = 16 << 20
 FLAGS_LIMIT = 1 << 20
 META_LIMIT = 1 << 16

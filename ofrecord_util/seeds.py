@@ -11,6 +11,9 @@
     pairs of a pass                 seed, 0x90, kind (from 1), pass
     episode of a step               seed, 0x80, step + 1, episode
     noise of a step                 seed, 0x70, step + 1
+    fixed masks of a row            0, 0x60, row + 1
+    order of a corpus' window       seed, 0x50, epoch + 1, window
+    masks of a row in an epoch      seed, 0x40, epoch + 1, row
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
@@ -35,6 +38,9 @@ EVALUATION_TASK_WORD = 0xE0
 PAIR_WORD = 0x90
 EPISODE_WORD = 0x80
 NOISE_WORD = 0x70
+FIXED_MASK_WORD = 0x60
+WINDOW_WORD = 0x50
+MASK_WORD = 0x40
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -85,6 +91,21 @@ def episode_stream(seed: int, step: int, episode: int) -> np.random.SeedSequence
 def noise_stream(seed: int, step: int) -> np.random.SeedSequence:
     """Seed of the noise on the word embeddings in a step (from 0)."""
     return np.random.SeedSequence([seed, NOISE_WORD, step + 1])
+
+
+def mask_stream(seed: int, epoch: int, row: int) -> np.random.SeedSequence:
+    """Seed of the masked tokens of a row of a corpus in an epoch (both from 0)."""
+    return np.random.SeedSequence([seed, MASK_WORD, epoch + 1, row])
+
+
+def fixed_mask_stream(row: int) -> np.random.SeedSequence:
+    """Seed of the masked tokens of a row (from 0) in every evaluation. The run's seed has no part in it, so that perplexities compare."""
+    return np.random.SeedSequence([0, FIXED_MASK_WORD, row + 1])
+
+
+def window_stream(seed: int, epoch: int, window: int) -> np.random.SeedSequence:
+    """Seed of the order of the rows in a window of a corpus in an epoch (both from 0)."""
+    return np.random.SeedSequence([seed, WINDOW_WORD, epoch + 1, window])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

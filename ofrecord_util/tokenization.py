@@ -12,6 +12,7 @@ import json
 import os
 import re
 import string
+import sys
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, List, Optional, Tuple, Union
@@ -26,6 +27,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.reading import VOCABULARY_LIMIT, read_bytes
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+MASK = "[MASK]"  # of language modelling only
 _MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
 _BATCH = 2048
 _MOST_TOKENS = 2_000_000  # the largest public vocabularies have half a million
@@ -340,6 +342,10 @@ class Tokenizer:
         """Ids of each text; of a long text not all, but at least `limit`."""
         prepared = [self._first_words(text, limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
+
+    def whole_texts(self, texts: List[str]) -> List[List[int]]:
+        """Ids of all tokens of each text, without special tokens."""
+        return self._token_ids(texts, sys.maxsize)
 
     def encode(self, text_a: List[str], text_b: Optional[List[str]], seq_length: int) -> Encoded:
         """Token arrays of texts or pairs.

@@ -29,13 +29,18 @@ def _tags(feature: Feature) -> Tuple[bytes, bytes, bytes, bytes]:
 
 
 def encode(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """The bytes of N records with their lengths, as uint8 array. Arguments as in `encode_with_sizes`."""
+    return encode_with_sizes(columns)[0]
+
+
+def encode_with_sizes(columns: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
     """The bytes of N records with their lengths.
 
     Args:
         columns: the arrays of `schema.FEATURES` in its order: [N, S] for tokens, [N] for the others; S is at least 1.
 
     Returns:
-        uint8 array.
+        (uint8 array, int64 [N]: bytes of each record with its length).
     """
     arrays = dict(zip((feature.name for feature in FEATURES), columns))
     elements = [element for feature in _BY_KEY for element in _elements(feature, arrays[feature.name])]
@@ -55,7 +60,7 @@ def encode(columns: Sequence[np.ndarray]) -> np.ndarray:
         data[at] = numbers.astype(np.uint8)
         more = left > 1
         at, numbers, left = at[more], numbers[more], left[more] - 1
-    return data
+    return data, np.asarray(sizes) + LENGTH_BYTES
 
 
 def _elements(feature: Feature, values: np.ndarray) -> List[Tuple[np.ndarray, np.ndarray]]:

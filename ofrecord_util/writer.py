@@ -89,7 +89,7 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     paths = plan_parts(data_dir, split, prefix, part_num, count)
     folder = split_folder(data_dir, split)
     files.make_folder(folder)
-    previous = _previous_parts(folder)
+    previous = previous_files(folder)
     bounds = [count * part // part_num for part in range(part_num + 1)]
     parts = []
     try:
@@ -131,7 +131,7 @@ def _write_part(file: BinaryIO, columns: Sequence[np.ndarray], begin: int, end: 
     return digest.hexdigest(), size
 
 
-def _previous_parts(folder: str) -> Set[str]:
+def previous_files(folder: str) -> Set[str]:
     """Names of the part files that the folder's manifest lists; empty where there is none or it cannot be read."""
     path = os.path.join(folder, MANIFEST)
     if not os.path.isfile(path):

@@ -15,15 +15,18 @@ from ofrecord_util.seeds import (
     dropout_stream,
     episode_stream,
     evaluation_task_stream,
+    fixed_mask_stream,
     initial_value_stream,
+    mask_stream,
     noise_stream,
     order_stream,
     pair_stream,
     task_stream,
+    window_stream,
 )
 
 SEEDS = (0, 1, 42)
-NUMBERS = (0, 1, 2, 63, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
+NUMBERS = (0, 1, 2, 63, 0x50, 0x60, 0x70, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
 _CONFIG = BertConfig()
 NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
 
@@ -54,6 +57,11 @@ def test_the_numbers_of_each_stream(seed):
         episode = np.random.SeedSequence([seed, 0x80, number + 1, 5])
         assert first_words(episode_stream(seed, number, 5)) == first_words(episode)
         assert first_words(noise_stream(seed, number)) == first_words(np.random.SeedSequence([seed, 0x70, number + 1]))
+        masks = np.random.SeedSequence([seed, 0x40, number + 1, 5])
+        assert first_words(mask_stream(seed, number, 5)) == first_words(masks)
+        assert first_words(fixed_mask_stream(number)) == first_words(np.random.SeedSequence([0, 0x60, number + 1]))
+        window = np.random.SeedSequence([seed, 0x50, number + 1, 5])
+        assert first_words(window_stream(seed, number, 5)) == first_words(window)
         task = np.random.default_rng([seed, 0xE0, number])
         assert evaluation_task_stream(seed, number).integers(1, 5, size=9).tolist() == task.integers(1, 5, size=9).tolist()
     for name in NAMES[:5]:
@@ -82,6 +90,9 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("evaluation", number): evaluation_task_stream(seed, number) for number in NUMBERS})
     streams.update({("pair", kind, number): pair_stream(seed, kind, number) for kind in (1, 2) for number in NUMBERS})
     streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})
+    streams.update({("mask", number, row): mask_stream(seed, number, row) for number in NUMBERS for row in range(2)})
+    streams.update({("fixed mask", row): fixed_mask_stream(row) for row in NUMBERS})
+    streams.update({("window", number, window): window_stream(seed, number, window) for number in NUMBERS for window in range(2)})
     streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
     words = {name: first_words(stream) for name, stream in streams.items()}
     meeting = [(one, other) for one, other in itertools.combinations(words, 2) if words[one] == words[other]]

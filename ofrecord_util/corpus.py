@@ -1,0 +1,321 @@
+"""The records of a corpus for language modelling, in files that need not fit into the memory.
+
+DATA_DIR/ofrecord/corpus/ has parts as the other splits: record i lies in part i mod P, so that the parts are written together and have the
+same size. An index, `corpus.of_record-P.index.npy`, holds the first byte of each record of a part. With it any rows are read without
+those before them. docs/formats.md describes the files.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+
+from ofrecord_util import files
+from ofrecord_util.corpus_kinds import LINE
+from ofrecord_util.corpus_text import CorpusText, Item
+from ofrecord_util.errors import UserError
+from ofrecord_util.reader import REMEDY, read_manifest
+from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, PartFile, parse_npy, read_bytes
+from ofrecord_util.schema import FEATURES, LENGTH_BYTES
+from ofrecord_util.tokenization import Tokenizer
+from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
+from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
+
+CORPUS = "corpus"  # its name among the splits
+_INDEX = ".index.npy"
+_PART_TEXT, _MOST_PARTS = 100e6, 256  # bytes of text per part, unless --corpus_data_part_num says otherwise; files that are open together
+_CHUNK = 2048  # texts that are tokenized at once
+_HASHED = 1 << 20  # bytes
+
+
+class Rows(NamedTuple):
+    """Some rows of a corpus."""
+
+    input_ids: np.ndarray  # int32 [N, S]
+    segment_ids: np.ndarray  # int32 [N, S]
+    lengths: np.ndarray  # int64 [N], tokens of each
+
+    def select(self, index: np.ndarray) -> "Rows":
+        """The rows of an integer array, in its order."""
+        return Rows(*(array[index] for array in self))
+
+
+# ------------------------------------------------------------------------------------------------------------- rows of text
+
+
+def line_rows(tokenizer: Tokenizer, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
+    """Rows with one text or pair each, as the samples of a task have them; a longer text is cut. Texts without tokens have no row."""
+    for chunk in _chunks(items):
+        second = None if chunk[0][1] is None else [item[1] or "" for item in chunk]
+        encoded = tokenizer.encode([item[0] for item in chunk], second, seq_length)
+        lengths = encoded.input_mask.sum(axis=1, dtype=np.int64)
+        yield Rows(encoded.input_ids, encoded.segment_ids, lengths).select(np.flatnonzero(lengths > 2))  # [CLS], [SEP] alone
+
+
+def packed_rows(tokenizer: Tokenizer, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
+    """Rows that are full: [CLS], then the texts, each followed by [SEP], one after the other; a text may go on in the next row. The last
+    row is shorter."""
+    pad, cls, sep = tokenizer.special_ids
+    room, rest = seq_length - 1, np.empty(0, np.int32)
+
+    def rows(tokens: np.ndarray) -> Rows:
+        count = -(-len(tokens) // room)
+        ids = np.full((count, seq_length), pad, np.int32)
+        ids[:, 0] = cls
+        flat = np.full(count * room, pad, np.int32)
+        flat[: len(tokens)] = tokens
+        ids[:, 1:] = flat.reshape(count, room)
+        lengths = np.full(count, seq_length, np.int64)
+        lengths[-1:] -= len(flat) - len(tokens)
+        return Rows(ids, np.zeros_like(ids), lengths)
+
+    for chunk in _chunks(items):
+        texts = tokenizer.whole_texts([text for item in chunk for text in item if text is not None])
+        tokens = np.concatenate([rest, *(np.array([*text, sep], np.int32) for text in texts if text)])
+        full = len(tokens) // room * room
+        rest = tokens[full:]
+        yield rows(tokens[:full])
+    if len(rest):
+        yield rows(rest)
+
+
+def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
+    chunk: List[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+# ------------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_corpus(data_dir: str, part_num: Optional[int], text: CorpusText, tokenizer: Tokenizer, seq_length: int, packing: str) -> dict:
+    """Writes the records of a corpus, their indices, then the manifest. A reader never sees a part of them.
+
+    Args:
+        data_dir: folder of the data.
+        part_num: number of parts; None for one per 100 MB of text.
+        text: `CorpusText`.
+        tokenizer, seq_length: S tokens per record.
+        packing: one of `corpus_kinds.PACKINGS`.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        UserError: the corpus has no token, fewer records than parts, or too many for a part; a text is damaged; the disk cannot be written.
+    """
+    part_num = min(_MOST_PARTS, 1 + int(text.size // _PART_TEXT)) if part_num is None else part_num
+    paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
+    files.check_output_folder(folder, "--data_dir", whole=False)
+    digests = text.digests()
+    files.make_folder(folder)
+    previous, texts, found, longest, tokens = previous_files(folder), 0, 0, 0, 0
+    encode_rows = line_rows if packing == LINE else packed_rows
+    try:
+        with contextlib.ExitStack() as stack:
+            parts = [_Part(stack.enter_context(files.replacing(path)), path) for path in paths]
+            count = 0
+            for source in text.sources():
+                for rows in encode_rows(tokenizer, source, seq_length):
+                    _write_rows(parts, rows, count)
+                    count += len(rows.lengths)
+                    longest = max(longest, int(rows.lengths.max(initial=0)))
+                    tokens += int(rows.lengths.sum())
+            texts, found = text.count, text.found
+            _check_count(count, part_num, text)
+            for part in parts:
+                with files.replacing(part.path + _INDEX) as file:
+                    np.save(file, part.offsets())
+        listed = [part.describe() for part in parts]
+        manifest = {
+            **digests,
+            **{"format": MANIFEST_FORMAT, "split": CORPUS, "num_records": count, "seq_length": seq_length, "parts": listed},
+            **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
+            **{"text_files": list(map(os.path.basename, text.names)), "texts": texts, "evaluation_texts": found},
+            **{"tokens": tokens, "longest": longest},
+        }
+        files.write_json(os.path.join(folder, MANIFEST), manifest)
+        kept = {os.path.basename(path) + end for path in paths for end in ("", _INDEX)}
+        for name in {name + end for name in previous for end in ("", _INDEX)} - kept:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); check --data_dir") from error
+    return manifest
+
+
+def _check_count(count: int, part_num: int, text: CorpusText) -> None:
+    if not count:
+        raise UserError(f"{', '.join(text.names)}: the corpus has no text with a token; check --corpus_file and --use_task_text")
+    if count < part_num:
+        raise UserError(f"--corpus_data_part_num {part_num}: more parts than the {count} records of the corpus")
+
+
+class _Part:
+    """A part while it is written."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self.path, self._file = path, file
+        self._digest, self._sizes = hashlib.sha256(), [np.zeros(1, np.int64)]
+        self._bytes = 0
+
+    def add(self, columns: List[np.ndarray]) -> None:
+        data, sizes = encode_with_sizes(columns)
+        self._bytes += len(data)
+        if self._bytes > RECORDS_LIMIT:
+            raise UserError(f"{self.path}: a part has at most {RECORDS_LIMIT} bytes; give a higher --corpus_data_part_num")
+        self._file.write(data.data)
+        self._digest.update(data.data)
+        self._sizes.append(sizes)
+
+    def offsets(self) -> np.ndarray:
+        """int64 [N + 1]: the first byte of each record, and the size of the part."""
+        return np.cumsum(np.concatenate(self._sizes))
+
+    def describe(self) -> dict:
+        """The part's entry in the manifest."""
+        index = hashlib.sha256(np.ascontiguousarray(self.offsets(), "<i8").data).hexdigest()
+        own = {"name": os.path.basename(self.path), "records": len(self.offsets()) - 1, "bytes": self._bytes}
+        return dict(own, sha256=self._digest.hexdigest(), index_sha256=index)
+
+
+def _write_rows(parts: List[_Part], rows: Rows, start: int) -> None:
+    """Adds rows to the parts; `start` is the number of the first."""
+    numbers = np.arange(start, start + len(rows.lengths), dtype=np.int32)
+    arrays = {
+        "input_ids": rows.input_ids,
+        "input_mask": (np.arange(rows.input_ids.shape[1]) < rows.lengths[:, None]).astype(np.int32),
+        "segment_ids": rows.segment_ids,
+        "idxs": numbers,
+        "sample_weights": np.ones(len(numbers), np.float32),
+    }
+    columns = [arrays.get(feature.name, np.zeros(len(numbers), np.int32)) for feature in FEATURES]
+    for place, part in enumerate(parts):
+        here = numbers % len(parts) == place
+        if here.any():
+            part.add([column[here] for column in columns])
+
+
+# ------------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """A part that is read."""
+
+    file: PartFile
+    offsets: np.ndarray  # int64 [N + 1]
+
+
+class Corpus:
+    """The records of a corpus on disk. Their digests are checked when it is opened, and each row again when it is read.
+
+    Attributes:
+        path: the folder.
+        manifest: dict.
+        seq_length: S.
+
+    Raises:
+        UserError: the records are missing or damaged.
+    """
+
+    def __init__(self, data_dir: str) -> None:
+        self.path = split_folder(data_dir, CORPUS)
+        path = os.path.join(self.path, MANIFEST)
+        self.manifest = manifest = read_manifest(path)
+        numbers = [manifest.get(name) for name in ("num_records", "seq_length", "longest", "tokens")]
+        whole = all(type(number) is int and number > 0 for number in numbers)
+        if not whole or not all(isinstance(part.get("index_sha256"), str) for part in manifest["parts"]):
+            raise UserError(f"{path}: is not the manifest of a corpus; {REMEDY}")
+        self.seq_length: int = manifest["seq_length"]
+        self._parts = [self._open(part) for part in manifest["parts"]]
+        if sum(len(part.offsets) - 1 for part in self._parts) != len(self):
+            raise UserError(f"{path}: num_records is not the number of the records in its parts; {REMEDY}")
+
+    def __len__(self) -> int:
+        return self.manifest["num_records"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) that names the records."""
+        return hashlib.sha256("\n".join(part["sha256"] for part in self.manifest["parts"]).encode("ascii")).hexdigest()
+
+    def _open(self, listed: dict) -> _Stored:
+        if os.path.basename(listed["name"]) != listed["name"]:
+            raise UserError(f"{self.path}: the manifest lists {listed['name']!r}, which is not a file of this folder; {REMEDY}")
+        path = os.path.join(self.path, listed["name"])
+        file = PartFile(path, REMEDY, RECORDS_LIMIT)
+        if file.size != listed["bytes"] or _digest_of(file) != listed["sha256"]:
+            raise UserError(f"{path}: its bytes have changed since it was written (size or SHA-256 differ from the manifest); {REMEDY}")
+        try:
+            offsets = parse_npy(read_bytes(path + _INDEX, REMEDY, ARRAY_LIMIT))
+        except ValueError as error:
+            raise UserError(f"{path}{_INDEX}: is not an array of numbers ({error}); {REMEDY}") from error
+        fits = offsets.dtype == np.dtype("<i8") and offsets.shape == (listed["records"] + 1,)
+        if not fits or hashlib.sha256(np.ascontiguousarray(offsets).data).hexdigest() != listed["index_sha256"]:
+            raise UserError(f"{path}{_INDEX}: is not the index of the part; {REMEDY}")
+        return _Stored(file, offsets)
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The rows `start` to `stop` - 1.
+
+        Raises:
+            UserError: a part has been changed meanwhile.
+        """
+        count, parts = stop - start, len(self._parts)
+        shape = count, self.seq_length
+        rows = Rows(np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(count, np.int64))
+        for place, part in enumerate(self._parts):
+            first, last = (max(0, -((place - row) // parts)) for row in (start, stop))
+            if first < last:
+                numbers = np.arange(first, last) * parts + place
+                arrays = self._decode(part, first, last, numbers)
+                here = numbers - start
+                rows.input_ids[here], rows.segment_ids[here] = arrays["input_ids"], arrays["segment_ids"]
+                rows.lengths[here] = arrays["input_mask"].sum(axis=1)
+        return rows
+
+    def _decode(self, part: _Stored, first: int, last: int, numbers: np.ndarray) -> Dict[str, np.ndarray]:
+        """The arrays of the records `first` to `last` - 1 of a part, whose row numbers are known."""
+        offsets = part.offsets[first : last + 1]
+        data = np.zeros(offsets[-1] - offsets[0] + PADDING, np.uint8)
+        part.file.read(data[:-PADDING], int(offsets[0]))
+        places = offsets - offsets[0]
+        arrays = decode(data, places[:-1] + LENGTH_BYTES, places[1:], self.seq_length)
+        if arrays is None or not np.array_equal(arrays["idxs"], numbers):
+            raise UserError(f"{part.file.path}: records {first + 1} to {last} are not those of the corpus; {REMEDY}")
+        return arrays
+
+    def differences(self, wanted: Dict[str, Any]) -> List[str]:
+        """What differs between these records and those that a run needs, for a message.
+
+        Args:
+            wanted: dict of keys of the manifest -> value.
+        """
+        what = {
+            "text_digest": "the text has changed since, or --corpus_file or --use_task_text names other text",
+            "evaluation_digest": "the text of dev or test has changed since, or --evaluation_text",
+            "vocab_digest": "their vocabulary was another one, or the settings of its tokenizer differ",
+        }
+        changed = [name for name, value in wanted.items() if self.manifest.get(name) != value]
+        return [what.get(name, f"--{name} was {self.manifest.get(name)} and is {wanted[name]}") for name in changed]
+
+
+def _digest_of(file: PartFile) -> str:
+    digest, chunk = hashlib.sha256(), np.empty(_HASHED, np.uint8)
+    for start in range(0, file.size, _HASHED):
+        digest.update(file.read(chunk[: min(_HASHED, file.size - start)], start).data)
+    return digest.hexdigest()
+
+
+def is_written(data_dir: str) -> bool:
+    """Whether there are records of a corpus."""
+    return os.path.exists(os.path.join(split_folder(data_dir, CORPUS), MANIFEST))

@@ -1,0 +1,162 @@
+"""The text of a corpus for language modelling: files with one text per line, folders of such files, and the training split of a task.
+
+Files are read line by line, so that a corpus may be larger than the memory. A text of the dev or test split that stands in the corpus is
+found if its words are the same, whatever their case and the spaces between them; a text that is only a part of a line is not found.
+"""
+
+import hashlib
+import os
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from ofrecord_util.corpus_kinds import KEEP, LEAVE_OUT, REFUSE
+from ofrecord_util.errors import UserError
+from ofrecord_util.reading import CORPUS_LIMIT, lines_of, open_file
+from ofrecord_util.text import TextSplit
+
+_REMEDY = "check --corpus_file"
+_ENDING = ".txt"  # of the files that are taken from a folder
+_CHUNK = 1 << 20  # bytes that are hashed at once
+
+Item = Tuple[str, Optional[str]]  # a text and None, or the two texts of a pair
+
+
+def find_files(values: Sequence[str]) -> List[str]:
+    """The files of --corpus_file: each file itself, and of a folder all files that end in .txt, by name.
+
+    Raises:
+        UserError: a path does not exist, a folder has no such file, or a file is listed twice.
+    """
+    found: List[str] = []
+    for value in values:
+        if os.path.isdir(value):
+            names = sorted(name for name in os.listdir(value) if name.endswith(_ENDING))
+            if not names:
+                raise UserError(f"--corpus_file {value}: the folder has no file that ends in {_ENDING}")
+            found += [os.path.join(value, name) for name in names]
+        elif os.path.exists(value):
+            found.append(value)
+        else:
+            raise UserError(f"--corpus_file {value}: no such file or folder")
+    places = list(map(os.path.realpath, found))
+    twice = next((path for path, place in zip(found, places) if places.count(place) > 1), None)
+    if twice is not None:
+        raise UserError(f"--corpus_file: {twice} is listed twice; its text would count twice")
+    return found
+
+
+def read_lines(path: str) -> Iterator[Tuple[str, str]]:
+    """Yields (place for messages, text) of each line of a file that is not blank. UserError where a line is no text."""
+    with open_file(path, _REMEDY, CORPUS_LIMIT) as file:
+        for number, line in enumerate(lines_of(file, path, _REMEDY), 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: line {number}: byte {error.start} of the line is not UTF-8; convert the file to UTF-8") from error
+            if "\0" in text:
+                raise UserError(f"{path}: line {number}: has a NUL, so it is not a text file; {_REMEDY}")
+            if text:
+                yield f"{path}: line {number}", text
+
+
+def comparable(text: str) -> str:
+    """What two texts with the same words have in common."""
+    return " ".join(text.lower().split())
+
+
+def _key(item: Item) -> str:
+    return comparable(item[0]) if item[1] is None else f"{comparable(item[0])}\t{comparable(item[1])}"
+
+
+class CorpusText:
+    """The texts of a corpus, in order: the training split, then the files.
+
+    Args:
+        files: paths of `find_files`.
+        rows: the training `TextSplit`, or None.
+        evaluation: dict of split -> `TextSplit` of dev and test, as far as they have text.
+        use: of EVALUATION_TEXTS, what happens with their texts in the corpus.
+
+    Attributes:
+        count: texts that the latest `sources` has yielded.
+        found: texts of dev or test among them, or left out.
+    """
+
+    def __init__(self, files: Sequence[str], rows: Optional[TextSplit], evaluation: Dict[str, TextSplit], use: str = REFUSE) -> None:
+        self._files, self._rows, self._use = list(files), rows, use
+        self._evaluation = evaluation
+        self._known = {_key(item) for split in evaluation.values() for item in split.texts()}
+        # a line of a file may be one of the two texts of a pair
+        self._known.update(comparable(text) for split in evaluation.values() for item in split.texts() for text in item if text)
+        self.count = self.found = 0
+
+    @property
+    def names(self) -> List[str]:
+        """The sources, for messages and the manifest."""
+        return [*([] if self._rows is None else [self._rows.path]), *self._files]
+
+    @property
+    def size(self) -> int:
+        """Bytes of text."""
+        own = 0 if self._rows is None else sum(len(text or "") for item in self._rows.texts() for text in item)
+        return own + sum(map(os.path.getsize, self._files))
+
+    def digests(self) -> Dict[str, str]:
+        """What the records of a corpus depend on: `text_digest`, SHA-256 (hex) of the digest of the training split and of the bytes of each
+        file, and `evaluation_digest`, that of the rule and of the texts of dev and test."""
+        digest = hashlib.sha256((self._rows.digest if self._rows else "").encode("ascii"))
+        for path in self._files:
+            digest.update(b"\n" + _digest_of_file(path).encode("ascii"))
+        rule = hashlib.sha256(self._use.encode("ascii"))
+        if self._use != KEEP:
+            for split in self._evaluation.values():
+                rule.update(b"\n" + split.digest.encode("ascii"))
+        return {"text_digest": digest.hexdigest(), "evaluation_digest": rule.hexdigest()}
+
+    def check(self) -> None:
+        """Raises a UserError if the corpus has texts of dev or test and nobody has said what is to happen with them. Says how many."""
+        if self._use != REFUSE or not self._known:
+            return
+        first, found = "", 0
+        for place, item in self._all():
+            if _key(item) in self._known:
+                first, found = first or place, found + 1
+        if found:
+            raise UserError(
+                f"{first}: is a text of {' or '.join(self._evaluation)}, and {found} texts of the corpus are: dev and test would then "
+                f"measure texts that the model has seen; --evaluation_text {LEAVE_OUT} leaves them out, --evaluation_text {KEEP} keeps them"
+            )
+
+    def sources(self) -> Iterator[Iterator[Item]]:
+        """Yields the texts of one source after the other. All items of a source are texts, or all are pairs."""
+        self.count = self.found = 0
+        if self._rows is not None:
+            yield self._used(self._task_items())
+        for path in self._files:
+            yield self._used((place, (text, None)) for place, text in read_lines(path))
+
+    def _task_items(self) -> Iterator[Tuple[str, Item]]:
+        if self._rows is not None:
+            for row, item in enumerate(self._rows.texts(), 1):
+                yield f"{self._rows.path}: sample {row}", item
+
+    def _all(self) -> Iterator[Tuple[str, Item]]:
+        yield from self._task_items()
+        for path in self._files:
+            for place, text in read_lines(path):
+                yield place, (text, None)
+
+    def _used(self, items: Iterator[Tuple[str, Item]]) -> Iterator[Item]:
+        for _, item in items:
+            known = bool(self._known) and _key(item) in self._known
+            self.found += known
+            if not known or self._use != LEAVE_OUT:
+                self.count += 1
+                yield item
+
+
+def _digest_of_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open_file(path, _REMEDY, CORPUS_LIMIT) as file:
+        for data in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(data)
+    return digest.hexdigest()
