@@ -15,8 +15,11 @@ Google's checkpoints are [in, out].
 # Some releases of transformers write these buffers, which are computed and not learned.
 BUFFERS = frozenset(("embeddings.position_ids", "embeddings.token_type_ids"))
 
-# Heads that the project does not use: masked language model and next sentence (cls), question answering.
+# Heads that the project does not use: next sentence (cls), question answering. The head of masked language modelling is TOKEN_HEAD.
 HEADS_LEFT_BEHIND = ("cls.", "qa_outputs.")
+
+# A copy of the word embeddings and of the bias, which transformers ties to them
+DECODER_WEIGHT, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 
 MEAD_LAYERS = "TLM/TransformerEncoderStack/"
 
@@ -37,10 +40,10 @@ def _dense(hugging_face, snapshot, mead=None):
     ]
 
 
-def _layer_norm(hugging_face, snapshot, mead):
+def _layer_norm(hugging_face, snapshot, mead=None):
     return [
-        _pair(hugging_face + ".weight", snapshot + "-gamma", mead + "/weights"),
-        _pair(hugging_face + ".bias", snapshot + "-beta", mead + "/bias"),
+        _pair(hugging_face + ".weight", snapshot + "-gamma", mead and mead + "/weights"),
+        _pair(hugging_face + ".bias", snapshot + "-beta", mead and mead + "/bias"),
     ]
 
 
@@ -75,9 +78,22 @@ CLASSIFIER = (
     _pair("classifier.bias", "classification-output_bias", None),
 )
 
+# Masked language modelling. MEAD's head is the word embeddings alone, without these.
+TOKEN_HEAD = (
+    *_dense("cls.predictions.transform.dense", "cls-predictions-transform-dense"),
+    *_layer_norm("cls.predictions.transform.LayerNorm", "cls-predictions-transform-LayerNorm"),
+    _pair("cls.predictions.bias", "cls-predictions-output_bias", None),
+)
+
+
+def whole_token_head(names, form):
+    """The names of TOKEN_HEAD in `form` if all of them are among `names`, else an empty tuple: a part of the head is of no use."""
+    head = tuple(getattr(pair, form) for pair in TOKEN_HEAD)
+    return head if set(head) <= set(names) else ()
+
 
 def encoder_pairs(num_hidden_layers):
-    """Returns the pairs of the embeddings and the encoder layers, without those of POOLER and CLASSIFIER."""
+    """Returns the pairs of the embeddings and the encoder layers, without those of POOLER, CLASSIFIER and TOKEN_HEAD."""
     pairs = list(_EMBEDDINGS)
     for i in range(num_hidden_layers):
         pairs += _layer(i)

@@ -25,7 +25,8 @@ class BertOutput(NamedTuple):
     hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: the embeddings, then each encoder layer
     attention_scores: tuple  # L of [B, N, S, S], before softmax, -10000 added at padding keys
     attention_probs: tuple  # L of [B, N, S, S], before dropout
-    pooled: object  # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling)
+    # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling); None without `pools`
+    pooled: object
     projections: tuple = ()  # queries, keys and values of the last layer, each [B, N, S, D]; () if that layer computes [CLS] only
 
 
@@ -207,6 +208,7 @@ def build_bert(
     starts=None,
     positions=None,
     shift=None,
+    pools: bool = True,
 ) -> BertOutput:
     """Builds the encoder into the current graph.
 
@@ -223,6 +225,7 @@ def build_bert(
         starts, positions: of a packed batch, see `modeling.bert.sequence_layout.PackedLayout`; input_mask is [R, C, S] then, and all of
             `BertOutput` except `pooled` has R rows in place of B.
         shift: added to the word embeddings, [T, H], or None.
+        pools: whether `pooled` is computed. Otherwise the pooler is not needed.
     Returns:
         `BertOutput`.
     """
@@ -243,7 +246,9 @@ def build_bert(
     elif pooled_only:
         x = cls_layer(encoder, config.num_hidden_layers - 1, x, mask, batch)
 
-    if config.pooling == CLS:
+    if not pools:
+        pooled = None
+    elif config.pooling == CLS:
         pooled = flow.tanh(encoder.linear(x if pooled_only else layout.cls_states(x), names.POOLER))  # [B, H]
     else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
         pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)

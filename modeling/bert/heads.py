@@ -1,6 +1,6 @@
-"""The heads of the encoder: the label classifier and the corrupted-domain classifier."""
+"""The heads of the encoder: the label classifier, the corrupted-domain classifier, and the head of masked language modelling."""
 
-from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, TOKEN_BIAS, TOKEN_DENSE, TOKEN_NORM, WORD_EMBEDDINGS
 from modeling.bert.pooling import masked_mean
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
@@ -41,6 +41,23 @@ def domain_representation(variables, hidden_states, input_mask, domain):
 def domain_logits(variables, representation):
     """Domain logits of n layers, W_dom r + b_dom, from their representations r [n * B, H] -> [n * B, K]."""
     return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.fused(DOMAIN_HEAD[2])
+
+
+def token_logits(variables, config, kernels, hidden):
+    """Logits of all tokens of the vocabulary: E LN(gelu(W h + b)) + c, with the word embeddings E.
+
+    Args:
+        variables: the graph's view of a `Variables` that holds all word embeddings.
+        config: `BertConfig`.
+        kernels: from `select_kernels`.
+        hidden: states h of the last layer, [T, H].
+    Returns:
+        [T, V].
+    """
+    x = kernels.gelu_layer(hidden, variables.get(TOKEN_DENSE + "-weight"), variables.fused(TOKEN_DENSE + "-bias"))
+    gamma, beta = (variables.fused(f"{TOKEN_NORM}-{part}") for part in ("gamma", "beta"))
+    x = kernels.layer_norm(x, gamma, beta, config.layer_norm_eps)
+    return kernels.table_scores(x, variables.get(WORD_EMBEDDINGS), variables.fused(TOKEN_BIAS))
 
 
 def default_domain_layers(num_hidden_layers):

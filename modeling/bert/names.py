@@ -27,6 +27,11 @@ DOMAIN_HEAD = (  # E_dom, W_dom, b_dom
     "corrupted_domain_classification-domain_bias",
 )
 
+# The head of masked language modelling, with the names of OneFlow's pre-training of BERT. Its output weights are the word embeddings
+TOKEN_DENSE, TOKEN_NORM = "cls-predictions-transform-dense", "cls-predictions-transform-LayerNorm"
+TOKEN_BIAS = "cls-predictions-output_bias"
+TOKEN_HEAD = (f"{TOKEN_DENSE}-weight", f"{TOKEN_DENSE}-bias", f"{TOKEN_NORM}-gamma", f"{TOKEN_NORM}-beta", TOKEN_BIAS)
+
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
 REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"

@@ -9,6 +9,7 @@ from modeling.bert.names import (
     DOMAIN_HEAD,
     ENCODER_PREFIX,
     POOLER_PREFIX,
+    TOKEN_HEAD,
     TRAINING_ONLY_PREFIX,
     WORD_EMBEDDINGS,
     layer_of,
@@ -59,6 +60,12 @@ def encoder_shapes(config):
 def classifier_shapes(config, num_labels):
     """dict of name -> shape of the label classifier."""
     return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
+
+
+def token_head_shapes(config):
+    """dict of name -> shape of the head of masked language modelling, without its output weights, the word embeddings."""
+    hidden = config.hidden_size
+    return dict(zip(names.TOKEN_HEAD, ((hidden, hidden), (hidden,), (hidden,), (hidden,), (config.vocab_size,))))
 
 
 def domain_head_shapes(config, num_domains):
@@ -316,7 +323,7 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
         return OnDemand(shapes, initial)
     present = set(snapshot.sizes)
     missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
-    unknown = sorted(n for n in present if n not in shapes and n not in CLASSIFIER and n not in DOMAIN_HEAD)
+    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD))
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(

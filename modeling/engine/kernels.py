@@ -37,6 +37,19 @@ class StockKernels:
         GELU(z) = z * Phi(z)."""
         return self.linear(flow._C.gelu(self.linear(x, inner_weight, inner_bias)), outer_weight, outer_bias)
 
+    def gelu_layer(self, x, weight, bias):
+        """A dense layer with exact GELU, x [T, in] -> gelu(x @ weight + bias) [T, out]."""
+        return flow._C.gelu(self.linear(x, weight, bias))
+
+    def table_scores(self, x, table, bias):
+        """Scores of the V rows of a table: x [T, H] @ table [V, H]^T + bias [1, V] -> [T, V]."""
+        return flow._C.bias_add(flow.matmul(x, table, transpose_b=True), _vector(bias), axis=1)
+
+    def index_cross_entropy(self, logits, index):
+        """-log softmax(logits)[index] of logits [T, V] and index int32 [T] -> [T], for many classes: one pass over the logits, and no
+        array of zeros and ones."""
+        return flow._C.sparse_softmax_cross_entropy(logits, index)
+
     def layer_norm(self, x, gamma, beta, epsilon):
         """Layer normalisation of x [T, H] over H; gamma, beta [1, H]."""
         return flow.nn.functional.layer_norm(x, (x.shape[1],), _vector(gamma), _vector(beta), epsilon)
@@ -104,6 +117,15 @@ class CpuKernels(StockKernels):
         root = math.sqrt(0.5)
         scaled = self._add_row(flow.matmul(x, inner_weight, alpha=root), inner_bias, root)  # u [T, I]
         return self._add_row(flow.matmul(scaled * (flow.erf(scaled) + 1.0), outer_weight, alpha=root), outer_bias)
+
+    def gelu_layer(self, x, weight, bias):
+        # see `feed_forward`
+        root = math.sqrt(0.5)
+        scaled = self._add_row(flow.matmul(x, weight, alpha=root), bias, root)
+        return scaled * (flow.erf(scaled) + 1.0) * root
+
+    def table_scores(self, x, table, bias):
+        return self._add_row(flow.matmul(x, table, transpose_b=True), bias)
 
     def layer_norm(self, x, gamma, beta, epsilon):
         # Reductions over H, and the broadcasts back, are rank-one GEMMs. One of them also multiplies by gamma

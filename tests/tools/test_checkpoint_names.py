@@ -1,7 +1,7 @@
 """tools/checkpoint_names.py: the table covers what the model builder makes, once each in every format."""
 
 from modeling.bert.config import BertConfig
-from modeling.bert.variables import encoder_shapes
+from modeling.bert.variables import encoder_shapes, token_head_shapes
 from tools import checkpoint_names
 
 
@@ -13,6 +13,13 @@ def test_names_are_those_of_the_model_builder():
     encoder = checkpoint_names.encoder_pairs(2)
     assert len({pair.mead for pair in encoder}) == len(encoder)
     assert all(pair.transposed == pair.snapshot.endswith("-dense-weight") or "-self-" in pair.snapshot for pair in pairs)
+
+
+def test_names_of_the_head_of_masked_language_modelling():
+    assert {pair.snapshot for pair in checkpoint_names.TOKEN_HEAD} == set(token_head_shapes(BertConfig()))
+    names = [pair.hugging_face for pair in checkpoint_names.TOKEN_HEAD]
+    assert checkpoint_names.whole_token_head([*names, "x"], "hugging_face") == tuple(names)
+    assert checkpoint_names.whole_token_head(names[1:], "hugging_face") == ()
 
 
 def test_only_linear_layers_of_torch_are_stored_the_other_way_round():

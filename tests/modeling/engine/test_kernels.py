@@ -46,6 +46,38 @@ def test_feed_forward(kernels):
     np.testing.assert_allclose(run(KERNELS[kernels].feed_forward, **arrays), expected, rtol=0, atol=3e-5)
 
 
+@both
+def test_gelu_layer(kernels):
+    x, weight, bias = (DRAW.randn(*shape).astype(np.float32) for shape in ((TOKENS, WIDTH), (WIDTH, 5), (1, 5)))
+    found = run(KERNELS[kernels].gelu_layer, x=x, weight=weight, bias=bias)
+    np.testing.assert_allclose(found, reference_gelu(x.astype(np.float64) @ weight + bias), rtol=0, atol=1e-5)
+
+
+@both
+def test_table_scores(kernels):
+    x, table, bias = (DRAW.randn(*shape).astype(np.float32) for shape in ((TOKENS, WIDTH), (11, WIDTH), (1, 11)))
+    found = run(KERNELS[kernels].table_scores, x=x, table=table, bias=bias)
+    np.testing.assert_allclose(found, x.astype(np.float64) @ table.T + bias, rtol=0, atol=1e-5)
+
+
+@both
+def test_index_cross_entropy(kernels):
+    """Forward and gradient, also where the probability of the wanted class is far below 1e-20."""
+    logits, index = (5 * DRAW.randn(TOKENS, WIDTH)).astype(np.float32), DRAW.randint(0, WIDTH, TOKENS).astype(np.int32)
+    logits[2] = 0.0
+    logits[2, index[2]] = -80.0
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+    def loss(variables, index):
+        losses = KERNELS[kernels].index_cross_entropy(variables.get("logits"), index)
+        return losses.sum(), losses
+
+    (_, found), gradient = gradients(loss, {"logits": logits}, {"index": index})
+    np.testing.assert_allclose(found, -logs[np.arange(TOKENS), index], rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(gradient["logits"], np.exp(logs) - np.eye(WIDTH)[index], rtol=0, atol=5e-6)
+
+
 def reference_layer_norm(x, gamma, beta, epsilon):
     x = x.astype(np.float64)
     mean = x.mean(axis=1, keepdims=True)
