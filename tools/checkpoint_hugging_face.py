@@ -5,7 +5,8 @@ installed) and vocab.txt (or the vocabulary inside tokenizer.json). Tensor names
 float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT is refused with a reason.
 
 `write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and the card
-README.md. The class AutoModelForSequenceClassification of transformers (AutoModel if there is no classifier) and AutoTokenizer load them.
+README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceClassification; without a classifier AutoModelForMaskedLM, or
+AutoModel if there is no head at all.
 """
 
 import dataclasses
@@ -199,6 +200,19 @@ def without_prefix(tensors):
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items()}, prefix
 
 
+def _tied_token_head(tensors):
+    """Names of the head of masked language modelling, empty if it is not complete, or if its output weights are not the word embeddings."""
+    plain = {checkpoint_names.canonical_name(name): tensor for name, tensor in tensors.items()}
+    originals = {
+        checkpoint_names.DECODER_WEIGHT: "embeddings.word_embeddings.weight",
+        checkpoint_names.DECODER_BIAS: "cls.predictions.bias",
+    }
+    for copy, original in originals.items():
+        if copy in plain and original in plain and not np.array_equal(plain[copy].read(), plain[original].read()):
+            return ()
+    return checkpoint_names.whole_token_head(plain, "hugging_face")
+
+
 def to_variables(tensors, config, is_classifier=True):
     """Renames, checks and transposes the tensors of a BERT.
 
@@ -211,12 +225,12 @@ def to_variables(tensors, config, is_classifier=True):
     Raises:
         UserError: as `read_variables`, or if a tensor is stored twice.
     """
-    stored, left = {}, []
+    stored, left, kept = {}, [], _tied_token_head(tensors)
     for name in tensors:
         plain = checkpoint_names.canonical_name(name)
-        if plain in checkpoint_names.BUFFERS:
+        if plain in checkpoint_names.BUFFERS or (kept and plain in (checkpoint_names.DECODER_WEIGHT, checkpoint_names.DECODER_BIAS)):
             continue
-        head = plain.startswith(checkpoint_names.HEADS_LEFT_BEHIND)
+        head = plain.startswith(checkpoint_names.HEADS_LEFT_BEHIND) and plain not in kept
         if head or (plain.startswith("classifier.") and not is_classifier):
             left.append(name)
         elif plain in stored:
@@ -310,7 +324,8 @@ def to_config(checkpoint, labels):
     """
     values = dict(dataclasses.asdict(checkpoint.config), model_type="bert", position_embedding_type="absolute")
     del values["pooling"]  # the BERT of transformers has cls only, see `write`
-    values.update(architectures=["BertForSequenceClassification" if labels else "BertModel"], classifier_dropout=None)
+    kind = "BertForSequenceClassification" if labels else "BertForMaskedLM" if checkpoint.has_token_head else "BertModel"
+    values.update(architectures=[kind], classifier_dropout=None)
     values.update(pad_token_id=checkpoint.vocab.split("\n").index("[PAD]"), torch_dtype="float32")
     if labels:
         values["num_labels"] = len(labels)
@@ -321,9 +336,9 @@ def to_config(checkpoint, labels):
 
 def to_tensors(variables, num_hidden_layers):
     """Returns a dict of Hugging Face name -> array. Dense weights are [out, in]. The encoder's names begin with `bert.` if
-    there is a classifier."""
+    there is a classifier or the head of masked language modelling; a model of transformers has one of the two, here the classifier."""
     pairs = [*checkpoint_names.encoder_pairs(num_hidden_layers), *checkpoint_names.POOLER]
-    head = rename(variables, checkpoint_names.CLASSIFIER, "hugging_face")
+    head = rename(variables, checkpoint_names.CLASSIFIER, "hugging_face") or rename(variables, checkpoint_names.TOKEN_HEAD, "hugging_face")
     prefix = "bert." if head else ""
     encoder = rename(variables, pairs, "hugging_face")
     return dict({prefix + name: value for name, value in encoder.items()}, **head)
@@ -353,12 +368,13 @@ def write(folder, checkpoint):
     labels = []
     if checkpoint.num_labels:
         labels, notes = label_names(checkpoint)
-    elif not checkpoint.has_pooler:
+    elif not checkpoint.has_pooler and not checkpoint.has_token_head:
         notes.append("the checkpoint has no pooler, so none is written, and transformers initialises one at random unless "
                      "add_pooling_layer=False")  # fmt: skip
     tensors = to_tensors(checkpoint.variables, checkpoint.config.num_hidden_layers)
     known = {pair.snapshot for pair in checkpoint_names.encoder_pairs(checkpoint.config.num_hidden_layers)}
-    known.update(pair.snapshot for pair in (*checkpoint_names.POOLER, *checkpoint_names.CLASSIFIER))
+    head = checkpoint_names.CLASSIFIER if checkpoint.num_labels else checkpoint_names.TOKEN_HEAD
+    known.update(pair.snapshot for pair in (*checkpoint_names.POOLER, *head))
     left = sorted(set(checkpoint.variables) - known)
     if left:
         notes.append("left out, transformers' BERT has no such head: " + ", ".join(left))

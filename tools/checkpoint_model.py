@@ -57,6 +57,11 @@ class Checkpoint(NamedTuple):
         return min(length, positions) if isinstance(length, int) and length > 0 else positions
 
     @property
+    def has_token_head(self):
+        """Whether the model has the head of masked language modelling."""
+        return checkpoint_names.TOKEN_HEAD[0].snapshot in self.variables
+
+    @property
     def has_pooler(self):
         return checkpoint_names.POOLER[0].snapshot in self.variables
 
@@ -85,7 +90,7 @@ def check_names(stored, form, num_hidden_layers, origin):
         UserError: if names are missing or unknown. The message lists them all.
     """
     pairs = checkpoint_names.encoder_pairs(num_hidden_layers)
-    for head in (checkpoint_names.POOLER, checkpoint_names.CLASSIFIER):
+    for head in (checkpoint_names.POOLER, checkpoint_names.CLASSIFIER, checkpoint_names.TOKEN_HEAD):
         if any(getattr(pair, form) in stored for pair in head):  # a head must be complete
             pairs.extend(head)
     names = [getattr(pair, form) for pair in pairs]
@@ -124,10 +129,10 @@ def read_variables(tensors, stored, form, config, origin):
         UserError: if tensors are missing or unknown, shapes or types are wrong (the message lists them all), or values are
             not finite.
     """
-    from modeling.bert.variables import classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
+    from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes  # imported here, because it imports OneFlow
 
     pairs = check_names(stored, form, config.num_hidden_layers, origin)
-    shapes = encoder_shapes(config)
+    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
     bias = stored.get(getattr(checkpoint_names.CLASSIFIER[1], form))
     if bias is not None:
         shapes.update(classifier_shapes(config, int(np.prod(tensors[bias].shape))))

@@ -23,6 +23,8 @@ _SIZES = {  # array with two axes -> the sizes that its shape gives
     checkpoint_names.MEAD_LAYERS + "0/ffn/expansion/weights": ("intermediate_size", "hidden_size"),
 }
 
+_OUTPUT = ("output/weights", "output/bias")  # of a head: a classifier, or language modelling
+
 
 def read_arrays(path):
     """Reads a dict of name -> array from an NPZ file. Nothing in the file is unpickled.
@@ -69,6 +71,9 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: if the file is not an NPZ file with the arrays of a BERT encoder.
     """
     arrays = read_arrays(path)
+    left = sorted(name for name in _OUTPUT if name in arrays and _is_language_head(arrays, name))
+    for name in left:
+        del arrays[name]
     stored = {name: name for name in arrays}
     layers = _layer_count(arrays)
     check_names(stored, "mead", layers, path)
@@ -80,7 +85,16 @@ def read(path, vocab_file=None, num_heads=None):
         f"NPZ has no configuration: {config.num_attention_heads} heads, gelu, layer_norm_eps {config.layer_norm_eps}, "
         f"dropout {config.hidden_dropout_prob}"
     )
-    return Checkpoint(variables, config, vocab, notes=(note,))
+    notes = [note]
+    if left:
+        notes.append(f"left out: {', '.join(left)}: MEAD's head of language modelling is the word embeddings alone, without a transform")
+    return Checkpoint(variables, config, vocab, notes=tuple(notes))
+
+
+def _is_language_head(arrays, name):
+    """Whether an array of _OUTPUT has a row for each token of the vocabulary."""
+    words = arrays.get("TLM/Embeddings/x/weights")
+    return words is not None and arrays[name].shape in (words.shape, words.shape[:1])
 
 
 def is_npz_of_mead(path):

@@ -31,7 +31,7 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
     from modeling.bert.names import DOMAIN_HEAD
-    from modeling.bert.variables import classifier_shapes, encoder_shapes  # imported here, because it imports OneFlow
+    from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)
@@ -41,7 +41,7 @@ def read(path, vocab_file=None, num_heads=None):
     config = snapshot.config(num_heads=num_heads)
     stored = {name: name for name in sizes if name not in DOMAIN_HEAD}
     pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
-    shapes = encoder_shapes(config)
+    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
     shapes.update(classifier_shapes(config, sizes.get(checkpoint_names.CLASSIFIER[1].snapshot, 0)))
     for name in DOMAIN_HEAD:  # a student of Meta-KD has only the first of the three
         size = sizes.get(name, 0)
@@ -77,6 +77,8 @@ def write(folder, checkpoint):
     if checkpoint.num_labels:
         names = " ({})".format(", ".join(checkpoint.task["labels"])) if checkpoint.task else " without names"
         notes.append(f"classifier of {checkpoint.num_labels} labels{names} kept; a script with other labels initialises its own")
+    if checkpoint.has_token_head:
+        notes.append("head of masked language modelling kept; recipes/pretrain_mlm.py continues from it, other steps do not use it")
     if checkpoint.do_lower_case is False:
         notes.append("the model is cased; the scripts find that in the snapshot, and run with --do_lower_case false")
     return set(checkpoint.variables), notes

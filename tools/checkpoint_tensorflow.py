@@ -11,13 +11,14 @@ from modeling.bert.config import BertConfig
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import read_json
+from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_names, read_variables
 
 PREFIX = "bert_model.ckpt"
 INDEX = PREFIX + ".index"
 
-# Variables that are not weights of the encoder: those of the optimizer, the step, and the heads of pre-training.
+# Variables that are not weights of the model: those of the optimizer, the step, and the heads of pre-training except TOKEN_HEAD.
 _SLOTS, _STEP, _HEADS = ("adam_m", "adam_v"), "global_step", "cls/"
 
 
@@ -69,10 +70,11 @@ def read(path, vocab_file=None, num_heads=None):
     vocab = read_vocabulary(vocab_file or os.path.join(path, VOCAB_FILE), config)
     reader = open_checkpoint(prefix)
     stored, slots, heads = {}, [], []
+    kept = checkpoint_names.whole_token_head(reader.get_variable_to_shape_map(), "google")
     for name in reader.get_variable_to_shape_map():
         if name == _STEP or name.split("/")[-1] in _SLOTS:
             slots.append(name)
-        elif name.startswith(_HEADS):
+        elif name.startswith(_HEADS) and name not in kept:
             heads.append(name)
         else:
             stored[name] = name

@@ -210,6 +210,43 @@ def test_other_heads_and_buffers_stay_behind(tmp_path):
     assert left in log
 
 
+def masked_lm_tensors():
+    """Those of BertForMaskedLM, without pooler."""
+    tensors = {name: value for name, value in hugging_face_tensors("bert.").items() if "pooler" not in name}
+    draw = np.random.RandomState(8)
+    shapes = {"transform.dense.weight": (H, H), "transform.dense.bias": (H,), "bias": (VOCAB,)}
+    shapes.update({"transform.LayerNorm.weight": (H,), "transform.LayerNorm.bias": (H,)})
+    return dict(tensors, **{f"cls.predictions.{name}": draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
+
+
+def test_the_head_of_masked_language_modelling(tmp_path):
+    """In and out again; a decoder that equals the word embeddings is no variable of its own."""
+    tensors = masked_lm_tensors()
+    more = {"cls.predictions.decoder.weight": tensors["bert.embeddings.word_embeddings.weight"]}
+    more["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+    convert(write_folder(tmp_path / "hf", dict(tensors, **more)), str(tmp_path / "out"), do_lower_case=True, log=lambda _: None)
+    variables = load(tmp_path / "out")
+    np.testing.assert_array_equal(variables["cls-predictions-transform-dense-weight"], tensors["cls.predictions.transform.dense.weight"].T)
+    np.testing.assert_array_equal(
+        variables["cls-predictions-transform-LayerNorm-gamma"], tensors["cls.predictions.transform.LayerNorm.weight"]
+    )
+    np.testing.assert_array_equal(variables["cls-predictions-output_bias"], tensors["cls.predictions.bias"])
+    convert(str(tmp_path / "out"), str(tmp_path / "back"), to="hugging_face", do_lower_case=True, log=lambda _: None)
+    back = load_file(str(tmp_path / "back" / "model.safetensors"))
+    assert set(back) == set(tensors)
+    assert all(np.array_equal(back[name], value) for name, value in tensors.items())
+    config = json.loads((tmp_path / "back" / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["BertForMaskedLM"]
+
+
+def test_a_decoder_of_its_own_stays_behind(tmp_path):
+    tensors, log = masked_lm_tensors(), []
+    tensors["cls.predictions.decoder.weight"] = np.ones((VOCAB, H), np.float32)
+    convert(write_folder(tmp_path / "hf", tensors), str(tmp_path / "out"), log=log.append)
+    assert not [name for name in load(tmp_path / "out") if name.startswith("cls-")]
+    assert any(line.startswith("left out: cls.predictions.bias, cls.predictions.decoder.weight") for line in log)
+
+
 def test_missing_pooler_is_said(tmp_path):
     tensors = {name: value for name, value in hugging_face_tensors().items() if not name.startswith("pooler")}
     log = []

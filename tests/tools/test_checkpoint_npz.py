@@ -112,6 +112,17 @@ def test_there_and_back_is_bit_equal(tmp_path, vocab):
     assert sorted(os.listdir(str(tmp_path))) == ["back.npz", "encoder.npz", "snapshot", "vocab.txt"]
 
 
+def test_the_head_of_language_modelling_stays_behind(tmp_path, vocab):
+    """MEAD's is the word embeddings alone; another `output` is unknown."""
+    arrays, log = mead_arrays(), []
+    arrays["output/weights"] = arrays["TLM/Embeddings/x/weights"]
+    convert(write_npz(tmp_path, arrays), str(tmp_path / "kept"), vocab_file=vocab, num_attention_heads=2, log=log.append)
+    assert len(load(tmp_path / "kept")) == len(mead_arrays())
+    assert any(line.startswith("left out: output/weights") for line in log)
+    arrays["output/weights"] = np.zeros((3, H), np.float32)
+    assert "unknown output/weights" in refused(write_npz(tmp_path, arrays), tmp_path, vocab)
+
+
 def test_heads_of_64_unless_said(tmp_path, vocab):
     convert(write_npz(tmp_path, mead_arrays(128)), str(tmp_path / "wide"), vocab_file=vocab)
     assert Snapshot(str(tmp_path / "wide")).config().num_attention_heads == 2

@@ -122,6 +122,19 @@ def test_optimizer_and_other_heads_stay_behind(tmp_path, folder, monkeypatch):
     assert "left out: cls/predictions/output_bias, cls/seq_relationship/output_weights" in log
 
 
+def test_the_head_of_masked_language_modelling_is_kept(tmp_path, folder, monkeypatch):
+    shapes = {"transform/dense/kernel": (H, H), "transform/dense/bias": (H,), "output_bias": (VOCAB,)}
+    shapes.update({"transform/LayerNorm/gamma": (H,), "transform/LayerNorm/beta": (H,)})
+    head = {f"cls/predictions/{name}": np.random.RandomState(4).standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    other, log = {"cls/seq_relationship/output_bias": np.zeros(2, np.float32)}, []
+    fake_tensorflow(monkeypatch, dict(google_variables(), **head, **other))
+    convert(str(folder), str(tmp_path / "out"), log=log.append)
+    ours = flow.load(str(tmp_path / "out"))
+    for name, value in head.items():
+        np.testing.assert_array_equal(ours[name.replace("/", "-").replace("kernel", "weight")].numpy(), value)
+    assert "left out: cls/seq_relationship/output_bias" in log
+
+
 def test_classifier_of_googles_script_is_kept(tmp_path, folder, monkeypatch):
     head = {"output_weights": np.ones((LABELS, H), np.float32), "output_bias": np.arange(LABELS, dtype=np.float32)}
     fake_tensorflow(monkeypatch, dict(google_variables(), **head))
