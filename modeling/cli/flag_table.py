@@ -8,6 +8,7 @@ from modeling.cli.choices import (
     CONSTANT,
     CONTRASTIVE,
     CORRUPTIONS,
+    CROSS_ENTROPY,
     DEVICES,
     DISK,
     FRESH,
@@ -30,6 +31,7 @@ from modeling.cli.choices import (
     SAMPLED,
     TEACHER_OUTPUTS,
 )
+from modeling.cli.corpus_flags import CORPUS_FLAGS
 from modeling.cli.flag_kinds import (
     Flag,
     Group,
@@ -51,6 +53,7 @@ from modeling.cli.flag_kinds import (
 )
 from modeling.cli.scripts import (
     ALL,
+    CLASSIFIER_TRAINING,
     CONSISTENCY,
     CORRUPTION,
     DEV_EVALUATION,
@@ -60,6 +63,7 @@ from modeling.cli.scripts import (
     EPOCH_TRAINING,
     EVAL_TEST_SPLIT,
     HELD_OUT,
+    LANGUAGE_TRAINING,
     META_DISTILL,
     META_FINETUNING,
     META_KD,
@@ -94,6 +98,7 @@ PAIRS = Group(
     "A pair is two texts with a target: equal labels or other ones. An episode is a few texts of each of some labels.",
 )
 OUTPUT = Group("output and machine")
+LABELLED = tuple(script for script in ALL if script not in LANGUAGE_TRAINING)  # scripts that read the training split
 
 # The rows' default is None, so that a script can tell whether a size was set.
 MODEL_SIZE_DEFAULTS = {
@@ -140,9 +145,9 @@ FLAGS = (
          unset=_BY_NAME.format("domain")),
     Flag("label_column", DATA, ALL, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
     Flag("data_url", DATA, ALL, text, "", "--data_dir names the data", has_effect=False),
-    Flag("train_data_prefix", DATA, ALL, text, "train.of_record-", _PREFIX.format("training")),
-    Flag("train_data_part_num", DATA, ALL, part_count, 1, _PARTS.format("training")),
-    Flag("train_example_num", DATA, ALL, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
+    Flag("train_data_prefix", DATA, LABELLED, text, "train.of_record-", _PREFIX.format("training")),
+    Flag("train_data_part_num", DATA, LABELLED, part_count, 1, _PARTS.format("training")),
+    Flag("train_example_num", DATA, LABELLED, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
     Flag("batch_size_per_device", DATA, META_LEARNING, batch_size, 32, "--inner_batch_size is the batch of this script", has_effect=False),
     Flag("batch_size_per_device", DATA, EPOCH_TRAINING, batch_size, 32, "rows per batch of the training split"),
     Flag("batch_size_per_device", DATA, PAIR_TRAINING, batch_size, 16,
@@ -174,6 +179,8 @@ FLAGS = (
          "others",
          unset="none"),
 
+    *CORPUS_FLAGS,
+
     Flag("teacher_model", MODEL, (META_DISTILL,), text, None, "snapshot of meta_teacher.py", required=True),
     Flag("student_model", MODEL, (META_DISTILL,), text, None, "snapshot that initialises the student, of any size", required=True),
     Flag("model_load_dir", MODEL, (META_DISTILL,), text, None, "--teacher_model and --student_model name the snapshots", has_effect=False),
@@ -199,7 +206,7 @@ FLAGS = (
     Flag("pooling", MODEL, PAIR_TRAINING, text, None,
          "vector of a text: mean or max = over the real tokens of the last layer; cls = tanh(W h[CLS] + b)",
          unset="that of the snapshot, mean if the snapshot has no classifier", choices=POOLINGS),
-    Flag("max_predictions_per_seq", MODEL, ALL, int, 80, "used in pre-training only", has_effect=False),
+    Flag("max_predictions_per_seq", MODEL, LABELLED, int, 80, "used in pre-training only", has_effect=False),
     Flag("model", MODEL, ALL, text, None, "used in pre-training only", has_effect=False),
 
     Flag("prototype_alpha", SCORES, (PREPROCESS,), fraction, 0.5, "weight of the sample's own domain in its prototypical score"),
@@ -239,7 +246,7 @@ FLAGS = (
     Flag("use_sample_weights", DISTILL, (META_TEACHER_EVAL,), boolean, True, "meta_distill.py applies it", has_effect=False),
 
     Flag("auto_settings", OPTIMISATION, EPOCH_TRAINING, boolean, False, "choose the settings that are not given by the rule above"),
-    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING), boolean, False,
+    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING, *LANGUAGE_TRAINING), boolean, False,
          "choose --seq_length by the rule above if it is not given"),
     Flag("do_train", OPTIMISATION, TRAINING, boolean, None, "train", unset="true, but false with --do_eval"),
     Flag("do_train", OPTIMISATION, ONE_PASS, boolean, None, "this script does not train", has_effect=False),
@@ -247,26 +254,28 @@ FLAGS = (
     Flag("do_eval", OPTIMISATION, (META_TEACHER_EVAL,), boolean, None, "evaluate the teacher on dev and test too", unset="false"),
     Flag("do_eval", OPTIMISATION, (PREPROCESS,), boolean, None, "this script does not evaluate", has_effect=False),
     Flag("num_epochs", OPTIMISATION, EPOCH_TRAINING, positive_int, 3, "passes over the training split"),
+    Flag("num_epochs", OPTIMISATION, LANGUAGE_TRAINING, positive_int, 10, "passes over the corpus"),
     Flag("num_epochs", OPTIMISATION, PAIR_TRAINING, positive_int, 3,
          "passes over the training split of --head finetune, after --num_steps steps on pairs or episodes"),
     Flag("num_epochs", OPTIMISATION, META_LEARNING, positive_int, 3, "--meta_steps is the length of a run", has_effect=False),
     Flag("num_epochs", OPTIMISATION, ONE_PASS, positive_int, 3, "this script reads the data once", has_effect=False),
     Flag("seed", OPTIMISATION, ALL, non_negative_int, 42, "random seed of initial values, sample order, dropout and corrupted domains"),
-    Flag("learning_rate", OPTIMISATION, tuple(script for script in ALL if script not in (*META_LEARNING, *PAIR_TRAINING)),
-         non_negative_float, 1e-5, "peak learning rate"),
+    Flag("learning_rate", OPTIMISATION, (*ONE_PASS, *EPOCH_TRAINING), non_negative_float, 1e-5, "peak learning rate"),
+    Flag("learning_rate", OPTIMISATION, LANGUAGE_TRAINING, non_negative_float, 1e-4, "peak learning rate"),
     Flag("learning_rate", OPTIMISATION, PAIR_TRAINING, non_negative_float, 2e-5,
          "peak learning rate; 0 keeps the encoder as it is, so that only the classifier is fitted"),
     Flag("learning_rate", OPTIMISATION, META_LEARNING, non_negative_float, 1e-5,
          "--inner_learning_rate and --outer_learning_rate are those of this script", has_effect=False),
     Flag("weight_decay_rate", OPTIMISATION, ALL, non_negative_float, 0.01,
          "weight decay of AdamW; biases and LayerNorm parameters do not decay"),
-    Flag("warmup_proportion", OPTIMISATION, tuple(script for script in ALL if script not in META_LEARNING), fraction, 0.1,
+    Flag("warmup_proportion", OPTIMISATION, (*ONE_PASS, *EPOCH_TRAINING, *PAIR_TRAINING), fraction, 0.1,
          "fraction of the steps with a rising learning rate"),
+    Flag("warmup_proportion", OPTIMISATION, LANGUAGE_TRAINING, fraction, 0.06, "fraction of the steps with a rising learning rate"),
     Flag("warmup_proportion", OPTIMISATION, META_LEARNING, fraction, 0.1, "--inner_warmup_proportion is its name here", has_effect=False),
     Flag("adam_bias_correction", OPTIMISATION, ALL, boolean, True, "bias correction of Adam; Google's BERT trains without it"),
     Flag("dev_every_step_num", OPTIMISATION, PAIR_TRAINING, positive_int, 60, "steps between evaluations on dev"),
-    Flag("dev_every_step_num", OPTIMISATION,
-         tuple(script for script in DEV_EVALUATION if script not in (*META_LEARNING, *PAIR_TRAINING)), positive_int, 10,
+    Flag("dev_every_step_num", OPTIMISATION, LANGUAGE_TRAINING, positive_int, 200, "steps between evaluations on dev"),
+    Flag("dev_every_step_num", OPTIMISATION, tuple(script for script in EPOCH_TRAINING if script in DEV_EVALUATION), positive_int, 10,
          "steps between evaluations on dev"),
     Flag("dev_every_step_num", OPTIMISATION, META_LEARNING, positive_int, 50, "outer steps between evaluations on dev"),
     Flag("eval_every_step_num", OPTIMISATION, META_KD, positive_int, 100, "steps between evaluations on dev"),
@@ -287,7 +296,7 @@ FLAGS = (
     Flag("pred_distill", OPTIMISATION, (META_TEACHER,), boolean, False, "meta_distill.py applies it", has_effect=False),
     Flag("temperature", OPTIMISATION, (META_TEACHER,), positive_float, 1.0, "meta_distill.py applies it", has_effect=False),
     Flag("gradient_accumulation_steps", OPTIMISATION, META_LEARNING, positive_int, 1, "an inner step has one batch", has_effect=False),
-    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING), positive_int, 1,
+    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING, *LANGUAGE_TRAINING), positive_int, 1,
          "batches per step; the step uses their mean gradient"),
     Flag("freeze_encoder", OPTIMISATION, TRAINING, boolean, False, "train the heads only; freeze embeddings, encoder layers and pooler"),
     Flag("freeze_layers", OPTIMISATION, TRAINING, non_negative_int, None,
@@ -297,13 +306,15 @@ FLAGS = (
          unset="all steps of --num_epochs"),
     Flag("early_stop_patience", OPTIMISATION, TRAINING, positive_int, None,
          "stop after this number of evaluations on dev without improvement of --metric_for_best", unset="no early stop"),
-    Flag("metric_for_best", OPTIMISATION, TRAINING, text, ACCURACY,
+    Flag("metric_for_best", OPTIMISATION, LANGUAGE_TRAINING, text, CROSS_ENTROPY,
+         "the lowest cross-entropy on dev, and so the lowest perplexity, selects the best snapshot", choices=(CROSS_ENTROPY,)),
+    Flag("metric_for_best", OPTIMISATION, CLASSIFIER_TRAINING, text, ACCURACY,
          "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy. The name of the snapshot contains "
          "the accuracy in any case", choices=METRICS),
-    Flag("class_weights", OPTIMISATION, TRAINING, class_weights, None,
+    Flag("class_weights", OPTIMISATION, CLASSIFIER_TRAINING, class_weights, None,
          "factors of the label loss by true label: balanced = N / (K n) for a label with n of the N training rows, K labels with rows; or "
          "one number per label, comma-separated, in the order of --label_list", unset="1 for each label", metavar="WEIGHTS"),
-    Flag("label_smoothing", OPTIMISATION, TRAINING, fraction, 0.0,
+    Flag("label_smoothing", OPTIMISATION, CLASSIFIER_TRAINING, fraction, 0.0,
          "share of the target of the label loss that is spread evenly over all labels"),
     Flag("consistency_weight", OPTIMISATION, CONSISTENCY, non_negative_float, 0.0,
          "weight of the disagreement between the predictions of two passes with different dropout masks; a step then takes twice as long"),

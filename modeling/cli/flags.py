@@ -21,6 +21,7 @@ from modeling.cli.scripts import (
     META_TEACHER_EVAL,
     METRIC_LEARNING,
     PREPROCESS,
+    PRETRAIN_MLM,
     SCRIPTS,
     script_path,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "MODEL_SIZE_DEFAULTS",
     "NEWEST_RUN",
     "PREPROCESS",
+    "PRETRAIN_MLM",
     "SCRIPTS",
     "TEXT_FLAGS",
     "add_text_flags",

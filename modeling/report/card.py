@@ -7,7 +7,16 @@ no paths of the machine, and no flags that a continued run may change.
 import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
-from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_DISTILL, META_FINETUNING, META_REPTILE, META_TEACHER, METRIC_LEARNING
+from modeling.cli.flags import (
+    DOMAIN_MIXING,
+    FINETUNING,
+    META_DISTILL,
+    META_FINETUNING,
+    META_REPTILE,
+    META_TEACHER,
+    METRIC_LEARNING,
+    PRETRAIN_MLM,
+)
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -23,6 +32,7 @@ KINDS = {
     DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
+    PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
@@ -72,17 +82,27 @@ def card(run, path, task, length, lower_case):
     lines += ["", "## Results", "", *result_lines(run, name), "", "## Data", ""]
     header, rows = data_table(run)
     lines += markdown_table(header, rows) if rows else ["flags.json does not describe the data of this run."]
+    if run.script == PRETRAIN_MLM:
+        step = f"python3 finetuning.py --task_name {for_shell(task.name)} --data_dir DATA --model_load_dir {for_shell(name)}"
+        lines += ["", "## Use", "", *markdown_block([step]), "", "It has no classifier. Every step takes it as its start.", ""]
+        return _training_lines(run, lines, _language_limits(run, length, lower_case))
     text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
     lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
     pair = '[("a text", "its partner")]' if task.pair else '["a text", "another text"]'
     program = ["from modeling.predictor import Predictor", "", f"predictor = Predictor({for_python(name)})"]
     program += [f"for prediction in predictor({pair}):", "    print(prediction.label, prediction.probabilities)"]
     lines += [*markdown_block(program, "python"), ""]
-    lines += ["The folder contains everything that is needed: variables, sizes, vocabulary, labels and casing.", "", "## Training", ""]
+    lines += ["The folder contains everything that is needed: variables, sizes, vocabulary, labels and casing.", ""]
+    return _training_lines(run, lines, _limits(run, task, length, lower_case))
+
+
+def _training_lines(run, lines, limits):
+    """The text of a card: the given lines, then the sections about the training and the limits."""
     changed, version = changed_flags(run, results_only=True), run.record.get("versions", {}).get("oneflow", "of unknown version")
+    lines += ["## Training", ""]
     lines.append(f"{for_markdown_code(f'{run.script}.py')}, OneFlow {for_markdown(version)}. Flags that differ from their defaults:")
     lines += ["", *(f"- {for_markdown_code(f'--{flag} {flag_text(value)}')}" for flag, value in changed.items())]
-    lines += ["", "## Limits", "", *_limits(run, task, length, lower_case)]
+    lines += ["", "## Limits", "", *limits]
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +134,16 @@ def _limits(run, task, length, lower_case):
         f"- {measured} The snapshot was selected on dev, so the accuracy on dev is optimistic.",
         f"- Longer texts are truncated to {length} tokens{casing}.",
         "- The model inherits the biases of the pretrained encoder and of the training texts.",
+    ]
+
+
+def _language_limits(run, length, lower_case):
+    counts = [f"{result['total']:,} masked tokens of {split}" for split in SPLITS for result in [run.result(split)] if result]
+    casing = "; casing and accents are removed" if lower_case else ""
+    return [
+        f"- Measured on {' and '.join(counts)}. The snapshot was selected on dev." if counts else "- Not measured.",
+        f"- Texts had at most {length} tokens{casing}.",
+        "- The model inherits the biases of the pretrained encoder and of the corpus.",
     ]
 
 

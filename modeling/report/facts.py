@@ -9,6 +9,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.measures import PERPLEXITY
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
@@ -84,7 +85,7 @@ class RunFacts:
         dev = self.kind("dev")
         found = [row for row in dev if row.get("best", "step" not in row)]
         if name is not None:
-            found = [row for row in found if name.endswith(f"_dev_{row['accuracy']!r}")]
+            found = [row for row in found if name.endswith(f"_dev_{row.get(PERPLEXITY, row['accuracy'])!r}")]
         return found[-1] if found else None
 
     def result(self, name):
@@ -120,7 +121,8 @@ def read_run(folder, data_dir=None, scores=None):
     samples = _training_samples(record, data_dir, missing, scores)
     run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
     for name in EVALUATED:
-        if run.result(name) and name not in predictions:
+        result = run.result(name)
+        if result and name not in predictions and PERPLEXITY not in result:
             lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
             missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
     return run

@@ -5,7 +5,7 @@ import math
 from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import SCALARS, TITLES
+from modeling.run.measures import PERPLEXITY, SCALARS, TITLES
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -38,7 +38,9 @@ def result_rows(run, split, result=None):
     result, teacher = result or run.result(split), run.result("teacher_" + split)
     if result is None:
         return None
-    header = ["domain", "rows", "correct", "accuracy", "95 % interval", "cross-entropy"] + (["teacher", "kept"] if teacher else [])
+    of_tokens = PERPLEXITY in result
+    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", "accuracy", "95 % interval", "cross-entropy"]
+    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
     entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]
@@ -47,7 +49,9 @@ def result_rows(run, split, result=None):
         low, high = wilson_interval(values["correct"], values["total"])
         row = [name if len(rows) or len(named) > 1 else "".join(named) or name, values["total"], values["correct"]]
         row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
-        if teacher:
+        if of_tokens:
+            row.append(Number(f"{values[PERPLEXITY]:.4f}"))
+        elif teacher:
             known = beside is not None
             row += [Number(f"{beside['accuracy']:.4f}" if known else "")]
             row += [Number(kept_text(values["accuracy"], beside["accuracy"]) if known else "")]
@@ -124,6 +128,9 @@ def tiles(run):
     for split in SPLITS:
         result, teacher = run.result(split), run.result("teacher_" + split)
         if result is None:
+            continue
+        if PERPLEXITY in result:
+            shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
             continue
         shown.append(
             (

@@ -44,13 +44,14 @@ def data_table(run):
     data, labels = run.record.get("data", {}), run.record.get("task", {}).get("labels", [])
     header = ["split", "domain", *labels, "rows", "file", "digest of the text"]
     rows = []
-    for split in ("train", UNLABELLED, "dev", "test"):
+    for split in ("corpus", "train", UNLABELLED, "dev", "test"):
         about = data.get(split)
         if not about:
             continue
         by_domain = about.get("by_domain", {})
         sums = [sum(counts.get(label, 0) for counts in by_domain.values()) for label in labels]
         digest = str(about.get("text_digest") or _NOTHING)
+        sums = sums if by_domain else [""] * len(labels)  # the corpus has neither domains nor labels
         rows.append([split, "all", *sums, about.get("rows", 0), about.get("text_file") or _NOTHING, digest])
         if len(by_domain) > 1:
             for domain in run.domains:

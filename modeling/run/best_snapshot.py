@@ -1,5 +1,5 @@
-"""The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains the dev accuracy. A run keeps one at a time, and
---resume restores it."""
+"""The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains the dev accuracy; that of language modelling, the
+dev perplexity. A run keeps one at a time, and --resume restores it."""
 
 import os
 
@@ -20,11 +20,11 @@ def _rank(evaluation, metric):
 
 
 class BestSnapshot:
-    """Keeps the best snapshot of a run: `snapshot_best_{kind}_model_{task}_dev_{accuracy}`.
+    """Keeps the best snapshot of a run: `snapshot_best_{kind}_model_{task}_dev_{score}`, see `Evaluation.score`.
 
     Args:
         context: `RunContext`.
-        kind: "mft", "ft" or "distill".
+        kind: "mft", "ft", "mlm" and so on.
         variables: the `Variables` to save.
         config: `BertConfig` of the saved model if it differs from the run's (for a student).
     Attributes:
@@ -71,7 +71,7 @@ class BestSnapshot:
         if best is not None and _rank(evaluation, metric) <= _rank(best, metric):
             self.stale += 1
             return False
-        name = f"{self._prefix}{evaluation.accuracy!r}"
+        name = f"{self._prefix}{evaluation.score!r}"
         self.evaluation, self.stale = evaluation, 0
         self.path = self._context.folder.write_snapshot(name, self.variables, self.config, decay)
         self.prune()

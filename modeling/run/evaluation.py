@@ -51,18 +51,28 @@ class Evaluation:
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.SCALARS`
-    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS
+    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or `measures.PERPLEXITY`
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
     def accuracy(self):
-        """correct / total, the number in the snapshot's name."""
+        """correct / total."""
         return self.correct / self.total
+
+    @property
+    def perplexity(self):
+        """That of language modelling; None of another evaluation."""
+        return self.more.get(measures.PERPLEXITY)
+
+    @property
+    def score(self):
+        """The number in the snapshot's name: the perplexity of language modelling, else the accuracy."""
+        return self.accuracy if self.perplexity is None else self.perplexity
 
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS) if name in values}
+        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY) if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -85,6 +95,10 @@ class Evaluation:
         return further_measures(self.more)
 
     def __str__(self):
+        if self.perplexity is not None:
+            parts = [f"{name} {value[measures.PERPLEXITY]:.4f}" for name, value in self.by_domain.items()]
+            told = f", {', '.join(parts)}" if len(parts) > 1 else ""
+            return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
         return "accuracy {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
             self.accuracy,
@@ -279,18 +293,23 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     if best is not None:
         best.load()
         results["dev"] = best.evaluation
-        # a resumed run does not have the predictions of an evaluation before the interruption
-        folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
+        if best.evaluation.perplexity is None:
+            # a resumed run does not have the predictions of an evaluation before the interruption
+            folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
         log(f"best dev {best.evaluation}")
-        if best.evaluation.more:
+        if best.evaluation.more_text():
             log(f"best dev {best.evaluation.more_text()}")
     for split in evaluator.splits:
         if split not in results:
             results[split] = evaluation = evaluator(split)
-            check_logits(evaluation.predictions.logits)
+            labelled = evaluation.predictions is not None
+            if labelled:
+                check_logits(evaluation.predictions.logits)
             log(f"{prefix}{title_of(split)} {evaluation}")
-            log(f"{prefix}{title_of(split)} {evaluation.more_text()}")
+            if labelled:
+                log(f"{prefix}{title_of(split)} {evaluation.more_text()}")
             if folder is not None:
                 folder.metrics.add(prefix + split, **evaluation.to_dict())
-                folder.write_predictions(prefix + split, evaluation.predictions)
+                if labelled:
+                    folder.write_predictions(prefix + split, evaluation.predictions)
     return results

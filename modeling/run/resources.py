@@ -63,10 +63,12 @@ class MemoryPlan:
         limit: bytes that the process may use.
         others: further `Model`s in memory.
         compared: function of the length of a row -> values per token that the objective compares with those of a teacher; None without one.
+        per_row: function of a `Graph` -> numbers that it needs for each row beside those of the encoder; None for 0.
     """
 
-    def __init__(self, model, lanes, limit, others=(), compared=None):
+    def __init__(self, model, lanes, limit, others=(), compared=None, per_row=None):
         self.model, self._lanes, self.limit, self._others, self._compared = model, lanes, limit, others, compared
+        self._per_row = per_row or (lambda _: 0)
 
     def needed(self, graphs, parts=1):
         """Estimated bytes of the process.
@@ -87,13 +89,13 @@ class MemoryPlan:
         config = self.model.config
         share = 1 - layers / config.num_hidden_layers
         model = self.model._replace(trained=int(config.dense_weights * share), frozen_layers=layers)
-        return MemoryPlan(model, self._lanes, self.limit, self._others, self._compared)
+        return MemoryPlan(model, self._lanes, self.limit, self._others, self._compared, self._per_row)
 
     def _graph_bytes(self, graph, parts):
         """Bytes of one graph, and of the batches of its length."""
-        model = self.model
+        model, further = self.model, 4 * graph.rows * self._per_row(graph)
         if not graph.trains:
-            return _predict_bytes(model.config, graph, self._lanes)
+            return _predict_bytes(model.config, graph, self._lanes) + further
         predict, train = _predict_bytes(model.config, graph, self._lanes), _train_bytes(model.config, graph, self._lanes)
         own = predict + (1 - model.frozen_layers / model.config.num_hidden_layers) * (
             train - predict
@@ -104,7 +106,7 @@ class MemoryPlan:
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
         )
-        return own + theirs + 4 * (masks + compared + self._lanes * model.trained)  # each lane has its own gradients
+        return own + theirs + further + 4 * (masks + compared + self._lanes * model.trained)  # each lane has its own gradients
 
 
 def _predict_bytes(config, graph, lanes):
@@ -121,7 +123,7 @@ def _train_bytes(config, graph, lanes):
     return 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
-def plan_memory(context, variables, others=(), trains=True, compared=None, further=0):
+def plan_memory(context, variables, others=(), trains=True, compared=None, further=0, per_row=None):
     """The `MemoryPlan` of a run; None on a GPU, whose memory is not planned.
 
     Args:
@@ -129,7 +131,7 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
         variables: the `Variables` that are trained, or that predict.
         others: further `Model`s.
         trains: whether the run trains.
-        compared: see `MemoryPlan`.
+        compared, per_row: see `MemoryPlan`.
         further: numbers in memory for each trained parameter, besides itself and its moments.
     """
     if context.engine.device != "cpu":
@@ -139,7 +141,7 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
     passes = smoothness_of(context.flags).passes if trains else 1
     model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / parallel.processes()
-    return MemoryPlan(model, context.engine.lanes.count, limit, others, compared)
+    return MemoryPlan(model, context.engine.lanes.count, limit, others, compared, per_row)
 
 
 def memory_limit(wanted):

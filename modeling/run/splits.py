@@ -7,7 +7,16 @@ import os
 import numpy as np
 
 from modeling.cli.choices import DISK
-from modeling.cli.flags import DOMAIN_MIXING, FINETUNING, META_REPTILE, META_TEACHER_EVAL, METRIC_LEARNING, PREPROCESS, training_split
+from modeling.cli.flags import (
+    DOMAIN_MIXING,
+    FINETUNING,
+    META_REPTILE,
+    META_TEACHER_EVAL,
+    METRIC_LEARNING,
+    PREPROCESS,
+    PRETRAIN_MLM,
+    training_split,
+)
 from modeling.cli.scripts import META_KD, TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
@@ -28,6 +37,7 @@ _USE_OF_SCORES = {
     DOMAIN_MIXING: SCORES_KEPT,
     META_REPTILE: SCORES_KEPT,
     METRIC_LEARNING: SCORES_KEPT,
+    PRETRAIN_MLM: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores
@@ -103,6 +113,15 @@ class Splits:
         """(prefix, number) of the files of records of a split, from the flags. The arguments are those of `records`."""
         prefix, part_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num"))
         return None if split == UNLABELLED else prefix, part_num  # the flag has the default of the training split
+
+    def text(self, split, needed=False):
+        """The `TextSplit` of a split. If it is not `needed`, None where there is no text or it is invalid.
+
+        Raises:
+            UserError: a needed text is missing or invalid.
+        """
+        read = self._text.read if needed else self._text.read_valid
+        return read(split, self._task)
 
     def must_write(self, split, name=None):
         """Whether `records` writes the records of a split: it has text, and --resave_ofrecord is given or there are no records.

@@ -44,26 +44,27 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     )
 
 
-def announce_predictions(context, variables, others=()) -> None:
+def announce_predictions(context, variables, others=(), per_row=None) -> None:
     """Logs the memory that a script without training needs. Call it before a graph is compiled, when `context.bucketing` knows all graphs.
 
     Args:
         context: `RunContext`.
         variables: the `Variables` that predict.
         others: further `Model`s.
+        per_row: see `MemoryPlan`.
     Raises:
         UserError: the script may not use that much.
     """
-    memory = plan_memory(context, variables, others, trains=False)
+    memory = plan_memory(context, variables, others, trains=False, per_row=per_row)
     if memory:
         needed = memory.needed(context.bucketing.graphs)
         check_memory(needed, memory.limit, FREE_SOME)
         context.log(f"the script needs {announcement(needed)}; {READY}")
 
 
-def start_evaluation(context, variables, others=()) -> None:
+def start_evaluation(context, variables, others=(), per_row=None) -> None:
     """Creates the folder of a run that only evaluates, and writes its flags. The arguments are those of `announce_predictions`."""
-    announce_predictions(context, variables, others)
+    announce_predictions(context, variables, others, per_row)
     context.folder.create()
     write_flags(context)
 

@@ -77,21 +77,21 @@ class TrainingRun:
         flags, width = self._context.flags, self._context.config.hidden_size
         return with_noise(with_dropout(batches, dropout, first_step), self.smoothness, width, flags.seed, first_step)
 
-    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, **grouped):
+    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, per_row=None, **grouped):
         """The `TrainingBatches` of a run. Sets the estimated memory.
 
         Args:
             samples: `Samples` of the training split.
             batch_size: samples of a batch of the train function.
             may_share_rows, others, compared: as for `Training`.
-            further: as for `plan_memory`.
+            further, per_row: as for `plan_memory`.
             grouped: `together` and `needed` of `Bucketing.training`.
         Raises:
             UserError: the run does not fit into memory.
         """
         context = self._context
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        memory = plan_memory(context, self._variables, others, compared=compared, further=further)
+        memory = plan_memory(context, self._variables, others, compared=compared, further=further, per_row=per_row)
         evaluations = list(context.bucketing.graphs)
         layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory, **grouped)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, layout.parts)
@@ -117,6 +117,14 @@ class TrainingRun:
 
     def before_snapshot(self):
         """Prepares the variables for a snapshot that no evaluation has just preceded."""
+
+    def further_metrics(self, row):  # noqa: ARG002
+        """Further values for a line of metrics that follow from its means, dict of name -> number.
+
+        Args:
+            row: dict of name -> mean.
+        """
+        return {}
 
     def samples_in(self, step):  # noqa: ARG002
         """Samples of a step (from 1)."""
@@ -335,6 +343,7 @@ class _Loop:
         seconds = time.perf_counter() - self._since
         counts = [training.samples_in(number) for number, _, _ in self._window]
         row = dict(zip(self._metric_names, map(float, mean_rows([metrics for _, _, metrics in self._window], counts))))
+        row.update(training.further_metrics(row))
         self._last_row = row
         epoch = training.epochs_until(step)
         speed = self._sample_count / seconds

@@ -11,10 +11,11 @@ SOME = {  # a value for flags that take no plain text or number
     "device": "cpu", "corruption": "all", "teacher_outputs": "online", "domains": "a b,c", "label_list": "yes, no", "node_ips": "a,b",
     "domain_layers": "0,2", "teacher_layers": "1", "data_portion": "0.25", "prototype_alpha": "0.25", "warmup_proportion": "0",
     "attention_probs_dropout_prob": "0", "hidden_dropout_prob": "0.3", "seq_length": "77", "freeze_layers": "1", "pooling": "max",
-    "text_format": "csv", "metric_for_best": "macro_f1", "label_smoothing": "0.1", "class_weights": "balanced",
+    "text_format": "csv", "metric_for_best": "cross_entropy", "label_smoothing": "0.1", "class_weights": "balanced",
     "child_tuning": "D", "reserve_p": "0.3", "meta_method": "fomaml", "inner_optimizer": "sgd", "inner_schedule": "linear",
     "inner_state": "kept", "outer_optimizer": "adam", "outer_schedule": "constant", "inner_warmup_proportion": "0.5",
     "held_out_domains": "a,b", "validation_domains": "c", "objective": "prototypical", "head": "finetune",
+    "evaluation_text": "keep", "packing": "packed", "mask_probability": "0.25",
 }  # fmt: skip
 
 

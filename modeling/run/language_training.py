@@ -1,0 +1,252 @@
+"""A training on a corpus (masked language modelling): the corpus of a run, the training in epochs, and the evaluation on dev and test."""
+
+import math
+
+import numpy as np
+
+from modeling.bert.dropout import DropoutPlan
+from modeling.bert.names import POOLER_PREFIX, TOKEN_HEAD
+from modeling.bert.variables import encoder_shapes, token_head_shapes
+from modeling.engine import parallel
+from modeling.run.bucketing import train_batch_size
+from modeling.run.child_tuning import ChildTuning
+from modeling.run.evaluation import TEXT, Evaluation, predict
+from modeling.run.measures import PERPLEXITY
+from modeling.run.optimizer import create_optimizer, plan_schedule
+from modeling.run.training_run import TrainingRun
+from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
+from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
+from ofrecord_util.corpus_text import CorpusText, find_files
+from ofrecord_util.errors import UserError
+from ofrecord_util.masking import Masking
+from ofrecord_util.seeds import fixed_mask_stream
+
+_MOST_LOOKED_AT = 500  # steps whose rows decide to which lengths batches are padded
+# Numbers per masked token and word of the vocabulary that a graph holds: scores and probabilities; in training also their gradients
+_PREDICT_SCORES, _TRAIN_SCORES = 3, 5
+
+
+def language_shapes(config, snapshot):
+    """dict of name -> shape of the variables. The pooler is not trained, so it is there only if the snapshot has it."""
+    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
+    has_pooler = snapshot is not None and any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes)
+    return {name: shape for name, shape in shapes.items() if has_pooler or not name.startswith(POOLER_PREFIX)}
+
+
+def check_token_head(context) -> None:
+    """Raises a UserError if a run without training has no head of language modelling."""
+    if context.snapshot is None:
+        raise UserError("--do_train false: --model_load_dir is needed (the snapshot to evaluate)")
+    if not set(TOKEN_HEAD) <= set(context.snapshot.sizes):
+        raise UserError(f"--do_train false: {context.snapshot.path} has no head of language modelling ({TOKEN_HEAD[-1]})")
+
+
+def plan_masking(context):
+    """The `Masking` of a run's flags.
+
+    Raises:
+        UserError: the vocabulary has no [MASK], or more tokens than the model.
+    """
+    flags, tokenizer = context.flags, context.tokenizer
+    if tokenizer.vocab_size > context.config.vocab_size:
+        raise UserError(
+            f"{tokenizer.vocab_file}: has {tokenizer.vocab_size} tokens, but the model has {context.config.vocab_size} word embeddings: "
+            "give the model's own --vocab_file"
+        )
+    masked = flags.mask_probability, flags.max_predictions_per_seq, flags.whole_word_masking
+    return Masking(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
+
+
+def per_row(masking, config):
+    """Numbers that the head needs for each row of a `Graph`, as a function of the graph: for `plan_memory`."""
+    return lambda graph: masking.places(graph.length) * config.vocab_size * (_TRAIN_SCORES if graph.trains else _PREDICT_SCORES)
+
+
+# ------------------------------------------------------------------------------------------------------------------- corpus
+
+
+def open_corpus(context):
+    """The `Corpus` of a run. With --resave_ofrecord, or if there is none, its records are first written from the text.
+
+    Raises:
+        UserError: the text is missing or damaged, has texts of dev or test, or the records are stale.
+    """
+    flags, tokenizer = context.flags, context.tokenizer
+    text = _find_text(context)
+    with parallel.main_first():
+        if parallel.is_main() and (flags.resave_ofrecord or not is_written(flags.data_dir)):
+            text.check()
+            manifest = write_corpus(flags.data_dir, flags.corpus_data_part_num, text, tokenizer, flags.seq_length, flags.packing)
+            context.log(
+                f"corpus: {manifest['texts']} texts of {', '.join(text.names)} written as OFRecord in {len(manifest['parts'])} parts"
+            )
+        corpus = Corpus(flags.data_dir)
+    wanted = {"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "seq_length": flags.seq_length}
+    changed = corpus.differences({**wanted, **text.digests(), "packing": flags.packing})
+    if flags.corpus_data_part_num not in (None, len(corpus.manifest["parts"])):
+        changed.append(f"--corpus_data_part_num was {len(corpus.manifest['parts'])} and is {flags.corpus_data_part_num}")
+    if changed:
+        raise UserError(f"{corpus.path}: the records are stale: {'; '.join(changed)}; write them again with --resave_ofrecord")
+    _describe(context, corpus)
+    return corpus
+
+
+def _find_text(context):
+    """The `CorpusText` of the flags."""
+    flags, splits = context.flags, context.splits
+    files = find_files(flags.corpus_file or ())
+    uses_task = flags.use_task_text if flags.use_task_text is not None else not files
+    if not files and not uses_task:
+        raise UserError("--use_task_text false: the corpus has no text; give --corpus_file")
+    found = {split: splits.text(split) for split in ("dev", "test")}
+    evaluation = {split: rows for split, rows in found.items() if rows is not None}
+    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text)
+
+
+def _describe(context, corpus):
+    """Logs what the corpus has, and stores it for flags.json and the run's identity."""
+    manifest = corpus.manifest
+    found = manifest["evaluation_texts"]
+    context.log(
+        f"corpus: {len(corpus)} records of {manifest['texts']} texts, {manifest['tokens']} tokens with [CLS] and [SEP], the longest record "
+        f"{manifest['longest']}" + (f"; texts of dev or test: {found}, --evaluation_text {context.flags.evaluation_text}" if found else "")
+    )
+    about = {"rows": len(corpus), "text_file": ", ".join(manifest["text_files"]), "text_digest": manifest["text_digest"]}
+    context.splits.facts[CORPUS] = dict(about, tokens=manifest["tokens"], evaluation_texts=found)
+    context.splits.digests["corpus's digest"] = corpus.digest
+
+
+# ----------------------------------------------------------------------------------------------------------------- training
+
+
+class _Lengths:
+    """What the choice of padded lengths needs to know of a corpus."""
+
+    def __init__(self, corpus):
+        self.seq_length, self.lengths = corpus.seq_length, np.array([corpus.manifest["longest"]])
+
+
+class LanguageTraining(TrainingRun):
+    """One training on a corpus.
+
+    Args:
+        context: `RunContext`.
+        variables: the trained `Variables`.
+        corpus: `Corpus`.
+        masking: `Masking`.
+    Attributes:
+        settings: keyword arguments of `global_function` for the train function.
+        dropout: `DropoutPlan`.
+        layout: `TrainingBatches`.
+    Raises:
+        UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
+    """
+
+    def __init__(self, context, variables, corpus, masking):
+        flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
+        self._corpus, self._masking = corpus, masking
+        super().__init__(context, variables, plan_schedule(flags, len(corpus), batch_size), len(corpus), batch_size, {})
+        steps = self.schedule.total_steps
+        needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT))
+        self.layout = self._choose_layout(
+            _Lengths(corpus), batch_size, per_row=per_row(masking, context.config), needed=np.resize(needed, steps)
+        )
+        self.child_tuning = ChildTuning(context, variables)
+        options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
+        optimizer, rates = create_optimizer(variables, self.schedule, *options)
+        self.settings = {"type": "train", "variables": variables, "optimizer": optimizer, "schedule": rates, "engine": engine}
+        self.settings.update(mixed_precision=flags.use_fp16, masks=self.child_tuning.masks, parts=self.layout.parts)
+        parts = self.layout.parts if engine.sums_gradients else 1
+        self.dropout = DropoutPlan(context.config, flags.seed, engine.device, parts)
+
+    def further_metrics(self, row):
+        """The perplexity, from the mean loss."""
+        return {PERPLEXITY: math.exp(min(row["loss"], 700.0))}
+
+    def samples_in(self, step):
+        """Rows of a step (from 1). The last batch of a run may have fewer than the others."""
+        return min(self.batch_size, self._context.flags.num_epochs * self.num_samples - (step - 1) * self.batch_size)
+
+    def epochs_until(self, step):
+        """Passes over the corpus until the end of a step (from 1)."""
+        return min(super().epochs_until(step), self._context.flags.num_epochs)
+
+    def batches(self):
+        """The run's batches after `start_step`, with their dropout masks."""
+        return self._with_random_numbers(self._masked(self._context.flags.num_epochs, self.start_step), self.dropout, self.start_step)
+
+    def fisher_batches(self):
+        """The batches of one epoch, see `TrainingRun`."""
+        return self._with_random_numbers(self._masked(1, 0), self.dropout, self.fisher_step)
+
+    def _masked(self, epochs, start_step):
+        flags = self._context.flags
+        run = self._corpus, self._masking, self.batch_size, self.layout.lengths, epochs, flags.seed, flags.shuffle_window
+        return iterate_corpus(*run, start_step)
+
+
+# --------------------------------------------------------------------------------------------------------------- evaluation
+
+
+class LanguageEvaluator:
+    """Measures the masked tokens of a split. The masks of a row are always the same, whatever the run and its seed.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns `objectives.masked_lm.predict_masked`, [B, 3].
+        splits: dict of split -> `Samples` with the ids of the vocabulary, or None for a split to leave out.
+        batch_sizes: dict of split -> samples per batch from the flags.
+        masking: `Masking`.
+        corpus: `Corpus` of a run that evaluates dev periodically; None if each split is measured once.
+    Attributes:
+        splits: dict of split -> `Samples`.
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, masking, corpus=None):
+        self._context, self._job, self._masking = context, job, masking
+        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
+        self._batches = {
+            split: context.bucketing.evaluation(samples, batch_sizes[split], corpus if split == "dev" else None, all_tokens=True)
+            for split, samples in self.splits.items()
+        }
+
+    def _sums(self, batch):
+        """The outputs for a batch with the names of TEXT, and `idxs`."""
+        streams = [fixed_mask_stream(row) for row in batch["idxs"].tolist()]
+        masked = self._masking.batch(batch["word_rows"], batch["input_mask"].sum(axis=1), streams)
+        return self._job({**{name: batch[name] for name in TEXT}, **masked})
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split. Its rows are masked tokens: `total` is their number.
+
+        Raises:
+            UserError: no token of the split can be masked.
+        """
+        samples, task = self.splits[split], self._context.task
+        sums = predict(self._sums, samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
+        if not sums[:, 2].any():
+            raise UserError(f"{split}: no token can be masked, so there is nothing to measure; give longer texts")
+        by_domain = {}
+        for domain, name in enumerate(task.domains):
+            here = samples.domain == domain
+            if sums[here, 2].any():
+                by_domain[name] = _measures(sums[here])
+        whole = _measures(sums)
+        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, {PERPLEXITY: whole[PERPLEXITY]})
+
+
+def _measures(sums):
+    """The values of some rows: dict of "accuracy", "correct", "total", "cross_entropy" and PERPLEXITY.
+
+    Args:
+        sums: float64 [N, 3], as the predict function returns them.
+    """
+    loss, hits, total = sums.sum(axis=0).tolist()
+    mean = loss / total
+    return {
+        "accuracy": round(hits) / round(total),
+        "correct": round(hits),
+        "total": round(total),
+        "cross_entropy": mean,
+        PERPLEXITY: math.exp(min(mean, 700.0)),
+    }
