@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -96,7 +96,15 @@ def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
 # ------------------------------------------------------------------------------------------------------------------- writing
 
 
-def write_corpus(data_dir: str, part_num: Optional[int], text: CorpusText, tokenizer: Tokenizer, seq_length: int, packing: str) -> dict:
+def write_corpus(
+    data_dir: str,
+    part_num: Optional[int],
+    text: CorpusText,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    packing: str,
+    between: Callable[[], Any] = lambda: None,
+) -> dict:
     """Writes the records of a corpus, their indices, then the manifest. A reader never sees a part of them.
 
     Args:
@@ -105,6 +113,7 @@ def write_corpus(data_dir: str, part_num: Optional[int], text: CorpusText, token
         text: `CorpusText`.
         tokenizer, seq_length: S tokens per record.
         packing: one of `corpus_kinds.PACKINGS`.
+        between: called after each few thousand texts; what it raises ends the writing, and nothing is left of it.
 
     Returns:
         the manifest.
@@ -129,6 +138,7 @@ def write_corpus(data_dir: str, part_num: Optional[int], text: CorpusText, token
                     count += len(rows.lengths)
                     longest = max(longest, int(rows.lengths.max(initial=0)))
                     tokens += int(rows.lengths.sum())
+                    between()
             texts, found = text.count, text.found
             _check_count(count, part_num, text)
             for part in parts:

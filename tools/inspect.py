@@ -28,6 +28,7 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.measures import PERPLEXITY
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.reader import read_split
@@ -74,12 +75,15 @@ def _training(folder, name):
     metrics = os.path.join(folder, METRICS_FILE)
     if os.path.isfile(metrics):
         rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
-        saved = [row for row in rows if row.get("kind") == "dev" and row.get("best") and name.endswith(f"_dev_{row.get('accuracy')!r}")]
+        best = [row for row in rows if row.get("kind") == "dev" and row.get("best")]
+        saved = [row for row in best if name.endswith(f"_dev_{row.get(PERPLEXITY, row.get('accuracy'))!r}")]
         others = [name for name in EVALUATED if name != "dev" and not name.startswith("teacher_")]
         found_by_kind = {name: [row for row in rows if row.get("kind") == name] for name in others}
         for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
-                trained[split] = {key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy") if key in found[-1]}
+                trained[split] = {
+                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", PERPLEXITY) if key in found[-1]
+                }
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
         if record.get(key):
             trained[key] = record[key]

@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+from tqdm import tqdm
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.names import POOLER_PREFIX, TOKEN_HEAD
 from modeling.bert.variables import encoder_shapes, token_head_shapes
+from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning
@@ -76,7 +78,7 @@ def open_corpus(context):
     with parallel.main_first():
         if parallel.is_main() and (flags.resave_ofrecord or not is_written(flags.data_dir)):
             text.check()
-            manifest = write_corpus(flags.data_dir, flags.corpus_data_part_num, text, tokenizer, flags.seq_length, flags.packing)
+            manifest = _write(context, text)
             context.log(
                 f"corpus: {manifest['texts']} texts of {', '.join(text.names)} written as OFRecord in {len(manifest['parts'])} parts"
             )
@@ -91,6 +93,19 @@ def open_corpus(context):
     return corpus
 
 
+def _write(context, text):
+    """Writes the records and shows the progress. Returns their manifest."""
+    flags = context.flags
+    with tqdm(desc="corpus", unit="text", disable=None, leave=False, delay=1) as bar:
+
+        def between():
+            bar.update(text.count - bar.n)
+            if parallel.size() == 1:  # a rank that stops alone would leave the others waiting
+                interruption.check()
+
+        return write_corpus(flags.data_dir, flags.corpus_data_part_num, text, context.tokenizer, flags.seq_length, flags.packing, between)
+
+
 def _find_text(context):
     """The `CorpusText` of the flags."""
     flags, splits = context.flags, context.splits
@@ -100,6 +115,8 @@ def _find_text(context):
         raise UserError("--use_task_text false: the corpus has no text; give --corpus_file")
     found = {split: splits.text(split) for split in ("dev", "test")}
     evaluation = {split: rows for split, rows in found.items() if rows is not None}
+    if "dev" not in evaluation:
+        context.log("corpus: there is no valid text of dev, so its texts cannot be searched in the corpus")
     return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text)
 
 

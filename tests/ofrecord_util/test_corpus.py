@@ -216,6 +216,18 @@ def test_too_few_records(tmp_path, tokenizer):
         write(tmp_path, tokenizer, [" "])
 
 
+def test_writing_that_is_interrupted_leaves_the_earlier_records(tmp_path, tokenizer):
+    before = tiny.tree(write(tmp_path, tokenizer, lines(9), 2).path)
+    text = CorpusText([write_lines(tmp_path / "c.txt", lines(30))], None, {})
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(str(tmp_path / "data"), 2, text, tokenizer, LENGTH, "line", stop)
+    assert tiny.tree(str(tmp_path / "data" / "ofrecord" / CORPUS)) == before
+
+
 def damage(path, name, change):
     with open(os.path.join(path, name), "rb") as file:
         data = bytearray(file.read())
