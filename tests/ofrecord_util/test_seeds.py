@@ -26,7 +26,7 @@ from ofrecord_util.seeds import (
 )
 
 SEEDS = (0, 1, 42)
-NUMBERS = (0, 1, 2, 63, 0x50, 0x60, 0x70, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
+NUMBERS = (0, 1, 2, 63, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
 _CONFIG = BertConfig()
 NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
 

@@ -91,6 +91,17 @@ def test_a_run_goes_on_where_it_stopped(project, run, stop):
     assert resumed.best() == run.best()
 
 
+def test_child_tuning(project, run):
+    """D looks at one epoch of the corpus first, and a resumed run has its masks."""
+    line = f"{LINE} --child_tuning D --weight_decay_rate 0"
+    whole = project.run_of(project.run(f"{line} --model_save_dir output/child"))
+    assert whole.rows("train")[0]["loss"] == run.rows("train")[0]["loss"]
+    assert whole.rows("train")[-1]["loss"] != run.rows("train")[-1]["loss"]
+    project.run(f"{line} --max_steps 3 --model_save_dir output/child-cut")
+    project.run(f"{line} --resume output/child-cut")
+    assert tiny.tree(project.path("output/child-cut/snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
+
+
 DRY = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --learning_rate 1e-3"
 
 
