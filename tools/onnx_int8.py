@@ -10,7 +10,6 @@ import numpy as np
 from ofrecord_util.reading import read_bytes
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
-from tools.checkpoint_onnx import INPUTS, OUTPUT
 from tools.evaluate import read_labelled
 from tools.extras import extra
 
@@ -60,16 +59,18 @@ def logits_of(session, encoded):
     """Logits of a session for N texts.
 
     Args:
+        session: an ONNX Runtime session with the inputs and the one output of tools/checkpoint_onnx.py.
         encoded: `Encoded`, [N, S].
     Returns:
         float32 [N, labels].
     """
     lengths = encoded.input_mask.sum(axis=1)
     order, logits = np.argsort(lengths, kind="stable"), []
+    names = [value.name for value in session.get_inputs()]  # ids, mask, segments, as checkpoint_onnx.py lists them
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         arrays = (array[rows, : lengths[rows].max()] for array in (encoded.input_ids, encoded.input_mask, encoded.segment_ids))
-        logits.append(session.run([OUTPUT], {name: array.astype(np.int64) for name, array in zip(INPUTS, arrays)})[0])
+        logits.append(session.run(None, {name: array.astype(np.int64) for name, array in zip(names, arrays)})[0])
     return np.concatenate(logits)[np.argsort(order)]
 
 
