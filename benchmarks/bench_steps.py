@@ -6,7 +6,8 @@ Prints one JSON line per case; `compare` in benchmarks/side_by_side.py describes
 in as many parts as 8 GB of memory ask for ("parts" in its results), beside the whole step of the others. Without BENCH_TORCH_PYTHON (a
 Python with torch and transformers), PyTorch is left out; "torch bfloat16" is autocast, on a CPU that computes bfloat16. The processes take
 turns, except for BERT-base with 24 texts, where they run one after the other. All texts have the full length. Ours has only the word
-embeddings in use (2,000 word pieces), as in the scripts; PyTorch has all 30,522.
+embeddings in use (2,000 word pieces), as in the scripts; PyTorch has all 30,522. The mode "mlm" is a training step of masked language
+modelling with all word embeddings on both sides, and 15 % of the tokens masked.
 """
 
 if not __package__:
@@ -19,6 +20,8 @@ from benchmarks.side_by_side import DEVICE_HELP, Worker, compare, devices, machi
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 
+MODES = ("train", "predict", "mlm")
+MASKED_SHARE = 0.15
 SIZES = {"minilm": {"layers": 6, "hidden": 384, "heads": 12}, "base": {"layers": 12, "hidden": 768, "heads": 12}}
 CASES = ("minilm-4x40", "minilm-4x128", "minilm-24x128", "minilm-24x128@2.5", "base-4x128", "base-24x128", "base-24x128@8")
 APART = "base-24x128"  # one process after the other: together they do not fit into 24 GiB
@@ -65,7 +68,7 @@ def workers(job, names, threads):
 def main():
     parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
-    parser.add_argument("--modes", default="train,predict", help="train, predict or both (default)")
+    parser.add_argument("--modes", default="train,predict", help="train, predict, mlm: comma-separated")
     parser.add_argument(
         "--workers", default="ours,stock,torch eager,torch compile,torch bfloat16", help="implementations to time (default: all)"
     )
@@ -78,11 +81,14 @@ def main():
         for case in args.cases.split(","):
             sizes = parse_case(case)
             for mode in args.modes.split(","):
-                if sizes["memory_limit"] and (mode != "train" or device != "cpu"):
+                if mode not in MODES:
+                    raise UserError(f"--modes {mode}: choose from {', '.join(MODES)}")
+                if sizes["memory_limit"] and (mode == "predict" or device != "cpu"):
                     continue
-                work = sizes["batch"] * sizes["length"] * sizes["hidden"] ** 2 * sizes["layers"] * (6 if mode == "train" else 2)
+                work = sizes["batch"] * sizes["length"] * sizes["hidden"] ** 2 * sizes["layers"] * (2 if mode == "predict" else 6)
                 steps = max(1, min(50, TURN_TOKENS // work)) if device == "cpu" else 50
-                job = dict(sizes, mode=mode, words=2000, steps=steps, device=device, use_fp16=use_fp16)
+                masked = round(MASKED_SHARE * sizes["length"])
+                job = dict(sizes, mode=mode, words=2000, masked=masked, steps=steps, device=device, use_fp16=use_fp16)
                 about = {"case": case, "mode": mode, "device": device, "mixed_precision": use_fp16, "steps_a_turn": steps}
                 show(compare(about, workers(job, args.workers.split(","), threads), args.rounds, together=not case.startswith(APART)))
 
