@@ -1,6 +1,8 @@
 """A tiny BERT as a Hugging Face folder, for the tests of the converter."""
 
 import json
+import sys
+import types
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -59,3 +61,34 @@ def write_folder(folder, tensors, config=None, tokens=TOKENS, save=True):
     if save:
         save_file(tensors, str(folder / "model.safetensors"))
     return str(folder)
+
+
+class FakeTensor:
+    """As much of a torch.Tensor as the converter uses."""
+
+    def __init__(self, array, dtype=None):
+        self.array, self.shape, self.dtype = array, array.shape, dtype or "torch." + str(array.dtype)
+
+    def detach(self):
+        return self
+
+    def to(self, dtype):
+        assert dtype == "torch.float32"
+        return FakeTensor(self.array.astype(np.float32), dtype)
+
+    contiguous = detach
+
+    def numpy(self):
+        return self.array
+
+
+def fake_torch(monkeypatch, state, version="2.6.0+cpu"):
+    def load(path, map_location, weights_only):
+        assert map_location == "cpu"
+        assert weights_only is True
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+    torch = types.SimpleNamespace(__version__=version, Tensor=FakeTensor, float32="torch.float32", load=load)
+    monkeypatch.setitem(sys.modules, "torch", torch)

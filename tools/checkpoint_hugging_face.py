@@ -2,7 +2,8 @@
 
 `read` needs config.json, the weights (model.safetensors, in one file or in shards, or pytorch_model.bin if PyTorch is
 installed) and vocab.txt (or the vocabulary inside tokenizer.json). Tensor names may have the prefix `bert.`. The types
-float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT is refused with a reason.
+float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT is refused with a reason. StructBERT is a BERT
+that was trained in another way, so it is read too.
 
 `write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and the card
 README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceClassification; without a classifier AutoModelForMaskedLM, or
@@ -20,21 +21,21 @@ from safetensors.numpy import save
 from modeling.bert.config import CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import PartFile, read_json
+from ofrecord_util.reading import read_json
 from tools import checkpoint_names
 from tools.checkpoint_card import CARD_FILE, card
 from tools.checkpoint_files import read_tokens, refuse_pointer, vocabulary_text, write_folder
 from tools.checkpoint_labels import label_names, read_labels
-from tools.checkpoint_model import Checkpoint, Tensor, read_variables, rename
+from tools.checkpoint_model import Checkpoint, read_variables, rename
+from tools.checkpoint_tensors import SAFETENSORS, read_tensors, without_prefix
 from tools.checkpoint_tokenizer import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, read_settings, tokenizer_texts
 
-SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
 FILES = ("config.json", SAFETENSORS, VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, CARD_FILE)  # the files that `write` makes
 
 _REMEDY = "download the model again, or check --model_dir"
 
-# Up to 2.5, torch.load(weights_only=True) could still be made to run a file's code (CVE-2025-32434).
-_SAFE_TORCH = (2, 6)
+_KINDS = ("bert", "sbert", "structbert")  # values of model_type; SOFA, which published StructBERT, calls it sbert
+_CLASSES = ("Bert", "Sbert", "StructBert")  # how the names of their classes begin
 
 
 def read_config(model_dir):
@@ -59,12 +60,12 @@ def read_config(model_dir):
     # The first releases wrote no model_type.
     kind = values.get("model_type")
     if kind is None:
-        kind = "bert" if all(name.startswith("Bert") for name in architectures) else architectures[0]
-    if kind != "bert":
-        raise UserError(f"{path}: model_type is {kind!r}; only 'bert' is supported")
-    positions = values.get("position_embedding_type", "absolute")
-    if positions != "absolute":
-        raise UserError(f"{path}: position_embedding_type is {positions!r}; only 'absolute' is supported")
+        kind = "bert" if all(name.startswith(_CLASSES) for name in architectures) else architectures[0]
+    if kind not in _KINDS:
+        raise UserError(f"{path}: model_type is {kind!r}; only 'bert' and StructBERT's 'sbert' and 'structbert' are supported")
+    for key, plain in (("position_embedding_type", "absolute"), ("attention_type", "self")):  # the second is StructBERT's
+        if values.get(key, plain) != plain:
+            raise UserError(f"{path}: {key} is {values[key]!r}; only {plain!r} is supported")
     for key in ("is_decoder", "add_cross_attention", "pruned_heads"):
         if values.get(key):
             raise UserError(f"{path}: {key} is {values[key]!r}; only the whole, bidirectional encoder is supported")
@@ -76,128 +77,6 @@ def read_config(model_dir):
         return BertConfig.from_dict(values), values
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _inside(folder, name):
-    """Returns the path of `name` in `folder`. An index file must not name a file outside its folder."""
-    if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
-        raise UserError(f"{folder}: the index names {name!r}, which is not a file of this folder")
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file, but the index in this folder names it")
-    refuse_pointer(path)
-    return path
-
-
-def _decode(data, dtype):
-    """Converts the raw bytes of a safetensors tensor to float32 values."""
-    if dtype == "BF16":  # NumPy does not have this type: it is the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    # A value beyond float32's range becomes infinite here, and the caller refuses it.
-    with np.errstate(over="ignore"):
-        return np.frombuffer(data, {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]).astype(np.float32)
-
-
-def _read_safetensors(path):
-    """Reads a dict of name -> Tensor. The library checks the file. It has no bfloat16 for NumPy, so the bytes are read here."""
-    file = PartFile(path, _REMEDY, 1 << 40)  # stays open; not mapped, because a file that is cut would end the process
-    try:
-        tensors = file.safetensors()
-    except ValueError as error:
-        raise UserError(f"{path} is not a complete safetensors file: {error}") from error
-
-    def tensor(entry):
-        def read():
-            return _decode(file.read(np.empty(entry.size, np.uint8), entry.start), entry.dtype).reshape(entry.shape)
-
-        return Tensor(entry.shape, entry.dtype, read)
-
-    return {name: tensor(entry) for name, entry in tensors.items()}
-
-
-def _import_torch(path):
-    mend = (
-        f"pip install 'torch>={_SAFE_TORCH[0]}.{_SAFE_TORCH[1]}' (the CPU build is enough; Python 3.9 or newer), "
-        f"or save the model as {SAFETENSORS}"
-    )
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{path} needs PyTorch, which is not installed: {mend}") from error
-    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if version < _SAFE_TORCH:
-        raise UserError(f"{path}: PyTorch {torch.__version__} may run code that such a file hides: {mend}")
-    return torch
-
-
-def _read_torch(path):
-    """Reads a dict of name -> Tensor from a PyTorch file. Only plain tensors are accepted."""
-    torch = _import_torch(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch does not document the types of its errors
-        # The message of torch is left out, because it asks the user to switch the protection off.
-        raise UserError(f"{path} is damaged or holds more than plain tensors ({type(error).__name__}): not read") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path} holds values that are not named tensors")
-
-    def tensor(value):
-        dtype = str(value.dtype).replace("torch.", "")
-        dtype = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}.get(dtype, dtype)
-        return Tensor(tuple(value.shape), dtype, lambda: value.detach().to(torch.float32).contiguous().numpy())
-
-    return {str(name): tensor(value) for name, value in state.items()}
-
-
-def read_tensors(model_dir):
-    """Lists all stored tensors of a Hugging Face folder. Their values are read later, on request.
-
-    Returns:
-        dict of name (as stored) -> Tensor.
-    Raises:
-        UserError: if there are no weights, a file is damaged, or the shards do not agree with their index.
-    """
-    for single, reader in ((SAFETENSORS, _read_safetensors), (TORCH, _read_torch)):
-        path, index = os.path.join(model_dir, single), os.path.join(model_dir, single + ".index.json")
-        if os.path.isfile(path):
-            refuse_pointer(path)
-            return reader(path)
-        if os.path.isfile(index):
-            where = read_json(index, _REMEDY).get("weight_map")
-            if not isinstance(where, dict) or not where:
-                raise UserError(f"{index} has no weight_map")
-            shards = {shard: reader(_inside(model_dir, shard)) for shard in sorted(set(map(str, where.values())))}
-            absent = sorted(name for name, shard in where.items() if name not in shards[str(shard)])
-            if absent:
-                raise UserError(f"{index} names tensors that are not in its files: {', '.join(absent)}")
-            return {name: shards[str(shard)][name] for name, shard in where.items()}
-    found = ", ".join(sorted(os.listdir(model_dir))) or "nothing"
-    raise UserError(f"{model_dir}: neither {SAFETENSORS} nor {TORCH} (nor their .index.json); found {found}")
-
-
-def without_prefix(tensors):
-    """Removes a prefix that all names have, such as `module.` of torch.nn.DataParallel.
-
-    Returns:
-        (dict of name -> Tensor, the prefix or "").
-    Raises:
-        UserError: only some names have the prefix of the encoder, or there are several encoders.
-    """
-    start = "embeddings.word_embeddings.weight"
-    prefixes = sorted(name[: -len(start)] for name in tensors if name.endswith(start))
-    # `bert.` itself is the prefix of models with a head, whose names do not have it
-    heads = [prefix[: -len("bert.")] if prefix.endswith("bert.") else None for prefix in prefixes]
-    prefixes = [prefix if head is None or (head and not head.endswith(".")) else head for prefix, head in zip(prefixes, heads)]
-    if len(prefixes) > 1:
-        raise UserError(f"the tensors are those of {len(prefixes)} encoders ({', '.join(map(repr, prefixes))}); save one of them alone")
-    prefix = prefixes[0] if prefixes else ""
-    others = sorted(name for name in tensors if not name.startswith(prefix))
-    if others:
-        raise UserError(
-            f"the names of the encoder's tensors begin with {prefix!r}, but {len(others)} others do not ({', '.join(others[:5])}): "
-            "this is a model around a BERT; save its BERT alone"
-        )
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items()}, prefix
 
 
 def _tied_token_head(tensors):
@@ -301,7 +180,7 @@ def read(path, vocab_file=None, num_heads=None):
             f"{config.vocab_size - len(tokens)} of {config.vocab_size} word embeddings have no token; they stay, and no text uses them"
         )
     architectures = values.get("architectures") or []
-    is_classifier = not architectures or "BertForSequenceClassification" in architectures
+    is_classifier = not architectures or any(kind + "ForSequenceClassification" in architectures for kind in _CLASSES)
     tensors, prefix = without_prefix(read_tensors(path))
     if prefix:
         notes.append(f"the names of the tensors begin with {prefix!r}, which is removed")

@@ -28,7 +28,7 @@ TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
 ROLES = {"unk_token": UNK, "sep_token": SEP, "pad_token": PAD, "cls_token": CLS, "mask_token": "[MASK]"}
 
 _REMEDY = "download the model again, or check --model_dir"
-_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+_CLASSES = ("BertTokenizer", "BertTokenizerFast", "SbertTokenizer", "SbertTokenizerFast")  # SOFA's for StructBERT is a copy
 _FROM_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")  # do what tokenizer.json says
 _MAX_WORD_CHARS = 100  # of transformers; tokenizer.json may say another number
 

@@ -1,9 +1,27 @@
 """`curves.png`: the loss and its terms over the steps, with the chance level of the domain loss; the accuracies below."""
 
+import contextlib
 import math
 import os
+import warnings
 
 CURVES_FILE = "curves.png"
+
+# Tried in this order for characters that DejaVu, the font that Matplotlib brings, does not have
+_FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans")
+
+
+@contextlib.contextmanager
+def _any_script():
+    """Lets a drawing name domains in any script. A character that no font has becomes a box, without a warning on the terminal."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
+    with matplotlib.rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
 
 
 def draw_curves(run):
@@ -14,9 +32,14 @@ def draw_curves(run):
     Returns:
         the path of the file, or None for a run without training.
     """
-    train, dev = run.kind("train"), run.kind("dev")
-    if not train:
+    if not run.kind("train"):
         return None
+    with _any_script():
+        return _draw(run)
+
+
+def _draw(run):
+    train, dev = run.kind("train"), run.kind("dev")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,7 +47,7 @@ def draw_curves(run):
     FigureCanvasAgg(figure)
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     losses.set_title(f"{run.script} {run.record.get('task', {}).get('name', '')}")
-    for name in [n for n in (train[0] if train else {}) if n == "loss" or n.endswith("_loss")]:
+    for name in [n for n in train[0] if n == "loss" or n.endswith("_loss")]:
         losses.plot([row["step"] for row in train], [row[name] for row in train], label=name.replace("_", " "), linewidth=1)
     if dev:
         losses.plot(

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -17,7 +16,9 @@ from hugging_face_folder import (
     TYPES,
     VOCAB,
     F,
+    FakeTensor,
     H,
+    fake_torch,
     hugging_face_shapes,
     hugging_face_tensors,
     write_folder,
@@ -396,37 +397,6 @@ def test_shorter_vocabulary_and_windows_line_ends(tmp_path):
     (tmp_path / "hf" / "vocab.txt").write_bytes("\r\n".join(TOKENS[:9]).encode("utf-8") + b"\r\n\r\n")
     convert(folder, str(tmp_path / "out"))
     assert (tmp_path / "out" / "vocab.txt").read_bytes() == ("\n".join(TOKENS[:9]) + "\n").encode("utf-8")
-
-
-class FakeTensor:
-    """As much of a torch.Tensor as the converter uses."""
-
-    def __init__(self, array, dtype=None):
-        self.array, self.shape, self.dtype = array, array.shape, dtype or "torch." + str(array.dtype)
-
-    def detach(self):
-        return self
-
-    def to(self, dtype):
-        assert dtype == "torch.float32"
-        return FakeTensor(self.array.astype(np.float32), dtype)
-
-    contiguous = detach
-
-    def numpy(self):
-        return self.array
-
-
-def fake_torch(monkeypatch, state, version="2.6.0+cpu"):
-    def load(path, map_location, weights_only):
-        assert map_location == "cpu"
-        assert weights_only is True
-        if isinstance(state, Exception):
-            raise state
-        return state
-
-    torch = types.SimpleNamespace(__version__=version, Tensor=FakeTensor, float32="torch.float32", load=load)
-    monkeypatch.setitem(sys.modules, "torch", torch)
 
 
 def test_pytorch_file(tmp_path, monkeypatch):
