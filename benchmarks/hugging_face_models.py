@@ -55,8 +55,8 @@ MODELS = {
     "structbert, written as structbert": {**_other("Bert"), "written": {"model_type": "structbert"}},
     "structbert, Chinese, without a kind": {**_other("Bert"), "vocabulary": "chinese", "written": {"model_type": None}},
     "bert with relative positions": {**_other("Bert"), "written": {"position_embedding_type": "relative_key"}},
-    "roberta": _other("Roberta"),
-    "xlm-roberta": _other("XLMRoberta"),
+    "roberta": {**_other("Roberta", max_position_embeddings=66, type_vocab_size=1), "tokenizer": "bpe"},
+    "xlm-roberta": {**_other("XLMRoberta", max_position_embeddings=66, type_vocab_size=1), "tokenizer": "unigram"},
     "camembert": _other("Camembert"),
     "distilbert": {**_other("DistilBert"), "values": {"dim": 36, "n_layers": 2, "n_heads": 3, "hidden_dim": 52}},
     "albert": _other("Albert", embedding_size=12),
@@ -68,25 +68,47 @@ MODELS = {
     "convbert": _other("ConvBert", num_attention_heads=4, hidden_size=32, embedding_size=32),
 }
 
-# Runs in the other Python: reads a list of {folder, tokens, lower_case, model, config, values, written}, as JSON, and saves the models
+# Runs in the other Python: reads a JSON list of {folder, tokens, lower_case, model, config, values, written, tokenizer, texts},
+# and saves the models. A job with a tokenizer, unigram or bpe, trains it on the texts.
 _MAKE = r"""
 import json, os, sys
 import torch, transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+ROLES = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+def trained(kind, texts):
+    if kind == "bpe":
+        library = Tokenizer(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    else:
+        library = Tokenizer(models.Unigram())
+        library.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+        trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
+    library.train_from_iterator(texts * 9, trainer)
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=library, mask_token="<mask>", model_max_length=64, **ROLES)
+
 for job in json.load(sys.stdin):
     torch.manual_seed(3)
     tokens, folder = job["tokens"], job["folder"]
-    config = getattr(transformers, job["config"])(vocab_size=len(tokens), num_labels=3, **job["values"])
-    config.pad_token_id = 0
+    tokenizer = trained(job["tokenizer"], job["texts"]) if job["tokenizer"] else None
+    config = getattr(transformers, job["config"])(vocab_size=len(tokenizer or tokens), num_labels=3, **job["values"])
+    config.pad_token_id = 1 if tokenizer else 0
     model = getattr(transformers, job["model"])(config).eval()
     with torch.no_grad():
         for value in model.parameters():
             if value.dim() == 1:
                 value.add_(torch.randn_like(value) / 16)
     model.save_pretrained(folder)
-    with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as file:
-        file.writelines(token + "\n" for token in tokens)
-    lower = job["lower_case"]
-    tokenizer = transformers.BertTokenizer(vocab=os.path.join(folder, "vocab.txt"), do_lower_case=lower, model_max_length=64)
+    if tokenizer is None:
+        with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as file:
+            file.writelines(token + "\n" for token in tokens)
+        lower = job["lower_case"]
+        tokenizer = transformers.BertTokenizer(vocab=os.path.join(folder, "vocab.txt"), do_lower_case=lower, model_max_length=64)
     tokenizer.save_pretrained(folder)
     path = os.path.join(folder, "config.json")
     with open(path) as file:
@@ -119,6 +141,7 @@ def make(python, folders):
         model = MODELS[name]
         job = {"folder": path, "tokens": vocabulary(model.get("vocabulary")), "lower_case": model.get("lower_case", True)}
         job.update({key: model.get(key, {}) for key in ("model", "config", "values", "written")})
+        job.update(tokenizer=model.get("tokenizer"), texts=list(SENTENCES))
         jobs.append(job)
     environment = dict(os.environ, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     made = subprocess.run([python, "-c", _MAKE], input=json.dumps(jobs), capture_output=True, text=True, env=environment)

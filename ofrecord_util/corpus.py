@@ -16,11 +16,11 @@ import numpy as np
 from ofrecord_util import files
 from ofrecord_util.corpus_kinds import LINE
 from ofrecord_util.corpus_text import CorpusText, Item
+from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import REMEDY, read_manifest
 from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, PartFile, parse_npy, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
-from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
 
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------- rows of text
 
 
-def line_rows(tokenizer: Tokenizer, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
+def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
     """Rows with one text or pair each, as the samples of a task have them; a longer text is cut. Texts without tokens have no row."""
     for chunk in _chunks(items):
         second = None if chunk[0][1] is None else [item[1] or "" for item in chunk]
@@ -55,7 +55,7 @@ def line_rows(tokenizer: Tokenizer, items: Iterator[Item], seq_length: int) -> I
         yield Rows(encoded.input_ids, encoded.segment_ids, lengths).select(np.flatnonzero(lengths > 2))  # [CLS], [SEP] alone
 
 
-def packed_rows(tokenizer: Tokenizer, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
+def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
     """Rows that are full: [CLS], then the texts, each followed by [SEP], one after the other; a text may go on in the next row. The last
     row is shorter."""
     pad, cls, sep = tokenizer.special_ids
@@ -100,7 +100,7 @@ def write_corpus(
     data_dir: str,
     part_num: Optional[int],
     text: CorpusText,
-    tokenizer: Tokenizer,
+    tokenizer: TextEncoder,
     seq_length: int,
     packing: str,
     between: Callable[[], Any] = lambda: None,

@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from ofrecord_util import scores as score_files
+from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.reader import check_ranges, read_split
@@ -22,7 +23,6 @@ from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit, count_repeats, text_warnings
 from ofrecord_util.text_files import find_text, text_path
-from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import MANIFEST, part_paths, plan_parts, split_folder, write_split
 
 # What a step does with the prototypical scores of the training split:
@@ -37,7 +37,7 @@ class Dataset:
     Args:
         data_dir: folder of the data.
         task: `Task`.
-        tokenizer: `Tokenizer`. Without `resave` it may be None: then vocabulary and casing are not compared.
+        tokenizer: `TextEncoder`. Without `resave` it may be None: then vocabulary and casing are not compared.
         seq_length: tokens of a record.
         resave: write the records from the text.
         log: function of one line of text.
@@ -55,7 +55,7 @@ class Dataset:
         self,
         data_dir: str,
         task: Task,
-        tokenizer: Optional[Tokenizer],
+        tokenizer: Optional[TextEncoder],
         seq_length: int,
         resave: bool = False,
         log: Callable[[str], Any] = say,

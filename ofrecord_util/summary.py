@@ -4,11 +4,11 @@ from typing import List, Optional
 
 import numpy as np
 
+from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.records import Records
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import Repeats, TextSplit
 from ofrecord_util.text_files import UNLABELLED
-from ofrecord_util.tokenization import Tokenizer
 
 _UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hardly fits the text
 _FEW_TOKENS = 20  # the share of fewer tokens says little
@@ -20,7 +20,7 @@ def describe_split(
     split: str,
     records: Records,
     task: Task,
-    tokenizer: Optional[Tokenizer],
+    tokenizer: Optional[TextEncoder],
     text: Optional[TextSplit] = None,
     repeats: Optional[Repeats] = None,
     train: str = "train",
@@ -31,7 +31,7 @@ def describe_split(
         split: "train", "dev", "test" or `UNLABELLED`.
         records: `Records` of the whole split.
         task: `Task`.
-        tokenizer: `Tokenizer`; None leaves out the share of [UNK] and the examples.
+        tokenizer: `TextEncoder`; None leaves out the share of [UNK] and the examples.
         text: `TextSplit`, or None if it was not read.
         repeats: its `Repeats`.
         train: the split that the run trains on.
@@ -70,7 +70,7 @@ def _listed(names: tuple, counts: np.ndarray) -> str:
     return ", ".join(parts)
 
 
-def _tokens(split: str, records: Records, tokenizer: Optional[Tokenizer], repeats: Optional[Repeats], train: str) -> str:
+def _tokens(split: str, records: Records, tokenizer: Optional[TextEncoder], repeats: Optional[Repeats], train: str) -> str:
     lengths = records.lengths
     median, high = (int(np.sort(lengths)[-(-len(lengths) * share // 100) - 1]) for share in (50, 95))
     parts = [f"{split}: texts of {int(lengths.min())} to {int(lengths.max())} tokens, median {median}, 95 % have at most {high}"]
@@ -102,7 +102,7 @@ def _two_rows(records: Records) -> List[int]:
     return [0, *(others[:1].tolist() or list(range(1, len(records)))[:1])]
 
 
-def _example(split: str, records: Records, row: int, task: Task, tokenizer: Tokenizer) -> str:
+def _example(split: str, records: Records, row: int, task: Task, tokenizer: TextEncoder) -> str:
     length = int(records.lengths[row])
     tokens = [tokenizer.tokens[position] for position in records.input_ids[row, : min(length, _EXAMPLE_TOKENS)].tolist()]
     rest = f" … ({length} tokens)" if length > _EXAMPLE_TOKENS else ""

@@ -14,22 +14,20 @@ import re
 import string
 import sys
 import unicodedata
-from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
-import numpy as np
 import six
 from tokenizers import Tokenizer as _LibraryTokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import VOCABULARY_LIMIT, read_bytes
+from ofrecord_util.tokenizer_settings import AddedToken, TokenizerSettings
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 MASK = "[MASK]"  # of language modelling only
-_MAX_WORD_CHARS = 200  # Google's; a longer word is [UNK]
-_BATCH = 2048
 _MOST_TOKENS = 2_000_000  # the largest public vocabularies have half a million
 _UPPER_CASE_SHARE = 0.05  # of words in scripts other than Latin; an uncased vocabulary has letters A to Z in brackets only
 _OTHER_SHARE = 0.05  # of pieces with the mark of another kind of vocabulary
@@ -97,104 +95,7 @@ class _PunctuationTable(dict):
         return value
 
 
-@dataclass(frozen=True)
-class AddedToken:
-    """A token that is searched in the text before the text is split into words.
-
-    Attributes:
-        content: the token.
-        normalized: search it in the text after lower-casing and stripping of accents, otherwise in the text as it is.
-        single_word: find it only where no letter, digit or underscore stands next to it.
-    """
-
-    content: str
-    normalized: bool = False
-    single_word: bool = False
-
-
-@dataclass(frozen=True)
-class TokenizerSettings:
-    """How a model's texts are split, apart from its vocabulary. The defaults are those of Google's BERT.
-
-    Attributes:
-        do_lower_case: lower-case the text. None: not known, which counts as True.
-        strip_accents: remove accents (characters of the category Mn, after canonical decomposition). None: as `do_lower_case`.
-        tokenize_chinese_chars: each CJK character is a word.
-        max_word_chars: a longer word is [UNK]. Google's code has 200, transformers 100.
-        added_tokens: tuple of `AddedToken`.
-    """
-
-    do_lower_case: Optional[bool] = None
-    strip_accents: Optional[bool] = None
-    tokenize_chinese_chars: bool = True
-    max_word_chars: int = _MAX_WORD_CHARS
-    added_tokens: Tuple[AddedToken, ...] = ()
-
-    @property
-    def lowers(self) -> bool:
-        return self.do_lower_case is not False
-
-    @property
-    def strips(self) -> bool:
-        return self.lowers if self.strip_accents is None else self.strip_accents
-
-    def to_dict(self) -> dict:
-        """The settings as a dict for JSON; `from_dict` reads it."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Any, source: str) -> "TokenizerSettings":
-        """The settings of `to_dict`. Missing keys have their defaults, other keys are ignored.
-
-        Args:
-            values: parsed JSON.
-            source: path of the file, for the message.
-
-        Raises:
-            UserError: a value has the wrong type.
-        """
-
-        def check(fits: bool, key: str, value: Any) -> None:
-            if not fits:
-                raise UserError(f"{source}: {key} is {value!r:.60}, which a tokenizer cannot have")
-
-        check(isinstance(values, dict), "the content", values)
-        found = {}
-        for key, nothing in (("do_lower_case", True), ("strip_accents", True), ("tokenize_chinese_chars", False)):
-            found[key] = values.get(key, getattr(cls, key))
-            check(isinstance(found[key], bool) or (nothing and found[key] is None), key, found[key])
-        longest = values.get("max_word_chars", cls.max_word_chars)
-        check(isinstance(longest, int) and not isinstance(longest, bool) and 1 <= longest <= 10**6, "max_word_chars", longest)
-        listed = values.get("added_tokens", ())
-        check(isinstance(listed, (list, tuple)), "added_tokens", listed)
-        added = []
-        for entry in listed:
-            check(isinstance(entry, dict) and isinstance(entry.get("content"), str), "added_tokens", entry)
-            token = AddedToken(entry["content"], entry.get("normalized", False), entry.get("single_word", False))
-            check(isinstance(token.normalized, bool) and isinstance(token.single_word, bool), "added_tokens", entry)
-            check(len(token.content.split()) == 1 and token.content.strip() == token.content, "added_tokens", entry)
-            added.append(token)
-        return cls(max_word_chars=longest, added_tokens=tuple(added), **found)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token arrays of N texts or pairs.
-
-    Attributes:
-        input_ids: int32 [N, S], `[CLS] a [SEP] (b [SEP])`, then [PAD].
-        input_mask: int32 [N, S], 1 for real tokens.
-        segment_ids: int32 [N, S], 1 for b and its [SEP].
-        truncated: how many of the N did not fit.
-    """
-
-    input_ids: np.ndarray
-    input_mask: np.ndarray
-    segment_ids: np.ndarray
-    truncated: int
-
-
-class Tokenizer:
+class Tokenizer(TextEncoder):
     """WordPiece over a vocabulary file.
 
     Args:
@@ -203,20 +104,14 @@ class Tokenizer:
         trusted: the casing is the model's own, so `check_casing` does not doubt it.
 
     Attributes:
-        vocab_file: the argument.
-        vocabulary: bytes, the content of the file when it was read.
-        settings: `TokenizerSettings`; `do_lower_case` is True or False.
-        do_lower_case: bool.
-        tokens: list of str, in id order.
-        vocab_size: int, ids are below it.
         digest: SHA-256 (hex) of the tokens in order and of the settings, apart from the casing, that are not the defaults.
-        unknown_id: id of [UNK].
-        special_ids: ids of [PAD], [CLS] and [SEP].
 
     Raises:
         UserError: the file is missing, empty, not UTF-8, lacks [PAD], [UNK], [CLS] or [SEP], is a vocabulary of another kind than
             WordPiece, or lacks an added token.
     """
+
+    file_name = "vocab.txt"
 
     def __init__(self, vocab_file: str, settings: Union[bool, TokenizerSettings] = True, trusted: bool = False) -> None:
         self.vocab_file = vocab_file
@@ -281,11 +176,6 @@ class Tokenizer:
             )
         return None
 
-    def count_unknown(self, input_ids: np.ndarray, input_mask: np.ndarray) -> Tuple[int, int]:
-        """(number of [UNK], number of tokens without [PAD], [CLS] and [SEP]) in arrays of any shape."""
-        real = (input_mask != 0) & ~np.isin(input_ids, self.special_ids)
-        return int((real & (input_ids == self.unknown_id)).sum()), int(real.sum())
-
     def words(self, text: str) -> List[str]:
         """The words and punctuation marks of a text, as Google's `BasicTokenizer` splits it (list of str)."""
         return self._normalize(text).split()
@@ -338,74 +228,9 @@ class Tokenizer:
             return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
         return " ".join(self._normalize(text).split(None, limit)[:limit])
 
-    def _token_ids(self, texts: List[str], limit: int) -> List[List[int]]:
-        """Ids of each text; of a long text not all, but at least `limit`."""
-        prepared = [self._first_words(text, limit) for text in texts]
+    def _token_ids(self, texts: List[str], limit: Optional[int]) -> List[List[int]]:
+        prepared = [self._first_words(text, sys.maxsize if limit is None else limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
-
-    def whole_texts(self, texts: List[str]) -> List[List[int]]:
-        """Ids of all tokens of each text, without special tokens."""
-        return self._token_ids(texts, sys.maxsize)
-
-    def encode(self, text_a: List[str], text_b: Optional[List[str]], seq_length: int) -> Encoded:
-        """Token arrays of texts or pairs.
-
-        Args:
-            text_a: list of N str.
-            text_b: list of N str, or None.
-            seq_length: S; pairs are shortened token by token at the end of the longer one (of b where they are equal),
-                as in BERT.
-
-        Returns:
-            `Encoded` with arrays of shape [N, S].
-
-        Raises:
-            UserError: S has no room for a token of each text.
-        """
-        specials = 2 if text_b is None else 3
-        if seq_length < specials + specials - 1:
-            raise UserError(
-                f"--seq_length {seq_length} is too short: {specials} special tokens and a token of each text need {specials + specials - 1}"
-            )
-        count, room = len(text_a), seq_length - specials
-        input_ids = np.full([count, seq_length], self._ids[PAD], np.int32)
-        input_mask = np.zeros([count, seq_length], np.int32)
-        segment_ids = np.zeros([count, seq_length], np.int32)
-        cls, sep = [self._ids[CLS]], [self._ids[SEP]]
-        truncated = 0
-        for start in range(0, count, _BATCH):
-            rows_a = self._token_ids(text_a[start : start + _BATCH], room + 1)
-            rows_b = None if text_b is None else self._token_ids(text_b[start : start + _BATCH], room + 1)
-            for row, a in enumerate(rows_a, start):
-                b = [] if rows_b is None else rows_b[row - start]
-                if len(a) + len(b) > room:
-                    truncated += 1
-                    keep_a, keep_b = pair_lengths(len(a), len(b), room)
-                    a, b = a[:keep_a], b[:keep_b]
-                ids = cls + a + sep
-                if b:  # as Google's: a second text without tokens (control characters only) has no [SEP] either
-                    segment_ids[row, len(ids) : len(ids) + len(b) + 1] = 1
-                    ids = ids + b + sep
-                input_ids[row, : len(ids)] = ids
-                input_mask[row, : len(ids)] = 1
-        return Encoded(input_ids, input_mask, segment_ids, truncated)
-
-
-def pair_lengths(length_a: int, length_b: int, room: int) -> Tuple[int, int]:
-    """How many tokens of a and of b remain when the last token of the longer one (of b where they are equal) goes until
-    `room` are left.
-
-    Returns:
-        (int, int), their sum at most `room`.
-    """
-    if length_a + length_b <= room:
-        return length_a, length_b
-    half_a, half_b = room - room // 2, room // 2
-    if length_a <= half_a:
-        return length_a, room - length_a
-    if length_b <= half_b:
-        return room - length_b, length_b
-    return half_a, half_b
 
 
 def _stripped(token: str) -> str:

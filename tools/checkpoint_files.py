@@ -5,10 +5,13 @@ import os
 
 import six
 
+from modeling.bert.config import BERT
 from ofrecord_util import tokenization
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
-from ofrecord_util.reading import read_bytes
+from ofrecord_util.json_tokenizer import parse_tokenizer
+from ofrecord_util.reading import VOCABULARY_LIMIT, read_bytes
+from tools.sentencepiece_model import unigram_tokenizer
 
 _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
@@ -52,8 +55,21 @@ def vocabulary_text(tokens, path, config):
 
 
 def read_vocabulary(path, config):
-    """Returns the checked text of the vocabulary `path`, or None if `path` is None."""
-    return None if path is None else vocabulary_text(read_tokens(path), path, config)
+    """Returns the checked text of the vocabulary `path`: of a vocab.txt, or for another kind of model than BERT the tokenizer.json, which a
+    model of SentencePiece (.model) becomes. None if `path` is None."""
+    if path is None:
+        return None
+    if config.model_type == BERT:
+        return vocabulary_text(read_tokens(path), path, config)
+    refuse_pointer(path)
+    content = read_bytes(path, "check --vocab_file", VOCABULARY_LIMIT)
+    if path.endswith(".model"):
+        content = unigram_tokenizer(content, path).to_str().encode("utf-8")
+    library = parse_tokenizer(content, path)
+    size = 1 + max(library.get_vocab().values())
+    if size > config.vocab_size:
+        raise UserError(f"{path} has {size} tokens, the model has embeddings for {config.vocab_size} (vocab_size); set --vocab_file")
+    return six.ensure_text(content, "utf-8")  # not library.to_str(), which may change the last digit of a score
 
 
 def write_folder(folder, files):

@@ -18,11 +18,12 @@ import os
 import numpy as np
 from safetensors.numpy import save
 
-from modeling.bert.config import CLS, BertConfig
+from modeling.bert.config import BERT, CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import read_json
-from tools import checkpoint_names
+from ofrecord_util.tokenizer_settings import TokenizerSettings
+from tools import checkpoint_names, checkpoint_roberta
 from tools.checkpoint_card import CARD_FILE, card
 from tools.checkpoint_files import read_tokens, refuse_pointer, vocabulary_text, write_folder
 from tools.checkpoint_labels import label_names, read_labels
@@ -34,7 +35,7 @@ FILES = ("config.json", SAFETENSORS, VOCAB_FILE, TOKENIZER, TOKENIZER_CONFIG, SP
 
 _REMEDY = "download the model again, or check --model_dir"
 
-_KINDS = ("bert", "sbert", "structbert")  # values of model_type; SOFA, which published StructBERT, calls it sbert
+_KINDS = (BERT, "sbert", "structbert")  # values of model_type; SOFA, which published StructBERT, calls it sbert
 _CLASSES = ("Bert", "Sbert", "StructBert")  # how the names of their classes begin
 
 
@@ -60,9 +61,12 @@ def read_config(model_dir):
     # The first releases wrote no model_type.
     kind = values.get("model_type")
     if kind is None:
-        kind = "bert" if all(name.startswith(_CLASSES) for name in architectures) else architectures[0]
-    if kind not in _KINDS:
-        raise UserError(f"{path}: model_type is {kind!r}; only 'bert' and StructBERT's 'sbert' and 'structbert' are supported")
+        is_bert = all(name.startswith(_CLASSES) for name in architectures)
+        kind = BERT if is_bert else checkpoint_roberta.kind_of(architectures) or architectures[0]
+    if not isinstance(kind, str) or kind not in {*_KINDS, *checkpoint_roberta.KINDS}:
+        known = ", ".join(map(repr, (*_KINDS, *checkpoint_roberta.KINDS)))
+        raise UserError(f"{path}: model_type is {kind!r}; only {known} are supported")
+    values = dict(values, model_type=BERT) if kind in _KINDS else checkpoint_roberta.bert_values(values, kind, path)
     for key, plain in (("position_embedding_type", "absolute"), ("attention_type", "self")):  # the second is StructBERT's
         if values.get(key, plain) != plain:
             raise UserError(f"{path}: {key} is {values[key]!r}; only {plain!r} is supported")
@@ -172,6 +176,8 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: if the folder does not hold a BERT, or is damaged.
     """
     config, values = read_config(path)
+    if config.model_type != BERT:
+        return _read_roberta(path, config, values, vocab_file)
     tokens, origin = _vocab_tokens(path) if vocab_file is None else (read_tokens(vocab_file), vocab_file)
     settings, tokens, notes, longest = read_settings(path, tokens, origin, values.get("tokenizer_class"))
     vocab = vocabulary_text(tokens, origin, config)
@@ -185,9 +191,30 @@ def read(path, vocab_file=None, num_heads=None):
     if prefix:
         notes.append(f"the names of the tensors begin with {prefix!r}, which is removed")
     variables, left = to_variables(tensors, config, is_classifier)
-    checkpoint = Checkpoint(variables, config, vocab, settings=settings)
+    return _with_notes(Checkpoint(variables, config, vocab, settings=settings), values, longest, notes, left)
+
+
+def _read_roberta(path, config, values, vocab_file):
+    """`read` for the kinds of tools/checkpoint_roberta.py."""
+    vocab, longest = checkpoint_roberta.read_tokenizer(path, vocab_file, config, values.get("tokenizer_class"))
+    tensors, prefix = without_prefix(read_tensors(path), checkpoint_roberta.PREFIX)
+    notes = [f"the names of the tensors begin with {prefix!r}, which is removed"] if prefix else []
+    tensors, unused, is_classifier = checkpoint_roberta.bert_tensors(tensors)
+    variables, left = to_variables(tensors, config, is_classifier)
+    return _with_notes(Checkpoint(variables, config, vocab, settings=TokenizerSettings(False)), values, longest, notes, [*unused, *left])
+
+
+def _with_notes(checkpoint, values, longest, notes, left):
+    """The checkpoint with notes, and with a task if it has a classifier.
+
+    Args:
+        values: parsed config.json.
+        longest: maximum length in tokens of the tokenizer, or None.
+        notes: list of lines so far.
+        left: names of tensors that are not used.
+    """
     if left:
-        notes.append("left out: " + ", ".join(left))
+        notes.append("left out: " + ", ".join(sorted(left)))
     if checkpoint.num_labels:
         task, note = read_labels(values, checkpoint, longest)
         checkpoint = checkpoint._replace(task=task)
@@ -201,16 +228,18 @@ def to_config(checkpoint, labels):
     Args:
         labels: names in the order of their ids; empty without a classifier.
     """
-    values = dict(dataclasses.asdict(checkpoint.config), model_type="bert", position_embedding_type="absolute")
-    del values["pooling"]  # the BERT of transformers has cls only, see `write`
+    config = checkpoint.config
+    values = dict(dataclasses.asdict(config), model_type=BERT, position_embedding_type="absolute")
+    del values["pooling"], values["pooler_input_dropout_prob"]  # the BERT of transformers has cls only, see `write`
     kind = "BertForSequenceClassification" if labels else "BertForMaskedLM" if checkpoint.has_token_head else "BertModel"
-    values.update(architectures=[kind], classifier_dropout=None)
-    values.update(pad_token_id=checkpoint.vocab.split("\n").index("[PAD]"), torch_dtype="float32")
+    values.update(architectures=[kind], classifier_dropout=None, torch_dtype="float32")
     if labels:
         values["num_labels"] = len(labels)
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
         values["label2id"] = {label: i for i, label in enumerate(labels)}
-    return values
+    if config.model_type != BERT:
+        return checkpoint_roberta.own_values(values, config)
+    return dict(values, pad_token_id=checkpoint.vocab.split("\n").index("[PAD]"))
 
 
 def to_tensors(variables, num_hidden_layers):
@@ -258,13 +287,17 @@ def write(folder, checkpoint):
     if left:
         notes.append("left out, transformers' BERT has no such head: " + ", ".join(left))
 
-    tokens = checkpoint.vocab.split("\n")[:-1]
-    texts = dict(
-        tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length),
-        **{"config.json": to_config(checkpoint, labels)},
-    )
-    files = {name: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n" for name, value in texts.items()}
-    files[VOCAB_FILE] = checkpoint.vocab
+    if checkpoint.config.model_type == BERT:
+        tokens = checkpoint.vocab.split("\n")[:-1]
+        texts = dict(tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length), **{VOCAB_FILE: checkpoint.vocab})
+    else:
+        tensors = checkpoint_roberta.own_tensors(tensors, bool(checkpoint.num_labels))
+        texts = checkpoint_roberta.tokenizer_files(checkpoint)
+    texts["config.json"] = to_config(checkpoint, labels)
+    files = {
+        name: value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        for name, value in texts.items()
+    }
     files[CARD_FILE], card_notes = card(os.path.basename(os.path.realpath(folder)), checkpoint)
     notes += card_notes
     files[SAFETENSORS] = save(tensors, {"format": "pt"})  # transformers refuses a file without the name of its framework

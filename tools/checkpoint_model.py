@@ -9,10 +9,12 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from modeling.bert.config import BertConfig
+from modeling.bert.config import BERT, BertConfig
+from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.report.hub_card import UNKNOWN_LICENSE
 from ofrecord_util.errors import UserError
-from ofrecord_util.tokenization import TokenizerSettings
+from ofrecord_util.json_tokenizer import JSON_FILE, parse_tokenizer
+from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names
 
 _HEAD_SIZE = 64  # in every BERT that Google published
@@ -32,7 +34,7 @@ class Checkpoint(NamedTuple):
 
     variables: dict  # documented name -> float32 array, dense weights [in, out]
     config: BertConfig
-    vocab: Optional[str] = None  # text of vocab.txt
+    vocab: Optional[str] = None  # text of the file `vocab_name`
     task: Optional[dict] = None  # parsed task.json of a trained snapshot
     settings: TokenizerSettings = TokenizerSettings()  # do_lower_case is None if it is not known
     notes: tuple = ()  # lines for the user, such as the variables that are left out
@@ -43,6 +45,18 @@ class Checkpoint(NamedTuple):
     def do_lower_case(self):
         """Whether the model is uncased, or None if it is not known."""
         return self.settings.do_lower_case
+
+    @property
+    def vocab_name(self):
+        """The name of the vocabulary's file in a snapshot: vocab.txt, or tokenizer.json of another kind of model than BERT."""
+        return VOCAB_FILE if self.config.model_type == BERT else JSON_FILE
+
+    @property
+    def num_tokens(self):
+        """The number of tokens of the vocabulary."""
+        if self.vocab_name == VOCAB_FILE:
+            return self.vocab.count("\n")
+        return parse_tokenizer(self.vocab.encode("utf-8"), JSON_FILE).get_vocab_size()
 
     @property
     def num_labels(self):
@@ -64,6 +78,13 @@ class Checkpoint(NamedTuple):
     @property
     def has_pooler(self):
         return checkpoint_names.POOLER[0].snapshot in self.variables
+
+
+def check_is_bert(checkpoint, form):
+    """Raises a UserError if a format that has BERTs only is to hold a model of another kind."""
+    if checkpoint.config.model_type != BERT:
+        kind = checkpoint.config.model_type
+        raise UserError(f"--to {form}: the model is of the kind {kind}, and this format has BERTs only; use --to hugging_face")
 
 
 def array_tensor(array):

@@ -14,7 +14,7 @@ from ofrecord_util.files import replacing, sync_folder
 from ofrecord_util.reading import VARIABLE_LIMIT, npz_names, read_npz
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
-from tools.checkpoint_model import Checkpoint, array_tensor, check_names, number_of_heads, read_variables, rename
+from tools.checkpoint_model import Checkpoint, array_tensor, check_is_bert, check_names, number_of_heads, read_variables, rename
 
 _SIZES = {  # array with two axes -> the sizes that its shape gives
     "TLM/Embeddings/x/weights": ("vocab_size", "hidden_size"),
@@ -110,6 +110,7 @@ def write(path, checkpoint):
     Raises:
         UserError: if the file cannot be written.
     """
+    check_is_bert(checkpoint, "npz")
     pairs = checkpoint_names.encoder_pairs(checkpoint.config.num_hidden_layers)
     arrays = rename(checkpoint.variables, pairs, "mead")
     parent = os.path.dirname(path) or "."

@@ -17,6 +17,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.reading import PartFile
 from tools.checkpoint_labels import label_names
+from tools.checkpoint_model import check_is_bert
 from tools.checkpoint_tokenizer import TOKENIZER, tokenizer_texts
 from tools.extras import extra
 
@@ -137,6 +138,7 @@ def build_model(checkpoint):
     onnx = extra("onnx", "--to onnx")
     if not checkpoint.num_labels:
         raise UserError("the checkpoint has no classifier, so there are no logits to compute: --to onnx takes a trained snapshot")
+    check_is_bert(checkpoint, "onnx")
     if checkpoint.config.pooling == CLS and not checkpoint.has_pooler:
         raise UserError("the checkpoint has a classifier but no pooler; train the model here first")
     if checkpoint.do_lower_case is None:

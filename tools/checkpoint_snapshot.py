@@ -3,9 +3,9 @@
 import json
 import os
 
-from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, VOCAB_FILE, Snapshot, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, Snapshot, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text, stored_settings
-from ofrecord_util.tokenization import TokenizerSettings
+from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads
@@ -65,7 +65,7 @@ def write(folder, checkpoint):
     Raises:
         UserError: if the folder cannot be written.
     """
-    files = {CONFIG_FILE: checkpoint.config.to_json(), VOCAB_FILE: checkpoint.vocab}
+    files = {CONFIG_FILE: checkpoint.config.to_json(), checkpoint.vocab_name: checkpoint.vocab}
     if checkpoint.settings != TokenizerSettings():
         files[TOKENIZER_FILE] = settings_text(checkpoint.settings)
     if checkpoint.task is not None:

@@ -124,9 +124,12 @@ def read_tensors(model_dir):
     raise UserError(f"{model_dir}: neither {SAFETENSORS} nor {TORCH} (nor their .index.json); found {', '.join(found) or 'nothing'}")
 
 
-def without_prefix(tensors):
+def without_prefix(tensors, base="bert."):
     """Removes a prefix that all names have, such as `module.` of torch.nn.DataParallel.
 
+    Args:
+        tensors: dict of name -> Tensor.
+        base: prefix of the encoder in a model with a head, which stays.
     Returns:
         (dict of name -> Tensor, the prefix or "").
     Raises:
@@ -134,8 +137,8 @@ def without_prefix(tensors):
     """
     start = "embeddings.word_embeddings.weight"
     prefixes = sorted(name[: -len(start)] for name in tensors if name.endswith(start))
-    # `bert.` itself is the prefix of models with a head, whose names do not have it
-    heads = [prefix[: -len("bert.")] if prefix.endswith("bert.") else None for prefix in prefixes]
+    # `base` itself is the prefix of models with a head, whose names do not have it
+    heads = [prefix[: -len(base)] if prefix.endswith(base) else None for prefix in prefixes]
     prefixes = [prefix if head is None or (head and not head.endswith(".")) else head for prefix, head in zip(prefixes, heads)]
     if len(prefixes) > 1:
         raise UserError(f"the tensors are those of {len(prefixes)} encoders ({', '.join(map(repr, prefixes))}); save one of them alone")

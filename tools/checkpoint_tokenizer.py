@@ -29,7 +29,7 @@ ROLES = {"unk_token": UNK, "sep_token": SEP, "pad_token": PAD, "cls_token": CLS,
 
 _REMEDY = "download the model again, or check --model_dir"
 _CLASSES = ("BertTokenizer", "BertTokenizerFast", "SbertTokenizer", "SbertTokenizerFast")  # SOFA's for StructBERT is a copy
-_FROM_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")  # do what tokenizer.json says
+FROM_JSON = ("PreTrainedTokenizerFast", "TokenizersBackend")  # do what tokenizer.json says
 _MAX_WORD_CHARS = 100  # of transformers; tokenizer.json may say another number
 
 
@@ -43,7 +43,8 @@ def _text(value):
     return value.get("content") if isinstance(value, dict) else value
 
 
-def _refuse(path, what, wanted):
+def refuse(path, what, wanted):
+    """Raises a UserError about a setting of a tokenizer that would give other ids."""
     raise UserError(f"{path}: {what}; only {wanted} is supported, because other settings give other ids than the model was trained with")
 
 
@@ -51,21 +52,21 @@ def _check_class(model_dir, config, parsed):
     """Raises a UserError if the class of the tokenizer splits text in another way than BERT."""
     path = os.path.join(model_dir, TOKENIZER_CONFIG)
     name = config.get("tokenizer_class")
-    known = (*_CLASSES, *(_FROM_JSON if parsed else ()))
+    known = (*_CLASSES, *(FROM_JSON if parsed else ()))
     if name is not None and name not in known:
-        _refuse(path, f"tokenizer_class is {name!r:.60}", "BertTokenizer")
+        refuse(path, f"tokenizer_class is {name!r:.60}", "BertTokenizer")
     if config.get("auto_map"):
-        _refuse(path, "auto_map names code of the model's own", "BertTokenizer")
+        refuse(path, "auto_map names code of the model's own", "BertTokenizer")
     for key, plain in (("do_basic_tokenize", True), ("clean_text", True), ("wordpieces_prefix", "##"), ("never_split", None)):
         value = config.get(key, plain)
         if value not in (plain, []):
-            _refuse(path, f"{key} is {value!r:.60}", f"{json.dumps(plain)}")
+            refuse(path, f"{key} is {value!r:.60}", f"{json.dumps(plain)}")
     for source in (TOKENIZER_CONFIG, SPECIAL_TOKENS):
         values = config if source == TOKENIZER_CONFIG else _read(model_dir, source)
         for role, token in ROLES.items():
             found = _text(values.get(role))
             if role != "mask_token" and found not in (None, token):
-                _refuse(os.path.join(model_dir, source), f"{role} is {found!r:.60}", token)
+                refuse(os.path.join(model_dir, source), f"{role} is {found!r:.60}", token)
 
 
 def _check_parsed(model_dir, parsed):
@@ -74,15 +75,15 @@ def _check_parsed(model_dir, parsed):
     for key, kind in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
         if key in parsed and (not isinstance(parsed[key], dict) or parsed[key].get("type") != kind):
             found = parsed[key].get("type") if isinstance(parsed[key], dict) else parsed[key]
-            _refuse(path, f"{key} is {found!r:.60}", kind)
+            refuse(path, f"{key} is {found!r:.60}", kind)
     model = parsed.get("model")
     model = model if isinstance(model, dict) else {}
     for key, plain in (("unk_token", UNK), ("continuing_subword_prefix", "##")):
         if model.get(key, plain) != plain:
-            _refuse(path, f"{key} of the model is {model[key]!r:.60}", plain)
+            refuse(path, f"{key} of the model is {model[key]!r:.60}", plain)
     normalizer = parsed.get("normalizer") or {}
     if normalizer.get("clean_text", True) is not True:
-        _refuse(path, "clean_text of the normalizer is false", "true")
+        refuse(path, "clean_text of the normalizer is false", "true")
     return normalizer
 
 
@@ -206,7 +207,7 @@ def tokenizer_texts(settings, tokens, max_length):
     config = dict(
         special,
         # BertTokenizer of transformers 5 builds its own tokenizer, with the limit of 100 characters; this class reads tokenizer.json
-        tokenizer_class=_CLASSES[0] if settings.max_word_chars == _MAX_WORD_CHARS else _FROM_JSON[0],
+        tokenizer_class=_CLASSES[0] if settings.max_word_chars == _MAX_WORD_CHARS else FROM_JSON[0],
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         do_lower_case=settings.lowers,
         strip_accents=settings.strip_accents,

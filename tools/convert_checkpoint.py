@@ -24,7 +24,8 @@ import dataclasses
 import functools
 import os
 
-from modeling.checkpoints.snapshot import DONE
+from modeling.bert.config import BERT
+from modeling.checkpoints.snapshot import DONE, VOCAB_FILE
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import add_text_flags
@@ -71,7 +72,10 @@ def _is_own(path, to):
         return os.path.isfile(os.path.join(path, DONE))
     # earlier versions wrote neither tokenizer.json nor a card
     newer, card = {checkpoint_hugging_face.TOKENIZER, CARD_FILE}, os.path.join(path, CARD_FILE)
-    return set(os.listdir(path)) | newer == set(checkpoint_hugging_face.FILES) and (not os.path.isfile(card) or is_own_card(card))
+    names, files = set(os.listdir(path)), set(checkpoint_hugging_face.FILES)
+    if names == files - {VOCAB_FILE}:  # XLM-R and RoBERTa
+        return is_own_card(card)
+    return names | newer == files and (not os.path.isfile(card) or is_own_card(card))
 
 
 def _check_output(model_dir, output_dir, overwrite, to):
@@ -141,6 +145,8 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         lower = _agreed("--do_lower_case", do_lower_case, checkpoint.do_lower_case, model_dir)
     elif lower is not None and checkpoint.do_lower_case not in (None, lower):
         log(f"--do_lower_case {str(lower).lower()} is used, {model_dir} says {str(checkpoint.do_lower_case).lower()}")
+    if lower and checkpoint.config.model_type != BERT:
+        raise UserError(f"--do_lower_case true: the tokenizer of {model_dir} says by itself how text is normalised: leave the flag out")
     if lower is not None:
         checkpoint = checkpoint._replace(settings=dataclasses.replace(checkpoint.settings, do_lower_case=lower))
         if checkpoint.task is not None:
@@ -166,7 +172,7 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
 
     config = checkpoint.config
     parameters = sum(checkpoint.variables[name].size for name in written)
-    tokens = f"{checkpoint.vocab.count(chr(10))} tokens" if checkpoint.vocab else "no vocabulary"
+    tokens = f"{checkpoint.num_tokens} tokens" if checkpoint.vocab else "no vocabulary"
     log(
         f"{output_dir}: {config.num_hidden_layers} layers x {config.hidden_size}, {config.num_attention_heads} heads, "
         f"{tokens}; {len(written)} variables, {parameters / 1e6:.1f} million parameters"

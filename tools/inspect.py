@@ -31,13 +31,13 @@ from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.measures import PERPLEXITY
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
+from ofrecord_util.json_tokenizer import vocabulary_tokens
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.schema import default_prefix
 from ofrecord_util.text import read_names
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import UNLABELLED, read_rows
-from ofrecord_util.tokenization import read_vocabulary
 from ofrecord_util.writer import MANIFEST
 
 _PART = re.compile(r"(.*[^0-9])([0-9]+)\Z")
@@ -221,7 +221,7 @@ def main():
     args = parser.parse_args()
     if not os.path.exists(args.path):
         raise UserError(f"{args.path}: no such file or folder")
-    lines, pieces = (), read_vocabulary(args.vocab_file) if args.vocab_file else None
+    lines, pieces = (), vocabulary_tokens(args.vocab_file) if args.vocab_file else None
     folder = args.path if os.path.isdir(args.path) else os.path.dirname(args.path)
     if os.path.isfile(args.path) and not _PART.match(os.path.basename(args.path)):
         stem = os.path.splitext(os.path.basename(args.path))[0]

@@ -7,7 +7,10 @@ import math
 from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
 from ofrecord_util.errors import UserError
 
-__all__ = ["CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
+__all__ = ["BERT", "CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
+
+BERT = "bert"
+MODEL_TYPES = (BERT, "xlm-roberta", "roberta")  # the other two have no token types and another tokenizer; the layers are the same
 
 # Far above any model. A larger size is a fault of its file, and it would take all memory before something else shows the fault.
 LARGEST = {
@@ -41,7 +44,10 @@ class BertConfig:
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
-    pooling: str = CLS  # a key of this project, not Google's; cls is BERT's tanh(W h[CLS] + b)
+    # Keys of this project, not Google's
+    pooling: str = CLS  # cls is BERT's tanh(W h[CLS] + b)
+    model_type: str = BERT
+    pooler_input_dropout_prob: float = 0.0  # of h[CLS] before the pooler, as in RoBERTa's classifier
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -65,14 +71,16 @@ class BertConfig:
             raise UserError(f"hidden_act {self.hidden_act!r:.80} is not supported, only gelu (the exact form with erf)")
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
+        if self.model_type not in MODEL_TYPES:
+            raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(MODEL_TYPES)}")
 
     def check_pairs(self, at):
-        """Raises a UserError if the table of token types has no row for the second text of a pair.
+        """Raises a UserError if the table of token types has no row for the second text of a pair. Only a BERT needs one.
 
         Args:
             at: what names the model, for the message.
         """
-        if self.type_vocab_size < 2:
+        if self.model_type == BERT and self.type_vocab_size < 2:
             raise UserError(
                 f"{at}: the model has {self.type_vocab_size} token type (type_vocab_size), but the task has pairs of texts, which need 2: "
                 "take another model, or a task of single texts"

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from modeling.bert.config import CLS
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
 from ofrecord_util.seeds import dropout_stream
@@ -33,6 +34,10 @@ class Dropout:
         """The next mask for hidden states (hidden_dropout_prob), or None at rate 0."""
         return next(self._masks) if self._config.hidden_dropout_prob > 0 else None
 
+    def pooler_input(self):
+        """The next mask for the pooler's input (pooler_input_dropout_prob), or None at rate 0."""
+        return next(self._masks) if self._config.pooler_input_dropout_prob > 0 else None
+
     def attention(self):
         """The next mask for attention probabilities (attention_probs_dropout_prob), or None at rate 0."""
         return next(self._masks) if self._config.attention_probs_dropout_prob > 0 else None
@@ -56,7 +61,7 @@ class DropoutPlan:
 
     def layers(self, batch, length, texts=None):
         """The dropout layers of a graph, in order: embeddings; attention probabilities, attention output and layer output of each encoder
-        layer; pooled representation. Layers with rate 0 are left out. With several passes, those of the next pass follow.
+        layer; the pooler's input; pooled representation. Layers with rate 0 are left out. With several passes, the next ones follow.
 
         Args:
             batch: rows per step.
@@ -69,7 +74,8 @@ class DropoutPlan:
         hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
         attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
         pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
-        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, pooled] * self._passes
+        pooler = [(config.pooler_input_dropout_prob, pooled[1])] * (config.pooling == CLS)  # the mean and the maximum bypass the pooler
+        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, *pooler, pooled] * self._passes
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def kept_numbers(self, batch, length):

@@ -249,7 +249,8 @@ def build_bert(
     if not pools:
         pooled = None
     elif config.pooling == CLS:
-        pooled = flow.tanh(encoder.linear(x if pooled_only else layout.cls_states(x), names.POOLER))  # [B, H]
+        cls = encoder.drop(x if pooled_only else layout.cls_states(x), dropout and dropout.pooler_input())  # [B, H]
+        pooled = flow.tanh(encoder.linear(cls, names.POOLER))
     else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
         pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)
     hidden_states = _HiddenStates([embeddings, *(output.hidden for output in outputs)], (batch, length, config.hidden_size))

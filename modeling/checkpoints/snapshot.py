@@ -19,6 +19,7 @@ from modeling.bert import names
 from modeling.bert.config import LARGEST, BertConfig
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import recover_folder, replacing_folder
+from ofrecord_util.json_tokenizer import JSON_FILE
 from ofrecord_util.reading import META_LIMIT, VARIABLE_LIMIT, PartFile, read_bytes, read_json, size_text
 from ofrecord_util.tasks import Task
 
@@ -206,9 +207,9 @@ class Snapshot:
         return values
 
     def vocab_file(self):
-        """Path of the snapshot's vocab.txt, or None."""
-        path = os.path.join(self.path, VOCAB_FILE)
-        return path if os.path.isfile(path) else None
+        """Path of the snapshot's vocab.txt, or of the tokenizer.json that a model of another kind has; None if there is neither."""
+        paths = [os.path.join(self.path, name) for name in (VOCAB_FILE, JSON_FILE)]
+        return next((path for path in paths if os.path.isfile(path)), None)
 
     def config(self, head_size=64, num_heads=None):
         """The encoder's `BertConfig`, from bert_config.json or, if there is none, from the sizes of the variables.

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import os
 
+from modeling.bert.config import BERT
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE
+from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.json_tokenizer import load_tokenizer, vocabulary_tokens
 from ofrecord_util.reading import read_json
-from ofrecord_util.tokenization import Tokenizer, TokenizerSettings, read_vocabulary
+from ofrecord_util.tokenizer_settings import TokenizerSettings
 
 TOKENIZER_FILE = "tokenizer_config.json"
 
@@ -31,8 +34,8 @@ def settings_text(settings: TokenizerSettings) -> str:
     return json.dumps(settings.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=say) -> Tokenizer:
-    """The `Tokenizer` of a model. All scripts and tools that read text for a model use this function.
+def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=say) -> TextEncoder:
+    """The tokenizer of a model. All scripts and tools that read text for a model use this function.
 
     Args:
         snapshot: the model's `Snapshot`, or None to start from initial values.
@@ -56,7 +59,9 @@ def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=sa
         if stored not in (None, do_lower_case):
             given, own = (str(value).lower() for value in (do_lower_case, stored))
             log(f"warning: --do_lower_case {given} contradicts {snapshot.path}, which has {own}")
-    tokenizer = Tokenizer(path, settings, trusted=stored is not None and stored == settings.do_lower_case)
+    tokenizer = load_tokenizer(path, settings, trusted=stored is not None and stored == settings.do_lower_case)
+    if bool(tokenizer.second_segment) != (config.model_type == BERT):
+        raise UserError(f"{path} is the vocabulary of another kind of model; this one is a {config.model_type}: give its own --vocab_file")
     _check_size(tokenizer, config, own_file, snapshot, log)
     return tokenizer
 
@@ -70,7 +75,7 @@ def _check_size(tokenizer, config, own_file, snapshot, log):
     path, size = tokenizer.vocab_file, tokenizer.vocab_size
     own = None
     if own_file and os.path.isfile(own_file):
-        own = tokenizer.tokens if os.path.realpath(own_file) == os.path.realpath(path) else read_vocabulary(own_file)
+        own = tokenizer.tokens if os.path.realpath(own_file) == os.path.realpath(path) else vocabulary_tokens(own_file)
     allowed = config.vocab_size if own is None else min(len(own), config.vocab_size)
     if size != allowed:
         words = f"{config.vocab_size} word embeddings"

@@ -31,6 +31,8 @@ def resolve_config(flags, snapshot):
             own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)
             if own != value:
                 raise UserError(f"--{name} {value} contradicts {snapshot.path}, which has {own}: leave the flag out")
+    if "hidden_dropout_prob" in rates and config.pooler_input_dropout_prob > 0:
+        rates["pooler_input_dropout_prob"] = rates["hidden_dropout_prob"]
     return dataclasses.replace(config, **rates, pooling=_resolve_pooling(flags, snapshot, config.pooling))
 
 

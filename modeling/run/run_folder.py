@@ -3,7 +3,7 @@
 import json
 import os
 
-from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text
 from modeling.cli.errors import on_failure
 from modeling.cli.flags import run_folder_name
@@ -116,7 +116,7 @@ class RunFolder:
         task = dict(context.task.to_dict(), script=flags.script, seq_length=flags.seq_length, do_lower_case=context.tokenizer.do_lower_case)
         files = {
             CONFIG_FILE: (config or context.config).to_json(),
-            VOCAB_FILE: context.tokenizer.vocabulary,  # as it was read, in case the file has changed
+            context.tokenizer.file_name: context.tokenizer.vocabulary,  # as it was read, in case the file has changed
             TOKENIZER_FILE: settings_text(context.tokenizer.settings),
             TASK_FILE: json.dumps(task, indent=2, sort_keys=True) + "\n",
         }

@@ -12,6 +12,7 @@ from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from modeling.checkpoints.snapshot_tokenizer import stored_settings
 from modeling.objectives.distillation import LossWeights
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_tokenizer import load_tokenizer
 
 DEFAULT_STUDENT_LAYERS = 6
 
@@ -218,7 +219,7 @@ def check_teacher(context, snapshot, config: BertConfig, flag: str, needs_repres
     if settings.do_lower_case not in (None, tokenizer.do_lower_case):
         casing, own_casing = (str(value).lower() for value in (tokenizer.do_lower_case, settings.do_lower_case))
         raise UserError(f"{at}: was trained with --do_lower_case {own_casing}, this run has {casing}: teacher and student need the same")
-    own = type(tokenizer)(vocab_file, settings) if vocab_file else None
+    own = load_tokenizer(vocab_file, settings) if vocab_file else None
     if own.digest != tokenizer.digest if own else config.vocab_size != tokenizer.vocab_size:
         raise UserError(
             "{}: its vocabulary{} is not {}: teacher and student need the same --vocab_file".format(

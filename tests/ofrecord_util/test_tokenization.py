@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from ofrecord_util.encoding import pair_lengths
 from ofrecord_util.errors import UserError
-from ofrecord_util.tokenization import Tokenizer, TokenizerSettings, pair_lengths
+from ofrecord_util.tokenization import Tokenizer, TokenizerSettings
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -131,7 +132,7 @@ def test_pair_lengths_as_in_bert():
 def test_batches_do_not_matter(tokenizer, monkeypatch):
     texts = ["good " * n for n in range(1, 12)]
     whole = tokenizer.encode(texts, texts[::-1], 9)
-    monkeypatch.setattr("ofrecord_util.tokenization._BATCH", 3)
+    monkeypatch.setattr("ofrecord_util.encoding._BATCH", 3)
     parts = tokenizer.encode(texts, texts[::-1], 9)
     assert whole.truncated == parts.truncated
     np.testing.assert_array_equal(whole.input_ids, parts.input_ids)

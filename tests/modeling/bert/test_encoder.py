@@ -8,7 +8,7 @@ import pytest
 from tiny_model import CONFIG, GOLDEN, KERNELS, LENGTH, NO_DROPOUT, documented, golden_batch, gradients, run_graph
 
 from modeling.bert import variables as variables_module
-from modeling.bert.config import CLS, POOLINGS
+from modeling.bert.config import CLS, MEAN, POOLINGS
 from modeling.bert.dropout import DropoutPlan
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits
@@ -182,3 +182,24 @@ def test_the_last_layer_where_only_its_pooled_output_is_asked_for(kernels, pooli
     assert whole.shape == alone.shape
     assert whole.std() > 0.1
     np.testing.assert_allclose(alone, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooled_only", [False, True])
+def test_dropout_before_the_pooler(pooled_only):
+    """As in RoBERTa's classifier: tanh(W dropout(h[CLS]) + b)."""
+    config = dataclasses.replace(NO_DROPOUT, pooler_input_dropout_prob=0.5)
+    plan = DropoutPlan(config, 3, "cpu")
+    ((name, mask),) = plan.masks(0, *GOLDEN["input/input_ids"].shape).items()
+    assert sorted(set(mask.ravel().tolist())) == [0.0, 2.0]
+
+    def pooled(variables, word_rows, input_mask, segment_ids, **masks):
+        arguments = (word_rows, input_mask, segment_ids, plan.take(masks), pooled_only)
+        return build_bert(variables, config, KERNELS["stock"], *arguments).pooled
+
+    weights = documented("weight")
+    found = run_graph(pooled, {**golden_batch(), name: mask}, weights)
+    cls = GOLDEN[f"output/hidden_{LAYERS - 1}"][:, 0] * mask
+    expected = np.tanh(cls @ weights["bert-pooler-dense-weight"] + weights["bert-pooler-dense-bias"])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    mean = dataclasses.replace(config, pooling=MEAN)  # bypasses the pooler
+    assert not DropoutPlan(mean, 3, "cpu").layers(3, LENGTH)

@@ -1,0 +1,121 @@
+"""XLM-R through all six steps: the domains are languages, one of which no step trains on; then predictions, and the way back."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import xlmr
+
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
+from modeling.predictor import Predictor
+from ofrecord_util.reader import read_split
+from tools import predict
+from tools.convert_checkpoint import convert
+
+pytestmark = pytest.mark.slow
+
+DATA, ENCODER = "data/reviews", "xlmr"
+COMMON = f"--task_name reviews --data_dir {DATA} --seq_length 37 --seed 42"
+TRAIN = "--batch_size_per_device 9 --learning_rate 5e-3 --num_epochs 40 --loss_print_every_n_iter 6"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("languages")
+    project = tiny.Project(folder / "project")
+    for script in ("meta_teacher.py", "meta_teacher_eval.py", "meta_distill.py"):
+        os.symlink(os.path.join(tiny.ROOT, script), project.path(script))
+    tokenizer = xlmr.review_tokenizer()
+    tensors, sizes = xlmr.random_encoder(tokenizer)
+    source = xlmr.write_folder(folder / "hf", tensors, "encoder", tokenizer, **sizes)
+    convert(source, project.path(ENCODER), log=lambda line: None)
+    xlmr.write_reviews(project.path(*DATA.split("/")))
+    project.call_well(f"preprocess.py {COMMON} --model_load_dir {ENCODER} --held_out_domains zh --resave_ofrecord")
+    return project
+
+
+def run_of(project, name):
+    run = tiny.Run(project.path("output", name))
+    run.snapshot = f"output/{name}/{run.best()}"
+    return run
+
+
+def falls(run, name, share):
+    losses = [row[name] for row in run.rows("train")]
+    assert losses[-1] < share * losses[0], losses
+
+
+@pytest.fixture(scope="module")
+def tuned(project):
+    """Steps 2 and 3 of Meta Fine-tuning."""
+    steps = f"{TRAIN} --dev_every_step_num 120 --model_save_dir"
+    project.call_well(f"meta_finetuning.py {COMMON} --held_out_domains zh --model_load_dir {ENCODER} {steps} output/meta")
+    meta = run_of(project, "meta")
+    project.call_well(f"finetuning.py {COMMON} --model_load_dir {meta.snapshot} {steps} output/tuned --num_epochs 2")
+    return SimpleNamespace(meta=meta, tuned=run_of(project, "tuned"))
+
+
+def test_records(project):
+    records = read_split(project.path(DATA), "train")
+    ids, mask = records.input_ids, records.input_mask
+    assert set(ids[:, 0].tolist()) == {0}  # <s>
+    assert set(ids[mask == 0].tolist()) == {1}  # <pad>
+    assert set(ids[np.arange(len(ids)), mask.sum(axis=1) - 1].tolist()) == {2}  # </s>
+    assert not records.segment_ids.any()
+
+
+def test_meta_fine_tuning(project, tuned):
+    falls(tuned.meta, "classification_loss", 0.8)
+    dev = tuned.meta.rows("dev")[-1]
+    assert set(dev["by_domain"]) == {"de", "en", "fr"}
+    assert set(tuned.meta.rows("dev_held_out")[-1]["by_domain"]) == {"zh"}
+    snapshot = Snapshot(project.path(tuned.tuned.snapshot))
+    assert snapshot.config() == Snapshot(project.path(ENCODER)).config()
+    assert tiny.read_bytes(snapshot.vocab_file()) == tiny.read_bytes(Snapshot(project.path(ENCODER)).vocab_file())
+
+
+def test_predictions_and_the_way_back(project, tuned, tmp_path, capsys, monkeypatch):
+    path, texts = project.path(tuned.tuned.snapshot), ["The room was good.", "Das Personal war schlecht.", "房间很好。"]
+    ours = [prediction.probabilities for prediction in Predictor(path, "cpu")(texts)]
+    monkeypatch.setattr("sys.argv", ["predict.py", "--model_load_dir", path, "--device", "cpu", "--format", "json", *texts])
+    predict.main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["text"] for line in lines] == texts
+    convert(path, str(tmp_path / "hf"), to="hugging_face", log=lambda line: None)
+    convert(str(tmp_path / "hf"), str(tmp_path / "back"), log=lambda line: None)
+    back = [prediction.probabilities for prediction in Predictor(str(tmp_path / "back"), "cpu")(texts)]
+    for one, other in zip(ours, back):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_meta_kd(project):
+    steps = f"{TRAIN} --eval_every_step_num 120 --model_save_dir"
+    project.call_well(f"meta_teacher.py {COMMON} --held_out_domains zh --model_load_dir {ENCODER} {steps} output/teacher")
+    teacher = run_of(project, "teacher")
+    falls(teacher, "classification_loss", 0.8)
+    student = "--held_out_domains zh --student_num_hidden_layers 2"
+    project.call_well(f"meta_teacher_eval.py {COMMON} {student} --model_load_dir {teacher.snapshot}")
+    models = f"--student_model {ENCODER} --teacher_model {teacher.snapshot}"
+    project.call_well(f"meta_distill.py {COMMON} {student} {models} {steps} output/student")
+    distilled = run_of(project, "student")
+    falls(distilled, "loss", 0.9)
+    snapshot = Snapshot(project.path(distilled.snapshot))
+    assert (snapshot.config().model_type, snapshot.config().num_hidden_layers) == ("xlm-roberta", 2)
+
+
+def test_pairs_need_no_second_token_type(project):
+    folder = project.path("data/pairs")
+    tiny.write_pairs(folder, ("de", "en"), ("no", "yes"), (8, 4, 4))
+    steps = f"{TRAIN} --num_epochs 1 --dev_every_step_num 9 --model_save_dir output/pairs".replace("--num_epochs 40 ", "")
+    project.call_well(f"finetuning.py {COMMON.replace(DATA, 'data/pairs')} --model_load_dir {ENCODER} {steps} --resave_ofrecord")
+    records = read_split(folder, "train")
+    assert ((records.input_ids == 2).sum(axis=1) == 3).all()
+    snapshot = Snapshot(project.path(run_of(project, "pairs").snapshot))
+    tokenizer = open_tokenizer(snapshot, snapshot.config())
+    assert tokenizer.separators == 2
+    (prediction,) = Predictor(snapshot.path, "cpu")([("the cats", "the dogs yes")])
+    assert set(prediction.probabilities) == {"no", "yes"}
