@@ -149,6 +149,17 @@ def make(python, folders):
         raise UserError(f"{python}: {(made.stderr.strip().splitlines() or ['?'])[-1][:300]}")
 
 
+def _name_as_bert(folder, model):
+    """Gives a folder the model_type under which transformers knows it: StructBERT's are not among its own."""
+    if not model.get("written"):
+        return
+    path = os.path.join(folder, "config.json")
+    with open(path, encoding="utf-8") as file:
+        values = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(dict(values, model_type="bert"), file)
+
+
 def try_model(python, source, model):
     """A dict for a JSON line: what a conversion of the folder `source` gives."""
     folder, target = os.path.dirname(source), source + "-snapshot"
@@ -161,6 +172,7 @@ def try_model(python, source, model):
     if "SequenceClassification" not in model["model"] or any("is one of" in note for note in notes):
         return {"converted": True, "notes": notes}
     ours = np.array([list(prediction.probabilities.values()) for prediction in Predictor(target, "cpu", log=lines.append)(SENTENCES)])
+    _name_as_bert(source, model)
     theirs = np.array(ask_transformers(python, {"folder": source, "texts": list(SENTENCES), "pairs": None})["log_probabilities"])
     return {"converted": True, "largest_difference": float(np.abs(np.log(ours) - theirs).max()), "notes": notes}
 

@@ -22,7 +22,6 @@ import numpy as np
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.predictor import Predictor
-from ofrecord_util.tokenization import Tokenizer
 from tools.convert_checkpoint import HUGGING_FACE, convert
 
 SENTENCES = (
@@ -104,12 +103,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = os.path.join(folder, "exported")
         convert(args.snapshot, folder, to=HUGGING_FACE)
-        with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
-            tokenizer = Tokenizer(os.path.join(folder, "vocab.txt"), json.load(file)["do_lower_case"])
         job = {"folder": folder, "texts": texts, "pairs": pairs}
         theirs = ask_transformers(args.torch_python, job)
 
-    encoded = tokenizer.encode(texts, pairs, predictor.seq_length)
+    encoded = predictor.preprocess(list(zip(texts, pairs)) if pairs else texts)
     own_ids = [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
     differing = [text for text, own, other in zip(texts, own_ids, theirs["ids"]) if own != other]
     ours, other = np.array(ours), np.array(theirs["log_probabilities"])

@@ -3,6 +3,7 @@
 import json
 import os
 
+from modeling.bert.config import BERT
 from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, Snapshot, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text, stored_settings
 from ofrecord_util.tokenizer_settings import TokenizerSettings
@@ -79,6 +80,6 @@ def write(folder, checkpoint):
         notes.append(f"classifier of {checkpoint.num_labels} labels{names} kept; a script with other labels initialises its own")
     if checkpoint.has_token_head:
         notes.append("head of masked language modelling kept; recipes/pretrain_mlm.py continues from it, other steps do not use it")
-    if checkpoint.do_lower_case is False:
+    if checkpoint.do_lower_case is False and checkpoint.config.model_type == BERT:
         notes.append("the model is cased; the scripts find that in the snapshot, and run with --do_lower_case false")
     return set(checkpoint.variables), notes

@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from modeling.bert.config import BertConfig
+from modeling.bert.config import BERT, BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.engine import parallel
 from modeling.objectives.smoothness import smoothness_of
@@ -13,6 +13,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.files import size_text
 
 _PROCESS_BYTES = 440e6  # Python, OneFlow and the BLAS without any graph
+_PIECE_BYTES = 1500  # per token of a tokenizer.json, in the tokenizers library (0.37 GB for 250,002 tokens of Unigram)
 _LOADING_SHARE = 0.5  # of the parameters' bytes: what loading needs beside them. A run that trains needs more than this later
 _PARTS_BYTES = 200e6  # of a run in parts: further jobs to compile
 FREE_SOME = "free some memory, or give a smaller model"  # the remedy that always helps
@@ -82,7 +83,8 @@ class MemoryPlan:
         floats = parameters + (2 + self.model.further + (parts > 1)) * self.model.trained
         more = _PARTS_BYTES * (parts > 1) if self.model.trained else 4 * _LOADING_SHARE * parameters
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
-        return _PROCESS_BYTES + 4 * floats + more + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
+        tokenizer = _PIECE_BYTES * self.model.config.vocab_size * (self.model.config.model_type != BERT)
+        return _PROCESS_BYTES + tokenizer + 4 * floats + more + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
     def freezing(self, layers):
         """The `MemoryPlan` with the first `layers` encoder layers and the embeddings frozen."""
