@@ -21,6 +21,7 @@ from ofrecord_util.tokenizer_settings import TokenizerSettings
 JSON_FILE = "tokenizer.json"
 BEGIN, PADDING, END, UNKNOWN, MASKED = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 _MODELS = ("Unigram", "BPE")
+_NEVER_KNOWN = "\U0010fffd"  # a character for private use; a Unigram without unk_id fails at it
 
 
 class JsonTokenizer(TextEncoder):
@@ -85,6 +86,10 @@ def parse_tokenizer(content: bytes, path: str) -> _LibraryTokenizer:
     library.no_truncation()
     library.no_padding()
     library.encode_special_tokens = True
+    try:
+        library.encode(_NEVER_KNOWN)
+    except Exception as error:
+        raise UserError(f"{path}: cannot split every text ({error})"[:300]) from error
     return library
 
 

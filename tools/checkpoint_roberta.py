@@ -90,6 +90,8 @@ def bert_tensors(tensors):
 
 
 def _without_first_rows(tensor):
+    if not tensor.shape:  # damaged, and refused later
+        return tensor
     return Tensor((max(tensor.shape[0] - _SHIFT, 0), *tensor.shape[1:]), tensor.dtype, lambda: tensor.read()[_SHIFT:])
 
 

@@ -102,7 +102,8 @@ _BY_NAME = "told from the header, such as {}"
 FLAGS = (
     Flag("task_name", DATA, ALL, text, None, "g1, g2, g3, sst-2, mr, cr, senti, mnli, or the name of a custom task", required=True),
     Flag("data_dir", DATA, ALL, text, None, "folder with train.csv, dev.csv, test.csv and ofrecord/", required=True),
-    Flag("vocab_file", DATA, ALL, text, None, "WordPiece vocabulary, one token per line", unset="vocab.txt of the snapshot"),
+    Flag("vocab_file", DATA, ALL, text, None, "WordPiece vocabulary, one token per line; XLM-R has a tokenizer.json",
+         unset="vocab.txt of the snapshot"),
     Flag("do_lower_case", DATA, ALL, boolean, True,
          "lower-case the text and strip accents; set to false for a cased vocabulary. A snapshot that has its own casing sets the default"),
     Flag("seq_length", DATA, ALL, at_least(int, 3), 512, "tokens per record, with [CLS] and [SEP]; longer texts are truncated",

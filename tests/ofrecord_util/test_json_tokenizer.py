@@ -111,6 +111,9 @@ def test_files_that_are_refused(tmp_path, golden):
     odd = json.loads(json.dumps(golden["tokenizer"]))
     odd["model"]["vocab"][2][0], odd["added_tokens"] = "</t>", []
     assert "has no </s>" in message(odd)
+    without = json.loads(json.dumps(golden["tokenizer"]))
+    without["model"]["unk_id"] = None
+    assert "cannot split every text" in message(without)
     assert "leave the flag out" in message(golden["tokenizer"], TokenizerSettings(True))
     with pytest.raises(UserError, match=r"missing\.json"):
         JsonTokenizer(str(tmp_path / "missing.json"))

@@ -267,7 +267,7 @@ def test_cased_model_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "roberta"}, "'roberta'"),
+        ({"model_type": "camembert"}, "'camembert'"),
         ({"model_type": "distilbert"}, "'distilbert'"),
         ({"model_type": None, "architectures": ["XLMModel"]}, "'XLMModel'"),
         ({"model_type": ["bert"]}, "['bert']"),
