@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import tiny
 import xlmr
+from tokenizers import Tokenizer as LibraryTokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
@@ -119,3 +123,22 @@ def test_pairs_need_no_second_token_type(project):
     assert tokenizer.separators == 2
     (prediction,) = Predictor(snapshot.path, "cpu")([("the cats", "the dogs yes")])
     assert set(prediction.probabilities) == {"no", "yes"}
+
+
+def test_roberta_with_byte_level_bpe(project, tmp_path):
+    library = LibraryTokenizer(BPE())
+    library.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
+    library.train_from_iterator([text for texts in xlmr.REVIEWS.values() for text in texts] * 3, trainer)
+    tokenizer = json.loads(library.to_str())
+    tensors, sizes = xlmr.random_encoder(tokenizer)
+    about = {"model_type": "roberta", "architectures": ["RobertaModel"]}
+    source = xlmr.write_folder(tmp_path / "hf", tensors, "encoder", tokenizer, about, **sizes)
+    convert(source, project.path("roberta"), log=lambda line: None)
+    steps = f"{TRAIN} --dev_every_step_num 120 --model_save_dir output/roberta --resave_ofrecord"
+    output = project.call_well(f"finetuning.py {COMMON} --model_load_dir roberta {steps}")
+    assert " 0 of " in output  # bytes leave no token unknown
+    run = run_of(project, "roberta")
+    falls(run, "loss", 0.5)
+    assert Snapshot(project.path(run.snapshot)).config().model_type == "roberta"
