@@ -126,7 +126,7 @@ class _Ranks:
         self._signals, self._before, self._started = [], {}, time.monotonic()
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._forward) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         return self
 
     def _start(self):
@@ -156,12 +156,13 @@ class _Ranks:
             if file is not None:
                 file.close()
 
-    def _forward(self, number, _):
-        self._signals.append(number)
-        if len(self._signals) == 1:
-            for process in self._processes:
-                if process.poll() is None:
-                    process.send_signal(number)
+    def _note(self, number, _):
+        self._signals.append(number)  # `wait` passes it on: a process that is just starting would lose it
+
+    def _forward(self, number):
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
 
     def _kill(self):
         for process in self._processes:
@@ -172,8 +173,11 @@ class _Ranks:
     def wait(self):
         """Starts the ranks and waits until they have ended or must be ended. Returns the exit code, and prints why the run failed."""
         self._start()
-        deadline = None
+        deadline, forwarded = None, False
         while True:
+            if self._signals and not forwarded:
+                forwarded = True
+                self._forward(self._signals[0])
             codes = [process.poll() for process in self._processes]
             bad = [place for place, code in enumerate(codes) if code]
             if None not in codes and not bad:

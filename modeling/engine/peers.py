@@ -14,6 +14,7 @@ from multiprocessing.connection import Client, Listener
 import numpy as np
 
 from modeling.engine.pulse import beat
+from ofrecord_util.errors import UserError
 
 _RANK, _COUNT, _ADDRESS, _PORT, _KEY = "PEER_RANK", "PEER_COUNT", "PEER_ADDRESS", "PEER_PORT", "PEER_KEY"
 _OF_ONEFLOW = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK")
@@ -114,14 +115,23 @@ def _connected():
 
 
 def _dial(place, key):
+    address, port = place
     while True:
         try:
             link = Client(place, authkey=key)
-        except ConnectionRefusedError:  # process 0 does not listen yet
-            time.sleep(_WAIT_SECONDS)
-        else:
             link.send_bytes(str(rank()).encode("ascii"))
             return link
+        except ConnectionRefusedError:  # process 0 does not listen yet
+            time.sleep(_WAIT_SECONDS)
+        except (AuthenticationError, AssertionError, EOFError, OSError) as error:
+            if _is_of_handshake(error):
+                raise UserError(f"--ctrl_port {port}: another program answers on {address}: give all machines another port") from error
+            raise UserError(f"{address}: cannot be reached ({error}); check --node_ips and --ctrl_port") from error
+
+
+def _is_of_handshake(error):
+    """Whether an error says that the program at the other end is not one of the run's."""
+    return not isinstance(error, OSError) or isinstance(error, ConnectionError) or error.errno is None  # None: not a message's length
 
 
 def _listen(place, key):
@@ -131,8 +141,9 @@ def _listen(place, key):
             try:
                 link = listener.accept()
                 found[int(link.recv_bytes(16))] = link
-            except (AuthenticationError, EOFError, ValueError):  # another program
-                continue
+            except (AuthenticationError, AssertionError, EOFError, OSError, ValueError) as error:
+                if not _is_of_handshake(error):
+                    raise
     return [found[number] for number in sorted(found)]
 
 

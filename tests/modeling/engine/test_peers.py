@@ -1,8 +1,12 @@
 """modeling/engine/peers.py with real processes, which need no OneFlow of their own here: sums, texts, and a process that ends early."""
 
+import contextlib
 import json
+import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import tiny
 
 from modeling.engine import peers
 from modeling.engine.launch import _free_port
+from ofrecord_util.errors import UserError
 
 SCRIPT = """
 import sys
@@ -62,6 +67,33 @@ def test_a_process_that_ends_is_an_error_in_the_others():
     ended = run(3, ends_early=2)
     assert [code for _, _, code in ended] == [1, 1, 7]
     assert all(errors.endswith("ConnectionError: another process of the run has ended\n") for _, errors, code in ended if code == 1)
+
+
+def test_another_program_on_the_port(monkeypatch):
+    """Programs that try ports do not end process 0, and a process does not take another program for process 0."""
+    port, ended = _free_port(), []
+    for name, value in peers.environment(0, 2, "127.0.0.1", port, "k").items():
+        monkeypatch.setenv(name, value)
+    listening = threading.Thread(target=lambda: ended.extend(peers._listen(("127.0.0.1", port), b"k")))
+    listening.start()
+    for words, hangs_up in ((b"GET / HTTP/1.1\r\n\r\n", False), (b"", True), (b"", False)):
+        with connected(port) as foreign:
+            foreign.sendall(words)
+            if hangs_up:
+                foreign.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends with a reset
+    with pytest.raises(UserError, match=f"--ctrl_port {port}: another program answers on 127.0.0.1"):
+        peers._dial(("127.0.0.1", port), b"the key of another run")
+    monkeypatch.setenv("PEER_RANK", "1")
+    peers._dial(("127.0.0.1", port), b"k").close()
+    listening.join(timeout=10)
+    assert len(ended) == 1
+
+
+def connected(port):
+    """A connection to a port on which a thread begins to listen."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port))
 
 
 def test_one_process():
