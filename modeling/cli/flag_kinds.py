@@ -61,6 +61,7 @@ class Flag(NamedTuple):
 
 LARGEST = 2**63 - 1  # of any integer
 _MOST_PARTS = 65536  # of the records of a split: each is a file
+_MOST_SHIFT = 1000  # of a word embedding, far above the embeddings; much larger ones have no finite loss
 _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
 
 text = str
@@ -137,12 +138,21 @@ part_count = at_least(int, 1, _MOST_PARTS)
 port = at_least(int, 1, 65535)
 
 
-def positive_float(value: str) -> float:
-    """Parses a finite number above 0."""
-    number = non_negative_float(value)
-    if number == 0:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return number
+def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """Makes a parser of numbers above 0 from one of numbers of 0 or more."""
+
+    def parse_positive(value):
+        number = parse(value)
+        if number == 0:
+            raise argparse.ArgumentTypeError(f"{value} is not above 0")
+        return number
+
+    return parse_positive
+
+
+positive_float = _positive(non_negative_float)
+shift = at_least(float, 0.0, _MOST_SHIFT)
+positive_shift = _positive(shift)
 
 
 def fraction(value: str) -> float:

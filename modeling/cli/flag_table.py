@@ -33,7 +33,9 @@ from modeling.cli.flag_kinds import (
     port,
     positive_float,
     positive_int,
+    positive_shift,
     share,
+    shift,
     text,
 )
 from modeling.cli.recipe_flags import PAIR_FLAGS, TASK_FLAGS
@@ -297,11 +299,11 @@ FLAGS = (
          "share of the target of the label loss that is spread evenly over all labels"),
     Flag("consistency_weight", OPTIMISATION, CONSISTENCY, non_negative_float, 0.0,
          "weight of the disagreement between the predictions of two passes with different dropout masks; a step then takes twice as long"),
-    Flag("adversarial_factor", OPTIMISATION, CONSISTENCY, non_negative_float, 0.0,
+    Flag("adversarial_factor", OPTIMISATION, CONSISTENCY, shift, 0.0,
          "step of StructBERT's adversarial term, as SOFA adds it (5e-5 there): the word embeddings move to where the predictions disagree "
          "most; 0 = no term. A step then takes two to three times as long"),
-    Flag("adversarial_sigma", OPTIMISATION, CONSISTENCY, positive_float, 5e-6, "standard deviation of the noise where that step starts"),
-    Flag("adversarial_bound", OPTIMISATION, CONSISTENCY, positive_float, None, "limit of each coordinate of that step",
+    Flag("adversarial_sigma", OPTIMISATION, CONSISTENCY, positive_shift, 5e-6, "standard deviation of the noise where that step starts"),
+    Flag("adversarial_bound", OPTIMISATION, CONSISTENCY, positive_shift, None, "limit of each coordinate of that step",
          unset="twice --adversarial_sigma"),
     Flag("child_tuning", OPTIMISATION, TRAINING, text, NO_CHILD,
          "Child-Tuning (arXiv 2109.05687): use a part of each gradient only. F = elements drawn in each step; D = the elements of the "

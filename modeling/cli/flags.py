@@ -50,6 +50,7 @@ __all__ = [
     "evaluation_flag",
     "evaluation_period",
     "flags_of",
+    "learning_rates",
     "parse_flags",
     "run_folder_name",
     "script_path",
@@ -140,21 +141,36 @@ def evaluation_period(flags: argparse.Namespace) -> int:
     return getattr(flags, evaluation_flag(flags))
 
 
+def learning_rates(script: str) -> List[str]:
+    """Names of the flags of a script's learning rates."""
+    return [flag.name for flag in flags_of(script) if flag.has_effect and flag.name.endswith("learning_rate")]
+
+
 def training_split(flags: argparse.Namespace) -> str:
     """Name of the split that a script trains on or writes teacher outputs for: "train", or `UNLABELLED` with --unlabelled."""
     return UNLABELLED if getattr(flags, "unlabelled", False) else "train"
 
 
+# Flags that belong to another one: without effect while that one has its default
+_BELONGS_TO = {"adversarial_sigma": "adversarial_factor", "adversarial_bound": "adversarial_factor", "reserve_p": "child_tuning"}
+
+
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:
-    """Logs one line per flag that is set to another value than its default and has no effect.
+    """Logs one line per flag that is set and has no effect: because the script does not use it and its value is not the default, or because
+    the flag that it belongs to is not set.
 
     Args:
         flags: from `parse_flags`.
         log: function of one line of text.
     """
-    for flag in flags_of(flags.script):
+    own = {flag.name: flag for flag in flags_of(flags.script)}
+    for flag in own.values():
         if not flag.has_effect and flag.name in flags.given and getattr(flags, flag.name) != flag.default:
             log(f"--{flag.name} has no effect: {flag.help}")
+        if flag.has_effect and _BELONGS_TO.get(flag.name) in own and flag.name in flags.given:
+            other = own[_BELONGS_TO[flag.name]]
+            if getattr(flags, other.name) == other.default:
+                log(f"--{flag.name} has no effect without --{other.name}")
 
 
 def run_folder_name(pattern: str, now: Optional[time.struct_time] = None) -> str:

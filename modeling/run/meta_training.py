@@ -257,6 +257,7 @@ class MetaJob:
         self._training, self._adaptation, self._logits_of = training, adaptation, logits_of
         self._gradient_job, self._rule, self.gradients = gradient_job, rule, adaptation.gradients
 
+    @np.errstate(over="ignore", invalid="ignore")  # the training loop stops at metrics that are not finite, and says so
     def __call__(self, batch):
         """One outer step. Returns (loss, metrics [M]) in the order of META_LEARNING_METRICS."""
         adaptation, rule = self._adaptation, self._rule

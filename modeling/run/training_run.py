@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from modeling.bert.dropout import with_dropout
 from modeling.cli import interruption
-from modeling.cli.flags import evaluation_period
+from modeling.cli.flags import evaluation_period, learning_rates
 from modeling.cli.flags_file import resume_command
 from modeling.engine import parallel
 from modeling.objectives.smoothness import smoothness_of, with_noise
@@ -210,6 +210,7 @@ class _Loop:
         self._window = []  # (step, sample numbers, metrics) of the steps since the last line of metrics
         self._sample_count, self._since = 0, time.perf_counter()
         self._last_row = {}  # means of the last line of metrics
+        self._rates = " or ".join("--" + name for name in learning_rates(context.flags.script))
 
     def run(self, batches, state):
         training, context, flags = self._training, self._context, self._context.flags
@@ -291,17 +292,19 @@ class _Loop:
         """Waits for the engine and converts the metrics of the window, or of its first `count` steps, to arrays [M].
 
         Raises:
-            UserError: a loss is not finite. No snapshot, state or evaluation may use the weights of such a step.
+            UserError: a metric is not finite. No snapshot, state or evaluation may use the weights of such a step.
         """
         for position, (step, rows, metrics) in enumerate(self._window[:count]):
             if not isinstance(metrics, np.ndarray):
                 parts = parallel.to_numpy(metrics).reshape(-1, len(self._metric_names))  # parts of an accumulated batch
                 metrics = parts.mean(axis=0)
                 self._window[position] = (step, rows, metrics)
-            if not np.isfinite(metrics[0]):
+            wrong = np.flatnonzero(~np.isfinite(metrics))
+            if wrong.size:
+                name, samples = self._metric_names[wrong[0]].replace("_", " "), ", ".join(map(str, sorted(set(map(int, rows)))))
                 raise UserError(
-                    f"step {step}: the loss is {metrics[0]} on the training samples {', '.join(map(str, sorted(set(map(int, rows)))))}: "
-                    "training has diverged: give a lower --learning_rate, or check the samples and the snapshot of --model_load_dir"
+                    f"step {step}: the {name} is {metrics[wrong[0]]} on the training samples {samples}: training has diverged: give a "
+                    f"lower {self._rates}, or check the samples and the snapshot of --model_load_dir"
                 )
 
     def _save_state(self, step, best=None):
@@ -360,8 +363,8 @@ class _Loop:
             if parallel.is_main():
                 remove_state(context.folder.path, step)
             raise UserError(
-                f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower "
-                "--learning_rate, or check the snapshot of --model_load_dir"
+                f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower {self._rates}, or "
+                "check the snapshot of --model_load_dir"
             )
         improved = self._best.offer(evaluation, self._decay(step))
         seconds = time.perf_counter() - started

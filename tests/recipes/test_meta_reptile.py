@@ -211,6 +211,18 @@ def test_what_is_refused(project, more, said):
     assert not os.path.exists(project.path("output", "refused"))
 
 
+def test_a_run_that_diverges(project):
+    """One inner step: its loss is that of the weights before it, so only the query rows show what it did."""
+    more = "--inner_steps 1 --inner_batch_size 2 --inner_learning_rate 1e30 --model_save_dir output/diverged"
+    process = project.start(f"{LINE} {more}")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("error: step 1: the query loss is nan on the training samples")
+    assert "give a lower --inner_learning_rate or --outer_learning_rate, or" in line
+    assert not os.path.getsize(project.path("output", "diverged", "metrics.jsonl"))
+
+
 def test_flags_without_effect():
     without = [flag.name for flag in flags_of(META_REPTILE) if not flag.has_effect]
     assert {"num_epochs", "learning_rate", "batch_size_per_device", "warmup_proportion", "gradient_accumulation_steps"} <= set(without)

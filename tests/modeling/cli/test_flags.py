@@ -24,6 +24,7 @@ from modeling.cli.flags import (
     build_parser,
     check_modes,
     flags_of,
+    learning_rates,
     parse_flags,
     run_folder_name,
     warn_without_effect,
@@ -207,6 +208,33 @@ def test_flags_without_effect_are_logged(script, more, said):
     lines = []
     warn_without_effect(parse_flags(script, argv=[*REQUIRED, *more.split()]), lines.append)
     assert [line.split(" has no effect: ")[0] for line in lines] == ["--" + name for name in said]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--adversarial_sigma 1 --adversarial_bound 2 --reserve_p 0.3", ["reserve_p", "adversarial_sigma", "adversarial_bound"]),
+        ("--adversarial_sigma 1 --adversarial_factor 0", ["adversarial_sigma"]),
+        ("--adversarial_sigma 1 --adversarial_factor 1 --reserve_p 0.3 --child_tuning F", []),
+    ],
+)
+def test_flags_without_the_one_that_they_belong_to(more, said):
+    lines = []
+    warn_without_effect(parse_flags("finetuning", argv=[*REQUIRED, *more.split()]), lines.append)
+    assert sorted(line.split(" has no effect without --")[0] for line in lines) == sorted("--" + name for name in said)
+
+
+def test_adversarial_steps_have_limits(capsys):
+    for flag in ("adversarial_factor", "adversarial_sigma", "adversarial_bound"):
+        assert getattr(parse_flags("finetuning", argv=[*REQUIRED, f"--{flag}", "1e3"]), flag) == 1000
+        with pytest.raises(SystemExit):
+            parse_flags("finetuning", argv=[*REQUIRED, f"--{flag}", "1001"])
+        assert f"--{flag}: 1001 is more than 1,000" in capsys.readouterr().err
+
+
+def test_learning_rates():
+    assert [learning_rates(script) for script in ("meta_distill", "metric_learning")] == [["learning_rate"]] * 2
+    assert learning_rates("meta_reptile") == ["inner_learning_rate", "outer_learning_rate"]
 
 
 def test_the_command_line_does_not_import_the_model():
