@@ -21,6 +21,7 @@ if not __package__:
     import _root  # noqa: F401
 
 import os
+import re
 import sys
 import time
 
@@ -33,6 +34,7 @@ from benchmarks.learners_report import accuracy_table, markdown, page, paired_ta
 from benchmarks.learners_unseen import Unseen
 from benchmarks.runs import results_parser, run_jobs
 from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import non_negative_int, positive_int
 from modeling.report.page import write_document
 
 PAGE = "learners.html"
@@ -150,6 +152,19 @@ def work(jobs, workers):
     return failed
 
 
+_DRAWS = {"A": f"{GIVEN_DRAW}|[0-9]+", "B": f"[1-9][0-9]*-[0-9]+|{ALL_ROWS}", "C": "[0-9]+"}  # names, by part
+
+
+def check(args):
+    """Raises a UserError if a folder is missing or a draw has a name that the part does not know, before the first job."""
+    for flag, folder in (("--model_dir", args.model_dir), ("--data_dir", args.data_dir)):
+        if not args.report_only and not os.path.isdir(folder):
+            raise UserError(f"{flag} {folder}: no such folder")
+    for name in args.draws or ():
+        if args.part in _DRAWS and not re.fullmatch(_DRAWS[args.part], name):
+            raise UserError(f"--draws {name!r}: is no draw of part {args.part}, see --help")
+
+
 def parse(argv=None):
     """The command line."""
     parser = results_parser(__doc__)
@@ -162,9 +177,9 @@ def parse(argv=None):
     parser.add_argument(
         "--conditions", nargs="+", metavar="NAME", help="D: conditions, see benchmarks/learners_distilled.py (default: all)"
     )
-    parser.add_argument("--student_rows", type=int, default=200, help="D: training rows a class and domain; 0 = all")
-    parser.add_argument("--train_rows", type=int, default=50, help="C: training rows a class and domain")
-    parser.add_argument("--seq_length", type=int, default=128, help="tokens of a text, for a new --output_dir")
+    parser.add_argument("--student_rows", type=non_negative_int, default=200, help="D: training rows a class and domain; 0 = all")
+    parser.add_argument("--train_rows", type=positive_int, default=50, help="C: training rows a class and domain")
+    parser.add_argument("--seq_length", type=positive_int, default=128, help="tokens of a text, for a new --output_dir")
     parser.add_argument("--keep_snapshots", action="store_true", help="keep the snapshots that no later stage needs")
     parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")
     return parser.parse_args(argv)
@@ -172,6 +187,7 @@ def parse(argv=None):
 
 def main(argv=None):
     args = parse(argv)
+    check(args)
     args.output_dir = os.path.abspath(args.output_dir)
     part, failed = part_of(args), []
     if not args.report_only:

@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from modeling.cli.command_line import Parser
+from modeling.cli.flag_kinds import non_negative_int, positive_int
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DONE = "seconds.json"  # the last file that is written to a run's folder
@@ -22,8 +23,8 @@ def results_parser(description):
     parser.add_argument("--model_dir", required=True, help="pretrained encoder, a snapshot")
     parser.add_argument("--data_dir", required=True, help="folder of the data")
     parser.add_argument("--output_dir", required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="each row is trained once per seed")
-    parser.add_argument("--workers", type=int, default=2, help="number of runs at the same time")
+    parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[42, 43, 44], help="each row is trained once per seed")
+    parser.add_argument("--workers", type=positive_int, default=2, help="number of runs at the same time")
     return parser
 
 

@@ -114,7 +114,9 @@ def scripts(tmp_path, monkeypatch):
 
 
 def measure(tmp_path, raw, part, *words):
-    learners.main(["--part", part, "--model_dir", "encoder", "--data_dir", raw, "--output_dir", str(tmp_path / "out"), *map(str, words)])
+    learners.main(
+        ["--part", part, "--model_dir", str(tmp_path), "--data_dir", raw, "--output_dir", str(tmp_path / "out"), *map(str, words)]
+    )
 
 
 # Statistics
@@ -327,12 +329,26 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, raw, scripts, capsy
     assert "prototypes failed: " in printed.err
 
 
+def test_folders_and_numbers_are_checked_before_the_first_job(tmp_path, raw, scripts, capsys):
+    for flag in ("--data_dir", "--model_dir"):
+        with pytest.raises(UserError, match=f"{flag} nowhere: no such folder"):
+            measure(tmp_path, raw, "D", flag, "nowhere")
+    for flag in ("--seeds", "--student_rows", "--workers"):
+        with pytest.raises(SystemExit):
+            measure(tmp_path, raw, "D", flag, "-1")
+        assert f"argument {flag}: -1 is not " in capsys.readouterr().err
+    measure(tmp_path, raw, "D", "--report_only", "--data_dir", "nowhere")
+    assert scripts.calls == []
+
+
 @pytest.mark.parametrize(
     ("part", "words", "message"),
     [
         ("A", ("--arms", "magic"), "--arms 'magic': there are 'mixing'"),
         ("A", ("--arms", "SetFit"), "BENCH_SETFIT_PYTHON"),
         ("C", ("--draws", 2), "--draws 2: part C needs the draw 1"),
+        ("A", ("--draws", "first"), "--draws 'first': is no draw of part A"),
+        ("B", ("--draws", 50), "--draws '50': is no draw of part B"),
         ("C", ("--rotations", 6), "--rotations"),
         ("C", ("--shots", 17), "--shots"),
         ("D", ("--conditions", "rain"), "--conditions 'rain'"),
