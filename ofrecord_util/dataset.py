@@ -21,8 +21,9 @@ from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import TextFolder, TextSplit, count_repeats, text_warnings
+from ofrecord_util.text import TextFolder, TextSplit
 from ofrecord_util.text_files import find_text, text_path
+from ofrecord_util.text_warnings import count_repeats, text_warnings
 from ofrecord_util.writer import MANIFEST, part_paths, plan_parts, split_folder, write_split
 
 # What a step does with the prototypical scores of the training split:
@@ -150,7 +151,7 @@ class Dataset:
         repeats = None if rows is None else count_repeats(rows, train)
         for line in describe_split(split, records, self.task, self.tokenizer, rows, repeats, self._train_split):
             self.log(line)
-        for line in [] if rows is None else text_warnings(rows, self.task, train, repeats):
+        for line in [] if rows is None else text_warnings(rows, self.task, train, repeats, split == self._train_split):
             self.log("warning: " + line)
 
     def text(self, split: str, digest: str) -> Optional[TextSplit]:

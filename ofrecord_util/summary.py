@@ -7,8 +7,9 @@ import numpy as np
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.records import Records
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import Repeats, TextSplit
+from ofrecord_util.text import TextSplit
 from ofrecord_util.text_files import UNLABELLED
+from ofrecord_util.text_warnings import Repeats
 
 _UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hardly fits the text
 _FEW_TOKENS = 20  # the share of fewer tokens says little

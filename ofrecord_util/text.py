@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -58,20 +58,21 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
         table: of `read_rows`.
 
     Returns:
-        (set of domain names, set of label names, pair): pair is True where the rows have four columns.
+        (set of domain names, set of label names, pair): pair is True where the rows have two texts. Without labels, there are no names of
+        labels.
 
     Raises:
-        UserError: the rows do not all have three or all four columns, or a name is empty or too long.
+        UserError: the rows do not all have the columns of one text or all those of two, or a name is empty or too long.
     """
     path, rows = table.path, table.rows
     width = len(rows[0][1])
-    _check_width(table)
+    pair = _check_width(table)
     domains: Set[str] = set()
     labels: Set[str] = set()
     _check_not_index(table, width)
     for place, cells in rows:
         _check_columns(table, place, cells, width)
-        for kind, cell, names in (("domain", cells[-2].strip(), domains), ("label", cells[-1].strip(), labels)):
+        for kind, cell, names in zip(("domain", "label"), map(str.strip, cells[1 + pair :]), (domains, labels)):
             if cell in names:
                 continue
             if not cell:
@@ -147,22 +148,34 @@ def _check_columns(table: TextRows, place: str, cells: List[str], width: int) ->
                 "a, b, domain" if pair else "text, domain",
                 ", label" if table.labelled else "",
                 KIND_NAMES[table.kind],
-                "a pair task has 4 columns, others 3, see --task_name" if table.labelled else "--text_column and so on choose columns",
+                "a pair task has 4 columns, others 3, see --task_name" if table.labelled else _of_unlabelled(cells, width),
                 _hint(cells, width),
             )
         )
 
 
+def _of_unlabelled(cells: List[str], width: int) -> str:
+    """What to do about a row of unlabelled text with another number of columns than `width`."""
+    if len(cells) > width:
+        return "remove the column of labels, or choose columns with --text_column and --domain_column"
+    return "--text_column and so on choose columns"
+
+
 def _check_width(table: TextRows) -> bool:
-    """Whether the first row has two texts. UserError if it has neither three nor four columns."""
+    """Whether the first row has two texts. UserError if it has neither three nor four columns; without labels, neither two nor three."""
     place, cells = table.rows[0]
-    if len(cells) not in (3, 4):
+    if not table.labelled and len(cells) not in (2, 3):
+        raise UserError(
+            f"{table.path}: {place}: {len(cells)} columns ({KIND_NAMES[table.kind]}); without labels and without a header, a row has 2: "
+            f"text, domain (or 3 with a pair of texts); {_of_unlabelled(cells, 3)}{_hint(cells, 3 if len(cells) > 3 else 2)}"
+        )
+    if table.labelled and len(cells) not in (3, 4):
         raise UserError(
             f"{table.path}: {place}: {len(cells)} columns ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, domain, label "
             "(or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
             f"{_hint(cells, 4 if len(cells) > 4 else 3)}"
         )
-    return len(cells) == 4
+    return len(cells) - table.labelled == 3
 
 
 def _hint(cells: List[str], width: int) -> str:
@@ -309,90 +322,3 @@ class TextFolder:
         """The `TextSplit` of a split where its digest is `digest`; None where there is no valid text or another one."""
         rows = self.read_valid(split, task)
         return rows if rows is not None and rows.digest == digest else None
-
-
-_FEW_QUOTED = 0.05  # of the texts: in reviews, that many may begin and end with a quotation
-
-
-def _quotes(path: str, texts: List[str]) -> Optional[str]:
-    """A warning if many texts are in double quotes, or if the quotes within them are doubled, as programs that quote fields do; else
-    None."""
-    quoted = [row for row, text in enumerate(texts, 1) if len(text) > 1 and text[0] == text[-1] == '"']
-    doubled = [row for row in quoted if '""' in texts[row - 1][1:-1] and '"' not in texts[row - 1][1:-1].replace('""', "")]
-    if len(quoted) <= max(1, _FEW_QUOTED * len(texts)) and not doubled:
-        return None
-    return (
-        f"{path}: {len(quoted)} of {len(texts)} texts, the first in sample {(doubled or quoted)[0]}, are in double quotes, which are read "
-        "as a part of the text: write the file again without quotes, or as comma-separated text"
-    )
-
-
-_ONE_ONLY = {  # (label or domain, whether the rows are for training): consequence of a single one
-    ("label", True): "the classifier cannot learn to separate labels",
-    ("label", False): "a constant prediction would have an accuracy of 1",
-    ("domain", True): "a score compares with the prototypes of this domain only, and the domain loss has no effect "
-    "(--use_domain_loss false turns it off)",
-    ("domain", False): "the accuracy is that of this domain only",
-}
-
-
-class Repeats(NamedTuple):
-    """Counts of repeated texts in a split.
-
-    Attributes:
-        repeated: rows with the text of an earlier row.
-        contradictions: those of them with another label than the first row of the text.
-        shared: rows with a text of the training split; None for the training split.
-    """
-
-    repeated: int
-    contradictions: int
-    shared: Optional[int] = None
-
-
-def count_repeats(rows: TextSplit, train: Optional[TextSplit] = None) -> Repeats:
-    """The `Repeats` of a split. Arguments as in `text_warnings`."""
-    first: Dict[Tuple[str, Optional[str]], int] = {}
-    repeated = contradictions = 0
-    for text, label in zip(rows.texts(), rows.label.tolist()):
-        repeated += text in first
-        contradictions += first.setdefault(text, label) != label
-    if train is None:
-        return Repeats(repeated, contradictions)
-    learned = set(train.texts())
-    return Repeats(repeated, contradictions, sum(text in learned for text in rows.texts()))
-
-
-def text_warnings(rows: TextSplit, task: "Task", train: Optional[TextSplit] = None, repeats: Optional[Repeats] = None) -> List[str]:
-    """Warnings about the text of a split, one line each.
-
-    Args:
-        rows: `TextSplit`.
-        task: its `Task`.
-        train: `TextSplit` of the training split where `rows` belong to another split, else None.
-        repeats: `count_repeats(rows, train)` if it is known.
-
-    Returns:
-        list of str: quotes around most texts, labels and domains without a row, repeated texts, texts of the training split.
-    """
-    lines: List[str] = []
-    lines += filter(None, (_quotes(rows.path, rows.text_a), _quotes(rows.path, rows.text_b or [])))
-    learns = train is None
-    for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain))[not rows.labelled :]:
-        present = np.bincount(ids, minlength=len(names)) > 0
-        missing = ", ".join(name for name, there in zip(names, present) if not there)
-        if missing and present.sum() == 1:
-            all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
-            lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns]}")
-        elif missing:
-            lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
-    repeats = repeats or count_repeats(rows, train)
-    if repeats.repeated:
-        counts = f"{repeats.repeated} of {len(rows)} rows repeat the text of an earlier one"
-        lines.append(f"{rows.path}: {counts}" + (f", {repeats.contradictions} of them under another label" if rows.labelled else ""))
-    if train is not None and repeats.shared:
-        lines.append(
-            f"{rows.path}: {repeats.shared} of {len(rows)} rows have a text that is also in {train.path}: they do not measure "
-            "generalisation"
-        )
-    return lines

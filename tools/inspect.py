@@ -37,7 +37,7 @@ from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.schema import default_prefix
 from ofrecord_util.text import read_names
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import UNLABELLED, read_rows
+from ofrecord_util.text_files import UNLABELLED, read_rows, roles_of
 from ofrecord_util.writer import MANIFEST
 
 _PART = re.compile(r"(.*[^0-9])([0-9]+)\Z")
@@ -129,23 +129,31 @@ def describe_text(table):
         UserError: if the columns are not those of text, domain and label.
     """
     read_names(table)
-    counts = {}
+    counts, lengths = {}, []
     for _, cells in table.rows:
-        of_domain = counts.setdefault(cells[-2].strip(), {})
-        of_domain[cells[-1].strip()] = of_domain.get(cells[-1].strip(), 0) + 1
-    lengths = np.array([sum(len(text.split()) for text in cells[:-2]) for _, cells in table.rows])
+        texts, domain, label = _parts_of_row(table, cells)
+        of_domain = counts.setdefault(domain.strip(), {})
+        of_domain[label.strip()] = of_domain.get(label.strip(), 0) + 1
+        lengths.append(sum(len(text.split()) for text in texts))
     return {
         "text": table.describe(),
         "rows": len(table.rows),
         "counts": counts,
-        "words": {"median": float(np.median(lengths)), "min": int(lengths.min()), "max": int(lengths.max())},
+        "words": {"median": float(np.median(lengths)), "min": min(lengths), "max": max(lengths)},
     }
+
+
+def _parts_of_row(table, cells):
+    """(list of texts, domain, label) of a row; the label of rows without labels is `UNLABELLED`."""
+    *texts, domain, label = cells if table.labelled else [*cells, UNLABELLED]
+    return texts, domain, label
 
 
 def text_lines(table, count):
     """Yields the first rows of a text file as JSON lines."""
     for place, cells in table.rows[:count]:
-        values = {"row": place, "text": cells[0] if len(cells) == 3 else cells[:2], "domain": cells[-2], "label": cells[-1]}
+        texts, domain, label = _parts_of_row(table, cells)
+        values = {"row": place, "text": texts[0] if len(texts) == 1 else texts, "domain": domain, "label": label}
         yield json.dumps(values, ensure_ascii=False)
 
 
@@ -225,7 +233,7 @@ def main():
     folder = args.path if os.path.isdir(args.path) else os.path.dirname(args.path)
     if os.path.isfile(args.path) and not _PART.match(os.path.basename(args.path)):
         stem = os.path.splitext(os.path.basename(args.path))[0]
-        table = read_rows(args.path, TextOptions.from_flags(vars(args), only_domain=stem))
+        table = read_rows(args.path, TextOptions.from_flags(vars(args), only_domain=stem), roles_of(stem))
         described, lines = describe_text(table), text_lines(table, args.records)
     elif os.path.isfile(args.path) or os.path.basename(os.path.dirname(os.path.abspath(args.path))) == "ofrecord":
         records = read_split(*find_parts(args.path))

@@ -49,13 +49,13 @@ def data_table(run):
         if not about:
             continue
         by_domain = about.get("by_domain", {})
-        sums = [sum(counts.get(label, 0) for counts in by_domain.values()) for label in labels]
         digest = str(about.get("text_digest") or _NOTHING)
-        sums = sums if by_domain else [""] * len(labels)  # the corpus has neither domains nor labels
+        has_labels = by_domain and split != UNLABELLED  # the corpus has neither domains nor labels
+        sums = [sum(counts.get(label, 0) for counts in by_domain.values()) if has_labels else "" for label in labels]
         rows.append([split, "all", *sums, about.get("rows", 0), about.get("text_file") or _NOTHING, digest])
         if len(by_domain) > 1:
             for domain in run.domains:
-                counts = [by_domain.get(domain, {}).get(label, 0) for label in labels]
+                counts = [by_domain.get(domain, {}).get(label, 0) if has_labels else "" for label in labels]
                 rows.append([split, domain, *counts, sum(by_domain.get(domain, {}).values()), "", ""])
     return header, rows
 

@@ -112,7 +112,9 @@ class Splits:
     def _files(self, split, name):
         """(prefix, number) of the files of records of a split, from the flags. The arguments are those of `records`."""
         prefix, part_num = (getattr(self._flags, f"{name}_{what}") for what in ("data_prefix", "data_part_num"))
-        return None if split == UNLABELLED else prefix, part_num  # the flag has the default of the training split
+        if split == UNLABELLED and "train_data_prefix" not in self._flags.given:
+            prefix = None  # the default of the flag is that of the training split
+        return prefix, part_num
 
     def text(self, split, needed=False):
         """The `TextSplit` of a split. If it is not `needed`, None where there is no text or it is invalid.
@@ -163,7 +165,8 @@ class Splits:
             return records
         kept = ~np.isin(records.domain, self.held_out)
         counts = [f"{self._task.domains[domain]} {np.count_nonzero(records.domain == domain)}" for domain in self.held_out]
-        self._log(f"train: --held_out_domains: {len(kept) - kept.sum()} samples are left out ({', '.join(counts)}), {kept.sum()} are used")
+        left = f"{len(kept) - kept.sum()} samples are left out ({', '.join(counts)}), {kept.sum()} are used"
+        self._log(f"{self.train_split}: --held_out_domains: {left}")
         if not kept.any():
             raise UserError(f"--held_out_domains {','.join(self._flags.held_out_domains)} leaves no training samples: name fewer domains")
         return records.select(np.flatnonzero(kept))
@@ -176,7 +179,7 @@ class Splits:
         count = math.ceil(portion * len(records))
         if count == 0:
             raise UserError("--data_portion 0 leaves no training samples")
-        self._log(f"train: --data_portion {portion}: {count} of {len(records)} samples are used")
+        self._log(f"{self.train_split}: --data_portion {portion}: {count} of {len(records)} samples are used")
         return records.select(np.sort(train_order(len(records), 0, self._flags.seed)[:count]))
 
     def _weighted(self, records):

@@ -85,12 +85,14 @@ def without_constant_terms(loss_weights: LossWeights, num_frozen: int, num_stude
     of_layers = loss_weights.hidden or loss_weights.attention
     if not num_frozen or not (of_layers or loss_weights.relation):
         return loss_weights
-    terms = "the terms of hidden states and attention scores"
     if num_frozen < num_student_layers:
         if of_layers:
-            log(f"student layers below {num_frozen} are frozen: {terms} cover only the other layers")
+            log(
+                f"student layers below {num_frozen} are frozen: the terms of hidden states and attention scores cover only the other layers"
+            )
         return loss_weights
-    log(f"all layers of the student are frozen: {terms}{' and relations' if loss_weights.relation else ''} are left out")
+    terms = "hidden states, attention scores and relations" if loss_weights.relation else "hidden states and attention scores"
+    log(f"all layers of the student are frozen: the terms of {terms} are left out")
     loss_weights = loss_weights._replace(hidden=0.0, attention=0.0, relation=0.0)
     if not any(loss_weights):
         raise UserError(

@@ -7,7 +7,8 @@ import tiny
 from ofrecord_util.records import Records
 from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
-from ofrecord_util.text import count_repeats, read_text
+from ofrecord_util.text import read_text
+from ofrecord_util.text_warnings import count_repeats
 from ofrecord_util.tokenization import Tokenizer
 
 LENGTH = 9

@@ -7,9 +7,10 @@ import pytest
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task, resolve_task
-from ofrecord_util.text import TextFolder, read_names, read_text, text_warnings
+from ofrecord_util.text import TextFolder, read_names, read_text
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import UNLABELLED, find_text, read_rows, text_path
+from ofrecord_util.text_warnings import text_warnings
 
 TASK = Task("t", ("books", "dvd"), ("positive", "negative"))
 PAIRS = Task("p", ("d",), ("0", "1"), pair=True)
@@ -403,8 +404,8 @@ def test_labels_that_are_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"a\tbooks\tpositive\n", r"row 1: 3 columns where 2 are expected \(text, domain, tab-separated\); --text_column"),
-        (b"a\n", "row 1: 1 columns where 2 are expected"),
+        (b"a\tbooks\tpositive\n", r"row 1: 3 columns where 2 are expected \(text, domain, tab-separated\); remove the column of labels"),
+        (b"a\n", r"row 1: 1 columns where 2 are expected \(text, domain, tab-separated\); --text_column and so on"),
         (b"a\tbooks\n \tdvd\n", "row 2: the text is empty"),
         (b"a\tcars\n", "row 1: domain 'cars' is not one of task"),
         (b"", "is empty; a row is text TAB domain$"),
@@ -418,3 +419,10 @@ def test_faults_of_rows_without_labels(tmp_path, data, said):
 def test_warnings_do_not_speak_of_labels(tmp_path):
     split = read_unlabelled(tmp_path, b"a\tbooks\na\tdvd\n")
     assert text_warnings(split, TASK) == [f"{tmp_path}/unlabelled.csv: 1 of 2 rows repeat the text of an earlier one"]
+    (line,) = text_warnings(read_unlabelled(tmp_path, b"a\tbooks\nb\tbooks\n"), TASK)
+    assert line.endswith("all 2 rows have the domain books (none dvd): the student learns from this domain only")
+
+
+def test_a_split_without_its_training_text_is_measured(tmp_path):
+    dev = read(tmp_path, b"a\tbooks\tpositive\nb\tbooks\tnegative\n", name="dev.csv")
+    assert text_warnings(dev, TASK, learns=False)[0].endswith(": the accuracy is that of this domain only")

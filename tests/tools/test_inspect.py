@@ -137,6 +137,16 @@ def test_text(tmp_path):
     assert last == {"row": "row 2 (comma-separated)", "text": "good, very", "domain": "1", "label": "5"}
 
 
+def test_text_without_labels(tmp_path):
+    (tmp_path / "unlabelled.csv").write_text("good film\tdvd\nbad\tbooks\nso so so\tdvd\n", encoding="utf-8")
+    found = json.loads(tool(tmp_path / "unlabelled.csv", "--json").stdout)
+    assert found["counts"] == {"dvd": {"unlabelled": 2}, "books": {"unlabelled": 1}}
+    assert found["words"] == {"median": 2, "min": 1, "max": 3}
+    assert found["text"].endswith("tab-separated without a header; columns: text, domain")
+    (tmp_path / "unlabelled.csv").write_text("good film\n", encoding="utf-8")
+    assert "without labels and without a header, a row has 2: text, domain" in tool(tmp_path / "unlabelled.csv").stderr
+
+
 def test_the_folder_of_several_splits(data_dir):
     for folder in (data_dir, data_dir / "ofrecord"):
         result = tool(folder)

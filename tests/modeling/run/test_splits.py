@@ -31,6 +31,7 @@ def splits_without(held_out, tmp_path, script="meta_finetuning"):
     names = [("a", "b", "c")[domain] for domain in held_out]
     flags = {"use_sample_weights": True, "normalize_sample_weights": True, "data_dir": str(tmp_path), "held_out_domains": names}
     splits._flags = types.SimpleNamespace(script=script, **flags)
+    splits.train_split = "train"
     splits._log, splits._task, splits.held_out = lines.append, Task("t", ("a", "b", "c"), ("0", "1")), held_out
     ids, domain = np.ones((7, 4), np.int32), np.array([0, 1, 2, 1, 0, 2, 2], np.int32)
     weights = np.arange(1, 8, dtype=np.float32) / 10
@@ -63,3 +64,12 @@ def test_scores_belong_to_the_held_out_domains(tmp_path):
     splits, records, _ = splits_without([1], tmp_path)
     with pytest.raises(UserError, match="made without it, this run is with --held_out_domains b"):
         splits._weighted(records)
+
+
+def test_the_names_of_files_of_unlabelled_records():
+    """The flag has the default of the training split; a given one counts for both."""
+    splits = Splits.__new__(Splits)
+    for given, prefix in (([], None), (["train_data_prefix"], "a-")):
+        splits._flags = types.SimpleNamespace(given=given, train_data_prefix="a-", train_data_part_num=3)
+        assert splits._files("unlabelled", "train") == (prefix, 3)
+        assert splits._files("train", "train") == ("a-", 3)

@@ -121,7 +121,7 @@ def test_terms_of_frozen_layers():
     relations = LossWeights(0.0, 0.0, 1.0, 0.0, 0.0, 0.4)
     assert without_constant_terms(relations, 2, 3, lines.append) == relations
     assert without_constant_terms(relations, 3, 3, lines.append) == relations._replace(relation=0)
-    assert "and relations are left out" in lines.pop()
+    assert "the terms of hidden states, attention scores and relations are left out" in lines.pop()
 
 
 def test_relations_need_as_many_heads():
