@@ -28,7 +28,9 @@ PACKAGES = (
     "modeling.checkpoints",
     "modeling.run",
     "modeling.report",
+    "modeling.text_model",
     "modeling.predictor",
+    "modeling.embedder",
 )
 _SKIPPED = {"tests", "models", "output", "data", "docs"}
 

@@ -77,6 +77,21 @@ def read_lines(stream, name):
         yield line
 
 
+def open_input(path, flag="--input"):
+    """(binary stream, name for messages) of a file, or of standard input for None. The stream is closed when the process ends.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path is None:
+        return sys.stdin.buffer, "standard input"
+    try:
+        with interruption.at_once():
+            return open(path, "rb"), path
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be read ({error.strerror})") from error
+
+
 def decode_argument(text):
     """An argument as text, whatever the encoding of the locale.
 
@@ -106,8 +121,8 @@ def check_first_row(lines, kind, name, texts):
     others = [column for column in range(len(rows[0]) if rows else 0) if column not in texts]
     if unlike_the_rest(rows, others):
         raise UserError(
-            f"{name}: row 1 looks like a header ({', '.join(rows[0]):.100}), which would be labelled: give --text_column the name of a "
-            "column, not its number, or remove the row"
+            f"{name}: row 1 looks like a header ({', '.join(rows[0]):.100}), which would be read as a text: give --text_column the name of "
+            "a column, not its number, or remove the row"
         )
 
 
@@ -151,7 +166,7 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 continue
         if columns is not None:
             if columns.header and row.cells == names:
-                raise UserError(f"{name}: {row.place(kind)} is the header again, which would be labelled; remove it")
+                raise UserError(f"{name}: {row.place(kind)} is the header again, which would be read as a text; remove it")
             cells = columns.pick(row, name) if any(row.cells) else ["", ""]  # a blank line is an empty text, as without a header
         else:
             cells = row.cells
@@ -160,15 +175,17 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 raise UserError(f"{name}: line {row.line} is JSON ({line!r:.60}): remove the blank lines before it")
             blank = blank and not any(cells)
             if row.number == 1 and warn is not None and may_be_header(line):
-                warn(f"warning: {name}: line 1 is labelled as a text ({line!r}): remove it if it is the name of the column")
+                warn(f"warning: {name}: line 1 is read as a text ({line!r}): remove it if it is the name of the column")
             numbers += row.number <= 2 and len(cells) > 1 + pair and is_number(cells[0])
             if numbers == row.number == 2:
                 raise UserError(
-                    f"{name}: lines 1 and 2 begin with a number ({cells[0].strip():.20}) and a tab: an index would be labelled as a text; "
+                    f"{name}: lines 1 and 2 begin with a number ({cells[0].strip():.20}) and a tab: an index would be read as a text; "
                     "remove the column, or name that of the texts with --text_column"
                 )
             if is_header(cells):
-                raise UserError(f"{name}: line {row.line} is a header ({' TAB '.join(cells):.100}), which would be labelled; remove it")
+                raise UserError(
+                    f"{name}: line {row.line} is a header ({' TAB '.join(cells):.90}), which would be read as a text; remove it"
+                )
             if pair and len(cells) < 2:
                 raise UserError(
                     f"{name}: line {row.line} has 1 column, but a task of text pairs needs two texts separated by a tab: {cells[0][:40]!r}"
@@ -176,13 +193,17 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
         yield (cells[0], cells[1]) if pair else cells[0] if cells else ""
 
 
+def one_line(text):
+    """A text, or the two of a pair with a tab between, without its tabs and line ends: an argument may have several lines."""
+    return "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
+
+
 def as_text(text, prediction):
     """Returns label TAB probability TAB text; with domain scores, the most similar domain TAB its score before the text.
 
     The label of a subclass of `Predictor` may have no probability of its own, then it is the greatest.
     """
-    # an argument may have several lines, but each output has one
-    words = "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
+    words = one_line(text)
     probability = prediction.probabilities.get(prediction.label, max(prediction.probabilities.values()))
     scores = prediction.domain_scores or {}
     best = "".join(f"{name}\t{scores[name]:.6f}\t" for name in sorted(scores, key=scores.get)[-1:])
@@ -229,14 +250,22 @@ def warn_of_unknown(predictor, warn):
         warn(f"warning: {share:.1f} % of the tokens are [UNK]: the model's vocabulary hardly fits these texts")
 
 
-def main():
-    parser = Parser(may_be_empty=("text",), description=__doc__)
-    parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
+def prepare_output(parser, remedy):
+    """Prepares standard output for the result of a tool: UTF-8 as a file has, except on a terminal, which has its own encoding.
+
+    Raises:
+        UserError: it is closed; the message ends with `remedy`.
+    """
+    parser.check_output(remedy)
+    if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
+def add_model_flags(parser):
+    """Adds the flags of a tool that reads texts for a snapshot."""
     parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script")
     parser.add_argument("--input", metavar="FILE", help="file with one text per line, or a table")
     add_text_flags(parser, ("text_format", "text_column", "pair_column"))
-    parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
-    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
     parser.add_argument(
         "--batch_size",
         type=batch_size,
@@ -249,6 +278,14 @@ def main():
         "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
+
+
+def main():
+    parser = Parser(may_be_empty=("text",), description=__doc__)
+    parser.add_argument("text", nargs="*", help="texts to label (default: the lines of --input or of standard input)")
+    add_model_flags(parser)
+    parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
+    parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
     parser.add_argument("--domain_scores", metavar="FILE", help="labelled texts: give the similarity to each of their domains too")
     parser.add_argument("--pipeline", metavar="MODULE:CLASS", help=HELP)
     args = parser.parse_args()
@@ -256,22 +293,14 @@ def main():
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
     if args.output is None:
-        parser.check_output("give --output FILE")
-        if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
-            sys.stdout.reconfigure(encoding="utf-8")  # as --output; a terminal has its own encoding
+        prepare_output(parser, "give --output FILE")
     if process.is_closed(0) and not (args.text or args.input):
         raise UserError("standard input is closed: give texts or --input FILE")
 
     def warn(line):
         say(line, sys.stderr)
 
-    stream, name = sys.stdin.buffer, "standard input"
-    if args.input:
-        try:
-            with interruption.at_once():
-                stream, name = open(args.input, "rb"), args.input  # noqa: SIM115  closed when the process ends
-        except OSError as error:
-            raise UserError(f"--input {args.input}: cannot be read ({error.strerror})") from error
+    stream, name = open_input(args.input)
     texts = [decode_argument(text) for text in args.text]
     if args.output is not None:
         check_output(args.output, "--output", others=[path for path in (args.input, args.domain_scores) if path])

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 import tiny
 
-import modeling.predictor
-from modeling import predictor as predictor_module
+from modeling import text_model
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
 from modeling.cli.errors import run
@@ -95,7 +94,7 @@ def test_label_and_order(snapshot, expected):
 
 def test_texts_are_read_as_they_are_needed(snapshot, monkeypatch):
     """A stream without an end gives its first predictions."""
-    monkeypatch.setattr(modeling.predictor, "_BATCHES_AT_ONCE", 4)
+    monkeypatch.setattr(text_model, "_BATCHES_AT_ONCE", 4)
     read = []
 
     def endless():
@@ -202,7 +201,7 @@ def test_lines_and_columns():
         (b"a good film;mr;1\nbad;cr;0\n", "the rows have semicolons between their columns .*: semicolons between columns are not read"),
         (b"text;label\na film, really;1\n", "the rows have semicolons"),
         (b"texte\tdomaine\tnote\none\tmr\t1\ntwo\tmr\t0\n", r"row 1 looks like a header \(texte, domaine, note\), which would be"),
-        (b"0\tone\n1\ttwo\n", r"lines 1 and 2 begin with a number \(1\) and a tab: an index would be labelled"),
+        (b"0\tone\n1\ttwo\n", r"lines 1 and 2 begin with a number \(1\) and a tab: an index would be read as a text"),
     ],
 )
 def test_lines_that_are_not_texts(data, message):
@@ -224,7 +223,7 @@ def test_a_header_over_numbered_columns(rows):
 def test_the_name_of_a_single_column_is_said():
     said = []
     assert list(texts_of(["Sentence", "one"], False, "FILE", warn=said.append)) == ["Sentence", "one"]
-    assert said == ["warning: FILE: line 1 is labelled as a text ('Sentence'): remove it if it is the name of the column"]
+    assert said == ["warning: FILE: line 1 is read as a text ('Sentence'): remove it if it is the name of the column"]
     assert list(texts_of(["one", "text"], False, "FILE", warn=said.append)) == ["one", "text"]
     assert len(said) == 1
 
@@ -402,7 +401,7 @@ def test_a_signal_ends_the_wait_for_a_pipe(tmp_path, snapshot, monkeypatch, caps
 def test_a_signal_between_two_batches(tmp_path, snapshot, monkeypatch, capsys):
     """The batch ends, the rest is not computed, and the output keeps its old content."""
     (tmp_path / "out.tsv").write_text("old", encoding="utf-8")
-    batches, predict = [], predictor_module.predict_packed
+    batches, predict = [], text_model.predict_packed
 
     def interrupted(*args):
         for rows, outputs in predict(*args):
@@ -412,7 +411,7 @@ def test_a_signal_between_two_batches(tmp_path, snapshot, monkeypatch, capsys):
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield [row], output[None]
 
-    monkeypatch.setattr(predictor_module, "predict_packed", interrupted)
+    monkeypatch.setattr(text_model, "predict_packed", interrupted)
     flags = "--model_load_dir", snapshot, "--batch_size", "1", "--output", str(tmp_path / "out.tsv")
     ended, _, errors = call(monkeypatch, capsys, *flags, "one", "two", "three", "four")
     assert ended == 143
@@ -467,6 +466,6 @@ def test_assertions_and_streams(snapshot, tmp_path):
 
 
 def test_one_text_is_no_list_of_texts(snapshot):
-    """A text is a sequence too: its characters would be labelled."""
+    """A text is a sequence too: its characters would be read as a text."""
     with pytest.raises(UserError, match="takes a list of texts, not one text"):
         list(Predictor(snapshot)("a good film"))
