@@ -28,7 +28,7 @@ class _Drawn(NamedTuple):
     epochs: np.ndarray  # int64 [N]
 
 
-class _Windows:
+class Windows:
     """The samples of a training in their order. One window is in memory."""
 
     def __init__(self, corpus: Corpus, seed: int, size: int) -> None:
@@ -64,7 +64,7 @@ class _Windows:
 
 def longest_rows(corpus: Corpus, batch_size: int, seed: int, window: int, steps: int) -> np.ndarray:
     """Tokens of the longest row in each of the first steps of a training: int64 [steps]."""
-    windows = _Windows(corpus, seed, window)
+    windows = Windows(corpus, seed, window)
     return np.array([windows.samples(step * batch_size, batch_size).rows.lengths.max() for step in range(steps)], np.int64)
 
 
@@ -94,7 +94,7 @@ def iterate_corpus(
         dict: input_mask, segment_ids int32 [B, L]; the arrays of `Masking.batch`, with the weights of `batch_weights`; idxs int32 [B];
             loss_mask float32 [B], as in `batches.iterate_training`.
     """
-    windows = _Windows(corpus, seed, window)
+    windows = Windows(corpus, seed, window)
     for step in range(start_step, count_steps(len(corpus), num_epochs, batch_size)):
         drawn = windows.samples(step * batch_size, batch_size)
         lengths, counts = drawn.rows.lengths, drawn.epochs < num_epochs

@@ -14,6 +14,7 @@
     fixed masks of a row            0, 0x60, row + 1
     order of a corpus' window       seed, 0x50, epoch + 1, window
     masks of a row in an epoch      seed, 0x40, epoch + 1, row
+    blocks of a recall              0, 0x30, number of pairs
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
@@ -41,6 +42,7 @@ NOISE_WORD = 0x70
 FIXED_MASK_WORD = 0x60
 WINDOW_WORD = 0x50
 MASK_WORD = 0x40
+RECALL_WORD = 0x30
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -106,6 +108,11 @@ def fixed_mask_stream(row: int) -> np.random.SeedSequence:
 def window_stream(seed: int, epoch: int, window: int) -> np.random.SeedSequence:
     """Seed of the order of the rows in a window of a corpus in an epoch (both from 0)."""
     return np.random.SeedSequence([seed, WINDOW_WORD, epoch + 1, window])
+
+
+def recall_stream(pairs: int) -> np.random.SeedSequence:
+    """Seed of the blocks in which `pairs` pairs, at least one, are compared in every evaluation. The run's seed has no part in it."""
+    return np.random.SeedSequence([0, RECALL_WORD, pairs])
 
 
 def initial_value_stream(seed: int, name: str) -> np.random.Generator:

@@ -35,6 +35,7 @@ TOKEN_HEAD = (f"{TOKEN_DENSE}-weight", f"{TOKEN_DENSE}-bias", f"{TOKEN_NORM}-gam
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
 REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"
+TEMPERATURE = TRAINING_ONLY_PREFIX + "temperature_bias"  # of a contrast of pairs, minus its start: it starts at 0 and does not decay
 
 _LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
 

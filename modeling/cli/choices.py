@@ -12,6 +12,7 @@ INNER_SCHEDULES = CONSTANT, LINEAR = ("constant", "linear")
 INNER_STATES = FRESH, KEPT = ("fresh", "kept")
 OUTER_OPTIMIZERS = OUTER_SGD, OUTER_ADAM = ("sgd", "adam")
 METRIC_OBJECTIVES = CONTRASTIVE, PROTOTYPICAL = ("contrastive", "prototypical")
+PAIR_LOSSES = CONTRASTIVE_PAIRS, SYMMETRIC, ALL_PAIRS, TRIPLET = ("contrastive", "symmetric", "all", "triplet")
 METRIC_HEADS = LOGISTIC, NEAREST_MEAN, FINETUNED = ("logistic", "prototypes", "finetune")
 BALANCED = "balanced"  # --class_weights by the numbers of training rows
 

@@ -1,7 +1,8 @@
 """The flags of the scripts that train on text without labels, as rows of the flag table (modeling/cli/flag_table.py)."""
 
 from modeling.cli.flag_kinds import Flag, Group, batch_size, boolean, comma_list, part_count, positive_int, share, text
-from modeling.cli.scripts import LANGUAGE_TRAINING
+from modeling.cli.pair_flags import HALVES_FLAGS
+from modeling.cli.scripts import CORPUS_TRAINING, LANGUAGE_TRAINING
 from ofrecord_util.corpus_kinds import EVALUATION_TEXTS, LINE, PACKINGS, REFUSE
 
 CORPUS = Group("corpus and masks", "The corpus is text without labels. Its records are in DATA_DIR/ofrecord/corpus/.")
@@ -9,26 +10,27 @@ _SPLIT = "the corpus has records of its own"
 
 # fmt: off
 CORPUS_FLAGS = (
-    Flag("train_data_prefix", CORPUS, LANGUAGE_TRAINING, text, "train.of_record-", _SPLIT, has_effect=False),
-    Flag("train_data_part_num", CORPUS, LANGUAGE_TRAINING, part_count, 1, _SPLIT, has_effect=False),
-    Flag("train_example_num", CORPUS, LANGUAGE_TRAINING, positive_int, None, _SPLIT, has_effect=False),
-    Flag("corpus_file", CORPUS, LANGUAGE_TRAINING, comma_list, None,
+    Flag("train_data_prefix", CORPUS, CORPUS_TRAINING, text, "train.of_record-", _SPLIT, has_effect=False),
+    Flag("train_data_part_num", CORPUS, CORPUS_TRAINING, part_count, 1, _SPLIT, has_effect=False),
+    Flag("train_example_num", CORPUS, CORPUS_TRAINING, positive_int, None, _SPLIT, has_effect=False),
+    Flag("corpus_file", CORPUS, CORPUS_TRAINING, comma_list, None,
          "text files with one text per line, or folders of files that end in .txt, comma-separated", unset="none"),
-    Flag("use_task_text", CORPUS, LANGUAGE_TRAINING, boolean, None, "the texts of the training split are a part of the corpus",
+    Flag("use_task_text", CORPUS, CORPUS_TRAINING, boolean, None, "the texts of the training split are a part of the corpus",
          unset="true without --corpus_file, else false"),
-    Flag("evaluation_text", CORPUS, LANGUAGE_TRAINING, text, REFUSE,
+    Flag("evaluation_text", CORPUS, CORPUS_TRAINING, text, REFUSE,
          "texts of dev or test that stand in the corpus: refuse = stop and say how many; leave_out = train without them; keep = train on "
          "them, so that dev and test measure texts that the model has seen", choices=EVALUATION_TEXTS),
     Flag("packing", CORPUS, LANGUAGE_TRAINING, text, LINE,
          "line = one text per record, the rest of a longer one is left out; packed = texts one after the other, in full records",
          choices=PACKINGS),
-    Flag("corpus_data_part_num", CORPUS, LANGUAGE_TRAINING, part_count, None, "number of record files of the corpus",
+    Flag("corpus_data_part_num", CORPUS, CORPUS_TRAINING, part_count, None, "number of record files of the corpus",
          unset="one per 100 MB of text, at most 256"),
-    Flag("shuffle_window", CORPUS, LANGUAGE_TRAINING, positive_int, 65536,
+    Flag("shuffle_window", CORPUS, CORPUS_TRAINING, positive_int, 65536,
          "records that are in memory together and are shuffled; the corpus is read in order, a window at a time"),
     Flag("batch_size_per_device", CORPUS, LANGUAGE_TRAINING, batch_size, 32, "records per batch"),
     Flag("mask_probability", CORPUS, LANGUAGE_TRAINING, share, 0.15, "share of the tokens of a record that are masked"),
     Flag("whole_word_masking", CORPUS, LANGUAGE_TRAINING, boolean, True, "mask words as a whole, with all of their pieces"),
     Flag("max_predictions_per_seq", CORPUS, LANGUAGE_TRAINING, positive_int, 80, "largest number of masked tokens of a record"),
+    *HALVES_FLAGS,
 )
 # fmt: on

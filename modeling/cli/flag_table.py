@@ -43,6 +43,7 @@ from modeling.cli.scripts import (
     ALL,
     CLASSIFIER_TRAINING,
     CONSISTENCY,
+    CORPUS_TRAINING,
     CORRUPTION,
     DEV_EVALUATION,
     DEV_SPLIT,
@@ -78,7 +79,7 @@ AUTO_RULE = (
 )
 OPTIMISATION = Group("optimisation", AUTO_RULE)
 OUTPUT = Group("output and machine")
-LABELLED = tuple(script for script in ALL if script not in LANGUAGE_TRAINING)  # scripts that read the training split
+LABELLED = tuple(script for script in ALL if script not in CORPUS_TRAINING)  # scripts that read the training split
 
 # The rows' default is None, so that a script can tell whether a size was set.
 MODEL_SIZE_DEFAULTS = {
@@ -161,7 +162,6 @@ FLAGS = (
          unset="none"),
 
     *CORPUS_FLAGS,
-
     Flag("teacher_model", MODEL, (META_DISTILL,), text, None, "snapshot of meta_teacher.py", required=True),
     Flag("student_model", MODEL, (META_DISTILL,), text, None, "snapshot that initialises the student, of any size", required=True),
     Flag("model_load_dir", MODEL, (META_DISTILL,), text, None, "--teacher_model and --student_model name the snapshots", has_effect=False),
@@ -227,7 +227,7 @@ FLAGS = (
     Flag("use_sample_weights", DISTILL, (META_TEACHER_EVAL,), boolean, True, "meta_distill.py applies it", has_effect=False),
 
     Flag("auto_settings", OPTIMISATION, EPOCH_TRAINING, boolean, False, "choose the settings that are not given by the rule above"),
-    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING, *LANGUAGE_TRAINING), boolean, False,
+    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING, *CORPUS_TRAINING), boolean, False,
          "choose --seq_length by the rule above if it is not given"),
     Flag("do_train", OPTIMISATION, TRAINING, boolean, None, "train", unset="true, but false with --do_eval"),
     Flag("do_train", OPTIMISATION, ONE_PASS, boolean, None, "this script does not train", has_effect=False),
@@ -235,14 +235,14 @@ FLAGS = (
     Flag("do_eval", OPTIMISATION, (META_TEACHER_EVAL,), boolean, None, "evaluate the teacher on dev and test too", unset="false"),
     Flag("do_eval", OPTIMISATION, (PREPROCESS,), boolean, None, "this script does not evaluate", has_effect=False),
     Flag("num_epochs", OPTIMISATION, EPOCH_TRAINING, positive_int, 3, "passes over the training split"),
-    Flag("num_epochs", OPTIMISATION, LANGUAGE_TRAINING, positive_int, 10, "passes over the corpus"),
+    Flag("num_epochs", OPTIMISATION, CORPUS_TRAINING, positive_int, 10, "passes over the corpus"),
     Flag("num_epochs", OPTIMISATION, PAIR_TRAINING, positive_int, 3,
          "passes over the training split of --head finetune, after --num_steps steps on pairs or episodes"),
     Flag("num_epochs", OPTIMISATION, META_LEARNING, positive_int, 3, "--meta_steps is the length of a run", has_effect=False),
     Flag("num_epochs", OPTIMISATION, ONE_PASS, positive_int, 3, "this script reads the data once", has_effect=False),
     Flag("seed", OPTIMISATION, ALL, non_negative_int, 42, "random seed of initial values, sample order, dropout and corrupted domains"),
     Flag("learning_rate", OPTIMISATION, (*ONE_PASS, *EPOCH_TRAINING), non_negative_float, 1e-5, "peak learning rate"),
-    Flag("learning_rate", OPTIMISATION, LANGUAGE_TRAINING, non_negative_float, 1e-4, "peak learning rate"),
+    Flag("learning_rate", OPTIMISATION, CORPUS_TRAINING, non_negative_float, 1e-4, "peak learning rate"),
     Flag("learning_rate", OPTIMISATION, PAIR_TRAINING, non_negative_float, 2e-5,
          "peak learning rate; 0 keeps the encoder as it is, so that only the classifier is fitted"),
     Flag("learning_rate", OPTIMISATION, META_LEARNING, non_negative_float, 1e-5,
@@ -251,11 +251,11 @@ FLAGS = (
          "weight decay of AdamW; biases and LayerNorm parameters do not decay"),
     Flag("warmup_proportion", OPTIMISATION, (*ONE_PASS, *EPOCH_TRAINING, *PAIR_TRAINING), fraction, 0.1,
          "fraction of the steps with a rising learning rate"),
-    Flag("warmup_proportion", OPTIMISATION, LANGUAGE_TRAINING, fraction, 0.06, "fraction of the steps with a rising learning rate"),
+    Flag("warmup_proportion", OPTIMISATION, CORPUS_TRAINING, fraction, 0.06, "fraction of the steps with a rising learning rate"),
     Flag("warmup_proportion", OPTIMISATION, META_LEARNING, fraction, 0.1, "--inner_warmup_proportion is its name here", has_effect=False),
     Flag("adam_bias_correction", OPTIMISATION, ALL, boolean, True, "bias correction of Adam; Google's BERT trains without it"),
     Flag("dev_every_step_num", OPTIMISATION, PAIR_TRAINING, positive_int, 60, "steps between evaluations on dev"),
-    Flag("dev_every_step_num", OPTIMISATION, LANGUAGE_TRAINING, positive_int, 200, "steps between evaluations on dev"),
+    Flag("dev_every_step_num", OPTIMISATION, CORPUS_TRAINING, positive_int, 200, "steps between evaluations on dev"),
     Flag("dev_every_step_num", OPTIMISATION, tuple(script for script in EPOCH_TRAINING if script in DEV_EVALUATION), positive_int, 10,
          "steps between evaluations on dev"),
     Flag("dev_every_step_num", OPTIMISATION, META_LEARNING, positive_int, 50, "outer steps between evaluations on dev"),
@@ -277,7 +277,7 @@ FLAGS = (
     Flag("pred_distill", OPTIMISATION, (META_TEACHER,), boolean, False, "meta_distill.py applies it", has_effect=False),
     Flag("temperature", OPTIMISATION, (META_TEACHER,), positive_float, 1.0, "meta_distill.py applies it", has_effect=False),
     Flag("gradient_accumulation_steps", OPTIMISATION, META_LEARNING, positive_int, 1, "an inner step has one batch", has_effect=False),
-    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING, *LANGUAGE_TRAINING), positive_int, 1,
+    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING, *CORPUS_TRAINING), positive_int, 1,
          "batches per step; the step uses their mean gradient"),
     Flag("freeze_encoder", OPTIMISATION, TRAINING, boolean, False, "train the heads only; freeze embeddings, encoder layers and pooler"),
     Flag("freeze_layers", OPTIMISATION, TRAINING, non_negative_int, None,

@@ -22,6 +22,7 @@ from modeling.cli.scripts import (
     METRIC_LEARNING,
     PREPROCESS,
     PRETRAIN_MLM,
+    PRETRAIN_PAIRS,
     SCRIPTS,
     script_path,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "NEWEST_RUN",
     "PREPROCESS",
     "PRETRAIN_MLM",
+    "PRETRAIN_PAIRS",
     "SCRIPTS",
     "TEXT_FLAGS",
     "add_text_flags",

@@ -13,6 +13,7 @@ DOMAIN_MIXING = "domain_mixing"
 META_REPTILE = "meta_reptile"
 METRIC_LEARNING = "metric_learning"
 PRETRAIN_MLM = "pretrain_mlm"
+PRETRAIN_PAIRS = "pretrain_pairs"
 
 # Script -> folder, relative to the repository root ("" is the root itself)
 SCRIPTS = {
@@ -26,6 +27,7 @@ SCRIPTS = {
     META_REPTILE: "recipes",
     METRIC_LEARNING: "recipes",
     PRETRAIN_MLM: "recipes",
+    PRETRAIN_PAIRS: "recipes",
 }
 
 DOCUMENTED_SCRIPTS = (PREPROCESS, META_FINETUNING, FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
@@ -35,13 +37,15 @@ EPOCH_TRAINING = (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL, DOMAI
 META_LEARNING = (META_REPTILE,)  # scripts that train on tasks
 PAIR_TRAINING = (METRIC_LEARNING,)  # scripts that train on pairs or episodes
 CLASSIFIER_TRAINING = (*EPOCH_TRAINING, *META_LEARNING, *PAIR_TRAINING)
-LANGUAGE_TRAINING = (PRETRAIN_MLM,)  # scripts that train on text without labels
-TRAINING = (*CLASSIFIER_TRAINING, *LANGUAGE_TRAINING)
+LANGUAGE_TRAINING = (PRETRAIN_MLM,)  # scripts that predict masked tokens
+CORPUS_PAIR_TRAINING = (PRETRAIN_PAIRS,)  # scripts that compare the halves of texts
+CORPUS_TRAINING = (*LANGUAGE_TRAINING, *CORPUS_PAIR_TRAINING)  # scripts that train on text without labels
+TRAINING = (*CLASSIFIER_TRAINING, *CORPUS_TRAINING)
 ONE_PASS = (PREPROCESS, META_TEACHER_EVAL)  # scripts that read the data once, on one device
 META_KD = (META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
 DISTILLATION = (META_TEACHER_EVAL, META_DISTILL)
 # Meta-KD has --eval_* for the dev split; the other scripts have --dev_* for the dev split and --eval_* for the test split.
-DEV_EVALUATION = (META_FINETUNING, FINETUNING, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING, PRETRAIN_MLM)
+DEV_EVALUATION = (META_FINETUNING, FINETUNING, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING, *CORPUS_TRAINING)
 DEV_SPLIT = EVAL_TEST_SPLIT = (PREPROCESS, *DEV_EVALUATION)
 # Scripts that may leave domains out of training
 HELD_OUT = (PREPROCESS, META_FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING)

@@ -7,6 +7,7 @@ no paths of the machine, and no flags that a continued run may change.
 import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
+from modeling.cli.choices import CLS
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
@@ -16,7 +17,9 @@ from modeling.cli.flags import (
     META_TEACHER,
     METRIC_LEARNING,
     PRETRAIN_MLM,
+    PRETRAIN_PAIRS,
 )
+from modeling.cli.scripts import CORPUS_TRAINING
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -33,6 +36,7 @@ KINDS = {
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
+    PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
@@ -82,9 +86,15 @@ def card(run, path, task, length, lower_case):
     lines += ["", "## Results", "", *result_lines(run, name), "", "## Data", ""]
     header, rows = data_table(run)
     lines += markdown_table(header, rows) if rows else ["flags.json does not describe the data of this run."]
-    if run.script == PRETRAIN_MLM:
+    if run.script in CORPUS_TRAINING:
         step = f"python3 finetuning.py --task_name {for_shell(task.name)} --data_dir DATA --model_load_dir {for_shell(name)}"
-        lines += ["", "## Use", "", *markdown_block([step]), "", "It has no classifier. Every step takes it as its start.", ""]
+        steps = [step]
+        if run.script == PRETRAIN_PAIRS:
+            pooling = Snapshot(path).config().pooling
+            reduction = "pooler" if pooling == CLS else pooling
+            vectors = f"--reduction {reduction} --input FILE --output vectors.npy"
+            steps.append(f"python3 tools/embed.py --model_load_dir {for_shell(name)} {vectors}")
+        lines += ["", "## Use", "", *markdown_block(steps), "", "It has no classifier. Every step takes it as its start.", ""]
         return _training_lines(run, lines, _language_limits(run, length, lower_case))
     text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
     lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
@@ -138,7 +148,8 @@ def _limits(run, task, length, lower_case):
 
 
 def _language_limits(run, length, lower_case):
-    counts = [f"{result['total']:,} masked tokens of {split}" for split in SPLITS for result in [run.result(split)] if result]
+    what = "masked tokens" if run.script == PRETRAIN_MLM else "pairs"
+    counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
     casing = "; casing and accents are removed" if lower_case else ""
     return [
         f"- Measured on {' and '.join(counts)}. The snapshot was selected on dev." if counts else "- Not measured.",

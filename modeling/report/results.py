@@ -5,7 +5,7 @@ import math
 from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import PERPLEXITY, SCALARS, TITLES
+from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TITLES
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -39,7 +39,8 @@ def result_rows(run, split, result=None):
     if result is None:
         return None
     of_tokens = PERPLEXITY in result
-    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", "accuracy", "95 % interval", "cross-entropy"]
+    share = RECALL if RECALL in result else "accuracy"
+    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
     header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
@@ -132,9 +133,10 @@ def tiles(run):
         if PERPLEXITY in result:
             shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
             continue
+        name = RECALL if RECALL in result else "accuracy"
         shown.append(
             (
-                f"{title_of(split)}: accuracy" if split not in _SEEN else f"{split} accuracy",
+                f"{title_of(split)}: {name}" if split not in _SEEN else f"{split} {name}",
                 f"{result['accuracy']:.4f}",
                 f"{result['correct']:,} of {result['total']:,}",
             )

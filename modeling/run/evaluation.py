@@ -51,7 +51,7 @@ class Evaluation:
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.SCALARS`
-    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or `measures.PERPLEXITY`
+    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or PERPLEXITY; or RECALL
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
@@ -65,6 +65,11 @@ class Evaluation:
         return self.more.get(measures.PERPLEXITY)
 
     @property
+    def of_labels(self):
+        """Whether labels were predicted."""
+        return not {measures.PERPLEXITY, measures.RECALL} & set(self.more)
+
+    @property
     def score(self):
         """The number in the snapshot's name: the perplexity of language modelling, else the accuracy."""
         return self.accuracy if self.perplexity is None else self.perplexity
@@ -72,7 +77,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY) if name in values}
+        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -100,7 +105,8 @@ class Evaluation:
             told = f", {', '.join(parts)}" if len(parts) > 1 else ""
             return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
-        return "accuracy {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
+        return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
+            measures.RECALL if measures.RECALL in self.more else "accuracy",
             self.accuracy,
             self.correct,
             self.total,
@@ -293,7 +299,7 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
     if best is not None:
         best.load()
         results["dev"] = best.evaluation
-        if best.evaluation.perplexity is None:
+        if best.evaluation.of_labels:
             # a resumed run does not have the predictions of an evaluation before the interruption
             folder.write_predictions("dev", best.evaluation.predictions or evaluator("dev").predictions)
         log(f"best dev {best.evaluation}")

@@ -18,6 +18,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
+from ofrecord_util.corpus_kinds import LINE
 from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
@@ -74,17 +75,18 @@ def open_corpus(context):
         UserError: the text is missing or damaged, has texts of dev or test, or the records are stale.
     """
     flags, tokenizer = context.flags, context.tokenizer
+    packing = getattr(flags, "packing", LINE)  # halves of texts need a record for each text
     text = _find_text(context)
     with parallel.main_first():
         if parallel.is_main() and (flags.resave_ofrecord or not is_written(flags.data_dir)):
             text.check()
-            manifest = _write(context, text)
+            manifest = _write(context, text, packing)
             context.log(
                 f"corpus: {manifest['texts']} texts of {', '.join(text.names)} written as OFRecord in {len(manifest['parts'])} parts"
             )
         corpus = Corpus(flags.data_dir)
     wanted = {"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "seq_length": flags.seq_length}
-    changed = corpus.differences({**wanted, **text.digests(), "packing": flags.packing})
+    changed = corpus.differences({**wanted, **text.digests(), "packing": packing})
     if flags.corpus_data_part_num not in (None, len(corpus.manifest["parts"])):
         changed.append(f"--corpus_data_part_num was {len(corpus.manifest['parts'])} and is {flags.corpus_data_part_num}")
     if changed:
@@ -93,7 +95,7 @@ def open_corpus(context):
     return corpus
 
 
-def _write(context, text):
+def _write(context, text, packing):
     """Writes the records and shows the progress. Returns their manifest."""
     flags = context.flags
     with tqdm(desc="corpus", unit="text", disable=None, leave=False, delay=1) as bar:
@@ -103,7 +105,7 @@ def _write(context, text):
             if parallel.size() == 1:  # a rank that stops alone would leave the others waiting
                 interruption.check()
 
-        return write_corpus(flags.data_dir, flags.corpus_data_part_num, text, context.tokenizer, flags.seq_length, flags.packing, between)
+        return write_corpus(flags.data_dir, flags.corpus_data_part_num, text, context.tokenizer, flags.seq_length, packing, between)
 
 
 def _find_text(context):

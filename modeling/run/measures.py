@@ -18,6 +18,7 @@ BINS = 15  # of the calibration error
 RESAMPLES = 1000  # of a bootstrap interval
 LEVEL = 0.95  # of a bootstrap interval
 
+RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl

@@ -4,7 +4,7 @@ import dataclasses
 
 from modeling.bert.config import MEAN, BertConfig
 from modeling.bert.names import CLASSIFIER
-from modeling.cli.flags import METRIC_LEARNING, MODEL_SIZE_DEFAULTS, PREPROCESS
+from modeling.cli.flags import METRIC_LEARNING, MODEL_SIZE_DEFAULTS, PREPROCESS, PRETRAIN_PAIRS
 from ofrecord_util.errors import UserError
 
 
@@ -41,14 +41,14 @@ def _has_classifier(snapshot):
 
 
 def _resolve_pooling(flags, snapshot, own):
-    """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls). Metric learning takes the mean
-    by default where the snapshot has no classifier.
+    """The pooling of the trained model: `--pooling`, or by default `own`, the snapshot's pooling (or cls). Metric learning and the
+    training on pairs of a corpus take the mean by default where the snapshot has no classifier.
 
     Raises:
         UserError: the snapshot's classifier was trained with another pooling.
     """
     given = None if flags.script == PREPROCESS else getattr(flags, "pooling", None)  # in preprocess.py the flag applies to the prototypes
-    if given is None and flags.script == METRIC_LEARNING and not _has_classifier(snapshot):
+    if given is None and flags.script in (METRIC_LEARNING, PRETRAIN_PAIRS) and not _has_classifier(snapshot):
         return MEAN
     if given in (None, own):
         return own

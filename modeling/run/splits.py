@@ -15,6 +15,7 @@ from modeling.cli.flags import (
     METRIC_LEARNING,
     PREPROCESS,
     PRETRAIN_MLM,
+    PRETRAIN_PAIRS,
     training_split,
 )
 from modeling.cli.scripts import META_KD, TRAINING
@@ -38,6 +39,7 @@ _USE_OF_SCORES = {
     META_REPTILE: SCORES_KEPT,
     METRIC_LEARNING: SCORES_KEPT,
     PRETRAIN_MLM: SCORES_KEPT,
+    PRETRAIN_PAIRS: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores

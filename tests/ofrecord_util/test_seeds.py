@@ -21,6 +21,7 @@ from ofrecord_util.seeds import (
     noise_stream,
     order_stream,
     pair_stream,
+    recall_stream,
     task_stream,
     window_stream,
 )
@@ -60,6 +61,7 @@ def test_the_numbers_of_each_stream(seed):
         masks = np.random.SeedSequence([seed, 0x40, number + 1, 5])
         assert first_words(mask_stream(seed, number, 5)) == first_words(masks)
         assert first_words(fixed_mask_stream(number)) == first_words(np.random.SeedSequence([0, 0x60, number + 1]))
+        assert first_words(recall_stream(number)) == first_words(np.random.SeedSequence([0, 0x30, number]))
         window = np.random.SeedSequence([seed, 0x50, number + 1, 5])
         assert first_words(window_stream(seed, number, 5)) == first_words(window)
         task = np.random.default_rng([seed, 0xE0, number])
@@ -92,6 +94,7 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})
     streams.update({("mask", number, row): mask_stream(seed, number, row) for number in NUMBERS for row in range(2)})
     streams.update({("fixed mask", row): fixed_mask_stream(row) for row in NUMBERS})
+    streams.update({("recall", pairs): recall_stream(pairs) for pairs in NUMBERS if pairs})
     streams.update({("window", number, window): window_stream(seed, number, window) for number in NUMBERS for window in range(2)})
     streams.update({("initial value", name): initial_value_stream(seed, name) for name in NAMES})
     words = {name: first_words(stream) for name, stream in streams.items()}

@@ -23,6 +23,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "recipes/meta_reptile.py",
     "recipes/metric_learning.py",
     "recipes/pretrain_mlm.py",
+    "recipes/pretrain_pairs.py",
     "tools/embed.py",
     "tools/evaluate.py",
     "tools/serve.py",

@@ -15,7 +15,7 @@ SOME = {  # a value for flags that take no plain text or number
     "child_tuning": "D", "reserve_p": "0.3", "meta_method": "fomaml", "inner_optimizer": "sgd", "inner_schedule": "linear",
     "inner_state": "kept", "outer_optimizer": "adam", "outer_schedule": "constant", "inner_warmup_proportion": "0.5",
     "held_out_domains": "a,b", "validation_domains": "c", "objective": "prototypical", "head": "finetune",
-    "evaluation_text": "keep", "packing": "packed", "mask_probability": "0.25",
+    "evaluation_text": "keep", "packing": "packed", "mask_probability": "0.25", "pair_loss": "triplet",
 }  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""recipes/pretrain_pairs.py end to end: what it writes, resumed runs, groups, pairs that are learnt, and what takes its snapshot."""
+
+import os
+
+import numpy as np
+import pytest
+import tiny
+
+from modeling.bert.names import TRAINING_ONLY_PREFIX
+from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.flags import PRETRAIN_PAIRS
+from modeling.embedder import Embedder
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = os.path.join(tiny.ROOT, "recipes", "pretrain_pairs.py")
+COMMON = f"{SCRIPT} --task_name g1 --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --seed 3 --device cpu"
+LINE = (
+    f"{COMMON} --data_dir data --corpus_file more.txt --use_task_text --evaluation_text leave_out --batch_size_per_device 6 --num_epochs 1 "
+    "--dev_every_step_num 3 --learning_rate 1e-2 --loss_print_every_n_iter 1 --save_last_snapshot --shuffle_window 20"
+)
+DRY = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = tiny.Project(tmp_path_factory.mktemp("pairs") / "project")
+    tiny.write_encoder(project.path("encoder"))
+    tiny.write_g1(project.path("data"), train=8, dev=4)
+    rows = [row for domain in ("mr", "cr") for row in tiny.opinions(domain, (4, 4), "more")]
+    with open(project.path("more.txt"), "w", encoding="utf-8") as file:
+        file.write("".join(row[0] + "\n" for row in rows))
+    return project
+
+
+@pytest.fixture(scope="module")
+def run(project):
+    return project.run_of(project.run(f"{LINE} --model_save_dir output/run"))
+
+
+def test_what_a_run_writes(project, run):
+    best = run.best()
+    assert run.flags["script"] == PRETRAIN_PAIRS
+    train, dev = run.rows("train"), run.rows("dev")
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert train[0]["temperature"] == 1.0
+    assert train[-1]["temperature"] != 1.0
+    assert all(0 <= row["pair_accuracy"] <= 1 for row in train)
+    found = [row["recall"] for row in dev]
+    assert best == f"snapshot_best_pairs_model_g1_dev_{max(found)!r}"
+    assert all(row["recall"] == row["accuracy"] == row["correct"] / row["total"] for row in dev)
+    assert set(dev[-1]["by_domain"]) == {"SST-2", "mr", "cr"}
+    snapshot = Snapshot(run.path(best))
+    assert not any(name.startswith(TRAINING_ONLY_PREFIX) for name in snapshot.sizes)
+    assert snapshot.config().pooling == "mean"
+    pooler = Snapshot(project.path("encoder")).read("bert-pooler-dense-weight", (20, 20))
+    assert np.array_equal(snapshot.read("bert-pooler-dense-weight", (20, 20)), pooler)  # not trained, and kept
+    for name in ("report.html", "curves.png", "run.flags"):
+        assert os.path.getsize(run.path(name)) > 0
+    with open(run.path(best, "README.md"), encoding="utf-8") as file:
+        card = file.read()
+    assert "the two halves of a text" in card
+    assert "pairs of dev" in card
+    assert "tools/embed.py" in card
+    assert "predict.py" not in card
+    page = tiny.read_bytes(run.path("report.html"))
+    assert b"dev recall" in page
+    assert b"Not on this page" not in page
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_a_run_goes_on_where_it_stopped(project, run, stop):
+    """Bit for bit, before and at an evaluation, with the temperature."""
+    output = f"output/cut-{stop}"
+    project.run(f"{LINE} --max_steps {stop} --model_save_dir {output}")
+    project.run(f"{LINE} --resume {output}")
+    resumed = tiny.Run(project.path(output))
+    for kind in ("train", "dev"):
+        assert tiny.without_times(resumed.rows(kind)) == tiny.without_times(run.rows(kind))
+    assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(run.path("snapshot_last"))
+    assert resumed.best() == run.best()
+
+
+def test_child_tuning(project, run):
+    """D looks at one epoch of pairs first."""
+    child = project.run_of(project.run(f"{LINE} --child_tuning D --model_save_dir output/child"))
+    assert child.rows("train")[0]["loss"] == run.rows("train")[0]["loss"]
+    assert child.rows("train")[-1]["loss"] != run.rows("train")[-1]["loss"]
+
+
+def test_processes_have_groups_as_accumulated_batches_do(project):
+    losses = []
+    for name, more in (("parts", "--gradient_accumulation_steps 2"), ("ranks", "--gpu_num_per_node 2")):
+        line = LINE.replace("--batch_size_per_device 6", "--batch_size_per_device 3")
+        run = project.run_of(project.run(f"{line} {DRY} {more} --model_save_dir output/{name}"))
+        losses.append([row["loss"] for row in run.rows("train")])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+
+
+def test_a_few_pairs_are_learnt(project):
+    """The second half of each text is found among all; the snapshot's vectors say the same."""
+    words = [*tiny.GOOD, *tiny.BAD, "cats", "dogs", "sleep"]
+    others = [*tiny.FILLERS["mr"], *tiny.FILLERS["cr"][:4]]
+    texts = [f"{word} {word} {other} {other}" for word, other in zip(words, others)]
+    tiny.write_rows(project.path("few"), "train", [(text, "mr", str(row % 2)) for row, text in enumerate(texts)])
+    tiny.write_rows(project.path("few"), "dev", [(text, "mr", str(row % 2)) for row, text in enumerate(texts)])
+    line = f"{COMMON} --data_dir few --evaluation_text keep --domains mr --batch_size_per_device 9 --num_epochs 60 {DRY}"
+    run = project.run_of(project.run(f"{line} --dev_every_step_num 60 --learning_rate 5e-3 --model_save_dir output/few"))
+    assert run.rows("train")[-1]["pair_accuracy"] == 1.0
+    assert run.best() == "snapshot_best_pairs_model_g1_dev_1.0"
+    halves = [half for text in texts for half in (" ".join(text.split()[:2]), " ".join(text.split()[2:]))]
+    vectors = np.concatenate(list(Embedder(run.path(run.best()), device="cpu")(halves)))
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert (units[::2] @ units[1::2].T).argmax(axis=1).tolist() == list(range(len(texts)))
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "all", "triplet"])
+def test_other_losses(project, loss):
+    run = project.run_of(project.run(f"{LINE} --pair_loss {loss} --max_steps 2 --model_save_dir output/{loss}"))
+    assert ("temperature" in run.rows("train")[0]) == (loss == "contrastive")
+
+
+def test_the_next_steps_take_the_snapshot(project, run):
+    snapshot = run.path(run.best())
+    common = f"--task_name g1 --data_dir data --seq_length 24 --vocab_file vocab.txt --device cpu --model_load_dir {snapshot}"
+    project.run(f"preprocess.py {common}")
+    script = os.path.join(tiny.ROOT, "recipes", "metric_learning.py")
+    output = project.run(f"{script} {common} --num_steps 2 --batch_size_per_device 4 --model_save_dir output/metric")
+    assert project.run_of(output).best().startswith("snapshot_best_metric_model_g1_dev_")
+    project.run(f"{SCRIPT} {common} --do_train false --model_save_dir output/eval")
+    (row,) = tiny.Run(project.path("output/eval")).rows("dev")
+    assert row["recall"] == max(dev["recall"] for dev in run.rows("dev"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--batch_size_per_device 600", "--batch_size_per_device 600: a step compares 600 texts, and the corpus has"),
+        ("--freeze_encoder", "--freeze_encoder: the training on pairs trains the encoder alone"),
+        ("--batch_size_per_device 1", "--batch_size_per_device: 1"),
+    ],
+)
+def test_what_is_refused(project, run, more, said):
+    code, _, errors = project.call(f"recipes.pretrain_pairs.py {' '.join(LINE.split()[1:])} {more}")
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
