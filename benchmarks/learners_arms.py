@@ -16,7 +16,7 @@
 
 With all rows, part B has 1 epoch (about 2,000 steps) and evaluates every 300 steps. One domain alone (`single`) has as many epochs, so
 all of its runs together have the steps of `mixing`; it is judged at its last step, because 32 dev rows select badly. SetFit has its
-authors' settings: 2e-5, the last step. All other settings are the defaults of the scripts.
+authors' settings: 2e-5, the last step; "contrastive, last step" is judged there too. All other settings are the defaults of the scripts.
 """
 
 from typing import NamedTuple, Optional
@@ -79,13 +79,13 @@ def mft(lengths, name, *flags):
     return PROTOTYPICAL_SCORES, _supervised(lengths, name, "meta_finetuning.py", *flags)
 
 
-def metric(lengths, name, *flags):
-    shared = ("--num_steps", lengths.steps, "--dev_every_step_num", lengths.dev_every, "--loss_print_every_n_iter", 40)
+def metric(lengths, name, *flags, dev_every=None):
+    shared = ("--num_steps", lengths.steps, "--dev_every_step_num", dev_every or lengths.dev_every, "--loss_print_every_n_iter", 40)
     return Stage(name, "recipes/metric_learning.py", (*shared, *flags))
 
 
-def contrastive(lengths, name="contrastive", *flags):
-    return metric(lengths, name, "--batch_size_per_device", lengths.pairs, *flags)
+def contrastive(lengths, name="contrastive", *flags, dev_every=None):
+    return metric(lengths, name, "--batch_size_per_device", lengths.pairs, *flags, dev_every=dev_every)
 
 
 def prototypes(lengths):
@@ -116,6 +116,7 @@ def arms(lengths):
         "MFT": mft(few, "mft"),
         "MFT, normalized, all": mft(few, "mft-normalized-all", *NORMALIZED),
         "contrastive": (pairs,),
+        "contrastive, last step": (contrastive(few, "contrastive-last", dev_every=LAST_STEP_ONLY),),
         SETFIT: (Stage("setfit", WORKER, ("--steps", few.steps, "--pairs", few.pairs), None, ()),),
         "contrastive, then MFT": (pairs, *mft(few, "mft")),
         "frozen vectors": (Stage("frozen", "recipes/metric_learning.py", frozen, "--logistic_c", ("1", "0.1", "0.01")),),
