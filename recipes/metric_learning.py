@@ -3,7 +3,7 @@
     python3 recipes/metric_learning.py --task_name g1 --data_dir data/k-shot-cross/g1/16-42 \\
         --model_load_dir models/uncased_L-6_H-384_A-12_oneflow --seed 42 --seq_length=128 \\
         --train_example_num 96 --dev_example_num 96 --batch_size_per_device 16 \\
-        --dev_batch_size_per_device 2 --num_steps 240 --dev_every_step_num 60 --resave_ofrecord
+        --dev_batch_size_per_device 2 --num_steps 240 --dev_every_step_num 240 --resave_ofrecord
 
 --objective contrastive trains on pairs of texts, as SetFit; prototypical trains on episodes, as prototypical networks. The classifier is a
 logistic regression or the nearest mean of a label, fitted to the training split at each evaluation, or one that is then trained together
