@@ -506,6 +506,9 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     assert "the weights of all loss terms are 0, so there is no loss" in fails(
         project, distill + "--pred_distill --prediction_loss_weight 0"
     )
+    for name in ("hidden_loss_weight", "attention_loss_weight", "label_loss_weight", "relation_loss_weight"):
+        message = fails(project, distill + f"--pred_distill --{name} 2")
+        assert f"--{name} 2: --pred_distill leaves this term out: give --{name} 0" in message
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
     assert "and is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))

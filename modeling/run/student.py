@@ -19,6 +19,8 @@ DEFAULT_STUDENT_LAYERS = 6
 
 # Loss terms
 
+_LEFT_OUT = ("hidden_loss_weight", "attention_loss_weight", "label_loss_weight", "relation_loss_weight")  # by --pred_distill
+
 
 def prepare_unlabelled(flags) -> None:
     """Sets the flags of a run on unlabelled text: the terms that need labels are off. Call it before `RunContext`.
@@ -58,10 +60,15 @@ def choose_loss_weights(flags) -> LossWeights:
     Args:
         flags: flags of meta_distill.py or meta_teacher_eval.py. The latter has only the flags that decide what it writes.
     Raises:
-        UserError: all weights are 0.
+        UserError: all weights are 0, or --pred_distill leaves out a term that was asked for.
     """
     label, prediction = getattr(flags, "label_loss_weight", 1.0), getattr(flags, "prediction_loss_weight", 1.0)
     if flags.pred_distill:
+        for name in _LEFT_OUT:
+            if name in flags.given and getattr(flags, name):
+                raise UserError(
+                    f"--{name} {getattr(flags, name):g}: --pred_distill leaves this term out: give --{name} 0, or leave --pred_distill out"
+                )
         loss_weights = LossWeights(0.0, 0.0, prediction, 0.0, 0.0, 0.0)
     else:
         knowledge = flags.domain_loss_weight if flags.use_domain_loss else 0.0

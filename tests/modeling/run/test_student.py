@@ -91,12 +91,14 @@ def weights_of(*argv, script=META_DISTILL):
 
 def test_weights_of_the_flags():
     assert weights_of() == (1, 1, 1, 1, 0.2, 0)
-    assert weights_of("--pred_distill", "--relation_loss_weight", "2") == (0, 0, 1, 0, 0, 0)
+    assert weights_of("--pred_distill", "--relation_loss_weight", "0") == (0, 0, 1, 0, 0, 0)
     assert weights_of("--use_domain_loss", "false", "--hidden_loss_weight", "0.5") == (0.5, 1, 1, 1, 0, 0)
     assert weights_of("--label_loss_weight", "0", "--prediction_loss_weight", "2", "--domain_loss_weight", "3") == (1, 1, 2, 0, 3, 0)
     assert weights_of("--relation_loss_weight", "0.5", script=META_TEACHER_EVAL).relation == 0.5
     assert weights_of("--attention_loss_weight", "0", script=META_TEACHER_EVAL)[:2] == (1, 0)
     assert weights_of("--pred_distill", script=META_TEACHER_EVAL) == (0, 0, 1, 0, 0, 0)
+    with pytest.raises(UserError, match="--relation_loss_weight 2: --pred_distill leaves this term out"):
+        weights_of("--pred_distill", "--relation_loss_weight", "2", script=META_TEACHER_EVAL)
     with pytest.raises(UserError, match="the weights of all loss terms are 0"):
         weights_of("--pred_distill", "--prediction_loss_weight", "0")
 
