@@ -31,7 +31,7 @@ from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.label_loss import choose_label_loss
-from modeling.run.meta_training import META_LEARNING_METRICS, Adaptation, MetaJob, MetaTraining, outer_rule
+from modeling.run.meta_training import META_LEARNING_METRICS, Adaptation, MetaJob, MetaTraining, inner_loop, outer_rule
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 
@@ -39,6 +39,8 @@ from modeling.run.start import start_evaluation
 def main():
     flags = parse_flags(META_REPTILE, __doc__)
     do_train, do_eval = check_modes(flags)
+    if do_train:
+        inner_loop(flags)  # refuses flags that contradict each other before records are written
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_classifier(context)

@@ -27,7 +27,7 @@ from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.label_loss import choose_label_loss
 from modeling.run.metric_heads import HeadEvaluator
-from modeling.run.metric_training import MetricJob, MetricTraining
+from modeling.run.metric_training import MetricJob, MetricTraining, check_metric_flags
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 
@@ -35,6 +35,8 @@ from modeling.run.start import start_evaluation
 def main():
     flags = parse_flags(METRIC_LEARNING, __doc__)
     do_train, do_eval = check_modes(flags)
+    if do_train:
+        check_metric_flags(flags)
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_classifier(context)

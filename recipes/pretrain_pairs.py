@@ -26,13 +26,15 @@ from modeling.run.end import end_run
 from modeling.run.evaluation import evaluate_splits
 from modeling.run.language_training import open_corpus
 from modeling.run.model_loading import load_variables
-from modeling.run.pair_training import PairEvaluator, PairTraining, pair_shapes
+from modeling.run.pair_training import PairEvaluator, PairTraining, check_pair_flags, pair_shapes
 from modeling.run.start import start_evaluation
 
 
 def main():
     flags = parse_flags(PRETRAIN_PAIRS, __doc__)
     do_train, do_eval = check_modes(flags)
+    if do_train:
+        check_pair_flags(flags)
     context = RunContext(flags, flags.model_load_dir)
     config, kernels = context.config, context.engine.kernels
 

@@ -56,6 +56,19 @@ class Phases(NamedTuple):
         return factor * self.second.decay_factor(rest, weight_decay) if rest > 0 else factor
 
 
+def check_metric_flags(flags) -> None:
+    """Raises a UserError if flags of metric learning contradict each other. Call it before data is read and records are written."""
+    if flags.freeze_encoder:
+        raise UserError("--freeze_encoder: metric learning trains the encoder; to fit a classifier only, give --learning_rate 0")
+    if flags.adversarial_factor and flags.head != FINETUNED:
+        raise UserError("--adversarial_factor: the term belongs to the fine-tuning of --head finetune, give this flag or leave it out")
+    if flags.consistency_weight and flags.objective == CONTRASTIVE and flags.head != FINETUNED:
+        raise UserError(
+            "--consistency_weight: a pair has no label predictions to compare: give --objective prototypical or --head finetune, or "
+            "leave the flag out"
+        )
+
+
 class MetricTraining(TrainingRun):
     """One run of metric learning.
 
@@ -70,23 +83,13 @@ class MetricTraining(TrainingRun):
         layout: `TrainingBatches` of the steps on pairs or episodes.
         evaluator: `HeadEvaluator`, to be set before `run`.
     Raises:
-        UserError: the flags contradict each other or the data, the run that --resume continues had other ones, or the run does not fit
-            into memory.
+        UserError: the flags contradict the data, the run that --resume continues had other ones, or the run does not fit into memory.
     """
 
     evaluator = None
 
     def __init__(self, context, variables, samples):
         flags = context.flags
-        if flags.freeze_encoder:
-            raise UserError("--freeze_encoder: metric learning trains the encoder; to fit a classifier only, give --learning_rate 0")
-        if flags.adversarial_factor and flags.head != FINETUNED:
-            raise UserError("--adversarial_factor: the term belongs to the fine-tuning of --head finetune, give this flag or leave it out")
-        if flags.consistency_weight and flags.objective == CONTRASTIVE and flags.head != FINETUNED:
-            raise UserError(
-                "--consistency_weight: a pair has no label predictions to compare: give --objective prototypical or --head finetune, or "
-                "leave the flag out"
-            )
         self._samples, self._contrastive = samples, flags.objective == CONTRASTIVE
         self._sampler = self._choose_sampler(flags, context.task, samples)
         per_device = flags.batch_size_per_device if self._contrastive else flags.episodes_per_step

@@ -48,6 +48,12 @@ class _Lengths:
         self.lengths = np.array([longest if pair else 2 + (longest - 1) // 2])
 
 
+def check_pair_flags(flags) -> None:
+    """Raises a UserError if flags of the training on pairs contradict each other. Call it before records are written."""
+    if flags.freeze_encoder:
+        raise UserError("--freeze_encoder: the training on pairs trains the encoder alone; leave the flag out")
+
+
 class PairTraining(TrainingRun):
     """One training on pairs.
 
@@ -65,8 +71,6 @@ class PairTraining(TrainingRun):
 
     def __init__(self, context, variables, corpus):
         flags, engine, pairs = context.flags, context.engine, train_batch_size(context.flags)
-        if flags.freeze_encoder:
-            raise UserError("--freeze_encoder: the training on pairs trains the encoder alone; leave the flag out")
         if len(corpus) < pairs:
             raise UserError(
                 f"--batch_size_per_device {flags.batch_size_per_device}: a step compares {pairs} texts, and the corpus has {len(corpus)}: "

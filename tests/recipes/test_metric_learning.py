@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -229,3 +230,11 @@ def test_what_is_refused(project, more, said):
     assert process.returncode == 2
     assert said in errors
     assert not os.path.exists(project.path("output", "refused"))
+
+
+def test_flags_are_checked_before_records_are_written(project):
+    shutil.copytree(project.path("data"), project.path("unwritten"), ignore=shutil.ignore_patterns("ofrecord"))
+    process = project.start(f"{LINE} --data_dir unwritten --freeze_encoder --model_save_dir output/refused")
+    process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert not os.path.exists(project.path("unwritten", "ofrecord"))
