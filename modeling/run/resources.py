@@ -28,6 +28,10 @@ _TRAIN_OPERATIONS, _PREDICT_OPERATIONS = 110, 47  # per encoder layer and lane
 # Of each value that a distillation compares with the teacher's: the operations of its squared error and of the gradient, and the teacher's
 # input; and the whole batches of the teacher's values that are in memory at the same time
 _COMPARISONS, _KEPT_BATCHES = 11, 3
+# Floats per trained parameter: its moments and the update; in a step of parts also the summed gradient and the input that holds it. The
+# gradient itself belongs to a graph. With 24 steps of BERT-base the estimate is then 0.98 to 1.00 of the measured peak
+# (benchmarks/bench_memory.py), without the update and the input 0.91
+_TRAINED_FLOATS, _SUMMED_FLOATS = 3, 2
 _MASKED = 6  # floats per element of a masked gradient: its sum, its mask, their product, its gradient, and two arrays of the next mask
 _RETURNED_COPIES = 3  # of the values that a graph returns: an operation's output, and two tensors that OneFlow fills in turns
 
@@ -80,7 +84,7 @@ class MemoryPlan:
         """
         models = (self.model, *self._others)
         parameters = sum(model.parameters for model in models)
-        floats = parameters + (2 + self.model.further + (parts > 1)) * self.model.trained
+        floats = parameters + (_TRAINED_FLOATS + self.model.further + _SUMMED_FLOATS * (parts > 1)) * self.model.trained
         more = _PARTS_BYTES * (parts > 1) if self.model.trained else 4 * _LOADING_SHARE * parameters
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
         tokenizer = _PIECE_BYTES * self.model.config.vocab_size * (self.model.config.model_type != BERT)
