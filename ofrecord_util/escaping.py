@@ -38,8 +38,20 @@ def say(line: Any, stream: Optional[TextIO] = None) -> None:
 
 
 def for_json(text: str) -> str:
-    """JSON of one line for a terminal: the same values, with a character that is not visible as an escape sequence of JSON."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    """JSON of one line for standard output: the same values. A character that is not visible, or that the encoding of standard output does
+    not have, becomes an escape sequence of JSON; Python's own, which the stream would write, is no JSON."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if text.isprintable() and _has(encoding, text):
+        return text
+    return "".join(char if char.isprintable() and _has(encoding, char) else json.dumps(char)[1:-1] for char in text)
+
+
+def _has(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def for_yaml(text: Any) -> str:

@@ -112,7 +112,7 @@ def read_tokenizer(model_dir, vocab_file, config, tokenizer_class=None):
     values = read_json(path, _REMEDY) if os.path.isfile(path) else {}
     name = values.get("tokenizer_class") or tokenizer_class
     if name is not None and name not in _TOKENIZERS:
-        refuse(path, f"tokenizer_class is {name!r:.60}", _TOKENIZERS[0])
+        refuse(path, f"tokenizer_class is {name!r:.60}", " or ".join(_TOKENIZERS))
     for role, token in _ROLES.items():
         found = values.get(role)
         found = found.get("content") if isinstance(found, dict) else found

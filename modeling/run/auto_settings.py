@@ -114,7 +114,8 @@ def weak_training_warning(steps: int, loss: Optional[float], labels: int) -> Opt
         reasons.append(f"the run has only {steps} steps")
     chance = math.log(labels)
     if loss is not None and loss > _NEAR_CHANCE * chance:
-        reasons.append(f"its last training loss, {loss:.3f}, is near that of guessing (ln {labels} = {chance:.3f})")
+        where = "near" if loss < 2 * chance - _NEAR_CHANCE * chance else "above"
+        reasons.append(f"its last training loss, {loss:.3f}, is {where} that of guessing (ln {labels} = {chance:.3f})")
     if not reasons:
         return None
     return (

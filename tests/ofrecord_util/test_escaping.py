@@ -5,6 +5,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 import tiny
@@ -84,6 +85,14 @@ def test_json_has_the_same_values(text):
     shown = for_json(json.dumps({text: [text]}, ensure_ascii=False))
     assert json.loads(shown) == {text: [text]}
     assert shown.isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_for_an_output_with_few_characters(encoding, monkeypatch):
+    values = {"n\u00e9gatif": ["\N{BULLET}", "\N{THUMBS UP SIGN}", "\x1b"]}
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace"))
+    shown = for_json(json.dumps(values, ensure_ascii=False))
+    assert json.loads(shown.encode(encoding).decode(encoding)) == values
 
 
 def test_lines_that_are_said():
