@@ -115,6 +115,12 @@ def recall_stream(pairs: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([0, RECALL_WORD, pairs])
 
 
-def initial_value_stream(seed: int, name: str) -> np.random.Generator:
-    """Generator of the initial value of a variable. No other variable influences it."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
+def initial_value_stream(seed: int, name: str, replaced: bytes = b"") -> np.random.Generator:
+    """Generator of the initial value of a variable. No other variable influences it.
+
+    Args:
+        seed: of the run.
+        name: documented name of the variable.
+        replaced: the value that the initial one replaces, if there is one.
+    """
+    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))] + [zlib.crc32(replaced)] * bool(replaced))

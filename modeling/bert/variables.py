@@ -79,7 +79,7 @@ def representation_shapes(config, num_domains, wanted=True):
     return {DOMAIN_HEAD[0]: (num_domains, config.hidden_size)} if wanted else {}
 
 
-def initial_value(name, shape, seed, initializer_range=0.02):
+def initial_value(name, shape, seed, initializer_range=0.02, replaced=b""):
     """The initial value of a variable that is not read from a snapshot: BERT's truncated normal, ones for gamma, zeros for beta and biases.
 
     It depends only on seed and name, not on other variables.
@@ -89,6 +89,8 @@ def initial_value(name, shape, seed, initializer_range=0.02):
         shape: tuple.
         seed: of the run.
         initializer_range: standard deviation of the normal distribution, which is truncated at two standard deviations.
+        replaced: bytes of the value of a snapshot that is not used, if there is one. Without it, a new classifier would begin with the
+            same numbers as that of the snapshot did, whose encoder was trained to fit them.
     Returns:
         float32 array.
     """
@@ -96,7 +98,7 @@ def initial_value(name, shape, seed, initializer_range=0.02):
         return np.ones(shape, np.float32)
     if name.endswith(("beta", "bias")):
         return np.zeros(shape, np.float32)
-    generator = initial_value_stream(seed, name)
+    generator = initial_value_stream(seed, name, replaced)
     values = generator.standard_normal(shape)
     beyond = np.abs(values) > 2
     while beyond.any():
@@ -316,12 +318,14 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
         UserError: variables of the encoder are missing or unknown (lists all of them).
     """
 
+    present = set() if snapshot is None else set(snapshot.sizes)
+
     def initial(name):
-        return initial_value(name, shapes[name], seed, initializer_range)
+        replaced = snapshot.read(name, snapshot.shapes.get(name, (snapshot.sizes[name],))).tobytes() if name in present else b""
+        return initial_value(name, shapes[name], seed, initializer_range, replaced)
 
     if snapshot is None:
         return OnDemand(shapes, initial)
-    present = set(snapshot.sizes)
     missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
     unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD))
     if missing or unknown:

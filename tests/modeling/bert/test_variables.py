@@ -85,6 +85,21 @@ def test_a_classifier_for_other_labels_starts_anew(tmp_path):
     values = load_values(shapes, snapshot_of(tmp_path), seed=5, restart=CLASSIFIER, log=lines.append)
     assert values[CLASSIFIER[0]].shape == (2, 20)
     assert CLASSIFIER[0] in lines[0]
+    assert np.array_equal(values[CLASSIFIER[0]], values[CLASSIFIER[0]])
+
+
+def test_a_new_classifier_does_not_repeat_the_initial_values_of_the_old_one(tmp_path):
+    """The encoder of the snapshot was trained to fit a classifier that began with these values."""
+    name = CLASSIFIER[0]
+    shapes = {**encoder_shapes(CONFIG), **classifier_shapes(CONFIG, 3)}
+    values = load_values(shapes, snapshot_of(tmp_path), seed=5, restart=CLASSIFIER)
+    assert abs(np.corrcoef(values[name].ravel(), initial_value(name, (3, 20), 5).ravel())[0, 1]) < 0.5
+
+    def trained_further(arrays):
+        arrays[name] = arrays[name] + 1
+
+    others = load_values(shapes, snapshot_of(tmp_path / "b", trained_further), seed=5, restart=CLASSIFIER)
+    assert not np.array_equal(values[name], others[name])
 
 
 def test_heads_that_are_not_needed_are_left_behind_and_said(tmp_path):
