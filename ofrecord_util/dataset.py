@@ -122,7 +122,7 @@ class Dataset:
             if used < len(records):
                 self.log(f"{split}: {flag} {example_num}: the first {used} of {len(records)} rows are used")
             else:
-                self.log(f"{split}: {flag} {example_num}, but there are {len(records)} rows: all are used")
+                self.log(f"{split}: {len(records)} rows, fewer than {flag} {example_num}: all are used")
         return records.select(slice(0, used))
 
     def check_source(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> None:

@@ -25,7 +25,7 @@ import functools
 import os
 
 from modeling.bert.config import BERT
-from modeling.checkpoints.snapshot import DONE, VOCAB_FILE
+from modeling.checkpoints.snapshot import DONE, VOCAB_FILE, find_snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import add_text_flags
@@ -113,7 +113,8 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
     """Converts the BERT at `model_dir`.
 
     Args:
-        model_dir: Hugging Face folder, snapshot, folder of Google's TensorFlow checkpoint, or .npz file.
+        model_dir: Hugging Face folder, snapshot, folder of a run with one best snapshot, folder of Google's TensorFlow checkpoint, or
+            .npz file.
         output_dir: folder for the output, or the file if `to` is npz.
         overwrite: whether to replace the output of an earlier call.
         log: called with each line for the user.
@@ -129,6 +130,7 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
     Raises:
         UserError: if the input is not a BERT or is damaged, a flag contradicts it, or the output cannot be written.
     """
+    model_dir = find_snapshot(model_dir)
     reader = recognise(model_dir)
     check_license(license)
     _check_output(model_dir, output_dir, overwrite, to)

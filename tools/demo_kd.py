@@ -76,7 +76,7 @@ def main():
     step("Step 3b: the student that learns from the teacher", "meta_distill.py", *distill, "--temperature", "2",
          "--model_save_dir", demo.path("student"))  # fmt: skip
 
-    names = {"teacher": "teacher", "student-labels": "student, labels", "student": "student, distilled"}
+    names = {"teacher": "teacher", "student-labels": "from labels", "student": "distilled"}
     measured = {name: demo.hits(name) for name in names}
     texts = [text for _, text in measured["teacher"]]
     rows = []
@@ -85,12 +85,12 @@ def main():
         snapshot = Snapshot(from_root(demo.best(name)))
         size, layers = sum(snapshot.sizes.values()), snapshot.config().num_hidden_layers
         rows.append((title, str(layers), f"{size / 1e6:.1f} M", f"{seconds:.2f} s", *accuracies(measured[name])))
-    columns = ("", "layers", "size", f"{TIMED_TEXTS:,} texts", *DOMAINS, ALL)
+    columns = ("", "layers", "size", "time", *DOMAINS, ALL)
     print_table(f"Test accuracy on {demo.data_dir}, {demo.seconds():.0f} seconds", columns, rows)
     print_paragraph(
         f"How to read it: the last four columns are the shares of the {len(texts)} test sentences that a model labels correctly. Guessing "
-        f"gives 50 %. {TIMED_TEXTS:,} texts: seconds to label so many test sentences. size: parameters; most are word embeddings, which "
-        "teacher and student both have in full."
+        f'gives 50 %. The students are "from labels" and "distilled". time: seconds to label {TIMED_TEXTS:,} of these sentences, some '
+        "of them twice. size: parameters; most are word embeddings, which teacher and student both have in full."
     )
     print("What was gained, on the same test sentences, with one seed:")
     print(

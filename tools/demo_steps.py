@@ -167,14 +167,15 @@ def compared(name, hits, other_name, other):
     """
     points, low, high = difference(hits, other)
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference that this test can show"
-    return f"{name} against {other_name}: {points:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}), {verdict}."
+    shown = [f"{round(value, 1) + 0.0:+.1f}" for value in (points, low, high)]  # + 0.0: no "-0.0"
+    return f"{name} against {other_name}: {shown[0]} points (95 % interval {shown[1]} to {shown[2]}), {verdict}."
 
 
 def print_table(title, columns, rows):
     """Prints a table. The first column is aligned to the left and the others to the right."""
     table = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
+        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
         table.add_row(*row)
     console = Console()

@@ -86,7 +86,7 @@ def tables(values):
 
 def main():
     parser = Parser(prints_result=True, description=__doc__)
-    parser.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot of a training script")
+    parser.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot of a training script, or the folder of its run")
     parser.add_argument("file", metavar="FILE", help="labelled text: a row is text, domain, label (two texts for a task of pairs)")
     parser.add_argument("--output", metavar="FILE", help="file for the measures as JSON")
     parser.add_argument("--predictions", metavar="FILE", help="file for the predictions")

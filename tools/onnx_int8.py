@@ -94,10 +94,12 @@ def loss_text(plain, small, checkpoint, dev_file, text_flags):
     encoded = tokenizer.encode(texts.text_a, texts.text_b, checkpoint.max_length)
     both = [logits_of(open_session(data), encoded) for data in (plain, small)]
     labels = [logits.argmax(axis=1) for logits in both]
+    differing = int((labels[0] != labels[1]).sum())
     full, reduced = (float((found == texts.label).mean()) for found in labels)
     return (
         f"int8 on {len(texts)} rows of {dev_file}: accuracy {reduced:.4f}, in float32 {full:.4f}: "
         f"{100 * (full - reduced):.1f} points lost, "
-        f"{int((labels[0] != labels[1]).sum())} labels differ, a logit by at most {np.abs(both[0] - both[1]).max():.3f}; "
+        f"{'1 label differs' if differing == 1 else f'{differing} labels differ'}, "
+        f"a logit by at most {np.abs(both[0] - both[1]).max():.3f}; "
         f"{len(small) / 1e6:.1f} MB instead of {len(plain) / 1e6:.1f} MB"
     )

@@ -263,7 +263,9 @@ def prepare_output(parser, remedy):
 
 def add_model_flags(parser):
     """Adds the flags of a tool that reads texts for a snapshot."""
-    parser.add_argument("--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script")
+    parser.add_argument(
+        "--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script, or the folder of its run"
+    )
     parser.add_argument("--input", metavar="FILE", help="file with one text per line, or a table")
     add_text_flags(parser, ("text_format", "text_column", "pair_column"))
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Serves a trained snapshot over HTTP: predictions, and a page to try a text on.
 
     python3 tools/serve.py --model_load_dir output/hotels
-    curl -H "Content-Type: application/json" -d '{"text": "the room was spotless"}' \\
-        http://127.0.0.1:8000/predict
+    curl -H "Content-Type: application/json" http://127.0.0.1:8000/predict \\
+        -d '{"text": "the room was spotless and everyone was so kind"}'
 
 POST /predict takes a JSON object with `text`, one text or a list, and for a task of text pairs `pair`. It answers with the label and all
 probabilities of each text. Requests that wait together are one batch. GET /health says that the server is ready. The page is at /. A

@@ -53,7 +53,7 @@ def write_flags_file(folder: str, flags: Any) -> None:
         UserError: the file cannot be written.
     """
     script = script_path(flags.script)
-    lines = [f"# flags of {script}; to run it again: python3 {script} @{RUN_FLAGS_FILE}"]
+    lines = [f"# flags of {script}; to run it again: python3 {script} @FOLDER/{RUN_FLAGS_FILE}"]
     for name, value in vars(flags).items():
         if name in flags.given and name not in _NOT_WRITTEN:
             text = _value_text(value)

@@ -31,7 +31,7 @@ from ofrecord_util.files import replacing
 CARD_FILE = "README.md"
 KINDS = {
     META_FINETUNING: "The meta learner of Meta Fine-tuning: a BERT trained on all domains at once, to be fine-tuned on one of them",
-    FINETUNING: "A BERT fine-tuned on the task's own domain, from a meta learner or another snapshot",
+    FINETUNING: "A BERT fine-tuned for the classes of one task",
     DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",

@@ -78,7 +78,12 @@ def _metadata(name, task, license, reported):
     domains = result.get("by_domain") or {"all": result}
     for domain, values in domains.items():
         lines += ["  - task:", "      type: text-classification", "    dataset:"]
-        lines += [f"      name: {for_yaml(f'{task.name}, {domain}')}", "      type: text", f"      split: {split}", "    metrics:"]
+        lines += [
+            f"      name: {for_yaml(task.name if domain == task.name else f'{task.name}, {domain}')}",
+            "      type: text",
+            f"      split: {split}",
+            "    metrics:",
+        ]
         lines += ["    - type: accuracy", f"      value: {values['accuracy']:.4f}"]
     return lines
 

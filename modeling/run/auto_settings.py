@@ -19,7 +19,7 @@ _RATE_OF_HEADS = 1e-3  # with --freeze_encoder
 _WARMUP = 0.1
 _EVALUATIONS = 10  # on dev, at most
 _FEW_STEPS = 50
-_NEAR_CHANCE = 0.9  # of ln(labels)
+_NEAR_CHANCE, _LEARNT = 0.9, 0.5  # of ln(labels)
 
 
 class Known(NamedTuple):
@@ -102,7 +102,8 @@ def describe_settings(known: Known, chosen: Dict[str, Any], given: Dict[str, Any
 
 
 def weak_training_warning(steps: int, loss: Optional[float], labels: int) -> Optional[str]:
-    """One line for a run without --auto_settings that has hardly trained, or None.
+    """One line for a run without --auto_settings that has hardly trained, or None. A run with few steps whose loss is low has trained: its
+    snapshot knew the task.
 
     Args:
         steps: of the whole schedule.
@@ -110,9 +111,9 @@ def weak_training_warning(steps: int, loss: Optional[float], labels: int) -> Opt
         labels: number of labels.
     """
     reasons: List[str] = []
-    if steps < _FEW_STEPS:
-        reasons.append(f"the run has only {steps} steps")
     chance = math.log(labels)
+    if steps < _FEW_STEPS and (loss is None or loss > _LEARNT * chance):
+        reasons.append(f"the run has only {steps} steps")
     if loss is not None and loss > _NEAR_CHANCE * chance:
         where = "near" if loss < 2 * chance - _NEAR_CHANCE * chance else "above"
         reasons.append(f"its last training loss, {loss:.3f}, is {where} that of guessing (ln {labels} = {chance:.3f})")

@@ -189,7 +189,8 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
     A resample draws rows with replacement. It is stratified by domain: it has as many rows of each domain as the data. It is not
     stratified by class. A measure here depends only on the number of rows in each cell of the confusion matrix. The numbers of a
     domain's resampled rows by cell have a multinomial distribution, so the function draws these numbers and not single rows. The
-    cross-entropy depends on single rows, and resampling increases the calibration error; they have no interval.
+    cross-entropy depends on single rows, and resampling increases the calibration error; they have no interval. The correlation is not
+    defined for rows of one class, so its interval leaves out resamples with one class.
 
     Args:
         confusions: int [D, C, C], the confusion matrix of each domain, of N > 0 rows together.
@@ -206,8 +207,13 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
         rows = int(confusion.sum())
         if rows:
             drawn += draw.multinomial(rows, confusion.ravel() / rows, size=resamples).reshape(drawn.shape)
-    tail = 50 * (1 - level)
-    return {name: tuple(np.percentile(_OF_CONFUSION[name](drawn), (tail, 100 - tail)).tolist()) for name in INTERVALS}
+    several = (drawn.sum(axis=-1) > 0).sum(axis=-1) > 1
+    of_classes = drawn[several] if several.any() else drawn
+    tail, found = 50 * (1 - level), {}
+    for name in INTERVALS:
+        values = _OF_CONFUSION[name](of_classes if name == MATTHEWS else drawn)
+        found[name] = tuple(np.percentile(values, (tail, 100 - tail)).tolist())
+    return found
 
 
 def mcnemar_test(first_only: int, second_only: int) -> float:

@@ -295,7 +295,7 @@ def test_example_num(data, resave):
     assert data.prepare(resave=resave, example_num=3).idxs.tolist() == [0, 1, 2]
     assert sum("--train_example_num 3: the first 3 of 5 rows are used" in line for line in data.lines) == 1
     assert len(data.prepare(resave=resave, example_num=9)) == 5
-    assert sum("--train_example_num 9, but there are 5 rows: all are used" in line for line in data.lines) == 1
+    assert sum("5 rows, fewer than --train_example_num 9: all are used" in line for line in data.lines) == 1
     assert len(data.prepare(resave=resave, example_num=5)) == 5
     assert not any("--train_example_num" in line for line in data.lines)
     assert len(data.prepare("train", resave=False)) == 5, "the files always hold the whole split"

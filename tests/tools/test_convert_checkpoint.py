@@ -132,6 +132,12 @@ def test_snapshot_of_the_earlier_converter(tmp_path):
     assert Snapshot(out).digest() == Snapshot(older).digest()
 
 
+def test_the_folder_of_a_run(tmp_path):
+    values = write_trained(tmp_path / "run" / "snapshot_best_ft_model_mine_dev_0.5")
+    convert(str(tmp_path / "run"), str(tmp_path / "out"), log=quiet)
+    assert set(load(tmp_path / "out")) == set(values)
+
+
 def test_half_a_domain_head_comes_along(tmp_path):
     """A student of Meta-KD keeps the domain embeddings only."""
     values = write_trained(tmp_path / "student", without=DOMAIN_HEAD[1:])

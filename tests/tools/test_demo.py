@@ -238,7 +238,7 @@ def test_demo_kd(project, capsys, monkeypatch):
     monkeypatch.setattr(demo_kd, "TIMED_TEXTS", 20)
     output = call(demo_kd.main, project, "--teacher_epochs", "1", "--student_epochs", "1")
     printed = last_lines(capsys.readouterr().out)
-    for row, layers in (("teacher", 4), ("student, labels", 3), ("student, distilled", 3)):
+    for row, layers in (("teacher", 4), ("from labels", 3), ("distilled", 3)):
         (found,) = [line for line in printed.splitlines() if f" {row} " in line and "%" in line and " M " in line]
         assert re.search(rf"{row} +│ +{layers} │ +\d+\.\d M │ +\d+\.\d\d s │( +\d+\.\d % │){{4}}", found), found
     assert len(re.findall(r"^- .* against .* points \(95 % interval .* to .*\), ", printed, re.MULTILINE)) == 2

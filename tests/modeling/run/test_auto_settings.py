@@ -101,7 +101,8 @@ def test_the_written_rule_has_the_numbers_of_the_code():
 @pytest.mark.parametrize(
     ("steps", "loss", "labels", "parts"),
     [
-        (49, 0.1, 2, ["only 49 steps"]),
+        (49, 0.4, 2, ["only 49 steps"]),
+        (49, 0.3, 2, []),  # 0.5 ln 2 = 0.3466
         (50, 0.1, 2, []),
         (50, 0.62, 2, []),  # 0.9 ln 2 = 0.6238
         (50, 1.153, 2, ["its last training loss, 1.153, is above that of guessing (ln 2 = 0.693)"]),
