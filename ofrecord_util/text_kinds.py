@@ -9,7 +9,9 @@
 `text_columns.py` decides which column has which meaning.
 """
 
+import contextlib
 import csv
+import json
 import re
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
@@ -114,12 +116,15 @@ def _json_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _parsed(line: str) -> object:
-    """The value of a line of JSON that is an object or an array; None for any other line."""
+    """The value of a line of JSON that is an object or an array; None for any other line. Also of JSON that `parse_json` refuses: it is no
+    plain text, and the reader of the rows says what is wrong with it."""
     if line.lstrip()[:1] not in ("{", "["):
         return None
     try:
         return parse_json(line.encode("utf-8"))
     except ValueError:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(line)
         return None
 
 
