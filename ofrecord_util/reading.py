@@ -213,6 +213,15 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
+def any_json(text: str) -> Any:
+    """The value of a text that is JSON, also where `parse_json` would refuse it; None for any other text. It tells what a text is, and is
+    not for use."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def read_json(path: str, remedy: str, limit: int = JSON_LIMIT) -> dict:
     """A JSON file that holds an object. Arguments and errors as in `open_file`; a UserError, too, where it holds anything else."""
     try:

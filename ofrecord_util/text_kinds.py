@@ -9,15 +9,13 @@
 `text_columns.py` decides which column has which meaning.
 """
 
-import contextlib
 import csv
-import json
 import re
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import LINE_LIMIT, parse_json, size_text
+from ofrecord_util.reading import LINE_LIMIT, any_json, parse_json, size_text
 
 AUTO, TSV, CSV, JSONL = "auto", "tsv", "csv", "jsonl"
 FORMATS = (AUTO, TSV, CSV, JSONL)  # values of --text_format
@@ -120,12 +118,7 @@ def _parsed(line: str) -> object:
     plain text, and the reader of the rows says what is wrong with it."""
     if line.lstrip()[:1] not in ("{", "["):
         return None
-    try:
-        return parse_json(line.encode("utf-8"))
-    except ValueError:
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(line)
-        return None
+    return any_json(line)
 
 
 def check_no_other_json(line: str, name: str, number: int = 1) -> None:
