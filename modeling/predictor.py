@@ -110,8 +110,8 @@ class Predictor(TextModel):
             texts: iterable of str, or of (str, str) for a task of text pairs. The method reads it in portions, so that any number of
                 texts needs little memory.
         Raises:
-            UserError: `texts` is one text; this process was forked after the predictor was made, so that OneFlow would hang; or the
-                predictions need more memory than they may use.
+            UserError: `texts` is one text, or something in it is no text; this process was forked after the predictor was made, so that
+                OneFlow would hang; the predictions are not finite, or need more memory than they may use.
             Interrupted: a signal arrived, in a script (modeling/cli/interruption.py).
         """
         for portion in self._portions(texts):
@@ -125,8 +125,16 @@ class Predictor(TextModel):
         return found
 
     def predict(self, encoded):
-        """The `Outputs` of the model for an `Encoded` of N texts."""
-        probabilities = probabilities_of(self._run(self._job, encoded, self.task.num_labels))
+        """The `Outputs` of the model for an `Encoded` of N texts.
+
+        Raises:
+            UserError: a number is not finite.
+        """
+        logits = self._run(self._job, encoded, self.task.num_labels)
+        wrong = np.count_nonzero(~np.isfinite(logits).all(axis=1))
+        if wrong:
+            raise UserError(f"{self.path}: the logits of {wrong} of {len(logits)} texts are not finite: give another snapshot")
+        probabilities = probabilities_of(logits)
         return Outputs(probabilities, None if self._domains is None else self._domains.scores(self._embed(encoded)))
 
     def postprocess(self, texts, outputs):

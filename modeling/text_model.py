@@ -4,7 +4,10 @@ Texts are read in portions, so that any number of them needs little memory. On a
 graph to compile, so there are few.
 """
 
+import math
+import re
 import threading
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from modeling.bert.variables import Variables, load_values
 from modeling.checkpoints.snapshot import VOCAB_FILE, stored_task
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.cli import interruption
+from modeling.cli.choices import DEVICES
 from modeling.engine.cpu_threads import cpu_threads
 from modeling.engine.engine import plan_engine
 from modeling.engine.runtime import check_process, select_device
@@ -26,7 +30,21 @@ from ofrecord_util.packing import Rows
 
 _LENGTHS = (32, 128)  # batch lengths below the model's own length on a GPU; each length in use is one more graph to compile
 _ROW = 128  # tokens of the rows for few texts on a CPU, and of the rows for texts that the first rows have no room for
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BATCHES_AT_ONCE = 64  # number of batches that are read and sorted by length at a time
+
+
+def _check_settings(device, batch_size, seq_length, memory_limit):
+    """Raises a UserError where a setting is none that the flag of its name takes."""
+    if device not in DEVICES:
+        raise UserError(f"--device {device!r}: is none of {', '.join(DEVICES)}")
+    for flag, value in (("batch_size", batch_size), ("seq_length", seq_length)):
+        if not isinstance(value, (int, np.integer)) and (value is not None or flag == "batch_size"):
+            raise UserError(f"--{flag} {value!r}: is not an integer")
+        if value is not None and value < 1:
+            raise UserError(f"--{flag} {value}: is not 1 or more")
+    if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and 0 < memory_limit < math.inf):
+        raise UserError(f"--memory_limit {memory_limit!r}: is not a number of GB above 0")
 
 
 class TextModel:
@@ -52,7 +70,7 @@ class TextModel:
         seq_length: int.
         unknown, tokens: number of [UNK], and of all tokens without [CLS] and [SEP], in the texts so far.
     Raises:
-        UserError: the snapshot has no vocabulary, or the length is not one of the model's.
+        UserError: the snapshot has no vocabulary, the length is not one of the model's, or another argument is out of its range.
     """
 
     _name = "the model"  # in messages
@@ -71,6 +89,7 @@ class TextModel:
         memory_limit=None,
         announce=None,
     ):
+        _check_settings(device, batch_size, seq_length, memory_limit)
         self.path, stored = snapshot.path, snapshot.task() or {}
         task = stored_task(snapshot)
         if vocab_file is None and snapshot.vocab_file() is None:
@@ -100,11 +119,14 @@ class TextModel:
         """Yields lists of texts that are computed together, in order. Each but the last has 64 batches.
 
         Raises:
-            UserError: `texts` is one text, or this process was forked after the model was loaded, so that OneFlow would hang.
+            UserError: `texts` is one text or no list of texts, or this process was forked after the model was loaded, so that OneFlow would
+                hang.
         """
         check_process(self._name)
-        if isinstance(texts, str):
+        if isinstance(texts, (str, bytes)):
             raise UserError(f"{self._name} takes a list of texts, not one text: put it into brackets")
+        if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+            raise UserError(f"{self._name} takes a list of texts, not {type(texts).__name__}")
         waiting = []
         for text in texts:
             waiting.append(text)
@@ -121,12 +143,26 @@ class TextModel:
             texts: list of N str, or of (str, str) for a task of text pairs.
         Returns:
             `Encoded`, [N, S].
+        Raises:
+            UserError: one of them is no text.
         """
+        for number, text in enumerate(texts, 1):
+            self._check_text(f"text {number} of {len(texts)} that are read together", text)
         first, second = ([a for a, _ in texts], [b for _, b in texts]) if self.pair else (texts, None)
         encoded = self._tokenizer.encode(first, second, self.seq_length)
         unknown, tokens = self._tokenizer.count_unknown(encoded.input_ids, encoded.input_mask)
         self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
         return encoded
+
+    def _check_text(self, place, text):
+        """Raises a UserError if `text` is not a str, or for text pairs not two of them. A str of two characters is no pair."""
+        if self.pair and (not isinstance(text, (tuple, list)) or len(text) != 2):
+            raise UserError(f"{self._name}: {place} is {text!r:.60}: the model was trained for pairs of texts: give (str, str)")
+        for part in text if self.pair else (text,):
+            if not isinstance(part, str):
+                raise UserError(f"{self._name}: {place} is {part!r:.60}, which is {type(part).__name__}, not str")
+            if not part.isascii() and _SURROGATE.search(part):
+                raise UserError(f"{self._name}: {place} ({part!r:.60}) has half of a surrogate pair, which no text in UTF-8 has")
 
     def _run(self, job, encoded, width, dtype=np.float64):
         """The outputs of a job for N texts, [N, width]."""

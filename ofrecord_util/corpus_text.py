@@ -5,6 +5,7 @@ found if its words are the same, whatever their case and the spaces between them
 """
 
 import hashlib
+import itertools
 import os
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,9 +13,11 @@ from ofrecord_util.corpus_kinds import KEEP, LEAVE_OUT, REFUSE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import CORPUS_LIMIT, lines_of, open_file
 from ofrecord_util.text import TextSplit
+from ofrecord_util.text_kinds import CSV, JSONL, kind_of_stream
 
 _REMEDY = "check --corpus_file"
 _ENDING = ".txt"  # of the files that are taken from a folder
+_FIRST_LINES = 100  # lines that tell whether a file is a table
 _CHUNK = 1 << 20  # bytes that are hashed at once
 
 Item = Tuple[str, Optional[str]]  # a text and None, or the two texts of a pair
@@ -45,7 +48,20 @@ def find_files(values: Sequence[str]) -> List[str]:
 
 
 def read_lines(path: str) -> Iterator[Tuple[str, str]]:
-    """Yields (place for messages, text) of each line of a file that is not blank. UserError where a line is no text."""
+    """Yields (place for messages, text) of each line of a file that is not blank.
+
+    Raises:
+        UserError: a line is no text, has a carriage return in it, or the first lines are those of a table: its other columns would be
+            trained on, and a text of dev or test would not be found in it.
+    """
+    lines = _text_lines(path)
+    head = list(itertools.islice(lines, _FIRST_LINES))
+    _check_no_table([text for _, text in head], path)
+    yield from head
+    yield from lines
+
+
+def _text_lines(path: str) -> Iterator[Tuple[str, str]]:
     with open_file(path, _REMEDY, CORPUS_LIMIT) as file:
         for number, line in enumerate(lines_of(file, path, _REMEDY), 1):
             try:
@@ -54,8 +70,26 @@ def read_lines(path: str) -> Iterator[Tuple[str, str]]:
                 raise UserError(f"{path}: line {number}: byte {error.start} of the line is not UTF-8; convert the file to UTF-8") from error
             if "\0" in text:
                 raise UserError(f"{path}: line {number}: has a NUL, so it is not a text file; {_REMEDY}")
+            if "\r" in text:
+                raise UserError(
+                    f"{path}: line {number}: has a carriage return at character {text.index(chr(13)) + 1}; lines must end with LF or CRLF: "
+                    "convert them, for example with tr '\\r' '\\n'"
+                )
             if text:
                 yield f"{path}: line {number}", text
+
+
+def _check_no_table(lines: Sequence[str], path: str) -> None:
+    """Raises a UserError if the first lines of a file are JSON, or have columns: a header between commas, or equal numbers of tabs."""
+    if not lines:
+        return
+    kind, tabs = kind_of_stream(lines[0], path), {text.count("\t") for text in lines}
+    if kind in (JSONL, CSV) or (len(tabs) == 1 and tabs != {0}):
+        what = "JSON" if kind == JSONL else "a table"
+        raise UserError(
+            f"{path}: line 1 ({lines[0]!r:.60}) is {what}, but each line of --corpus_file is one text: give a file with the texts alone, "
+            "or the folder of the table as --data_dir with --use_task_text"
+        )
 
 
 def comparable(text: str) -> str:

@@ -3,17 +3,22 @@
 import contextlib
 import ctypes
 import errno
+import io
 import json
 import os
 import re
 import shutil
 import stat
 import tempfile
-from typing import BinaryIO, Iterator, Optional, Sequence, TextIO
+from typing import BinaryIO, Iterator, Mapping, Optional, Sequence, TextIO
+
+import numpy as np
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import size_text
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_LARGEST_PID = 1 << 22  # of Linux; a temporary name has a process id
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
@@ -66,7 +71,9 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = path  # a write does not know the name of its file
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
@@ -117,6 +124,7 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
             raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
         if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:
             return
+        _stat(f"{os.path.realpath(path)}.tmp-{_LARGEST_PID}")  # a name that is too long is an OSError
         folder = os.path.dirname(os.path.realpath(path))
         _try_to_write(_nearest(folder) if makes_folder else folder)
     except OSError as error:
@@ -131,6 +139,8 @@ def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
         path = os.path.abspath(path)
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             raise UserError(f"{path}: is not a folder, and a folder is to be written; give another {flag}")
+        if whole:
+            _stat(f"{_temporary_prefix(path)}{_LARGEST_PID}.old")
         _try_to_write(_nearest(os.path.dirname(path) if whole else path))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
@@ -303,6 +313,17 @@ def write_json(path: str, value: dict) -> None:
         # "?" for what UTF-8 does not have: a byte in the name of a file that is not UTF-8
         file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
     sync_folder(os.path.dirname(path) or ".")
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as an .npz file. The archive is made in memory: on a full disk, an open one prints a traceback when it is freed.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    file.write(content.getbuffer())
 
 
 def check_space(folder: str, needed: float, what: str, remedy: str) -> None:

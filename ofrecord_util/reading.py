@@ -172,16 +172,24 @@ def _number(text: str) -> float:
     return value
 
 
+def _object(pairs: List[Tuple[str, Any]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.60} is there twice")
+    return found
+
+
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not UTF-8 or not JSON, is nested more than 64 levels deep, or holds a number of more than 64 bits or half of a
-            surrogate pair, which no other file or terminal could take. NaN and Infinity are read, because a run that diverges reports
-            them.
+        ValueError: it is not UTF-8 or not JSON, is nested more than 64 levels deep, has a key twice in one object, or holds a number of
+            more than 64 bits or half of a surrogate pair, which no other file or terminal could take. NaN and Infinity are read, because
+            a run that diverges reports them.
     """
     try:
-        value = json.loads(data.decode("utf-8-sig"), parse_int=_whole_number, parse_float=_number)
+        value = json.loads(data.decode("utf-8-sig"), parse_int=_whole_number, parse_float=_number, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     level, depth = [value], 0
@@ -203,6 +211,15 @@ def parse_json(data: bytes) -> Any:
                     raise ValueError(f"{item!r:.40} has half of a surrogate pair") from error
         level = inside
     return value
+
+
+def any_json(text: str) -> Any:
+    """The value of a text that is JSON, also where `parse_json` would refuse it; None for any other text. It tells what a text is, and is
+    not for use."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_json(path: str, remedy: str, limit: int = JSON_LIMIT) -> dict:

@@ -15,7 +15,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Uni
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import LINE_LIMIT, parse_json, size_text
+from ofrecord_util.reading import LINE_LIMIT, any_json, parse_json, size_text
 
 AUTO, TSV, CSV, JSONL = "auto", "tsv", "csv", "jsonl"
 FORMATS = (AUTO, TSV, CSV, JSONL)  # values of --text_format
@@ -114,13 +114,11 @@ def _json_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _parsed(line: str) -> object:
-    """The value of a line of JSON that is an object or an array; None for any other line."""
+    """The value of a line of JSON that is an object or an array; None for any other line. Also of JSON that `parse_json` refuses: it is no
+    plain text, and the reader of the rows says what is wrong with it."""
     if line.lstrip()[:1] not in ("{", "["):
         return None
-    try:
-        return parse_json(line.encode("utf-8"))
-    except ValueError:
-        return None
+    return any_json(line)
 
 
 def check_no_other_json(line: str, name: str, number: int = 1) -> None:

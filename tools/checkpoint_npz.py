@@ -6,11 +6,9 @@ number of heads and the vocabulary.
 
 import os
 
-import numpy as np
-
 from modeling.bert.config import BertConfig
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import replacing, sync_folder
+from ofrecord_util.files import replacing, sync_folder, write_npz
 from ofrecord_util.reading import VARIABLE_LIMIT, npz_names, read_npz
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
@@ -117,7 +115,7 @@ def write(path, checkpoint):
     try:
         os.makedirs(parent, exist_ok=True)
         with replacing(path) as file:
-            np.savez(file, **arrays)
+            write_npz(file, arrays)
         sync_folder(parent)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -87,23 +87,43 @@ def _check_parsed(model_dir, parsed):
     return normalizer
 
 
+def _tokens_of(values, key, path):
+    """The tokens under a key: a list of them, the values of an object, or nothing. Each is a str or an object with `content`.
+
+    Raises:
+        UserError: they are something else. A text alone would be read as one token per character.
+    """
+    listed = values.get(key)
+    entries = list(listed.values()) if isinstance(listed, dict) else [] if listed is None else listed
+    if not isinstance(entries, list) or not all(isinstance(_text(entry), str) for entry in entries):
+        raise UserError(f"{path}: {key} is {listed!r:.60}, which is no list of tokens; {_REMEDY}")
+    return entries
+
+
 def _added(model_dir, config, parsed):
-    """The added tokens apart from BERT's own: dict of content -> (id or None, normalized, single_word)."""
+    """The added tokens apart from BERT's own: dict of content -> (id or None, normalized, single_word).
+
+    Raises:
+        UserError: an entry is not a token, or has no id.
+    """
+    paths = {name: os.path.join(model_dir, name) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS, TOKENIZER)}
     special = set()
-    for values in (config, _read(model_dir, SPECIAL_TOKENS)):
+    for name, values in ((TOKENIZER_CONFIG, config), (SPECIAL_TOKENS, _read(model_dir, SPECIAL_TOKENS))):
         for key in ("additional_special_tokens", "extra_special_tokens"):
-            listed = values.get(key) or ()
-            special.update(str(_text(value)) for value in (listed.values() if isinstance(listed, dict) else listed))
+            special.update(map(_text, _tokens_of(values, key, paths[name])))
     found = dict.fromkeys(sorted(special), (None, False, False))
     listed = [(number, token, None) for token, number in _read(model_dir, ADDED_TOKENS).items()]
-    listed += [(entry.get("id"), entry.get("content"), entry) for entry in parsed.get("added_tokens") or () if isinstance(entry, dict)]
+    entries = _tokens_of(parsed, "added_tokens", paths[TOKENIZER])
+    listed += [(entry.get("id") if isinstance(entry, dict) else None, _text(entry), entry) for entry in entries]
     decoder = config.get("added_tokens_decoder") or {}
-    if isinstance(decoder, dict):
-        listed += [(int(number) if str(number).isdigit() else None, _text(entry), entry) for number, entry in decoder.items()]
+    _tokens_of(config, "added_tokens_decoder", paths[TOKENIZER_CONFIG])
+    numbers = list(decoder)
+    if not isinstance(decoder, dict) or not all(number.isdecimal() and number.isascii() and len(number) < 10 for number in numbers):
+        raise UserError(f"{paths[TOKENIZER_CONFIG]}: the ids of added_tokens_decoder are not whole numbers ({numbers!r:.60}); {_REMEDY}")
+    listed += [(int(number), _text(entry), entry) for number, entry in decoder.items()]
     for number, token, entry in listed:
         entry = entry if isinstance(entry, dict) else {"normalized": token not in special}
-        if isinstance(token, str):
-            found[token] = (number, bool(entry.get("normalized", False)), bool(entry.get("single_word", False)))
+        found[token] = (number, bool(entry.get("normalized", False)), bool(entry.get("single_word", False)))
     return {token: value for token, value in found.items() if token not in ROLES.values()}
 
 

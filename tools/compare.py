@@ -10,6 +10,7 @@ same seed, or with the first run, by McNemar's exact test on the rows of test (o
 if not __package__:
     import _root  # noqa: F401
 
+import os
 import shutil
 import textwrap
 
@@ -41,7 +42,9 @@ def main():
     parser.add_argument("--html", metavar="FILE", help="file for a page with the tables and charts")
     args = parser.parse_args()
     if args.html is not None:
-        check_output(args.html, "--html")
+        # a page that an earlier call wrote into the folder of a run may be replaced
+        found = [os.path.join(folder, name) for folder in args.runs if os.path.isdir(folder) for name in os.listdir(folder)]
+        check_output(args.html, "--html", others=[path for path in found if not path.endswith(".html") or path.endswith("report.html")])
     comparison = read_comparison(args.runs)
     print_comparison(comparison)
     if args.html is not None:

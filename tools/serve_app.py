@@ -126,6 +126,8 @@ def build_app(batcher, name, task, limits):
             return answer({"error": str(error)}, error.status, {"Connection": "close"} if error.status in (413, 415) else None)
         except asyncio.TimeoutError:
             return answer({"error": f"the body did not arrive within {_SECONDS} seconds"}, 408, {"Connection": "close"})
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            return answer({"error": "the server is being stopped"}, 503, {"Connection": "close"})
         except requests.ClientDisconnect:
             return answer({"error": "the client has gone"}, 400)
         except Busy as error:
@@ -148,4 +150,6 @@ def build_app(batcher, name, task, limits):
         routing.Route("/health", health, methods=["GET"]),
         routing.Route("/", index, methods=["GET"]),
     ]
-    return starlette.Starlette(routes=routes, exception_handlers={exceptions.HTTPException: refuse})
+    app = starlette.Starlette(routes=routes, exception_handlers={exceptions.HTTPException: refuse})
+    app.router.redirect_slashes = False  # /predict/ is another path, 404
+    return app

@@ -102,6 +102,7 @@ class Snapshot:
     """
 
     def __init__(self, path):
+        path = os.fspath(path)
         self.path = path.rstrip("/")
         self._digest = None
         recover_folder(self.path)
@@ -261,7 +262,8 @@ class Snapshot:
 
 
 def find_snapshot(path):
-    """`path`, or the best snapshot in it if it is the folder of a run that has exactly one."""
+    """`path` as str, or the best snapshot in it if it is the folder of a run that has exactly one."""
+    path = os.fspath(path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, DONE)):
         inside = [name for name in os.listdir(path) if name.startswith("snapshot_best_") and os.path.isfile(os.path.join(path, name, DONE))]
         if len(inside) == 1:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ofrecord_util.escaping import say
-from ofrecord_util.files import replacing
+from ofrecord_util.files import replacing, write_npz
 
 
 class Prototypes(NamedTuple):
@@ -124,13 +124,13 @@ def write_prototypes(folder, prototypes, statistics, task):
     columns = ("count", "mean", "std", "min", "max")
     table = [[statistics.get(name, {}).get(column, 0) for column in columns] for name in task.domains]
     with replacing(path) as f:
-        np.savez(
-            f,
-            centroids=prototypes.centroids,
-            counts=prototypes.counts,
-            domains=np.array(task.domains),
-            labels=np.array(task.labels),
-            score_statistics=np.array(table, np.float64),
-            score_columns=np.array(columns),
-        )
+        arrays = {
+            "centroids": prototypes.centroids,
+            "counts": prototypes.counts,
+            "domains": np.array(task.domains),
+            "labels": np.array(task.labels),
+            "score_statistics": np.array(table, np.float64),
+            "score_columns": np.array(columns),
+        }
+        write_npz(f, arrays)
     return path

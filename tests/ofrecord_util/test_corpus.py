@@ -201,12 +201,27 @@ def test_files_of_a_folder(tmp_path):
             find_files(values)
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"a\n\xff\n", "line 2: byte 0 of the line is not UTF-8"), (b"a\nb\0\n", "line 2: has a NUL")])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"a\n\xff\n", "line 2: byte 0 of the line is not UTF-8"),
+        (b"a\nb\0\n", "line 2: has a NUL"),
+        (b"a\nb\rc\r", "line 2: has a carriage return at character 2"),
+        (b"good film\tmr\t1\nbad film\tmr\t0\n", r"line 1 \('good film.tmr.t1'\) is a table"),
+        (b"text,label\ngood,1\n", "line 1 .* is a table"),
+        (b'{"text": "good film"}\n', "line 1 .* is JSON"),
+        (b'[{"text": "good film"}]\n', "is JSON"),
+    ],
+)
 def test_a_line_that_is_no_text(tmp_path, tokenizer, data, said):
     (tmp_path / "c.txt").write_bytes(data)
     with pytest.raises(UserError, match=said):
         write_corpus(str(tmp_path / "data"), 1, CorpusText([str(tmp_path / "c.txt")], None, {}), tokenizer, LENGTH, "line")
     assert not is_written(str(tmp_path / "data"))
+
+
+def test_tabs_in_some_lines_are_text(tmp_path, tokenizer):
+    assert len(write(tmp_path, tokenizer, ["good\tfilm", "bad film", "a b\r"])) == 3
 
 
 def test_too_few_records(tmp_path, tokenizer):

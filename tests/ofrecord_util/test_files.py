@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from ofrecord_util import files
@@ -291,3 +292,44 @@ def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="new: is another file"):
         files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
     files.check_output(os.devnull, "--output", others=[os.devnull])
+
+
+def under_a_limit(code, folder):
+    """Runs code in a process that cannot write files of more than 1024 bytes: a write fails as on a full disk."""
+    start = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024));"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.dirname(KILL_POINTS))))
+    lines = f"{start} import numpy as np; from ofrecord_util import files\n{code}"
+    return subprocess.run(
+        [sys.executable, "-c", lines], cwd=str(folder), env=environment, capture_output=True, encoding="utf-8", timeout=60
+    )
+
+
+def test_a_full_disk_is_said_of_the_file(tmp_path):
+    code = "try:\n  with files.replacing('out') as file: file.write(bytes(5000))\nexcept OSError as error: print(error.filename)"
+    assert under_a_limit(code, tmp_path).stdout == str(tmp_path / "out") + "\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_archive_on_a_full_disk_prints_no_traceback(tmp_path):
+    code = (
+        "try:\n  with files.replacing('out') as file: files.write_npz(file, {'a': np.zeros(999), 'b': np.ones(3)})\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    result = under_a_limit(code, tmp_path)
+    assert (result.stdout, result.stderr) == ("File too large\n", "")
+    with open(tmp_path / "whole.npz", "wb") as file:
+        files.write_npz(file, {"a": np.arange(5)})
+    with np.load(tmp_path / "whole.npz", allow_pickle=False) as arrays:
+        assert arrays["a"].tolist() == list(range(5))
+
+
+def test_a_name_that_has_no_room_for_a_temporary_one(tmp_path):
+    for name in ("a" * 250, "a" * 300):
+        with pytest.raises(UserError, match=r"File name too long\); give another --output"):
+            files.check_output(str(tmp_path / name), "--output")
+        with pytest.raises(UserError, match=r"File name too long\); give another --output_dir"):
+            files.check_output_folder(str(tmp_path / name), "--output_dir")
+    files.check_output(str(tmp_path / ("a" * 240)), "--output")
+    files.check_output_folder(str(tmp_path / ("a" * 250)), "--output_dir", whole=False)

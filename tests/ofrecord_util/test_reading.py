@@ -91,6 +91,7 @@ def test_rights_are_said(tmp_path, monkeypatch):
         (b'{"a": -1' + b"0" * 5000 + b"}", "more than 64 bits"),
         (b'{"a": 9223372036854775808}', "more than 64 bits"),
         (b'{"a": 1e999}', "too large"),
+        (b'{"a": {"b": 1, "c": 2, "b": 1}}', "the key 'b' is there twice"),
         (b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "64 levels"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
         (b'{"a":' * 70 + b"1" + b"}" * 70, "64 levels"),

@@ -98,6 +98,24 @@ def test_what_cannot_be_honoured_is_refused(tmp_path, files, message):
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer_config__json": {"additional_special_tokens": 5}}, "tokenizer_config.json: additional_special_tokens is 5"),
+        ({"tokenizer_config__json": {"additional_special_tokens": "<x>"}}, "additional_special_tokens is '<x>'"),  # not "<", "x", ">"
+        ({"tokenizer_config__json": {"extra_special_tokens": [None]}}, "extra_special_tokens is [None]"),  # not the token "None"
+        ({"special_tokens_map__json": {"additional_special_tokens": True}}, "special_tokens_map.json: additional_special_tokens is True"),
+        ({"tokenizer_config__json": {"added_tokens_decoder": {"²": {"content": "z"}}}}, "not whole numbers (['²'])"),
+        ({"tokenizer_config__json": {"added_tokens_decoder": {"3": []}}}, "added_tokens_decoder is {'3': []}"),
+        ({"tokenizer_config__json": {"added_tokens_decoder": ["z"]}}, "not whole numbers (['z'])"),
+        ({"tokenizer__json": {"added_tokens": 1.5}}, "tokenizer.json: added_tokens is 1.5"),
+        ({"tokenizer__json": {"added_tokens": [{"id": 3}]}}, "tokenizer.json: added_tokens is [{'id': 3}]"),
+    ],
+)
+def test_what_is_no_list_of_tokens(tmp_path, files, message):
+    assert message in refused(tmp_path, folder_with(tmp_path, **files))
+
+
 def test_added_tokens(tmp_path):
     tokens = [*TOKENS[:-2]]
     folder = folder_with(

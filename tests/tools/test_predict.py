@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -469,3 +470,59 @@ def test_one_text_is_no_list_of_texts(snapshot):
     """A text is a sequence too: its characters would be read as a text."""
     with pytest.raises(UserError, match="takes a list of texts, not one text"):
         list(Predictor(snapshot)("a good film"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "takes a list of texts, not NoneType"),
+        ({"text": "a"}, "takes a list of texts, not dict"),
+        (b"a film", "takes a list of texts, not one text"),
+        (["a", None], "text 2 of 2 that are read together is None, which is NoneType, not str"),
+        ([float("nan")], "is nan, which is float"),
+        ([("a", "b")], "which is tuple, not str"),
+        (["a \ud800"], "half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_text(snapshot, texts, message):
+    with pytest.raises(UserError, match=message):
+        list(Predictor(snapshot)(texts))
+
+
+def test_what_is_no_pair(tmp_path):
+    predictor = Predictor(tiny.write_classifier(str(tmp_path / "pairs"), pair=True))
+    for text in ("ab", ("a", "b", "c"), None, {"a": 1, "b": 2}):  # a text of two characters, and a dict, would unpack to two
+        with pytest.raises(UserError, match="trained for pairs of texts"):
+            list(predictor([text]))
+    with pytest.raises(UserError, match="is None, which is NoneType"):
+        list(predictor([("a", None)]))
+    assert len(list(predictor([["a", "b"], ("a", "b")]))) == 2
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"device": "tpu"}, {"batch_size": 0}, {"batch_size": "8"}, {"seq_length": 0}, {"seq_length": 12.5}, {"memory_limit": float("nan")}],
+)
+def test_settings_that_no_flag_takes(snapshot, setting):
+    with pytest.raises(UserError, match=f"--{next(iter(setting))} "):
+        Predictor(snapshot, **setting)
+
+
+def test_a_path_object(snapshot):
+    (prediction,) = Predictor(pathlib.Path(snapshot))(["a good film"])
+    assert prediction == next(Predictor(snapshot)(["a good film"]))
+
+
+def test_logits_that_are_not_finite(tmp_path):
+    path = tiny.write_classifier(str(tmp_path / "classifier"))
+    np.full(tiny.CONFIG.hidden_size, 3e38, "<f4").tofile(os.path.join(path, "bert-encoder-layer_1-output-LayerNorm-gamma", "out"))
+    with pytest.raises(UserError, match="the logits of 1 of 1 texts are not finite"):
+        list(Predictor(path)(["good film"]))
+
+
+@pytest.mark.parametrize("more", ['"id": 99999999999999999999', '"id": 1e999', '"note": "\\ud800"', '"text": "b"'])
+def test_json_that_is_refused_is_no_plain_text(more):
+    """Also in the first line, which tells the kind of the stream."""
+    line = '{"text": "a", ' + more + "}"
+    with pytest.raises(UserError, match=r"input: row 1 \(JSON lines\): is not JSON"):
+        list(texts_of([line, line], False, "input"))

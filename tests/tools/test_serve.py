@@ -23,6 +23,7 @@ from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from tools import extras
+from tools import serve as serve_module
 from tools.serve import open_socket, serve
 from tools.serve_app import Limits, _BadRequest, parse_request
 from tools.serve_page import page
@@ -138,7 +139,12 @@ def test_bad_requests(server, body, status, message):
 
 @pytest.mark.parametrize(
     ("method", "path", "kind", "status"),
-    [("GET", "/predict", "application/json", 405), ("POST", "/other", "application/json", 404), ("POST", "/predict", "text/plain", 415)],
+    [
+        ("GET", "/predict", "application/json", 405),
+        ("POST", "/other", "application/json", 404),
+        ("POST", "/predict/", "application/json", 404),
+        ("POST", "/predict", "text/plain", 415),
+    ],
 )
 def test_other_requests(server, method, path, kind, status):
     found, _, text = server.ask({"text": "a"}, method, path, kind)
@@ -160,6 +166,20 @@ def test_a_body_without_a_length_is_limited_too(server):
     connection.request("POST", "/predict", iter([b"x" * 1000] * 4), {"Content-Type": "application/json"}, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_a_body_that_does_not_arrive_before_the_end(monkeypatch, capfd):
+    """The client gets one line, and the log of the server no traceback."""
+    monkeypatch.setattr(serve_module, "_SECONDS_TO_END", 1)
+    with Server(Model()) as running:
+        slow = socket.create_connection(("127.0.0.1", running.port), 30)
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        assert running.ask({"text": "four"})[0] == 200
+    with slow:
+        received = slow.recv(1000)
+    assert received.startswith(b"HTTP/1.1 503")
+    assert received.endswith(b'{"error": "the server is being stopped"}\n')
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_pairs():
