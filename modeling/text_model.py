@@ -112,7 +112,7 @@ class TextModel:
         self._variables = Variables(OnDemand(shapes, values.__getitem__), self._engine.device, shapes=shapes)
         self._lock = threading.RLock()
         model = Model(config, self._variables.in_memory())
-        self._memory = MemoryPlan(model, self._engine.lanes.count, limit_in_bytes(memory_limit)) if device == "cpu" else None
+        self._memory = MemoryPlan(model, self._engine.lanes, limit_in_bytes(memory_limit)) if device == "cpu" else None
         self._graphs, self._announce = [], announce  # pairs of a job and a `Graph`
 
     def _portions(self, texts):

@@ -106,7 +106,7 @@ def main():
 
     if job["mode"] != "predict":
         optimizer, rates = create_optimizer(variables, Schedule(1e-5, 100000, 100))
-        facts["parts"] = parts = parts_of(job, config, variables, engine.lanes.count)
+        facts["parts"] = parts = parts_of(job, config, variables, engine.lanes)
         plan = DropoutPlan(config, 42, device, parts)
         settings = {"optimizer": optimizer, "schedule": rates, "mixed_precision": job["use_fp16"], "engine": engine, "parts": parts}
         arrays["loss_mask"] = np.ones(batch, np.float32)

@@ -64,7 +64,7 @@ class MemoryPlan:
 
     Args:
         model: the `Model` that is trained, or that predicts.
-        lanes: number of lanes of the `Engine`.
+        lanes: `Lanes` of the `Engine`.
         limit: bytes that the process may use.
         others: further `Model`s in memory.
         compared: function of the length of a row -> values per token that the objective compares with those of a teacher; None without one.
@@ -112,13 +112,15 @@ class MemoryPlan:
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
         )
-        return own + theirs + further + 4 * (masks + compared + self._lanes * model.trained)  # each lane has its own gradients
+        gradients = self._lanes.used(graph.rows, graph.length) * model.trained  # each lane has its own
+        return own + theirs + further + 4 * (masks + compared + gradients)
 
 
 def _predict_bytes(config, graph, lanes):
     """Bytes of the operations of a forward pass."""
     per_token = token_bytes(config, graph.length, graph.all_tokens) + 4 * _RETURNED_COPIES * graph.returned
-    return graph.rows * graph.length * per_token + lanes * config.num_hidden_layers * _PREDICT_OPERATIONS * _OPERATION_BYTES
+    operations = lanes.used(graph.rows, graph.length) * config.num_hidden_layers * _PREDICT_OPERATIONS
+    return graph.rows * graph.length * per_token + operations * _OPERATION_BYTES
 
 
 def _train_bytes(config, graph, lanes):
@@ -126,7 +128,7 @@ def _train_bytes(config, graph, lanes):
     tokens, layers = graph.rows * graph.length, config.num_hidden_layers
     hidden, scores = tokens * config.hidden_size, layers * tokens * config.num_attention_heads * graph.length
     outputs = (_TRAIN_HIDDEN * layers + _TRAIN_REST) * hidden + _TRAIN_SCORES * scores
-    return 4 * outputs + lanes * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
+    return 4 * outputs + lanes.used(graph.rows, graph.length) * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
 def plan_memory(context, variables, others=(), trains=True, compared=None, further=0, per_row=None):
@@ -147,7 +149,7 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
     passes = smoothness_of(context.flags).passes if trains else 1
     model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
     limit = memory_limit(context.flags.memory_limit) / parallel.processes()
-    return MemoryPlan(model, context.engine.lanes.count, limit, others, compared, per_row)
+    return MemoryPlan(model, context.engine.lanes, limit, others, compared, per_row)
 
 
 def memory_limit(wanted):

@@ -31,6 +31,10 @@ class Lanes(NamedTuple):
     least_tokens: int = 0
     short: bool = False
 
+    def used(self, rows, length):
+        """Number of lanes that a batch of `rows` texts of `length` tokens uses."""
+        return min(self.count, rows) if rows * length >= self.least_tokens else 1
+
     def cut(self, arrays):
         """Divides the arrays of a batch into one part per lane, along the first dimension.
 
@@ -41,7 +45,7 @@ class Lanes(NamedTuple):
             dict of name -> tuple of views, one per part. A batch with fewer rows than lanes has fewer parts.
         """
         rows, length = (*next(iter(arrays.values())).shape, 1)[:2]
-        count = min(self.count, rows) if rows * length >= self.least_tokens else 1
+        count = self.used(rows, length)
         if count == 1:
             return {name: (array,) for name, array in arrays.items()}
         bounds = [rows * lane // count for lane in range(count + 1)]

@@ -8,6 +8,7 @@ import pytest
 from tiny_model import CONFIG
 
 from modeling.bert.names import TOKEN_HEAD
+from modeling.engine.lanes.plan import Lanes
 from modeling.run.evaluation import Evaluation
 from modeling.run.language_training import LanguageTraining, _measures, check_token_head, language_shapes, per_row, plan_masking
 from modeling.run.resources import Graph, MemoryPlan, Model
@@ -52,7 +53,7 @@ def test_the_pooler_is_there_if_the_snapshot_has_it():
 def test_the_memory_of_the_head():
     """Scores of the vocabulary for each masked token of each row."""
     masking, model = Masking(TOKENS), Model(CONFIG, 1000, 1000)
-    plans = [MemoryPlan(model, 1, math.inf, per_row=more) for more in (None, per_row(masking, CONFIG))]
+    plans = [MemoryPlan(model, Lanes(1), math.inf, per_row=more) for more in (None, per_row(masking, CONFIG))]
     for graph, arrays in ((Graph(True, 7, 64), 5), (Graph(False, 7, 64), 3)):
         without, with_head = (plan.needed([graph]) for plan in plans)
         assert with_head - without == 4 * 7 * masking.places(64) * CONFIG.vocab_size * arrays

@@ -49,7 +49,7 @@ def test_the_estimate_counts_the_outputs_of_a_train_graphs_operations(lanes):
     """That of predict graphs was fitted to processes of models of real sizes (benchmarks/bench_memory.py)."""
     shapes = {**encoder_shapes(SMALL), **classifier_shapes(SMALL, 2)}
     parameters = sum(math.prod(shape) for shape in shapes.values())
-    plan = MemoryPlan(Model(SMALL, parameters, parameters), lanes, math.inf)
+    plan = MemoryPlan(Model(SMALL, parameters, parameters), Lanes(lanes), math.inf)
     estimated = plan.needed([Graph(True, ROWS, LENGTH)]) - plan.needed([])
     estimated -= lanes * SMALL.num_hidden_layers * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES
     estimated -= 4 * DropoutPlan(SMALL, 0, "cpu").kept_numbers(ROWS, LENGTH)
@@ -61,7 +61,7 @@ PARAMETERS = 110_000_000
 
 
 def plan(limit, **changes):
-    return MemoryPlan(Model(BASE, PARAMETERS, **dict({"trained": PARAMETERS}, **changes)), 2, limit)
+    return MemoryPlan(Model(BASE, PARAMETERS, **dict({"trained": PARAMETERS}, **changes)), Lanes(2), limit)
 
 
 def test_what_the_estimate_depends_on():
@@ -74,12 +74,19 @@ def test_what_the_estimate_depends_on():
     half = plan(math.inf, trained=PARAMETERS // 2, frozen_layers=6).needed(graph)
     assert half < whole - 1e9
     student = Model(BASE, PARAMETERS, PARAMETERS)
-    alone = MemoryPlan(student, 2, math.inf, (Model(BASE, PARAMETERS),))
-    online = MemoryPlan(student, 2, math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
-    assert alone.needed(graph) == MemoryPlan(student, 2, math.inf).needed(graph) + 4 * PARAMETERS
+    alone = MemoryPlan(student, Lanes(2), math.inf, (Model(BASE, PARAMETERS),))
+    online = MemoryPlan(student, Lanes(2), math.inf, (Model(BASE, PARAMETERS, in_train_graph=True),))
+    assert alone.needed(graph) == MemoryPlan(student, Lanes(2), math.inf).needed(graph) + 4 * PARAMETERS
     assert online.needed(graph) > alone.needed(graph) + 0.9e9
-    predicts = [MemoryPlan(Model(BASE, parameters), 2, math.inf).needed([Graph(False, 4, 128)]) for parameters in (0, PARAMETERS)]
+    predicts = [MemoryPlan(Model(BASE, parameters), Lanes(2), math.inf).needed([Graph(False, 4, 128)]) for parameters in (0, PARAMETERS)]
     assert predicts[1] == predicts[0] + 6 * PARAMETERS  # the variables, and what reads them
+
+
+def test_a_batch_of_one_text_uses_one_lane():
+    one, two = (MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), Lanes(count), math.inf) for count in (1, 2))
+    assert one.needed([Graph(True, 1, 128)]) == two.needed([Graph(True, 1, 128)])
+    gradients = two.needed([Graph(True, 2, 128)]) - one.needed([Graph(True, 2, 128)])
+    assert gradients == pytest.approx(4 * PARAMETERS + 12 * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES)
 
 
 def test_a_teacher_needs_memory_too():
@@ -87,13 +94,13 @@ def test_a_teacher_needs_memory_too():
     nothing = plan(math.inf).needed([])
     graph = Graph(False, 2, 128)
     alone = plan(math.inf).needed([graph]) - nothing
-    held = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), 2, math.inf, (Model(BASE, 0, graphs=(graph,)),))
+    held = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), Lanes(2), math.inf, (Model(BASE, 0, graphs=(graph,)),))
     assert held.needed([]) == nothing + alone
     whole = plan(math.inf).needed([graph._replace(all_tokens=True)]) - nothing
     assert 1.05 * alone < whole < 1.1 * alone  # 12 layers instead of 11
     returned = plan(math.inf).needed([graph._replace(all_tokens=True, returned=1000)]) - nothing
     assert returned == whole + 3 * 4 * 1000 * 2 * 128
-    compared = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), 2, math.inf, compared=lambda length: 10 * length)
+    compared = MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS), Lanes(2), math.inf, compared=lambda length: 10 * length)
     step = [Graph(True, 2, 128)]
     for parts in (2, 12):
         more = compared.needed(step, parts) - plan(math.inf).needed(step, parts)
@@ -151,6 +158,6 @@ def test_a_large_tokenizer_needs_memory():
     """The library takes 0.37 GB for XLM-R's 250,002 tokens; a WordPiece vocabulary is far smaller."""
 
     def needed(**more):
-        return MemoryPlan(Model(BertConfig(vocab_size=250_002, **more), 1000), 1, 1e12).needed([])
+        return MemoryPlan(Model(BertConfig(vocab_size=250_002, **more), 1000), Lanes(1), 1e12).needed([])
 
     assert needed(model_type="xlm-roberta") - needed() == pytest.approx(0.375e9, rel=0.01)
