@@ -16,6 +16,7 @@ from ofrecord_util import scores as score_files
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.reader import check_ranges, read_split
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
@@ -282,6 +283,9 @@ class Dataset:
         manifest = records.manifest
         if manifest is None:
             self.log(f"{records.path}: no manifest, so text and vocabulary of these records cannot be checked")
+            if task.task_type != CLASSIFICATION:
+                differences.append(f"they have no manifest, so their labels are classes, but --task_type is {task.task_type}")
+                other_text = True
             rows = None if path is None else self._text.read(split, task)
             if rows is not None and len(rows) != len(records):
                 differences.append(f"they are {len(records)} and {path} has {len(rows)} rows")
@@ -292,14 +296,17 @@ class Dataset:
                 stored = Task.from_dict(stored)
                 if not stored.same_ids(task):
                     other_text = True
+                    kinds = f" of a {stored.task_type}", f" of a {task.task_type}"
                     differences.append(
-                        "their task is {} with domains {} and labels {}, not {} with {} and {}".format(
+                        "their task is {} with domains {} and labels {}{}, not {} with {} and {}{}".format(
                             stored.name,
                             ",".join(stored.domains),
                             ",".join(stored.labels),
+                            kinds[0] if stored.task_type != task.task_type else "",
                             task.name,
                             ",".join(task.domains),
                             ",".join(task.labels),
+                            kinds[1] if stored.task_type != task.task_type else "",
                         )
                     )
             if path is not None and not other_text and not records.text_digest.startswith("records:"):

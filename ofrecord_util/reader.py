@@ -19,7 +19,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_terminal
 from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
 from ofrecord_util.records import Records
-from ofrecord_util.schema import FEATURES, LENGTH_BYTES, Feature, entries_class, split_flag
+from ofrecord_util.schema import LENGTH_BYTES, Feature, entries_class, features_of, split_flag
 from ofrecord_util.tasks import Task
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
@@ -73,19 +73,23 @@ def read_split(
                     REMEDY,
                 )
             )
+    try:
+        features = features_of(None if manifest is None else manifest.get("task"))
+    except UserError as error:
+        raise UserError(f"{manifest_path}: {error}; {REMEDY}") from error
     parts, places = [], []
     for position, path in enumerate(paths):
         data, size = _read_bytes(path)
         starts, ends = _scan(path, data, size)
         if manifest is not None:
             _check_part(path, manifest["parts"][position], data[:size], len(starts))
-        arrays = decode(data, starts, ends, seq_length) if fast else None
+        arrays = decode(data, starts, ends, seq_length, features) if fast else None
         if arrays is None:
-            arrays = _decode_records(path, data, starts, ends, seq_length)
+            arrays = _decode_records(path, data, starts, ends, seq_length, features)
         seq_length = arrays["input_ids"].shape[1]
         parts.append(arrays)
         places.append((path, starts - LENGTH_BYTES))
-    merged = {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
+    merged = {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in features}
     digest = manifest["text_digest"] if manifest is not None else _digest_of(merged)
     return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, places=tuple(places), **merged)
 
@@ -107,7 +111,6 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
         ("input_mask", 2, "--resave_ofrecord"),
         ("segment_ids", type_vocab_size, "--type_vocab_size"),
         ("domain", task.num_domains, "--task_name or --domains"),
-        ("label", task.num_labels, "--task_name or --label_list"),
         ("idxs", np.iinfo(np.int32).max, "--resave_ofrecord"),
     )
     for name, limit, flag in bounds:
@@ -118,6 +121,13 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
             raise UserError(
                 f"{records.where(where[0])}: {name} is {values[where]}, allowed are 0 to {limit - 1}; check {flag}, or {REMEDY}"
             )
+    wrong = task.kind.wrong(records.label, task.num_labels)
+    if wrong is not None:
+        row, allowed = wrong
+        found = np.array2string(records.label[row], separator=",")
+        raise UserError(
+            f"{records.where(row)}: label is {found:.60}, allowed are {allowed}; check --task_name or --label_list, or {REMEDY}"
+        )
     empty = np.flatnonzero(records.input_mask.max(axis=1, initial=0) == 0)
     if empty.size:
         raise UserError(f"{records.where(empty[0])}: input_mask has no real token; {REMEDY}")
@@ -199,11 +209,13 @@ def _digest_of(arrays: Dict[str, np.ndarray]) -> str:
     return "records:" + digest.hexdigest()
 
 
-def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Dict[str, np.ndarray]:
+def _decode_records(
+    path: str, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int], features: Sequence[Feature]
+) -> Dict[str, np.ndarray]:
     """Any layout, through protobuf. Returns a dict of arrays; UserError as in `read_split`."""
     record_type = entries_class()
     # lists grow record by record: a first record of a huge length must not set the size of an allocation for all others
-    columns: Dict[str, list] = {feature.name: [] for feature in FEATURES}
+    columns: Dict[str, list] = {feature.name: [] for feature in features}
     for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
         at = f"{path}: record {row + 1} at byte {start - LENGTH_BYTES}: "
         try:
@@ -217,11 +229,12 @@ def _decode_records(path: str, data: np.ndarray, starts: np.ndarray, ends: np.nd
         if parsed != end - start:
             raise UserError(f"{at}is not an OFRecord; {REMEDY}")
         found = {entry.key: entry.value for entry in record.feature}
-        for feature in FEATURES:
+        for feature in features:
             values = _values_of(found, feature, at, seq_length)
             seq_length = len(values) if feature.per_token else seq_length
-            columns[feature.name].append(np.array(values, feature.dtype) if feature.per_token else values[0])
-    return {feature.name: np.array(columns[feature.name], feature.dtype) for feature in FEATURES}
+            wide = feature.per_token or feature.count is not None
+            columns[feature.name].append(np.array(values, feature.dtype) if wide else values[0])
+    return {feature.name: np.array(columns[feature.name], feature.dtype) for feature in features}
 
 
 def _values_of(record: Dict[bytes, Any], feature: Feature, at: str, seq_length: Optional[int]) -> Sequence:
@@ -236,7 +249,7 @@ def _values_of(record: Dict[bytes, Any], feature: Feature, at: str, seq_length: 
     if kind != feature.kind:
         raise UserError("{}{} is of type {}, not {}; {}".format(at, name, kind or "none", feature.kind, REMEDY))
     values = getattr(value, kind).value
-    expected = 1 if not feature.per_token else len(values) if seq_length is None else seq_length
+    expected = feature.count or 1 if not feature.per_token else len(values) if seq_length is None else seq_length
     if len(values) != expected or not expected:
         other_length = f"give --seq_length {len(values)}, or " if feature.per_token and len(values) else ""
         raise UserError(f"{at}{name} has {len(values)} values, expected {expected or 'more'}; {other_length}{REMEDY}")

@@ -28,7 +28,8 @@ class Samples:
         word_rows: int32 [N, S], rows of the word embeddings that the graphs hold. They equal the vocabulary ids only where the
             graphs hold the embeddings of the whole vocabulary.
         input_mask, segment_ids: int32 [N, S].
-        domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
+        domain, idxs: int32 [N]; idxs is the row number in the split, from 0.
+        label: as of `TextSplit`.
         sample_weights: float32 [N].
         lengths: int64 [N], tokens of each sample.
         path: the folder of the records.
@@ -64,7 +65,8 @@ class Records:
 
     Attributes:
         input_ids, input_mask, segment_ids: int32 [N, S].
-        domain, label, idxs: int32 [N]; idxs is the row number in the split, from 0.
+        domain, idxs: int32 [N]; idxs is the row number in the split, from 0.
+        label: as of `TextSplit`.
         sample_weights: float32 [N].
         manifest: dict of the manifest, or None for records of the earlier implementation.
         path: the folder of the files.

@@ -7,20 +7,22 @@ A file is a sequence of records, each an 8-byte little-endian length and a seria
 
 import collections
 import functools
-from typing import Any, Optional, Type
+from typing import Any, Optional, Tuple, Type
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
+from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.text_files import UNLABELLED
 
-Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key")
+Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key count", defaults=(None,))
 Feature.__doc__ = """One feature of a record.
 
 name: of its array. key: of the feature in the record. kind: the field of `record_pb2.Feature` that holds it. dtype: NumPy type of
-its array. per_token: True for a list of seq_length values, False for a list of one. older_key: the key that the earlier
-implementation used, or None.
+its array. per_token: True for a list of seq_length values. older_key: the key that the earlier implementation used, or None. count: number
+of values of a list that is not per token, whose array is [N, count]; None for a list of one, whose array is [N].
 """
 
 FEATURES = (
@@ -33,6 +35,27 @@ FEATURES = (
     Feature("sample_weights", "weights", "float_list", np.float32, False, None),
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
+
+
+def features_of(task: Any) -> Tuple[Feature, ...]:
+    """The features of the records of a task: `FEATURES`, in which the label has the form of the task's type.
+
+    Args:
+        task: dict of `Task.to_dict`, as a manifest has it, or None: then it is that of classification.
+
+    Raises:
+        UserError: the task has an unknown type, or no list of labels.
+    """
+    task = task if isinstance(task, dict) else {}
+    task_type, labels = task.get("task_type", CLASSIFICATION), task.get("labels", [])
+    if task_type == CLASSIFICATION:
+        return FEATURES
+    if task_type not in LABEL_KINDS or not isinstance(labels, list) or not labels:
+        raise UserError(f"task description: task_type {task_type!r:.40} with the labels {labels!r:.80}, which a task cannot have")
+    kind = LABEL_KINDS[task_type]
+    form = {"kind": kind.record_kind, "dtype": kind.dtype, "count": kind.count(len(labels)), "older_key": None}
+    return tuple(feature._replace(**form) if feature.name == "label" else feature for feature in FEATURES)
+
 
 LENGTH_BYTES = 8  # each record's length precedes it: signed, little-endian
 

@@ -51,8 +51,13 @@ def describe_split(
 
 def _counts(domain: np.ndarray, label: np.ndarray, task: Task) -> str:
     """Rows by domain and label, those of many domains or labels apart from each other."""
-    table = np.zeros((task.num_domains, task.num_labels), int)
-    np.add.at(table, (domain, label), 1)
+    counts = [task.kind.counts(label[domain == place], task.num_labels) for place in range(task.num_domains)]
+    about = task.kind.summary(label, task.labels)
+    if about is not None:
+        rows = _listed(task.domains, np.bincount(domain, minlength=task.num_domains))
+        listed = f"; labels: {_listed(task.labels, np.sum(counts, axis=0))}" if task.num_labels > 1 else ""
+        return f"domains: {rows}; {about}{listed}"
+    table = np.array(counts)
     if max(table.shape) > _MOST_NAMES:
         return f"domains: {_listed(task.domains, table.sum(axis=1))}; labels: {_listed(task.labels, table.sum(axis=0))}"
     return "; ".join(
@@ -99,7 +104,7 @@ def _share(count: int, total: int) -> str:
 
 def _two_rows(records: Records) -> List[int]:
     """Positions of the first row, and of the first one with another label, or of the second row."""
-    others = np.flatnonzero(records.label != records.label[0])
+    others = np.flatnonzero((records.label != records.label[0]).reshape(len(records), -1).any(axis=1))
     return [0, *(others[:1].tolist() or list(range(1, len(records)))[:1])]
 
 
@@ -107,5 +112,6 @@ def _example(split: str, records: Records, row: int, task: Task, tokenizer: Text
     length = int(records.lengths[row])
     tokens = [tokenizer.tokens[position] for position in records.input_ids[row, : min(length, _EXAMPLE_TOKENS)].tolist()]
     rest = f" … ({length} tokens)" if length > _EXAMPLE_TOKENS else ""
-    names = [task.domains[records.domain[row]], *([] if split == UNLABELLED else [task.labels[records.label[row]]])]
+    label = [] if split == UNLABELLED else [task.kind.spell(records.label[row], task.labels) or "no label"]
+    names = [task.domains[records.domain[row]], *label]
     return f"{split}: example ({', '.join(names)}): {' '.join(tokens)}{rest}"

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import text
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
 from ofrecord_util.names import lookalike, spelled, split_by_look
 from ofrecord_util.reading import read_json
 from ofrecord_util.text_columns import TextOptions
@@ -41,21 +42,24 @@ class Task:
         domains: tuple of str.
         labels: tuple of str.
         pair: True where a sample is a pair of texts (four columns).
+        task_type: CLASSIFICATION, REGRESSION or MULTI_LABEL. The labels of a regression are the name of its number.
 
     Raises:
-        UserError: no domain, fewer than two labels, a name twice (in any case), or a name with control characters or too many bytes.
+        UserError: no domain, another number of labels than the type allows, a name twice (in any case), or a name with control characters
+            or too many bytes.
     """
 
     name: str
     domains: tuple
     labels: tuple
     pair: bool = False
+    task_type: str = CLASSIFICATION
 
     def __post_init__(self) -> None:
         _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
-        for kind, flag, values, least in (
-            ("domain", "--domains", self.domains, 1),
-            ("label", "--label_list", self.labels, 2),
+        for kind, flag, values, (least, most) in (
+            ("domain", "--domains", self.domains, (1, len(self.domains))),
+            ("label", "--label_list", self.labels, self.kind.limits),
         ):
             for value in values:
                 _check_name(value, f"{flag}: {kind}", _LONGEST_NAME)
@@ -66,6 +70,12 @@ class Task:
                         self.name, len(values), kind, ", ".join(values) or "none", least, flag
                     )
                 )
+            if len(values) > most:
+                names = ", ".join(values)
+                raise UserError(f"{flag}: task {self.name!r} is a {self.task_type} of one number, but {len(values)} are named ({names})")
+            mixed = next((value for value in values if kind == "label" and self.kind.splits(value)), None)
+            if mixed is not None:
+                raise UserError(f"{flag}: the label {mixed!r:.60} has a sign that separates the labels of a row: give it another name")
             alike = split_by_look(values)
             if alike is not None:
                 raise UserError(
@@ -76,18 +86,24 @@ class Task:
                     raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
 
     @property
+    def kind(self) -> Classes:
+        """The rules about the labels of the task's type (label_kinds.py)."""
+        return LABEL_KINDS[self.task_type]
+
+    @property
     def num_domains(self) -> int:
         return len(self.domains)
 
     @property
     def num_labels(self) -> int:
+        """The number of labels, which is that of the classifier's outputs; 1 for a regression."""
         return len(self.labels)
 
     @property
     def numbers_are_ids(self) -> bool:
         """True where all labels are words, so that a number in a label column is the id itself (for senti `0` is
         `positive`)."""
-        return not any(_is_integer(label) for label in self.labels)
+        return self.kind.by_position and not any(_is_integer(label) for label in self.labels)
 
     def domain_id(self, name: str) -> int:
         """Id of a domain, matched in any case. UserError lists the domains."""
@@ -122,7 +138,8 @@ class Task:
 
     def to_dict(self) -> dict:
         """The task as a dict for JSON; `from_dict` reads it."""
-        return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair}
+        other = {} if self.task_type == CLASSIFICATION else {"task_type": self.task_type}  # as before there were other types
+        return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair, **other}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Task":
@@ -133,15 +150,19 @@ class Task:
                 raise UserError(f"task description: {key!r} is {values.get(key)!r}, which a task cannot have")
             if key in ("domains", "labels") and not all(isinstance(value, str) for value in values[key]):
                 raise UserError(f"task description: {key!r} holds {values[key]!r}, not names")
-        return cls(values["name"], tuple(values["domains"]), tuple(values["labels"]), values["pair"])
+        task_type = values.get("task_type", CLASSIFICATION)
+        if not isinstance(task_type, str) or task_type not in LABEL_KINDS:
+            raise UserError(f"task description: 'task_type' is {task_type!r:.80}, known are {', '.join(LABEL_KINDS)}")
+        return cls(values["name"], tuple(values["domains"]), tuple(values["labels"]), values["pair"], task_type)
 
     def same_ids(self, other: "Task") -> bool:
-        """True where domains, labels and pair-ness agree, so that ids mean the same. The task's name does not
+        """True where domains, labels, pair-ness and type agree, so that ids mean the same. The task's name does not
         matter."""
         return (
             [d.lower() for d in self.domains] == [d.lower() for d in other.domains]
             and [v.lower() for v in self.labels] == [v.lower() for v in other.labels]
             and self.pair == other.pair
+            and self.task_type == other.task_type
         )
 
 
@@ -170,7 +191,12 @@ def _names(value: Names) -> Optional[Tuple[str, ...]]:
 
 
 def resolve_task(
-    name: str, data_dir: str, domains: Names = None, label_list: Names = None, folder: Optional[text.TextFolder] = None
+    name: str,
+    data_dir: str,
+    domains: Names = None,
+    label_list: Names = None,
+    folder: Optional[text.TextFolder] = None,
+    task_type: str = CLASSIFICATION,
 ) -> Task:
     """The task that `--task_name`, `--domains` and `--label_list` mean.
 
@@ -178,13 +204,14 @@ def resolve_task(
     training text has numbers, the numbers become the names (`0`, `1`): only the user knows which word each number means, and can name
     them with `--label_list`. For any other name, domains and labels that the flags do not name are read from the training text, or,
     without text, from the manifest of existing training records. They are sorted, numbers by value, so that their order does not depend
-    on that of the rows. Rows of four columns make a pair task.
+    on that of the rows. Rows of four columns make a pair task. The labels of a known task are those of its classification.
 
     Args:
         name: str.
         data_dir: folder of the data.
         domains, label_list: comma list (str), sequence of str, or None.
-        folder: `TextFolder` of `data_dir`, which keeps the rows that are read here; None uses a new one.
+        folder: `TextFolder` of `data_dir`, which keeps the rows that are read here, with this `task_type`; None uses a new one.
+        task_type: value of `--task_type`.
 
     Raises:
         UserError: the domains or labels of an unknown name are found nowhere, or the training text is invalid.
@@ -194,25 +221,33 @@ def resolve_task(
     if not key:
         raise UserError("--task_name is empty; known names: {}".format(", ".join(sorted(KNOWN_TASKS))))
     if folder is None:
-        folder = text.TextFolder(data_dir, TextOptions(only_domain=only_domain(name, domains)))
+        folder = text.TextFolder(data_dir, TextOptions(only_domain=only_domain(name, domains), task_type=task_type))
     if key in KNOWN_TASKS:
         known_domains, known_labels, pair = KNOWN_TASKS[key]
-        return Task(key, domains or known_domains, labels or _numbers_in_use(folder, known_labels) or known_labels, pair)
+        if task_type == CLASSIFICATION:
+            return Task(key, domains or known_domains, labels or _numbers_in_use(folder, known_labels) or known_labels, pair)
+        domains = domains or known_domains
+    labels = labels or LABEL_KINDS[task_type].default_labels
 
     if domains and labels:  # no name is told from the rows
         of_pairs = folder.pair("train")
         if of_pairs is not None:
-            return Task(key, domains, labels, of_pairs)
+            return Task(key, domains, labels, of_pairs, task_type)
     found = folder.names("train")
     if found is not None:
         found_domains, found_labels, pair = found
-        return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair)
+        return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair, task_type)
     manifest_path = _train_manifest(data_dir)
     if os.path.isfile(manifest_path):
         stored = _stored_task(manifest_path)
-        return Task(key, domains or stored.domains, labels or stored.labels, stored.pair)
+        if stored.task_type != task_type:
+            raise UserError(
+                f"{manifest_path}: the records have the labels of --task_type {stored.task_type}, not of {task_type}: give --task_type, or "
+                "write them again from the text with --resave_ofrecord"
+            )
+        return Task(key, domains or stored.domains, labels or stored.labels, stored.pair, task_type)
     if domains and labels:
-        return Task(key, domains, labels, False)
+        return Task(key, domains, labels, False, task_type)
     raise UserError(
         "task {!r} is unknown ({} are known) and {} has no training text to read it from: "
         "give --domains and --label_list, or put train.csv there".format(name, ", ".join(sorted(KNOWN_TASKS)), data_dir)

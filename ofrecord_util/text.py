@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.names import MANY_ROWS, is_number, lookalike, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, find_text, read_rows, roles_of, text_path
@@ -26,7 +27,8 @@ class TextSplit:
         path: the file.
         text_a: list of N str.
         text_b: list of N str for pair tasks, else None.
-        domain, label: int32 [N] ids; without labels, label is 0.
+        domain: int32 [N] ids.
+        label: int32 [N] ids, 0 without labels; float32 [N] of a regression; int32 [N, C] of sets, 1 for the labels of a row.
         digest: SHA-256 (hex) of texts and ids, the same whatever the kind of the file, line ends, header, spelling of names.
         source: one line about file, kind and columns.
         columns: kind and columns for the manifest of records; None for the documented form.
@@ -51,20 +53,21 @@ class TextSplit:
         return list(zip(self.text_a, self.text_b or [None] * len(self)))
 
 
-def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
+def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[str], Set[str], bool]:
     """The names that a file's rows use, for an unknown task.
 
     Args:
         table: of `read_rows`.
+        task_type: what a label is.
 
     Returns:
-        (set of domain names, set of label names, pair): pair is True where the rows have two texts. Without labels, there are no names of
-        labels.
+        (set of domain names, set of label names, pair): pair is True where the rows have two texts. Without labels, and for
+        a regression, there are no names of labels.
 
     Raises:
         UserError: the rows do not all have the columns of one text or all those of two, or a name is empty or too long.
     """
-    path, rows = table.path, table.rows
+    path, rows, labels_of = table.path, table.rows, LABEL_KINDS[task_type]
     width = len(rows[0][1])
     pair = _check_width(table)
     domains: Set[str] = set()
@@ -72,7 +75,9 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
     _check_not_index(table, width)
     for place, cells in rows:
         _check_columns(table, place, cells, width)
-        for kind, cell, names in zip(("domain", "label"), map(str.strip, cells[1 + pair :]), (domains, labels)):
+        domain, *label = map(str.strip, cells[1 + pair :])
+        found = [("domain", domain, domains), *(("label", name, labels) for cell in label for name in labels_of.names(cell))]
+        for kind, cell, names in found:
             if cell in names:
                 continue
             if not cell:
@@ -96,7 +101,7 @@ def read_names(table: TextRows) -> Tuple[Set[str], Set[str], bool]:
             names.add(cell)
     _check_first_row(table)
     for kind, names in (("domain", domains), ("label", labels)):
-        if len(names) == len(rows) >= MANY_ROWS:
+        if len(names) == len(rows) >= MANY_ROWS and (kind == "domain" or labels_of.exclusive):
             raise UserError(
                 f"{path}: each of the {len(rows)} rows has a {kind} of its own; without a header, the last column is the label and the one "
                 f"before it the domain; --{kind}_column chooses another"
@@ -213,8 +218,8 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
     of_texts = 2 if task.pair else 1  # columns
     width = of_texts + len(kinds)
     texts: Tuple[List[str], List[str]] = ([], [])
-    ids: Dict[str, List[int]] = {"domain": [], "label": []}
-    known: Dict[str, Dict[str, int]] = {"domain": {}, "label": {}}
+    ids: Dict[str, List[Any]] = {"domain": [], "label": []}
+    known: Dict[str, Dict[str, Any]] = {"domain": {}, "label": {}}
     digest = hashlib.sha256()
     if task.pair:
         _check_not_index(table, width)
@@ -227,7 +232,7 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
         for kind, cell in zip(kinds, cells[of_texts:]):
             if cell not in known[kind]:
                 try:
-                    known[kind][cell] = task.domain_id(cell) if kind == "domain" else task.label_id(cell)
+                    known[kind][cell] = task.domain_id(cell) if kind == "domain" else task.kind.read(cell, task)
                 except UserError as error:
                     raise UserError(f"{path}: {place}: {error}") from error
                 if kind == "label" and task.numbers_are_ids and len({label.strip().isdigit() for label in known["label"]}) > 1:
@@ -237,14 +242,15 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
                         )
                     )
             ids[kind].append(known[kind][cell])
-        row = "\t".join([*cells[:of_texts], *(str(ids[kind][-1]) for kind in kinds)]) + "\n"
+        found = [str(ids["domain"][-1]), *(task.kind.digest_text(value) for value in ids["label"][-1:])]
+        row = "\t".join([*cells[:of_texts], *found]) + "\n"
         digest.update(row.encode("utf-8"))
     return TextSplit(
         path=path,
         text_a=texts[0],
         text_b=texts[1] if task.pair else None,
         domain=np.array(ids["domain"], np.int32),
-        label=np.array(ids["label"] if table.labelled else [0] * len(table.rows), np.int32),
+        label=task.kind.array(ids["label"], task.num_labels) if table.labelled else np.zeros(len(table.rows), np.int32),
         digest=digest.hexdigest(),
         source=table.describe() + _other_spelling(known["domain"], task.domains) + _numbers_read(known["label"], task),
         columns=table.columns_dict(),
@@ -291,7 +297,7 @@ class TextFolder:
     def names(self, split: str) -> Optional[Tuple[Set[str], Set[str], bool]]:
         """Domains, labels and pair of a split as of `read_names`; None where there is no text."""
         table = self.table(split)
-        return None if table is None else read_names(table)
+        return None if table is None else read_names(table, self.options.task_type)
 
     def pair(self, split: str) -> Optional[bool]:
         """Whether the rows of a split have two texts, as of the first row; None where there is no text."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.names import DOMAIN_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS, TEXT_COLUMNS, column_word, is_header
 from ofrecord_util.text_kinds import AUTO, CSV, JSONL, KIND_NAMES, TSV, Row
 
@@ -31,6 +32,7 @@ class TextOptions:
         format: --text_format.
         text, pair, domain, label: names or numbers (from 1) of columns, or None: --text_column, ….
         only_domain: domain of all rows of files without a column of domains, or None if such files are refused.
+        task_type: --task_type.
     """
 
     format: str = AUTO
@@ -39,12 +41,14 @@ class TextOptions:
     domain: Optional[str] = None
     label: Optional[str] = None
     only_domain: Optional[str] = None
+    task_type: str = CLASSIFICATION
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any], only_domain: Optional[str] = None) -> "TextOptions":
         """The options of a dict of flags by name; a flag that is missing or None is not set."""
         columns = {role: flags.get(role + "_column") for role in ROLES}
-        return cls(flags.get("text_format") or AUTO, only_domain=only_domain, **columns)
+        task_type = flags.get("task_type") or CLASSIFICATION
+        return cls(flags.get("text_format") or AUTO, only_domain=only_domain, task_type=task_type, **columns)
 
     def columns(self) -> Dict[str, str]:
         """dict of role -> column of the flags that are set."""
@@ -60,6 +64,7 @@ class Columns(NamedTuple):
         places: dict of role -> position from 0, or key of JSON lines.
         names: of all columns of a table with a header; numbers as text without one; keys of the first row of JSON lines.
         only_domain: domain of all rows, or None if the file has a column of domains.
+        task_type: of the labels of JSON lines.
     """
 
     kind: str
@@ -67,6 +72,7 @@ class Columns(NamedTuple):
     places: Dict[str, Any]
     names: List[str]
     only_domain: Optional[str] = None
+    task_type: str = CLASSIFICATION
 
     @property
     def pair(self) -> bool:
@@ -116,13 +122,15 @@ class Columns(NamedTuple):
 
     def _value(self, row: Row, role: str, path: str) -> str:
         key = self.places[role]
-        value = row.cells.get(key)  # type: ignore[union-attr]
+        value = given = row.cells.get(key)  # type: ignore[union-attr]
         if isinstance(value, bool):
             return str(value).lower()
-        if isinstance(value, int) and role in ("domain", "label"):
+        if isinstance(value, int) and role == "domain":
             return str(value)
+        if role == "label":
+            value = LABEL_KINDS[self.task_type].json_text(value)
         if not isinstance(value, str):
-            found = f"{key!r} is {value!r:.40}, which is not a text" if key in row.cells else f"no {key!r}"
+            found = f"{key!r} is {given!r:.40}, which is not a text" if key in row.cells else f"no {key!r}"
             raise UserError(f"{path}: {row.place(self.kind)}: {found}; --{role}_column chooses another key")
         return value
 
@@ -202,7 +210,7 @@ def find_columns(
                 "--domains NAME names the domain of all rows"
             )
     ordered = {role: places[role] for role in ROLES if role in places}
-    return Columns(kind, has_names and kind != JSONL, ordered, names, only_domain)
+    return Columns(kind, has_names and kind != JSONL, ordered, names, only_domain, options.task_type)
 
 
 def _is_number(value: str) -> bool:

@@ -81,13 +81,16 @@ def text_warnings(
     lines += filter(None, (_quotes(rows.path, rows.text_a), _quotes(rows.path, rows.text_b or [])))
     learns = train is None if learns is None else learns
     for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain))[not rows.labelled :]:
-        present = np.bincount(ids, minlength=len(names)) > 0
+        exclusive = kind == "domain" or task.kind.exclusive
+        present = (np.bincount(ids, minlength=len(names)) if kind == "domain" else task.kind.counts(ids, len(names))) > 0
         missing = ", ".join(name for name, there in zip(names, present) if not there)
-        if missing and present.sum() == 1:
+        if missing and present.sum() == 1 and exclusive:
             all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
             lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns] if rows.labelled else _ONE_DOMAIN_UNLABELLED}")
         elif missing:
             lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
+    odd = task.kind.warning(rows.label) if rows.labelled else None
+    lines += [f"{rows.path}: {odd}"] if odd else []
     repeats = repeats or count_repeats(rows, train)
     if repeats.repeated:
         counts = f"{repeats.repeated} of {len(rows)} rows repeat the text of an earlier one"

@@ -19,7 +19,11 @@ PADDING = 64  # bytes after the data of a file, so that `decode` may read past i
 _CHUNK = 4096  # records decoded at once
 
 _KIND_TAG = {"int32_list": b"\x22", "float_list": b"\x12"}
-_BY_KEY = sorted(FEATURES, key=lambda feature: feature.key)
+
+
+def _by_key(features: Sequence[Feature]) -> List[Feature]:
+    """The features in the order of a record."""
+    return sorted(features, key=lambda feature: feature.key)
 
 
 def _tags(feature: Feature) -> Tuple[bytes, bytes, bytes, bytes]:
@@ -28,22 +32,23 @@ def _tags(feature: Feature) -> Tuple[bytes, bytes, bytes, bytes]:
     return b"\x0a", b"\x0a" + bytes([len(key)]) + key + b"\x12", _KIND_TAG[feature.kind], b"\x0a"
 
 
-def encode(columns: Sequence[np.ndarray]) -> np.ndarray:
+def encode(columns: Sequence[np.ndarray], features: Sequence[Feature] = FEATURES) -> np.ndarray:
     """The bytes of N records with their lengths, as uint8 array. Arguments as in `encode_with_sizes`."""
-    return encode_with_sizes(columns)[0]
+    return encode_with_sizes(columns, features)[0]
 
 
-def encode_with_sizes(columns: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+def encode_with_sizes(columns: Sequence[np.ndarray], features: Sequence[Feature] = FEATURES) -> Tuple[np.ndarray, np.ndarray]:
     """The bytes of N records with their lengths.
 
     Args:
-        columns: the arrays of `schema.FEATURES` in its order: [N, S] for tokens, [N] for the others; S is at least 1.
+        columns: the arrays of `features` in their order: [N, S] for tokens, [N, count] or [N] for the others; S is at least 1.
+        features: of the records, see `schema.features_of`.
 
     Returns:
         (uint8 array, int64 [N]: bytes of each record with its length).
     """
-    arrays = dict(zip((feature.name for feature in FEATURES), columns))
-    elements = [element for feature in _BY_KEY for element in _elements(feature, arrays[feature.name])]
+    arrays = dict(zip((feature.name for feature in features), columns))
+    elements = [element for feature in _by_key(features) for element in _elements(feature, arrays[feature.name])]
     sizes = sum(widths.sum(axis=1, dtype=np.int64) for _, widths in elements)
     elements.insert(0, _as_bytes(sizes.astype(f"<i{LENGTH_BYTES}")))
     numbers = np.concatenate([numbers for numbers, _ in elements], axis=1).ravel()
@@ -95,32 +100,37 @@ def _as_varints(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return numbers, widths
 
 
-def decode(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Optional[Dict[str, np.ndarray]]:
+def decode(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int], features: Sequence[Feature] = FEATURES
+) -> Optional[Dict[str, np.ndarray]]:
     """The values of a file's N records.
 
     Args:
         data: uint8, the file's bytes and `PADDING` more.
         starts, ends: int64 [N], the bytes of each record without its length.
         seq_length: S; None takes that of the first record.
+        features: of the records, see `schema.features_of`.
 
     Returns:
-        Dict of arrays by feature, [N, S] or [N]; None where a record has another layout, a value of more than 28 bits or a
+        Dict of arrays by feature, [N, S], [N, count] or [N]; None where a record has another layout, a value of more than 28 bits or a
         fault.
     """
     parts = []
     for begin in range(0, len(starts), _CHUNK):
-        arrays = _decode_chunk(data, starts[begin : begin + _CHUNK], ends[begin : begin + _CHUNK], seq_length)
+        arrays = _decode_chunk(data, starts[begin : begin + _CHUNK], ends[begin : begin + _CHUNK], seq_length, features)
         if arrays is None:
             return None
         seq_length = arrays["input_ids"].shape[1]
         parts.append(arrays)
-    return {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in FEATURES}
+    return {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in features}
 
 
-def _decode_chunk(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int]) -> Optional[Dict[str, np.ndarray]]:
+def _decode_chunk(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_length: Optional[int], features: Sequence[Feature]
+) -> Optional[Dict[str, np.ndarray]]:
     spans = {}
     at = starts
-    for feature in _BY_KEY:
+    for feature in _by_key(features):
         limit = None
         for tag in _tags(feature):
             at, end = _enter(data, at, tag, ends, limit)
@@ -134,13 +144,13 @@ def _decode_chunk(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seq_le
     if seq_length is None:
         seq_length = int(spans["input_mask"][1][0] - spans["input_mask"][0][0])
     arrays = {}
-    for feature in FEATURES:
+    for feature in features:
         begin, end = spans[feature.name]
-        count = seq_length if feature.per_token else 1
+        count = seq_length if feature.per_token else feature.count or 1
         values = _floats(data, begin, end) if feature.kind == "float_list" else _integers(data, begin, end, count)
         if values is None or not count:
             return None
-        arrays[feature.name] = values if feature.per_token else values[:, 0]
+        arrays[feature.name] = values if feature.per_token or feature.count else values[:, 0]
     return arrays
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import read_json
-from ofrecord_util.schema import FEATURES, default_prefix, split_flag
+from ofrecord_util.schema import Feature, default_prefix, features_of, split_flag
 from ofrecord_util.wire_format import encode
 
 MANIFEST = "manifest.json"
@@ -72,8 +72,8 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
         split: "train", "dev" or "test".
         prefix: name of a part without its number; None means `SPLIT.of_record-`.
         part_num: number of parts; part p gets the p-th run of consecutive records.
-        arrays: dict, or object with attributes, of the features of `schema.FEATURES`: [N, S] int32 for tokens, [N] for
-            the others.
+        arrays: dict, or object with attributes, of the features of the manifest's task (`schema.features_of`): [N, S] int32 for
+            tokens, [N, count] or [N] for the others.
         manifest: dict of what the records were made from (text_digest, vocab_digest, seq_length, do_lower_case, task,
             truncated, …).
 
@@ -84,7 +84,8 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
         ValueError: arrays of wrong shape.
     """
-    columns = _columns(arrays)
+    features = features_of(manifest.get("task"))
+    columns = _columns(arrays, features)
     count, seq_length = columns[0].shape
     paths = plan_parts(data_dir, split, prefix, part_num, count)
     folder = split_folder(data_dir, split)
@@ -95,7 +96,7 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     try:
         with contextlib.ExitStack() as stack:
             for path, begin, end in zip(paths, bounds[:-1], bounds[1:]):
-                digest, size = _write_part(stack.enter_context(files.replacing(path)), columns, begin, end)
+                digest, size = _write_part(stack.enter_context(files.replacing(path)), columns, features, begin, end)
                 parts.append({"name": os.path.basename(path), "records": end - begin, "bytes": size, "sha256": digest})
         full = dict(manifest, format=MANIFEST_FORMAT, split=split, num_records=count, seq_length=seq_length, parts=parts)
         files.write_json(os.path.join(folder, MANIFEST), full)
@@ -107,24 +108,26 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     return full
 
 
-def _columns(arrays: Any) -> List[np.ndarray]:
+def _columns(arrays: Any, features: Sequence[Feature]) -> List[np.ndarray]:
     """The features' arrays in the order of the schema, each of its dtype."""
     columns: List[np.ndarray] = []
-    for feature in FEATURES:
+    for feature in features:
         array = np.asarray(arrays[feature.name] if isinstance(arrays, dict) else getattr(arrays, feature.name))
-        if array.ndim != (2 if feature.per_token else 1) or 0 in array.shape[1:]:
-            raise ValueError("{}: shape {}, expected {}".format(feature.name, array.shape, "[N, S]" if feature.per_token else "[N]"))
-        if columns and array.shape != columns[0].shape[: array.ndim]:
+        wide = feature.per_token or feature.count is not None
+        if array.ndim != 1 + wide or 0 in array.shape[1:]:
+            raise ValueError("{}: shape {}, expected {}".format(feature.name, array.shape, "[N, S]" if wide else "[N]"))
+        expected = (len(array), feature.count) if feature.count is not None else columns[0].shape if columns else array.shape
+        if columns and (len(array) != len(columns[0]) or array.shape != expected[: array.ndim]):
             raise ValueError(f"{feature.name}: shape {array.shape} does not fit")
         columns.append(array.astype(feature.dtype, copy=False))
     return columns
 
 
-def _write_part(file: BinaryIO, columns: Sequence[np.ndarray], begin: int, end: int) -> Tuple[str, int]:
+def _write_part(file: BinaryIO, columns: Sequence[np.ndarray], features: Sequence[Feature], begin: int, end: int) -> Tuple[str, int]:
     """Writes records begin to end - 1. Returns SHA-256 (hex) and number of bytes."""
     digest, size = hashlib.sha256(), 0
     for start in range(begin, end, _CHUNK):
-        data = encode([column[start : min(start + _CHUNK, end)] for column in columns])
+        data = encode([column[start : min(start + _CHUNK, end)] for column in columns], features)
         file.write(data.data)
         digest.update(data.data)
         size += len(data)

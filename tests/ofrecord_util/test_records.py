@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from ofrecord_util import reader, wire_format
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from ofrecord_util.reader import check_ranges, read_split
-from ofrecord_util.schema import FEATURE_NAMES, FEATURES, record_class
+from ofrecord_util.schema import FEATURE_NAMES, FEATURES, features_of, record_class
+from ofrecord_util.tasks import Task
 from ofrecord_util.writer import write_split
 
 FUZZ = settings(
@@ -200,13 +202,19 @@ def test_wrong_shapes_are_not_written(tmp_path, name, shape):
 # ------------------------------------------------------------------------------------------------- OneFlow's reader
 
 
-@pytest.mark.parametrize("part_num", [1, 2])
-def test_oneflow_reads_the_files(tmp_path, part_num):
+@pytest.mark.parametrize(("part_num", "task_type"), [(1, CLASSIFICATION), (2, CLASSIFICATION), (1, REGRESSION), (2, MULTI_LABEL)])
+def test_oneflow_reads_the_files(tmp_path, part_num, task_type):
     from modeling.engine.runtime import flow
 
     count, length = 6, 7
-    values = samples.arrays(count, length)
-    path = samples.write(tmp_path, values, part_num=part_num)[0]
+    labels = {CLASSIFICATION: ("0", "1"), REGRESSION: ("score",), MULTI_LABEL: ("a", "b", "c")}[task_type]
+    task = Task("t", ("books", "dvd", "mr"), labels, task_type=task_type).to_dict()
+    features, values = features_of(task), samples.arrays(count, length)
+    draw = np.random.RandomState(5)
+    other = {REGRESSION: draw.randn(count).astype(np.float32), MULTI_LABEL: draw.randint(0, 2, (count, 3)).astype(np.int32)}
+    values["label"] = other.get(task_type, values["label"])
+    write_split(str(tmp_path), "train", None, part_num, values, {**samples.manifest(), "task": task})
+    path = str(tmp_path / "ofrecord" / "train" / "train.of_record-0")
     types = {np.int32: flow.int32, np.float32: flow.float32}
 
     class Decode(flow.nn.Module):
@@ -220,8 +228,8 @@ def test_oneflow_reads_the_files(tmp_path, part_num):
                 random_shuffle=False,
                 shuffle_after_epoch=False,
             )
-            for feature in FEATURES:
-                shape = (length,) if feature.per_token else (1,)
+            for feature in features:
+                shape = (length,) if feature.per_token else (feature.count or 1,)
                 decoder = flow.nn.OFRecordRawDecoder(feature.key, shape=shape, dtype=types[feature.dtype])
                 setattr(self, "decode_" + feature.name, decoder)
 
@@ -239,11 +247,10 @@ def test_oneflow_reads_the_files(tmp_path, part_num):
 
     job = Job()
     batches = [[tensor.numpy() for tensor in job()] for _ in range(2)]
-    for position, feature in enumerate(FEATURES):
+    for position, feature in enumerate(features):
         found = np.concatenate([batch[position] for batch in batches])
         assert found.dtype == feature.dtype
-        expected = values[feature.name] if feature.per_token else values[feature.name][:, None]
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found, values[feature.name].reshape(count, -1))
 
 
 # ------------------------------------------------------------------------------- files of the earlier implementation
