@@ -8,9 +8,11 @@ domain.
         --eval_batch_size_per_device 2 --dev_every_step_num 50 --learning_rate 1e-5 \\
         --resave_ofrecord
 
-The loss is cross-entropy, with --class_weights and --label_smoothing if they are set. After training, the script loads the best
-snapshot (on dev) and evaluates it on each row of the test split once. Writes
-MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy}, metrics.jsonl, run.log, flags.json, curves.png and report.html.
+The loss is cross-entropy, with --class_weights and --label_smoothing if they are set. With --task_type regression a label is a number,
+and the loss is the mean squared error; with multi_label it is a set of names, and the loss is the mean binary cross-entropy. After
+training, the script loads the best snapshot (on dev) and evaluates it on each row of the test split once. Writes
+MODEL_SAVE_DIR/snapshot_best_ft_model_{task}_dev_{accuracy} (of a regression, the mean squared error), metrics.jsonl, run.log, flags.json,
+curves.png and report.html.
 """
 
 import numpy as np
@@ -25,7 +27,7 @@ from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
-from modeling.run.label_loss import choose_label_loss
+from modeling.run.label_loss import check_task_type, choose_label_loss
 from modeling.run.model_loading import check_classifier, load_model
 from modeling.run.start import start_evaluation
 from modeling.run.training import Training
@@ -43,6 +45,7 @@ def warn_of_domains(train, task, log):
 
 def main():
     flags = parse_flags(FINETUNING, __doc__)
+    check_task_type(flags)
     do_train, do_eval = check_modes(flags)
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
@@ -73,7 +76,7 @@ def main():
             return finetuning_objective(variables, config, kernels, dropout, **batch, label_loss=label_loss, smoothness=smoothness)
 
         best = BestSnapshot(context, "ft", variables)
-        training.run(train_job, training.batches(), finetuning_metrics(smoothness), evaluator, best)
+        training.run(train_job, training.batches(), finetuning_metrics(smoothness, label_loss), evaluator, best)
     else:
         start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)

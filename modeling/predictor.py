@@ -29,26 +29,35 @@ from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, find_snapshot
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import predict_logits
 from modeling.run.domain_prototypes import DomainPrototypes
-from modeling.run.predictions import probabilities_of
+from modeling.run.task_outputs import outputs_of
 from modeling.text_model import TextModel
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.tasks import Task
 
 
 class Prediction(NamedTuple):
     """A model's prediction for one text."""
 
-    label: str
-    probabilities: dict  # label -> probability, in the task's order
+    label: Union[str, float, tuple]  # of a regression the number, of sets of labels those with a probability above 0.5
+    probabilities: dict  # label -> probability, in the task's order; {} of a regression
     text: Union[str, tuple] = ""  # or two texts, for a task of pairs
     domain_scores: Optional[dict] = None  # domain -> cosine similarity, after `Predictor.compare_domains`
+
+    def to_dict(self) -> dict:
+        """The prediction for JSON: text (or a list of two), label (labels, a list, of sets of labels), probabilities if there are some, and
+        domain_scores if there are some."""
+        found = {"text": self.text if isinstance(self.text, str) else list(self.text)}
+        found.update({"labels": list(self.label)} if isinstance(self.label, tuple) else {"label": self.label})
+        found.update({"probabilities": self.probabilities} if self.probabilities else {})
+        return found if self.domain_scores is None else {**found, "domain_scores": self.domain_scores}
 
 
 class Outputs(NamedTuple):
     """What a model computes for N texts."""
 
-    probabilities: np.ndarray  # float64 [N, C]
+    probabilities: np.ndarray  # float64 [N, C]; of a regression the number, [N, 1]
     domain_scores: Optional[np.ndarray] = None  # float64 [N, K]
 
 
@@ -134,7 +143,7 @@ class Predictor(TextModel):
         wrong = np.count_nonzero(~np.isfinite(logits).all(axis=1))
         if wrong:
             raise UserError(f"{self.path}: the logits of {wrong} of {len(logits)} texts are not finite: give another snapshot")
-        probabilities = probabilities_of(logits)
+        probabilities = outputs_of(self.task).outputs(logits)
         return Outputs(probabilities, None if self._domains is None else self._domains.scores(self._embed(encoded)))
 
     def postprocess(self, texts, outputs):
@@ -144,11 +153,12 @@ class Predictor(TextModel):
             texts: as in `preprocess`.
             outputs: `Outputs`.
         """
-        labels, scores = self.task.labels, outputs.domain_scores
+        labels, scores, rules = self.task.labels, outputs.domain_scores, outputs_of(self.task)
         found = []
         for position, (text, row) in enumerate(zip(texts, outputs.probabilities)):
             by_domain = None if scores is None else dict(zip(self._domains.names, map(float, scores[position])))
-            found.append(Prediction(labels[int(row.argmax())], dict(zip(labels, map(float, row))), text, by_domain))
+            probabilities = dict(zip(labels, map(float, row))) if rules.has_probabilities else {}
+            found.append(Prediction(rules.label(row, labels), probabilities, text, by_domain))
         return found
 
     def compare_domains(self, task, texts):
@@ -163,8 +173,10 @@ class Predictor(TextModel):
         """
         with self._lock:
             given = list(zip(texts.text_a, texts.text_b)) if self.task.pair else list(texts.text_a)
+            # without classes, a domain has one prototype
+            label = texts.label if task.task_type == CLASSIFICATION else np.zeros(len(texts), np.int32)
             parts = [self._embed(self.preprocess(portion)) for portion in self._portions(given)]
-            self._domains = DomainPrototypes(np.concatenate(parts), texts.domain, texts.label, task.domains, task.num_labels)
+            self._domains = DomainPrototypes(np.concatenate(parts), texts.domain, label, task.domains, task.num_labels)
             self.unknown = self.tokens = 0
 
     def _embed(self, encoded):

@@ -8,6 +8,7 @@ import re
 from typing import Iterable, List, Optional, Set
 
 from modeling.cli.flag_table import FLAGS
+from modeling.cli.scripts import script_path
 
 _SCRIPT_FLAGS = frozenset(option for flag in FLAGS for option in flag.option_strings)
 _FLAG = re.compile(r"--[a-z]\w*")
@@ -33,6 +34,12 @@ def foreign_flags(text: str) -> List[str]:
     if _known is None or ".py" in text:
         return []
     return [flag for flag in _FLAG.findall(text) if flag in _SCRIPT_FLAGS and flag not in _known]
+
+
+def only_script_with(option: str) -> Optional[str]:
+    """The path of the script that has a flag, with dashes, and that no other script has; None if there is none."""
+    scripts = {script for flag in FLAGS for script in flag.scripts if option in flag.option_strings}
+    return script_path(scripts.pop()) if len(scripts) == 1 else None
 
 
 def fitting(line: str) -> str:

@@ -4,6 +4,9 @@ POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
 CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
 METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best
+MICRO_F1 = "micro_f1"
+NUMBER_METRICS = MSE, PEARSON, SPEARMAN = ("mse", "pearson", "spearman")  # of a regression, the first is the default
+SET_METRICS = (ACCURACY, MICRO_F1, MACRO_F1, CROSS_ENTROPY)  # of sets of labels
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
 CHILD_TUNINGS = NO_CHILD, TASK_FREE, TASK_DRIVEN = ("none", "F", "D")
 META_METHODS = REPTILE, FOMAML = ("reptile", "fomaml")

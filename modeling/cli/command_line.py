@@ -121,6 +121,9 @@ class Parser(argparse.ArgumentParser):
         return flags
 
     def _unknown(self, name):
+        owner = advice.only_script_with(name)
+        if owner:
+            return f"unknown flag {name}, which only {owner} has"
         similar = similar_flags(name, list(self._option_string_actions))
         return "unknown flag {}{}".format(name, f", did you mean {similar[0]}?" if similar else "")
 

@@ -12,8 +12,10 @@ from modeling.cli.choices import (
     METRICS,
     NEWEST_RUN,
     NO_CHILD,
+    NUMBER_METRICS,
     POOLINGS,
     SAMPLED,
+    SET_METRICS,
     TEACHER_OUTPUTS,
 )
 from modeling.cli.corpus_flags import CORPUS_FLAGS
@@ -51,6 +53,7 @@ from modeling.cli.scripts import (
     DOMAIN_LOSS,
     EPOCH_TRAINING,
     EVAL_TEST_SPLIT,
+    FINETUNING,
     HELD_OUT,
     LANGUAGE_TRAINING,
     META_DISTILL,
@@ -65,6 +68,7 @@ from modeling.cli.scripts import (
     PREPROCESS,
     TRAINING,
 )
+from ofrecord_util.label_kinds import CLASSIFICATION, TASK_TYPES
 from ofrecord_util.text_kinds import FORMATS
 
 DATA = Group("data")
@@ -116,6 +120,9 @@ FLAGS = (
          "kept. Files that do not exist are written without this flag"),
     Flag("domains", DATA, ALL, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
     Flag("label_list", DATA, ALL, comma_list, None, "labels of a custom task, comma-separated", unset="read from the training text"),
+    Flag("task_type", DATA, (FINETUNING,), text, CLASSIFICATION,
+         "what a label is: classification = one of the labels; regression = a number; multi_label = any number of the labels, with commas "
+         "between them", choices=TASK_TYPES),
     Flag("text_format", DATA, ALL, text, None,
          "kind of the text files: tsv = separated by tabs, without quotes; csv = separated by commas, with double quotes (RFC 4180); "
          "jsonl = one JSON object per line; auto = told from each file", unset="auto", choices=FORMATS),
@@ -289,7 +296,12 @@ FLAGS = (
          "stop after this number of evaluations on dev without improvement of --metric_for_best", unset="no early stop"),
     Flag("metric_for_best", OPTIMISATION, LANGUAGE_TRAINING, text, CROSS_ENTROPY,
          "the lowest cross-entropy on dev, and so the lowest perplexity, selects the best snapshot", choices=(CROSS_ENTROPY,)),
-    Flag("metric_for_best", OPTIMISATION, CLASSIFIER_TRAINING, text, ACCURACY,
+    Flag("metric_for_best", OPTIMISATION, (FINETUNING,), text, ACCURACY,
+         "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy or mse. The name of the snapshot "
+         "contains the accuracy in any case. --task_type regression has mse (then the default, and in the name), pearson and spearman; "
+         "multi_label has accuracy (all labels of a row right), micro_f1, macro_f1 and cross_entropy",
+         choices=tuple(dict.fromkeys((*METRICS, *NUMBER_METRICS, *SET_METRICS)))),
+    Flag("metric_for_best", OPTIMISATION, tuple(script for script in CLASSIFIER_TRAINING if script != FINETUNING), text, ACCURACY,
          "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy. The name of the snapshot contains "
          "the accuracy in any case", choices=METRICS),
     Flag("class_weights", OPTIMISATION, CLASSIFIER_TRAINING, class_weights, None,

@@ -1,8 +1,9 @@
 """General loss terms as graph functions of logits. tests/modeling/objectives/test_losses.py has a NumPy reference for each."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from modeling.engine.runtime import flow
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 
 class LabelLoss(NamedTuple):
@@ -10,6 +11,7 @@ class LabelLoss(NamedTuple):
 
     class_weights: Optional[Tuple[float, ...]] = None  # w, one factor per label; None for 1
     smoothing: float = 0.0  # epsilon, 0 to 1
+    task_type: str = CLASSIFICATION  # the two values above are those of classification
 
 
 PLAIN = LabelLoss()
@@ -30,6 +32,43 @@ def cross_entropy(logits, label):
 
 
 def label_losses(logits, label, settings=PLAIN):
+    """Loss of each sample, by the type of the task: that of `class_losses`, `squared_errors` or `binary_cross_entropies`."""
+    return _BY_TYPE[settings.task_type].losses(logits, label, settings)
+
+
+def squared_errors(logits, label, settings=None):  # noqa: ARG001
+    """Squared error of each sample, (logit - label)^2. The mean over a batch is that of transformers for problem_type "regression".
+
+    Args:
+        logits: [B, 1], the predicted numbers.
+        label: float32 [B].
+    Returns:
+        [B].
+    """
+    error = logits.sum(dim=1) - label  # of the one column
+    return error * error
+
+
+def binary_cross_entropies(logits, label, settings=None):  # noqa: ARG001
+    """Mean binary cross-entropy of each sample over the labels, with p = sigmoid(logit):
+
+        1/C sum_c -y_c log p_c - (1 - y_c) log(1 - p_c)
+
+    The mean over a batch is that over samples and labels, as that of transformers for problem_type "multi_label_classification".
+
+    Args:
+        logits: [B, C].
+        label: int32 [B, C], 1 for the labels of a sample, else 0.
+    Returns:
+        [B].
+    """
+    signed = logits * (label.to(flow.float32) * 2.0 - 1.0)  # the loss of a label is -log sigmoid of this
+    # log sigmoid(x) is the first of log softmax(x, 0); OneFlow's logsigmoid is infinite for logits of -1000
+    pairs = flow.stack([signed, signed * 0.0], dim=2)  # [B, C, 2]
+    return -flow.log_softmax(pairs, dim=-1)[:, :, 0].mean(dim=1)
+
+
+def class_losses(logits, label, settings=PLAIN):
     """Loss of each sample for its true label y, with class weights w and label smoothing epsilon (Szegedy et al. 2016, section 7):
 
         w_y * sum_c q_c * -log softmax(logits)_c,   q_c = (1 - epsilon) [c = y] + epsilon / C
@@ -44,7 +83,7 @@ def label_losses(logits, label, settings=PLAIN):
     Returns:
         [B].
     """
-    if settings == PLAIN:
+    if settings[:2] == PLAIN[:2]:
         return cross_entropy(logits, label)
     classes = logits.shape[1]
     target = one_hot = flow.nn.functional.one_hot(label.to(flow.int64), classes).to(flow.float32)
@@ -82,8 +121,47 @@ def batch_mean(values, loss_mask):
 
 def accuracy(logits, label, loss_mask):
     """Share of the real samples whose largest logit is at `label`; arguments as for `cross_entropy` and `batch_mean`."""
-    hit = (flow.argmax(logits, dim=-1) == label.to(flow.int64)).to(flow.float32)
-    return batch_mean(hit, loss_mask)
+    return batch_mean(_class_hits(logits, label), loss_mask)
+
+
+def _class_hits(logits, label):
+    return (flow.argmax(logits, dim=-1) == label.to(flow.int64)).to(flow.float32)
+
+
+def _absolute_errors(logits, label):
+    return flow.abs(logits.sum(dim=1) - label)
+
+
+def _set_hits(logits, label):
+    """1 for the samples of which the labels with a positive logit (probability above 0.5) are the true ones: [B]."""
+    wrong = ((logits > 0.0).to(flow.float32) - label.to(flow.float32)).abs().sum(dim=1)
+    return (wrong < 0.5).to(flow.float32)
+
+
+class _Type(NamedTuple):
+    """What training reports for a type of task."""
+
+    losses: Callable  # (logits, label, settings) -> [B]
+    measure: Callable  # (logits, label) -> [B], whose mean is reported
+    name: str  # of this mean
+
+
+_BY_TYPE = {
+    CLASSIFICATION: _Type(class_losses, _class_hits, "accuracy"),
+    REGRESSION: _Type(squared_errors, _absolute_errors, "absolute_error"),
+    MULTI_LABEL: _Type(binary_cross_entropies, _set_hits, "subset_accuracy"),
+}
+
+
+def label_measure(logits, label, loss_mask, settings=PLAIN):
+    """The mean that training reports beside the loss: the accuracy, of a regression the absolute error, of sets of labels the share of
+    samples whose labels are all right. Arguments as for `label_losses` and `batch_mean`."""
+    return batch_mean(_BY_TYPE[settings.task_type].measure(logits, label), loss_mask)
+
+
+def measure_name(settings=PLAIN) -> str:
+    """The name of `label_measure` in the metrics."""
+    return _BY_TYPE[settings.task_type].name
 
 
 def stack_metrics(*values):

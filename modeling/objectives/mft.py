@@ -11,16 +11,16 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.heads import classification_logits, domain_logits, domain_representation
 from modeling.engine.runtime import flow
 from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
-from modeling.objectives.losses import PLAIN, accuracy, batch_mean, label_losses, stack_metrics
+from modeling.objectives.losses import PLAIN, batch_mean, label_losses, label_measure, measure_name, stack_metrics
 from modeling.objectives.smoothness import NOT_SMOOTH, Smoothness, smoothness_terms
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
 
 
-def finetuning_metrics(smoothness: Smoothness) -> tuple:
+def finetuning_metrics(smoothness: Smoothness, label_loss=PLAIN) -> tuple:
     """Names of the metrics of `finetuning_objective`."""
-    return ("loss", "label_loss", *smoothness.names, "accuracy") if smoothness.names else FINETUNING_METRICS
+    return ("loss", *(("label_loss", *smoothness.names) if smoothness.names else ()), measure_name(label_loss))
 
 
 def meta_metrics(smoothness: Smoothness) -> tuple:
@@ -32,7 +32,7 @@ class LossAndAccuracy(NamedTuple):
     """Of one classifier on a batch; scalars."""
 
     loss: object
-    accuracy: object
+    accuracy: object  # or the other measures of `label_measure`
 
 
 def classification_loss(logits, label, loss_mask, sample_weights=None, label_loss=PLAIN) -> LossAndAccuracy:
@@ -40,14 +40,14 @@ def classification_loss(logits, label, loss_mask, sample_weights=None, label_los
 
     Args:
         logits: [B, C].
-        label: int32 [B].
+        label: as for `label_losses`.
         loss_mask: float32 [B] with mean 1; 0 for the rows that only fill up the last batch.
         sample_weights: factors of the samples' losses, float32 [B]; None for 1. They multiply the class weights.
         label_loss: `LabelLoss`.
     """
     losses = label_losses(logits, label, label_loss)
     losses = losses if sample_weights is None else sample_weights * losses
-    return LossAndAccuracy(batch_mean(losses, loss_mask), accuracy(logits, label, loss_mask))
+    return LossAndAccuracy(batch_mean(losses, loss_mask), label_measure(logits, label, loss_mask, label_loss))
 
 
 def domain_loss(of_domains, corrupted_domain, loss_mask) -> LossAndAccuracy:

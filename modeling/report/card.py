@@ -7,7 +7,7 @@ no paths of the machine, and no flags that a continued run may change.
 import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
-from modeling.cli.choices import CLS
+from modeling.cli.choices import ACCURACY, CLS
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
@@ -24,9 +24,11 @@ from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
 from modeling.run.held_out import title_of
+from modeling.run.measures import shown_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_markdown, for_markdown_code, for_python, for_shell, markdown_block
 from ofrecord_util.files import replacing
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 CARD_FILE = "README.md"
 KINDS = {
@@ -72,8 +74,9 @@ def card(run, path, task, length, lower_case):
     name, size = os.path.basename(path), model_text(run.record.get("config", {}))
     domains, labels = (for_markdown(", ".join(names)) for names in (task.domains, task.labels))
     lines = [f"# {for_markdown(name)}", ""]
-    lines += [KINDS.get(run.script, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
-    lines += ["", f"- domains: {domains}", f"- labels: {labels}"]
+    lines += [kind_of_model(run.script, task, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
+    kind = [] if task.task_type == CLASSIFICATION else [f"- type of task: {task.task_type}"]
+    lines += ["", f"- domains: {domains}", *kind, f"- labels: {labels}"]
     lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     if size:
         lines.append(f"- size: {size}")
@@ -136,15 +139,38 @@ def result_lines(run, name):
 
 
 def _limits(run, task, length, lower_case):
-    rows = [f"{result['total']:,} rows of {title_of(split)}" for split in SPLITS for result in [run.result(split)] if result]
-    measured = f"Measured on {' and '.join(rows)}; the 95 % intervals show the uncertainty." if rows else "Not measured."
+    results = [(split, run.result(split)) for split in SPLITS if run.result(split)]
+    rows = [f"{result['total']:,} rows of {title_of(split)}" for split, result in results]
+    first = shown_of(results[0][1] if results else {})
+    spread = "; the 95 % intervals show the uncertainty" if first.share == ACCURACY else ""
+    measured = f"Measured on {' and '.join(rows)}{spread}." if rows else "Not measured."
     casing = "; casing and accents are removed" if lower_case else ""
     return [
-        f"- It predicts one of {task.num_labels} labels for any text. It was not measured on texts of other domains.",
-        f"- {measured} The snapshot was selected on dev, so the accuracy on dev is optimistic.",
+        f"- It predicts {what_it_predicts(task)} for any text. It was not measured on texts of other domains.",
+        f"- {measured} The snapshot was selected on dev, so the {first.share_title} on dev is optimistic.",
         f"- Longer texts are truncated to {length} tokens{casing}.",
         "- The model inherits the biases of the pretrained encoder and of the training texts.",
     ]
+
+
+def kind_of_model(script, task, unknown):
+    """One sentence without its stop about the model that a script trains.
+
+    Args:
+        script: name of the script.
+        task: `Task`, or None.
+        unknown: the sentence of an unknown script.
+    """
+    if script == FINETUNING and task is not None and task.task_type != CLASSIFICATION:
+        return f"A BERT fine-tuned to predict {what_it_predicts(task)}"
+    return KINDS.get(script, unknown)
+
+
+def what_it_predicts(task):
+    """What a model of a `Task` says of a text, for the sentences of cards."""
+    return {REGRESSION: "a number", MULTI_LABEL: f"any number of {task.num_labels} labels"}.get(
+        task.task_type, f"one of {task.num_labels} labels"
+    )
 
 
 def _language_limits(run, length, lower_case):

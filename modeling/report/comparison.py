@@ -11,7 +11,7 @@ from modeling.report.facts import RunFacts, read_results
 from modeling.report.markup import Number
 from modeling.report.settings import flag_text
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import MACRO_F1, mcnemar_test
+from modeling.run.measures import ACCURACY, MACRO_F1, TITLES, mcnemar_test, shown_of
 from modeling.run.predictions import predictions_path, read_predictions
 from modeling.run.resume import FREE_FLAGS
 from ofrecord_util.errors import UserError
@@ -115,8 +115,9 @@ def _rows(folder, split, cache):
     if path not in cache:
         cache[path] = None
         if os.path.isfile(path):
-            samples = read_predictions(path)[2]
-            cache[path] = [((row.idxs, row.domain, row.label), row.texts, row.label == row.predicted) for row in samples]
+            labels, _, samples = read_predictions(path)
+            if labels:  # of a regression, no prediction is right or wrong
+                cache[path] = [((row.idxs, row.domain, row.label), row.texts, row.label == row.predicted) for row in samples]
     return cache[path]
 
 
@@ -149,23 +150,32 @@ def _apart(comparison):
     return [(name, f"{title_of(name)}, accuracy") for name in names if any(run.result(name) for run in runs)]
 
 
+def _shown(comparison) -> tuple:
+    """(values by their names in metrics.jsonl, titles): what the tables show of dev and test, and of test alone."""
+    runs = [run for group in comparison.groups for run in group.runs]
+    results = [result for run in runs for result in (run.result("test"), run.result("dev")) if result]
+    shown = shown_of(results[0] if results else {})
+    further = MACRO_F1 if shown.share == ACCURACY else shown.loss
+    return (shown.share, further), (shown.share_title, TITLES[further])
+
+
 def group_rows(comparison: Comparison):
     """Results by group: mean and standard deviation over the seeds."""
-    apart = _apart(comparison)
+    apart, ((first, further), titles) = _apart(comparison), _shown(comparison)
     header = [
         *(comparison.differing or [_SCRIPT]),
         "runs",
-        "best dev accuracy",
-        "test accuracy",
+        f"best dev {titles[0]}",
+        f"test {titles[0]}",
         "test, lowest to highest",
-        "test macro F1",
+        f"test {titles[1]}",
         *(title for _, title in apart),
     ]
     rows = []
     for group in comparison.groups:
-        tested = values_of(group, "test", "accuracy")
-        cells = [mean_text(values_of(group, "dev", "accuracy")), mean_text(tested)]
-        cells += [f"{min(tested):.4f} to {max(tested):.4f}" if len(tested) > 1 else _NONE, mean_text(values_of(group, "test", MACRO_F1))]
+        tested = values_of(group, "test", first)
+        cells = [mean_text(values_of(group, "dev", first)), mean_text(tested)]
+        cells += [f"{min(tested):.4f} to {max(tested):.4f}" if len(tested) > 1 else _NONE, mean_text(values_of(group, "test", further))]
         cells += [mean_text(values_of(group, name, "accuracy")) for name, _ in apart]
         names = [group.settings.get(name, "unset") for name in comparison.differing or [_SCRIPT]]
         rows.append([*names, len(group.runs), *map(Number, cells)])
@@ -179,7 +189,16 @@ def run_rows(comparison: Comparison):
         value = (result or {}).get(name)
         return Number(_NONE if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
 
-    header = ["run", *comparison.differing, "seed", "best step", "best dev accuracy", "test accuracy", "test macro F1", "test rows"]
+    (first, further), titles = _shown(comparison)
+    header = [
+        "run",
+        *comparison.differing,
+        "seed",
+        "best step",
+        f"best dev {titles[0]}",
+        *(f"test {title}" for title in titles),
+        "test rows",
+    ]
     apart = _apart(comparison)
     header += [title for _, title in apart]
     rows = []
@@ -187,7 +206,7 @@ def run_rows(comparison: Comparison):
         names = [group.settings.get(name, "unset") for name in comparison.differing]
         for run in group.runs:
             dev, test = run.result("dev"), run.result("test")
-            cells = [shown(dev, "step"), shown(dev, "accuracy"), *(shown(test, name) for name in ("accuracy", MACRO_F1, "total"))]
+            cells = [shown(dev, "step"), shown(dev, first), *(shown(test, name) for name in (first, further, "total"))]
             cells += [shown(run.result(name), "accuracy") for name, _ in apart]
             rows.append([_base(run), *names, Number(run.flags.get(_SEED, _NONE)), *cells])
     return header, rows

@@ -10,7 +10,7 @@ from modeling.report.page import document
 def _figure(comparison, split):
     groups = []
     for group in comparison.groups:
-        values = [(run.folder, run.result(split)["accuracy"]) for run in group.runs if run.result(split)]
+        values = [(run.folder, run.result(split)["accuracy"]) for run in group.runs if "accuracy" in (run.result(split) or {})]
         if values:
             groups.append((group_name(comparison, group), values))
     if not groups:

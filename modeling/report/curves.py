@@ -6,6 +6,7 @@ from modeling.report.charts import MOST_POINTS, Line, line_chart
 from modeling.report.markup import element, words
 from modeling.report.scale import finite
 from modeling.report.svg import colour_of, dash_of, line_swatch
+from modeling.run.measures import shown_of
 
 
 def loss_names(train):
@@ -41,10 +42,13 @@ def _domain_lines(run, rows, value):
 
 
 def accuracy_figure(run, train, dev):
-    """The figure of the accuracy in training and on dev, by domain; "" if neither was measured."""
-    lines = _domain_lines(run, dev, "accuracy")
+    """The figure of the accuracy (of a regression the correlation) in training and on dev, by domain; "" if neither was measured."""
+    shown = shown_of(dev[0] if dev else {})
+    lines = _domain_lines(run, dev, shown.share)
     if any("accuracy" in row for row in train):
         lines.insert(0, Line("training", *_column(train, "accuracy"), "muted"))
+    if any("subset_accuracy" in row for row in train):
+        lines.insert(0, Line("training", *_column(train, "subset_accuracy"), "muted"))
     if any("mlm_accuracy" in row for row in train):
         lines.insert(0, Line("training, masked tokens", *_column(train, "mlm_accuracy"), "muted"))
     if any("pair_accuracy" in row for row in train):
@@ -52,15 +56,16 @@ def accuracy_figure(run, train, dev):
     if any("domain_accuracy" in row for row in train):
         lines.append(Line("domain head (corrupted domain)", *_column(train, "domain_accuracy"), "muted", "2 3"))
     if dev:
-        lines.append(Line("dev, all domains" if len(lines) > 2 else "dev", *_column(dev, "accuracy"), "ink", None, True, True))
+        lines.append(Line("dev, all domains" if len(lines) > 2 else "dev", *_column(dev, shown.share), "ink", None, True, True))
     teacher = run.result("teacher_dev")
     references = [("teacher on dev", teacher["accuracy"])] if teacher else []
     values = finite([y for line in lines for y in line.ys] + [value for _, value in references])
     if not values:
         return ""
-    low = max(0.0, math.floor(10 * min(values) - 1e-9) / 10)
-    chart = line_chart("Accuracy over the steps", lines, "accuracy", references, (min(low, 0.9), 1.0), 250)
-    return figure("Accuracy", chart, _legend(lines, references), _thinned(lines))
+    low = max(0.0 if shown.share == "accuracy" else -1.0, math.floor(10 * min(values) - 1e-9) / 10)
+    title = shown.share_title[0].upper() + shown.share_title[1:]
+    chart = line_chart(f"{title} over the steps", lines, shown.share_title, references, (min(low, 0.9), 1.0), 250)
+    return figure(title, chart, _legend(lines, references), _thinned(lines))
 
 
 def loss_figures(run, train, dev):
@@ -75,10 +80,12 @@ def loss_figures(run, train, dev):
         chart = line_chart(f"{title} over the steps", [line], "nats" if name == "domain_loss" else None, references)
         figures.append(figure(title.capitalize(), chart, _legend([line], references) if references else (), _thinned([line])))
     if dev:
-        lines = _domain_lines(run, dev, "cross_entropy")
-        lines.append(Line("all domains" if lines else "dev", *_column(dev, "cross_entropy"), "ink", None, True, True))
-        chart = line_chart("Cross-entropy on dev over the steps", lines, "nats")
-        figures.append(figure("Cross-entropy on dev", chart, _legend(lines) if len(lines) > 1 else (), _thinned(lines)))
+        shown = shown_of(dev[0])
+        lines = _domain_lines(run, dev, shown.loss)
+        lines.append(Line("all domains" if lines else "dev", *_column(dev, shown.loss), "ink", None, True, True))
+        title = f"{shown.loss_title.capitalize()} on dev"
+        chart = line_chart(f"{title} over the steps", lines, "nats" if shown.loss == "cross_entropy" else None)
+        figures.append(figure(title, chart, _legend(lines) if len(lines) > 1 else (), _thinned(lines)))
     return figures
 
 

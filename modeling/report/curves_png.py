@@ -5,6 +5,8 @@ import math
 import os
 import warnings
 
+from modeling.run.measures import shown_of
+
 CURVES_FILE = "curves.png"
 
 # Tried in this order for characters that DejaVu, the font that Matplotlib brings, does not have
@@ -43,6 +45,7 @@ def _draw(run):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    shown = shown_of(dev[0] if dev else {})
     figure = Figure(figsize=(9, 8), constrained_layout=True)
     FigureCanvasAgg(figure)
     losses, accuracies = figure.subplots(2, 1, sharex=True)
@@ -52,26 +55,26 @@ def _draw(run):
     if dev:
         losses.plot(
             [row["step"] for row in dev],
-            [row["cross_entropy"] for row in dev],
+            [row[shown.loss] for row in dev],
             "k.-",
-            label="dev cross-entropy",
+            label=f"dev {shown.loss_title}",
             linewidth=1,
         )
     num_domains = len(run.domains)
     if num_domains > 1 and any("domain_loss" in row for row in train):
         losses.axhline(math.log(num_domains), color="gray", linestyle=":", linewidth=1, label="domain loss at chance")
-    losses.set_ylabel("loss (nats)")
+    losses.set_ylabel("loss (nats)" if shown.loss == "cross_entropy" else "loss")
     losses.legend(fontsize=8)
     for name in sorted({n for row in dev for n in row.get("by_domain", {})}):
         accuracies.plot(
             [r["step"] for r in dev],
-            [r["by_domain"][name]["accuracy"] for r in dev],
+            [r["by_domain"][name][shown.share] for r in dev],
             ".-",
             linewidth=1,
             label="dev " + name,
         )
     if dev:
-        accuracies.plot([row["step"] for row in dev], [row["accuracy"] for row in dev], "k.-", label="dev, all")
+        accuracies.plot([row["step"] for row in dev], [row[shown.share] for row in dev], "k.-", label="dev, all")
     if any("domain_accuracy" in row for row in train):
         accuracies.plot(
             [row["step"] for row in train],
@@ -81,8 +84,8 @@ def _draw(run):
             label="domain head (corrupted domain)",
         )
     accuracies.set_xlabel("step")
-    accuracies.set_ylabel("accuracy")
-    accuracies.set_ylim(-0.02, 1.02)
+    accuracies.set_ylabel(shown.share_title)
+    accuracies.set_ylim(-0.02 if shown.share == "accuracy" else -1.02, 1.02)
     accuracies.legend(fontsize=8, loc="lower right")
     path = os.path.join(run.folder, CURVES_FILE)
     figure.savefig(path, dpi=110)

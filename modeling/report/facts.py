@@ -9,7 +9,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY, RECALL
+from modeling.run.measures import PERPLEXITY, RECALL, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
@@ -85,7 +85,7 @@ class RunFacts:
         dev = self.kind("dev")
         found = [row for row in dev if row.get("best", "step" not in row)]
         if name is not None:
-            found = [row for row in found if name.endswith(f"_dev_{row.get(PERPLEXITY, row['accuracy'])!r}")]
+            found = [row for row in found if name.endswith(f"_dev_{name_value(row)!r}")]
         return found[-1] if found else None
 
     def result(self, name):

@@ -5,13 +5,19 @@ The names of tasks, labels, domains and models are text of users and files, so a
 
 import re
 
-from modeling.report.card import KINDS, result_lines
+from modeling.report.card import kind_of_model, result_lines, what_it_predicts
 from modeling.report.settings import model_text
+from modeling.run.measures import PEARSON, shown_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_markdown, for_python, for_yaml, markdown_block
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
+# transformers' pipeline gives the labels of a set with their probabilities if it is asked for all of them; the sigmoid of a regression's
+# number would be wrong
+_PIPELINE = {CLASSIFICATION: "", REGRESSION: ', function_to_apply="none"', MULTI_LABEL: ", top_k=None"}
 UNKNOWN_LICENSE = "unknown"
 TAG = "oneflow"  # in the metadata of each card
+_GIVEN = {CLASSIFICATION: "one of the labels", REGRESSION: "a number,", MULTI_LABEL: "any of the labels"}
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}\Z")
 
 
@@ -54,7 +60,8 @@ def hub_card(name, task, config, length, lower_case, run=None, snapshot="", lice
 def _kind(run, task):
     if task is None:
         return "The encoder of a BERT, without a classifier."
-    return KINDS.get(run.script if run else "", "A BERT that classifies " + ("pairs of texts" if task.pair else "texts")) + "."
+    unknown = "A BERT that classifies " + ("pairs of texts" if task.pair else "texts")
+    return kind_of_model(run.script if run else "", task, unknown) + "."
 
 
 def _reported(run, snapshot):
@@ -84,7 +91,9 @@ def _metadata(name, task, license, reported):
             f"      split: {split}",
             "    metrics:",
         ]
-        lines += ["    - type: accuracy", f"      value: {values['accuracy']:.4f}"]
+        share = shown_of(result).share
+        # the hub's names of measures
+        lines += [f"    - type: {'pearsonr' if share == PEARSON else share}", f"      value: {values[share]:.4f}"]
     return lines
 
 
@@ -94,7 +103,7 @@ def _intended_use(task):
     labels, domains = (for_markdown(", ".join(names)) for names in (task.labels, task.domains))
     what = "pairs of texts" if task.pair else "texts"
     return [
-        f"It gives one of the labels {labels} to {what} of these domains: {domains}.",
+        f"It gives {_GIVEN[task.task_type]} {labels} to {what} of these domains: {domains}.",
         "It is not intended for decisions about people without a person who checks them.",
     ]
 
@@ -108,7 +117,7 @@ def _program(name, task):
     return [
         "from transformers import pipeline",
         "",
-        f'classify = pipeline("text-classification", model={for_python(name)}, truncation=True)',
+        f'classify = pipeline("text-classification", model={for_python(name)}, truncation=True{_PIPELINE[task.task_type]})',
         f"print(classify({texts}))",
     ]
 
@@ -120,7 +129,7 @@ def _limits(task, length, lower_case):
         "- The model inherits the biases of the pretrained encoder and of the training texts.",
     ]
     if task is not None:
-        lines.insert(0, f"- It predicts one of {task.num_labels} labels for any text. It was not measured on texts of other domains.")
+        lines.insert(0, f"- It predicts {what_it_predicts(task)} for any text. It was not measured on texts of other domains.")
         if task.pair and (length - 3) % 2:
             lines.append(
                 "- Where both texts of a pair are too long, and the first is not the longer one, transformers keeps one token less of the "

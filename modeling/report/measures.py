@@ -7,7 +7,7 @@ from modeling.report.markup import Number, element, table, words
 from modeling.report.results import SPLITS
 from modeling.report.svg import line_swatch
 from modeling.run.held_out import title_of
-from modeling.run.measures import BINS, LEVEL, RESAMPLES, SCALARS, TITLES, ClassMeasures
+from modeling.run.measures import BINS, FURTHER, LEVEL, RESAMPLES, TITLES, ClassMeasures
 
 
 def measure_rows(result):
@@ -18,7 +18,7 @@ def measure_rows(result):
     """
     intervals = result.get("intervals", {})
     rows = []
-    for name in SCALARS:
+    for name in FURTHER:
         if name in result:
             interval = "{:.3f} to {:.3f}".format(*intervals[name]) if name in intervals else ""
             rows.append([TITLES[name], Number(f"{result[name]:.4f}"), Number(interval)])
@@ -59,5 +59,6 @@ def measures_section(run):
         "calibration error have none."
     )
     parts = [element("h2", "Further measures", id="measures"), element("div", *tables, class_="matrices")]
-    parts += [element("p", words(note), class_="note")] if tables else []
+    with_intervals = any((run.result(split) or {}).get("intervals") for split in SPLITS)
+    parts += [element("p", words(note), class_="note")] if with_intervals else []
     return element("section", *parts, element("div", *figures, class_="charts"))

@@ -2,10 +2,9 @@
 
 import math
 
-from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TITLES
+from modeling.run.measures import FURTHER, MSE, NUMBERS, PERPLEXITY, TITLES, shown_of
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -38,8 +37,9 @@ def result_rows(run, split, result=None):
     result, teacher = result or run.result(split), run.result("teacher_" + split)
     if result is None:
         return None
-    of_tokens = PERPLEXITY in result
-    share = RECALL if RECALL in result else "accuracy"
+    if MSE in result:
+        return _number_rows(run, result)
+    of_tokens, share = PERPLEXITY in result, shown_of(result).share_title
     header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
     header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
     by_domain = result.get("by_domain", {})
@@ -58,6 +58,19 @@ def result_rows(run, split, result=None):
             row += [Number(kept_text(values["accuracy"], beside["accuracy"]) if known else "")]
         rows.append(row)
     return header, rows
+
+
+def _number_rows(run, result):
+    """`result_rows` of a regression."""
+    by_domain = result.get("by_domain", {})
+    named = [(name, by_domain[name]) for name in run.domains if name in by_domain]
+    rows = [
+        [name, values["total"], *(Number(f"{values[measure]:.4f}") for measure in NUMBERS)]
+        for name, values in (*(named if len(named) > 1 else ()), ("all", result))
+    ]
+    if len(named) == 1:
+        rows[-1][0] = named[0][0]
+    return ["domain", "rows", *(TITLES[measure] for measure in NUMBERS)], rows
 
 
 def results_section(run):
@@ -107,7 +120,7 @@ def confusion_section(run):
     for split in SPLITS:
         for name, who in ((split, "student, " if has_teacher else ""), ("teacher_" + split, "teacher, ")):
             summary = run.predictions.get(name)
-            if summary is None:
+            if summary is None or not summary.confusion:
                 continue
             shown.append(confusion_table(total_of(summary), summary.labels, who + title_of(split)))
             if len(summary.confusion) > 1:
@@ -133,12 +146,12 @@ def tiles(run):
         if PERPLEXITY in result:
             shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
             continue
-        name = RECALL if RECALL in result else "accuracy"
+        first = shown_of(result)
         shown.append(
             (
-                f"{title_of(split)}: {name}" if split not in _SEEN else f"{split} {name}",
-                f"{result['accuracy']:.4f}",
-                f"{result['correct']:,} of {result['total']:,}",
+                f"{title_of(split)}: {first.share_title}" if split not in _SEEN else f"{split} {first.share_title}",
+                f"{result[first.share]:.4f}",
+                f"{result['correct']:,} of {result['total']:,}" if "correct" in result else f"{result['total']:,} rows",
             )
         )
         if teacher:
@@ -147,7 +160,7 @@ def tiles(run):
     best, train = run.best(), run.kind("train")
     if best is not None and "step" in best:
         metric = run.flags.get("metric_for_best")
-        metric = metric if metric in SCALARS and metric in best else CROSS_ENTROPY
+        metric = metric if metric in (*FURTHER, *NUMBERS) and metric in best else shown_of(best).loss
         shown.append(("best step", f"{best['step']:,}", f"dev {TITLES[metric]} {best[metric]:.4f}"))
     if train:
         total, epochs = run.record.get("total_steps"), run.flags.get("num_epochs")

@@ -6,8 +6,18 @@ from modeling.report.charts import MOST_MARKS, embedding_map, histograms
 from modeling.report.curves import figure
 from modeling.report.markup import element, words
 from modeling.report.svg import colour_of, marker_swatch
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, MULTI_LABEL, REGRESSION
 
 _SHORT, _LONG = 320, 4000  # characters of a text: shown at first, and at most after a click
+
+_NONE = "no label"
+_HARDEST = {  # what is said of the samples
+    CLASSIFICATION: "The {count} dev samples whose true label has the lowest probability, lowest first. {wrong} of them are predicted "
+    "as another label. The blue bar is the probability of the true label. Rows count from 0.",
+    REGRESSION: "The {count} dev samples with the largest errors, largest first. Rows count from 0.",
+    MULTI_LABEL: "The {count} dev samples with the lowest mean probability of what is true of each label, lowest first. {wrong} of them "
+    "have a wrong set of labels. Blue bars are the probabilities of true labels. Rows count from 0.",
+}
 
 
 def _text_markup(text):
@@ -20,15 +30,17 @@ def _text_markup(text):
     return element("details", element("summary", words(text[:_SHORT] + "…")), element("p", "…" + rest), class_="text")
 
 
-def _sample_markup(sample, labels):
+def _sample_markup(sample, labels, task_type):
     """One sample: its row, domain, true and predicted label, probabilities and texts."""
     wrong = sample.label != sample.predicted
     said = "predicted as" if wrong else "correctly predicted as"
     head = [element("b", words(f"row {sample.idxs:,}")), element("span", words(sample.domain), class_="chip")]
-    head += [element("span", "is ", element("b", words(sample.label))), element("span", f"{said} ", element("b", words(sample.predicted)))]
+    true, predicted = (element("b", words(name or _NONE)) for name in (sample.label, sample.predicted))
+    head += [element("span", "is ", true), element("span", f"{said} ", predicted)]
     bars = []
     for label, probability in zip(labels, sample.probabilities):
-        bar = element("span", class_="share " + ("hit" if label == sample.label else "miss"), style=f"--share:{min(1.0, probability):.4f}")
+        there = label in LABEL_KINDS[task_type].names(sample.label)
+        bar = element("span", class_="share " + ("hit" if there else "miss"), style=f"--share:{min(1.0, probability):.4f}")
         bars.append(element("li", element("span", words(label)), bar, element("span", words(f"{probability:.4f}"), class_="number")))
     shown = [element("div", *head, class_="head"), element("ul", *bars, class_="bars"), *map(_text_markup, sample.texts)]
     return element("li", *shown, class_="sample")
@@ -40,11 +52,8 @@ def hardest_section(run):
     if summary is None or not summary.hardest:
         return ""
     wrong = sum(sample.label != sample.predicted for sample in summary.hardest)
-    said = (
-        f"The {len(summary.hardest)} dev samples whose true label has the lowest probability, lowest first. {wrong} of them are predicted "
-        "as another label. The blue bar is the probability of the true label. Rows count from 0."
-    )
-    items = [_sample_markup(sample, summary.labels) for sample in summary.hardest]
+    said = _HARDEST[summary.task_type].format(count=len(summary.hardest), wrong=wrong)
+    items = [_sample_markup(sample, summary.labels, summary.task_type) for sample in summary.hardest]
     parts = [element("h2", "Hardest samples of dev", id="hardest"), element("p", words(said)), element("ol", *items, class_="samples")]
     return element("section", *parts)
 

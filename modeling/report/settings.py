@@ -4,6 +4,7 @@ from modeling.cli.flags import SCRIPTS, build_parser, script_path
 from modeling.report.markup import element, table, words
 from modeling.run.resume import FREE_FLAGS
 from ofrecord_util.escaping import for_shell
+from ofrecord_util.label_kinds import MULTI_LABEL
 from ofrecord_util.text_files import UNLABELLED
 
 _NOTHING = "not known"
@@ -56,7 +57,8 @@ def data_table(run):
         if len(by_domain) > 1:
             for domain in run.domains:
                 counts = [by_domain.get(domain, {}).get(label, 0) if has_labels else "" for label in labels]
-                rows.append([split, domain, *counts, sum(by_domain.get(domain, {}).values()), "", ""])
+                exclusive = run.record.get("task", {}).get("task_type") != MULTI_LABEL  # a row counts to one label
+                rows.append([split, domain, *counts, sum(by_domain.get(domain, {}).values()) if exclusive else "", "", ""])
     return header, rows
 
 

@@ -1,22 +1,14 @@
 """The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains the dev accuracy; that of language modelling, the
-dev perplexity. A run keeps one at a time, and --resume restores it."""
+dev perplexity; that of a regression, the dev mean squared error. A run keeps one at a time, and --resume restores it."""
 
 import os
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.choices import CROSS_ENTROPY
 from modeling.engine import parallel
-from modeling.run.evaluation import Evaluation
+from modeling.run.evaluation import read_evaluation
 from modeling.run.resume import best_names
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import remove_folder
-
-
-def _rank(evaluation, metric):
-    """Values of an `Evaluation` that are greater for a better one. Equal cross-entropies are ranked by accuracy."""
-    if metric == CROSS_ENTROPY:
-        return -evaluation.cross_entropy, evaluation.accuracy
-    return evaluation.value(metric), -evaluation.cross_entropy
 
 
 class BestSnapshot:
@@ -62,13 +54,13 @@ class BestSnapshot:
                     f"{error}; it is the run's best snapshot so far: put it back, or remove the states that name it to continue from an "
                     "earlier one"
                 ) from error
-            self.evaluation = Evaluation.from_dict(best)
+            self.evaluation = read_evaluation(best)
 
     def offer(self, evaluation, decay):
-        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and dev cross-entropy is lower. Returns whether it saved
+        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and the dev loss is lower. Returns whether it saved
         one."""
         metric, best = self._context.flags.metric_for_best, self.evaluation
-        if best is not None and _rank(evaluation, metric) <= _rank(best, metric):
+        if best is not None and evaluation.rank(metric) <= best.rank(metric):
             self.stale += 1
             return False
         name = f"{self._prefix}{evaluation.score!r}"

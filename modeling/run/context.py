@@ -22,6 +22,7 @@ from modeling.run.run_folder import RunFolder
 from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import check_append
+from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.tasks import numbers_for_words, only_domain, resolve_task
 from ofrecord_util.text import TextFolder
 from ofrecord_util.text_columns import TextOptions
@@ -66,7 +67,8 @@ class RunContext:
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         options = TextOptions.from_flags(vars(flags), only_domain(flags.task_name, flags.domains))
         text = TextFolder(flags.data_dir, options)
-        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text)
+        task_type = getattr(flags, "task_type", CLASSIFICATION)  # only finetuning.py has others
+        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text, task_type)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
             raise UserError(
                 f"--task_name {flags.task_name}: the name becomes part of folder names, so it must not contain / or start with a dot"

@@ -11,10 +11,13 @@ from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run import measures
 from modeling.run.held_out import divided, names_of, other_domains, split_of, title_of
+from modeling.run.number_evaluation import NumberEvaluation, measure_numbers
 from modeling.run.prediction_rows import rows_at_once
-from modeling.run.predictions import check_logits
+from modeling.run.task_measures import binary_cross_entropies, by_label, set_measures
+from modeling.run.task_outputs import check_logits
 from ofrecord_util.batches import iterate_evaluation
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from ofrecord_util.packing import arrange, outputs_of, packed_batches
 
 TEXT = ("word_rows", "input_mask", "segment_ids")  # the features of a sample that a prediction needs
@@ -25,7 +28,7 @@ class Predictions(NamedTuple):
 
     idxs: np.ndarray  # int [N], row numbers in the split
     domain: np.ndarray  # int [N]
-    label: np.ndarray  # int [N], true labels
+    label: np.ndarray  # true labels, as of `TextSplit`
     logits: np.ndarray  # float32 [N, C]
     text_digest: str  # digest of the text that contains the rows
 
@@ -34,9 +37,9 @@ DETAILS = ("by_class", "intervals")  # further values of an evaluation: of `meas
 
 
 def further_measures(values):
-    """The values of `measures.SCALARS` in a dict on one line, "macro F1 0.7123 (95 % interval 0.681 to 0.742), …"; "" if there are none."""
+    """The values of `measures.FURTHER` in a dict on one line, "macro F1 0.7123 (95 % interval 0.681 to 0.742), …"; "" if there are none."""
     parts, intervals = [], values.get("intervals", {})
-    for name in measures.SCALARS:
+    for name in measures.FURTHER:
         if name in values:
             interval = " ({:.0f} % interval {:.3f} to {:.3f})".format(100 * measures.LEVEL, *intervals[name]) if name in intervals else ""
             parts.append(f"{measures.TITLES[name]} {values[name]:.4f}{interval}")
@@ -50,8 +53,8 @@ class Evaluation:
     correct: int
     total: int
     cross_entropy: float  # mean, nats
-    by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.SCALARS`
-    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or PERPLEXITY; or RECALL
+    by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.FURTHER`
+    more: dict = field(default_factory=dict)  # the values of `measures.FURTHER` of all rows, and DETAILS; or PERPLEXITY; or RECALL
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
@@ -70,6 +73,22 @@ class Evaluation:
         return not {measures.PERPLEXITY, measures.RECALL} & set(self.more)
 
     @property
+    def loss(self):
+        """The cross-entropy."""
+        return self.cross_entropy
+
+    @property
+    def loss_title(self):
+        """What the loss is, for messages."""
+        return measures.TITLES[measures.CROSS_ENTROPY]
+
+    def rank(self, metric):
+        """Values that are greater for a better evaluation. Equal cross-entropies are ranked by accuracy."""
+        if metric == measures.CROSS_ENTROPY:
+            return -self.cross_entropy, self.accuracy
+        return self.value(metric), -self.cross_entropy
+
+    @property
     def score(self):
         """The number in the snapshot's name: the perplexity of language modelling, else the accuracy."""
         return self.accuracy if self.perplexity is None else self.perplexity
@@ -77,7 +96,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
+        more = {name: values[name] for name in (*measures.FURTHER, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -92,8 +111,8 @@ class Evaluation:
         }
 
     def value(self, metric):
-        """The value of a metric: one of `choices.METRICS` or `measures.SCALARS`."""
-        return self.more[metric] if metric in measures.SCALARS else getattr(self, metric)
+        """The value of a metric: one of `choices.METRICS` or `measures.FURTHER`."""
+        return self.more[metric] if metric in measures.FURTHER else getattr(self, metric)
 
     def more_text(self):
         """The further measures on one line, with their bootstrap intervals; "" if there are none."""
@@ -106,13 +125,18 @@ class Evaluation:
             return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
         return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
-            measures.RECALL if measures.RECALL in self.more else "accuracy",
+            measures.shown_of(self.more).share_title,
             self.accuracy,
             self.correct,
             self.total,
             self.cross_entropy,
             ", " + ", ".join(parts) if len(parts) > 1 else "",
         )
+
+
+def read_evaluation(values):
+    """The `Evaluation`, or of a regression the `NumberEvaluation`, from the values of `to_dict`, without predictions."""
+    return (NumberEvaluation if measures.MSE in values else Evaluation).from_dict(values)
 
 
 def evaluation_batch_size(wanted, length, engine, config, share=1.0):
@@ -205,14 +229,37 @@ def _shown(batches, total):
 
 
 def measure(logits, label, domain, task, seed):
-    """The `Evaluation` of some predictions. All measures are computed in float64.
+    """The `Evaluation` of some predictions, or of a regression the `NumberEvaluation`. All measures are computed in float64.
 
     Args:
         logits: float [N, C].
-        label, domain: int [N], positions in the task's lists.
+        label: as of `TextSplit`.
+        domain: int [N], positions in the task's list.
         task: `Task`.
         seed: of the bootstrap intervals.
     """
+    return _MEASURED[task.task_type](logits, label, domain, task, seed)
+
+
+def _measure_numbers(logits, label, domain, task, _seed):
+    return measure_numbers(np.asarray(logits, np.float64)[:, 0], label, domain, task)
+
+
+def _measure_sets(logits, label, domain, task, _seed):
+    losses, predicted = binary_cross_entropies(logits, label), np.asarray(logits) > 0  # a probability above 0.5
+    hits = (predicted == (label > 0)).all(axis=1)
+
+    def values(here):
+        counts = {"correct": int(hits[here].sum()), "total": int(here.sum())}
+        loss = float(losses[here].mean())
+        return {"accuracy": float(hits[here].mean()), **counts, "cross_entropy": loss, **set_measures(predicted[here], label[here])}
+
+    by_domain = {name: values(domain == place) for place, name in enumerate(task.domains) if (domain == place).any()}
+    more = {**set_measures(predicted, label), DETAILS[0]: by_label(predicted, label, task.labels)}
+    return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
+
+
+def _measure_classes(logits, label, domain, task, seed):
     logs = measures.log_softmax(logits)
     losses, predicted = measures.cross_entropies(logs, label), logits.argmax(axis=1)
     hits, by_domain, confusions = predicted == label, {}, []
@@ -230,6 +277,9 @@ def measure(logits, label, domain, task, seed):
     details = measures.by_class(sum(confusions), task.labels), measures.bootstrap_intervals(confusions, seed)
     more = {**measures.measures(logs, label), **dict(zip(DETAILS, details))}
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
+
+
+_MEASURED = {CLASSIFICATION: _measure_classes, REGRESSION: _measure_numbers, MULTI_LABEL: _measure_sets}
 
 
 def evaluate(job, samples, batches, task, seed, names=TEXT):
@@ -312,7 +362,7 @@ def evaluate_splits(context, evaluator, best=None, prefix=""):
             if labelled:
                 check_logits(evaluation.predictions.logits)
             log(f"{prefix}{title_of(split)} {evaluation}")
-            if labelled:
+            if labelled and evaluation.more_text():
                 log(f"{prefix}{title_of(split)} {evaluation.more_text()}")
             if folder is not None:
                 folder.metrics.add(prefix + split, **evaluation.to_dict())

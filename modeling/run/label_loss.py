@@ -1,10 +1,38 @@
-"""The form of the label loss of a run: --class_weights and --label_smoothing."""
+"""The form of the label loss of a run: --task_type, --class_weights and --label_smoothing; which flags a type of task has no use for."""
 
 import numpy as np
 
-from modeling.cli.choices import BALANCED
+from modeling.cli.choices import BALANCED, METRICS, NUMBER_METRICS, SET_METRICS
 from modeling.objectives.losses import LabelLoss
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
+
+_METRICS = {CLASSIFICATION: METRICS, REGRESSION: NUMBER_METRICS, MULTI_LABEL: SET_METRICS}  # the first is the default
+# Flags whose value must be off, because their term is defined by the probabilities of exclusive labels
+_OF_CLASSES = {"class_weights": None, "label_smoothing": 0.0, "consistency_weight": 0.0, "adversarial_factor": 0.0}
+
+
+def check_task_type(flags) -> None:
+    """Checks the flags that belong to a type of task, and sets --metric_for_best to the default of the type. Call it before `RunContext`.
+
+    Args:
+        flags: from `parse_flags`; changed.
+    Raises:
+        UserError: a flag has no meaning for the type.
+    """
+    task_type, metrics = flags.task_type, _METRICS[flags.task_type]
+    if "metric_for_best" not in flags.given:
+        flags.metric_for_best = metrics[0]
+    if flags.metric_for_best not in metrics:
+        raise UserError(
+            f"--metric_for_best {flags.metric_for_best}: --task_type {task_type} does not measure it: give {', '.join(metrics[:-1])} or "
+            f"{metrics[-1]}"
+        )
+    if task_type == CLASSIFICATION:
+        return
+    wrong = [f"--{name}" for name, off in _OF_CLASSES.items() if getattr(flags, name) != off]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: --task_type {task_type} has no such term, only classification has: leave the flag out")
 
 
 def balanced_weights(label, num_labels: int) -> tuple:
@@ -33,6 +61,8 @@ def choose_label_loss(context, label) -> LabelLoss:
         UserError: the number of weights is not that of the labels, no training sample has a weight above 0, or the smoothing is 1.
     """
     flags, labels = context.flags, context.task.labels
+    if context.task.task_type != CLASSIFICATION:
+        return LabelLoss(task_type=context.task.task_type)
     weights = flags.class_weights
     if weights == BALANCED:
         weights = balanced_weights(label, len(labels))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS
+from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS, MICRO_F1, MSE, PEARSON, SPEARMAN
 from ofrecord_util.seeds import bootstrap_stream
 
 BINS = 15  # of the calibration error
@@ -22,6 +22,11 @@ RECALL = "recall"  # the accuracy of pairs: the share whose second half is neare
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
+HAMMING_LOSS = "hamming_loss"
+SET_SCALARS = (MICRO_F1, MACRO_F1, HAMMING_LOSS)  # the same of sets of labels, whose accuracy is the share of rows with all labels right
+FURTHER = (MICRO_F1, *SCALARS, HAMMING_LOSS)  # both together
+RMSE, MAE = "rmse", "mae"
+NUMBERS = (MSE, RMSE, MAE, PEARSON, SPEARMAN)  # the values of an evaluation of a regression
 INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval
 TITLES = {
     ACCURACY: "accuracy",
@@ -30,7 +35,51 @@ TITLES = {
     MATTHEWS: "Matthews correlation",
     CROSS_ENTROPY: "cross-entropy",
     CALIBRATION_ERROR: "calibration error",
+    MICRO_F1: "micro F1",
+    HAMMING_LOSS: "Hamming loss",
+    MSE: "mean squared error",
+    RMSE: "root mean squared error",
+    MAE: "mean absolute error",
+    PEARSON: "Pearson correlation",
+    SPEARMAN: "Spearman correlation",
 }
+
+
+class Shown(NamedTuple):
+    """The two values of an evaluation that a report shows first, by their names in metrics.jsonl, with their titles."""
+
+    share: str  # 1 is the best
+    share_title: str
+    loss: str  # 0 is the best
+    loss_title: str
+
+
+def shown_of(row) -> Shown:
+    """The `Shown` of an evaluation, a row of metrics.jsonl."""
+    if MSE in row:
+        return Shown(PEARSON, TITLES[PEARSON], MSE, TITLES[MSE])
+    title = RECALL if RECALL in row else "subset accuracy" if HAMMING_LOSS in row else TITLES[ACCURACY]
+    return Shown(ACCURACY, title, CROSS_ENTROPY, TITLES[CROSS_ENTROPY])
+
+
+def name_value(row):
+    """The number in the name of a best snapshot, from the evaluation that selected it, a row of metrics.jsonl; None if it has none."""
+    return next((row[name] for name in (MSE, PERPLEXITY, ACCURACY) if name in row), None)
+
+
+def values_needed(row) -> tuple:
+    """Names of the values, apart from numbers of rows, that an evaluation has in every run, by what it measures."""
+    if MSE in row:
+        return NUMBERS
+    return (ACCURACY, CROSS_ENTROPY)
+
+
+def further_needed(row) -> tuple:
+    """Names of the further values that an evaluation has in a run of this version."""
+    if MSE in row:
+        return ()
+    special = {PERPLEXITY, RECALL} & set(row)
+    return tuple(special) if special else SET_SCALARS if HAMMING_LOSS in row else SCALARS
 
 
 def _ratio(numerator, denominator):

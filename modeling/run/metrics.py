@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import INTERVALS, PERPLEXITY, RECALL, SCALARS, ClassMeasures
+from modeling.run.measures import FURTHER, INTERVALS, MSE, PERPLEXITY, RECALL, ClassMeasures, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -46,7 +46,6 @@ class Metrics:
 
 _MEASURED = ("dev", "test", *map(held_out_name, ("dev", "test")))
 EVALUATED = (*_MEASURED, *("teacher_" + name for name in _MEASURED))  # kinds of rows that are evaluations
-_EVALUATION = ("accuracy", "correct", "total", "cross_entropy")
 
 
 def read_metrics(path):
@@ -82,11 +81,13 @@ def _checked_row(row):
         by_domain = row.get("by_domain", {})
         if not isinstance(by_domain, dict):
             raise ValueError("by_domain is not an object")
+        counted = ("total",) if MSE in row else ("correct", "total")
         for values in (row, *by_domain.values()):
-            odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
-            if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
+            names = (*values_needed(row), *counted)
+            odd = [name for name in names if not isinstance(values, dict) or not _is_number(values.get(name))]
+            if odd or values["total"] < 1 or not 0 <= values.get("correct", 0) <= values["total"]:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
-            odd = [name for name in (*SCALARS, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
+            odd = [name for name in (*FURTHER, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
         _check_details(row)

@@ -10,19 +10,24 @@ from ofrecord_util.on_demand import OnDemand
 
 
 def heads_to_restart(stored, task):
-    """Names of the variables that start from initial values although the snapshot has them: the classifier if the labels differ from
-    the snapshot's, and the domain head if the domains differ.
+    """Names of the variables that start from initial values although the snapshot has them: the classifier if the labels or the type of the
+    task differ from the snapshot's, and the domain head if the domains differ.
 
     Args:
         stored: `Task` of the snapshot, or None if it has no task.
         task: `Task` of the run.
     """
     names = ()
-    if stored is None or stored.labels != task.labels:
+    if stored is None or not _same_labels(stored, task):
         names += CLASSIFIER
     if stored is None or stored.domains != task.domains:
         names += DOMAIN_HEAD
     return names
+
+
+def _same_labels(stored, task):
+    """Whether a classifier of the one `Task` is one of the other."""
+    return (stored.labels, stored.task_type) == (task.labels, task.task_type)
 
 
 def check_classifier(context) -> None:
@@ -31,6 +36,8 @@ def check_classifier(context) -> None:
     if snapshot is None:
         raise UserError("--do_train false: --model_load_dir is needed (the snapshot to evaluate)")
     stored = stored_task(snapshot)
+    if stored is not None and stored.task_type != task.task_type:
+        raise UserError(f"--do_train false: {snapshot.path} is of --task_type {stored.task_type}, this run of {task.task_type}")
     if stored is None or stored.labels != task.labels or not set(CLASSIFIER) <= set(snapshot.sizes):
         found = "was trained for the labels " + ",".join(stored.labels) if stored else f"has no {TASK_FILE}"
         if stored is not None and set(stored.labels) == set(task.labels):

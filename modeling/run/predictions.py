@@ -3,11 +3,13 @@
     idxs    domain  label   predicted   p(negative) p(positive) text
     0       books   negative positive   0.31        0.69        a moving book
 
-Tabs separate the columns. Text pairs have the columns `text_a` and `text_b`. If the text was not available, there is no text column. The
-file is read as a stream, so that a split of any size needs little memory.
+With sets of labels (--task_type multi_label) the third column is `labels`, and it and `predicted` hold names with commas between them. A
+regression has no columns p(…), and its two are numbers. Tabs separate the columns. Text pairs have the columns `text_a` and `text_b`. If
+the text was not available, there is no text column. The file is read as a stream, so that a split of any size needs little memory.
 """
 
 import glob
+import math
 import os
 import re
 from typing import NamedTuple, Optional
@@ -15,11 +17,18 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from modeling.run.measures import Reliability, reliability
+from modeling.run.task_outputs import outputs_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, MULTI_LABEL, REGRESSION
 from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
 
-_HEAD = ("idxs", "domain", "label", "predicted")
+_HEADS = {
+    CLASSIFICATION: ("idxs", "domain", "label", "predicted"),
+    REGRESSION: ("idxs", "domain", "label", "predicted"),
+    MULTI_LABEL: ("idxs", "domain", "labels", "predicted"),
+}
+_WIDTH = 4  # columns of each head
 _REMEDY = "run the step again, or remove the file"
 HARDEST = 20  # samples that a report shows
 
@@ -31,18 +40,27 @@ class Sample(NamedTuple):
     domain: str
     label: str
     predicted: str
-    probabilities: tuple  # float, in the order of the labels
+    probabilities: tuple  # float, in the order of the labels; () of a regression
     texts: tuple  # zero, one or two str
 
 
 class Summary(NamedTuple):
     """A summary of a split's predictions for the report."""
 
-    labels: tuple  # str [C]
-    confusion: dict  # domain -> int64 [C, C], rows are true labels, columns are predicted labels
-    hardest: list  # of `Sample`: the lowest probabilities of the true label, lowest first
+    labels: tuple  # str [C]; () of a regression
+    confusion: dict  # domain -> int64 [C, C], rows are true labels, columns are predicted labels; {} if a row has not one label
+    hardest: list  # of `Sample`: the lowest probabilities of the true label or labels, or the largest errors, first
     has_text: bool
     reliability: Reliability
+    task_type: str = CLASSIFICATION
+
+
+class _Header(NamedTuple):
+    """What the first row of a file of predictions says."""
+
+    task_type: str
+    labels: tuple
+    texts: int  # per sample
 
 
 def predictions_path(folder, name):
@@ -55,22 +73,6 @@ def written_predictions(folder):
     paths = glob.glob(predictions_path(glob.escape(folder), "*"))
     names = {re.match(r"predictions_(.*)\.tsv\Z", os.path.basename(path)).group(1): path for path in paths}
     return dict(sorted(names.items()))
-
-
-def check_logits(logits):
-    """Raises a UserError if a logit, float [N, C], is not finite, so that no label is the most probable one."""
-    bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
-    if bad:
-        raise UserError(
-            f"the logits of {bad} of {len(logits)} texts are not finite numbers: the model's weights are damaged, or too large for float32"
-        )
-
-
-def probabilities_of(logits):
-    """Softmax over the last axis of logits, float [N, C]. It is computed in float64. UserError as of `check_logits`."""
-    check_logits(logits)
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def write_predictions(path, task, predictions, texts=None):
@@ -86,15 +88,17 @@ def write_predictions(path, task, predictions, texts=None):
     """
     parts = [] if texts is None else [texts.text_a] if texts.text_b is None else [texts.text_a, texts.text_b]
     names = ["text"] if len(parts) == 1 else ["text_a", "text_b"][: len(parts)]
-    header = [*_HEAD, *(f"p({label})" for label in task.labels), *names]
+    rules = outputs_of(task)
+    header = [*_HEADS[task.task_type], *(f"p({label})" for label in task.labels if rules.has_probabilities), *names]
     try:
         with replacing(path) as file:
             file.write(("\t".join(header) + "\n").encode("utf-8"))
-            arrays = (predictions.idxs, predictions.domain, predictions.label, predictions.logits.argmax(axis=1))
-            columns = (*map(np.ndarray.tolist, arrays), probabilities_of(predictions.logits))
-            for idxs, domain, label, predicted, probabilities in zip(*columns):
-                cells = [str(idxs), task.domains[domain], task.labels[label], task.labels[predicted]]
-                cells += [f"{value:.6g}" for value in probabilities]
+            outputs = rules.outputs(predictions.logits)
+            arrays = (predictions.idxs, predictions.domain, predictions.label, rules.predicted(outputs))
+            columns = (*map(np.ndarray.tolist, arrays), outputs)
+            for idxs, domain, label, predicted, row in zip(*columns):
+                cells = [str(idxs), task.domains[domain], *(rules.cell(value, task.labels) for value in (label, predicted))]
+                cells += [f"{value:.6g}" for value in row if rules.has_probabilities]
                 cells += [part[idxs] for part in parts]
                 file.write(("\t".join(cells) + "\n").encode("utf-8"))
     except OSError as error:
@@ -105,19 +109,24 @@ def read_predictions(path):
     """Opens a file of predictions.
 
     Returns:
-        (labels, number of texts per sample, iterator of `Sample`).
+        (labels, number of texts per sample, iterator of `Sample`). A regression has no labels.
     Raises:
         UserError: the file is not a file of predictions. The message names the row; row 1 is the header. The iterator raises it too.
     """
-    rows = _rows(path, None)
-    header = next(rows, None)
+    header = _header_of(path)
+    return header.labels, header.texts, _rows(path, header)
+
+
+def _header_of(path):
+    """The `_Header` of a file of predictions."""
+    header = next(_rows(path, None), None)
     if header is None:
         raise UserError(f"{path}: is empty; {_REMEDY}")
-    return (*header, _rows(path, header))
+    return header
 
 
 def _rows(path, header):
-    """Yields (labels, number of texts) from the header if `header` is None, otherwise the samples."""
+    """Yields the `_Header` if `header` is None, otherwise the samples."""
     try:
         with open_file(path, _REMEDY, TEXT_LIMIT) as file:
             for number, line in enumerate(lines_of(file, path, _REMEDY), 1):  # binary: only LF ends a row
@@ -127,7 +136,7 @@ def _rows(path, header):
                         yield _read_header(cells)
                         return
                     if number > 1:
-                        yield _sample(cells, *header)
+                        yield _sample(cells, header)
                 except ValueError as error:
                     raise UserError(f"{path}: row {number}: {error}; {_REMEDY}") from error
     except OSError as error:
@@ -135,48 +144,68 @@ def _rows(path, header):
 
 
 def _read_header(cells):
-    """(labels, number of texts) from the columns of the first row."""
-    labels = tuple(cell[2:-1] for cell in cells[len(_HEAD) :] if cell.startswith("p(") and cell.endswith(")"))
-    texts = cells[len(_HEAD) + len(labels) :]
-    if tuple(cells[: len(_HEAD)]) != _HEAD or len(labels) < 2 or texts not in ([], ["text"], ["text_a", "text_b"]):
+    """The `_Header` from the columns of the first row."""
+    labels = tuple(cell[2:-1] for cell in cells[_WIDTH:] if cell.startswith("p(") and cell.endswith(")"))
+    texts, head = cells[_WIDTH + len(labels) :], tuple(cells[:_WIDTH])
+    task_type = MULTI_LABEL if head == _HEADS[MULTI_LABEL] else CLASSIFICATION if labels else REGRESSION
+    fewest = 0 if task_type == REGRESSION else LABEL_KINDS[task_type].limits[0]
+    if head != _HEADS[task_type] or len(labels) < fewest or texts not in ([], ["text"], ["text_a", "text_b"]):
         raise ValueError("is not the header of a run's predictions")
-    return labels, len(texts)
+    return _Header(task_type, labels, len(texts))
 
 
-def _sample(cells, labels, number_of_texts):
+def _sample(cells, header):
     """The `Sample` of a row. Raises a ValueError with the reason if the row is invalid."""
-    expected = len(_HEAD) + len(labels) + number_of_texts
+    labels, kind = header.labels, LABEL_KINDS[header.task_type]
+    expected = _WIDTH + len(labels) + header.texts
     if len(cells) != expected:
         raise ValueError(f"has {len(cells)} columns, but the header has {expected}")
-    idxs, domain, label, predicted = cells[: len(_HEAD)]
-    for name in (label, predicted):
+    idxs, domain, label, predicted = cells[:_WIDTH]
+    for name in (*kind.names(label), *kind.names(predicted)):
         if name not in labels:
             raise ValueError(f"label {name!r:.80} is not one of {', '.join(labels)}")
-    end = len(_HEAD) + len(labels)
-    probabilities = tuple(map(float, cells[len(_HEAD) : end]))
+    if header.task_type == REGRESSION and not all(math.isfinite(float(value)) for value in (label, predicted)):
+        raise ValueError(f"{label!r:.40} or {predicted!r:.40} is not finite")
+    end = _WIDTH + len(labels)
+    probabilities = tuple(map(float, cells[_WIDTH:end]))
     if not all(0 <= value <= 1 for value in probabilities):
-        raise ValueError(f"a probability is not from 0 to 1: {', '.join(cells[len(_HEAD) : end]):.80}")
+        raise ValueError(f"a probability is not from 0 to 1: {', '.join(cells[_WIDTH:end]):.80}")
     return Sample(int(idxs), domain, label, predicted, probabilities, tuple(cells[end:]))
 
 
 def summarize(path, hardest=HARDEST):
     """The `Summary` of a file of predictions, with at most `hardest` of the hardest samples."""
-    labels, number_of_texts, samples = read_predictions(path)
+    header = _header_of(path)
+    labels, samples, sureness = header.labels, _rows(path, header), _SURENESS[header.task_type]
     confusion, worst, bins, waiting = {}, [], reliability([], []), []
 
     def least(entries):
         return sorted(entries, key=lambda entry: entry[:2])[:hardest]
 
     for sample in samples:
-        truth = labels.index(sample.label)
-        cells = confusion.setdefault(sample.domain, np.zeros((len(labels), len(labels)), np.int64))
-        cells[truth, labels.index(sample.predicted)] += 1
-        worst.append((sample.probabilities[truth], sample.idxs, sample))
-        waiting.append((max(sample.probabilities), sample.label == sample.predicted))
+        worst.append((sureness(sample, labels), sample.idxs, sample))
+        if header.task_type == CLASSIFICATION:
+            cells = confusion.setdefault(sample.domain, np.zeros((len(labels), len(labels)), np.int64))
+            cells[labels.index(sample.label), labels.index(sample.predicted)] += 1
+            waiting.append((max(sample.probabilities), sample.label == sample.predicted))
         if len(worst) > 100 * hardest:  # bounds the memory, and sorts rarely
-            worst, bins, waiting = least(worst), bins + reliability(*zip(*waiting)), []
+            worst = least(worst)
+            bins, waiting = bins + reliability(*zip(*waiting)) if waiting else bins, []
     bins = bins + reliability(*zip(*waiting)) if waiting else bins
-    return Summary(labels, confusion, [sample for _, _, sample in least(worst)], number_of_texts > 0, bins)
+    return Summary(labels, confusion, [sample for _, _, sample in least(worst)], header.texts > 0, bins, header.task_type)
+
+
+def _sureness_of_set(sample, labels):
+    """Mean probability of what is true of each label."""
+    there = LABEL_KINDS[MULTI_LABEL].names(sample.label)
+    return sum(value if label in there else 1 - value for label, value in zip(labels, sample.probabilities)) / len(labels)
+
+
+_SURENESS = {  # functions of (sample, labels): how right a prediction is
+    CLASSIFICATION: lambda sample, labels: sample.probabilities[labels.index(sample.label)],
+    REGRESSION: lambda sample, _labels: -abs(float(sample.label) - float(sample.predicted)),
+    MULTI_LABEL: _sureness_of_set,
+}
 
 
 def total_of(summary, domain: Optional[str] = None):

@@ -22,7 +22,7 @@ from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS
+from modeling.run.measures import MSE, further_needed, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
 from ofrecord_util.on_demand import OnDemand
@@ -112,13 +112,13 @@ def _is_number(value):
 def _is_best(best):
     """Whether `best` is what `BestSnapshot.to_dict` writes. Its name leads to a folder that is read and kept: one in the run's folder."""
     name = best.get("name")
-    counts = [best.get(key) for key in ("correct", "total")]
+    counts = [best.get("total" if MSE in best else "correct"), best.get("total")]
     return (
         isinstance(name, str)
         and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
         and all(map(_is_count, counts))
         and counts[0] <= counts[1] != 0
-        and all(_is_number(best.get(key)) for key in ("cross_entropy", *({PERPLEXITY, RECALL} & set(best) or SCALARS)))
+        and all(_is_number(best.get(key)) for key in (*values_needed(best), *further_needed(best)))
         and isinstance(best.get("by_domain"), dict)
     )
 

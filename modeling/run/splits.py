@@ -220,8 +220,10 @@ class Splits:
     def _note(self, split, records):
         """Stores facts about a split's records for flags.json and the run's identity. Returns the records."""
         manifest, task = records.manifest or {}, self._task
-        counts = np.zeros((task.num_domains, task.num_labels), int)
-        np.add.at(counts, (records.domain, records.label), 1)
+        if split == UNLABELLED:
+            counts = np.bincount(records.domain, minlength=task.num_domains).reshape(-1, 1)
+        else:
+            counts = [task.kind.counts(records.label[records.domain == place], task.num_labels) for place in range(task.num_domains)]
         self.facts[split] = {
             "rows": len(records),
             "by_domain": {

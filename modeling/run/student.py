@@ -210,6 +210,8 @@ def check_teacher(context, snapshot, config: BertConfig, flag: str, needs_repres
     if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
         missing = TASK_FILE if stored is None else "classifier"
         raise UserError(f"{at}: has no {missing}, so it cannot be a teacher: run meta_teacher.py and give its snapshot_best_mft_model_…")
+    if stored.task_type != context.task.task_type:
+        raise UserError(f"{at}: was trained with --task_type {stored.task_type}, and only models of classification are distilled")
     if not stored.same_ids(context.task):
         raise UserError(
             "{}: was trained for domains {} and labels {}, this run has {} and {}: run meta_teacher.py on this data".format(

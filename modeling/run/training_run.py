@@ -19,7 +19,7 @@ from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches
 from modeling.run.child_tuning import MASK_NAME
 from modeling.run.log import READY
-from modeling.run.measures import SCALARS, TITLES
+from modeling.run.measures import FURTHER, TITLES
 from modeling.run.metrics import mean_rows
 from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
 from modeling.run.resume import check_identity, remove_state, run_identity, write_state
@@ -359,17 +359,17 @@ class _Loop:
     def _run_evaluation(self, step):
         context, started = self._context, time.perf_counter()
         evaluation = self._evaluate()
-        if not math.isfinite(evaluation.cross_entropy):
+        if not math.isfinite(evaluation.loss):
             if parallel.is_main():
                 remove_state(context.folder.path, step)
             raise UserError(
-                f"step {step}: the dev cross-entropy is {evaluation.cross_entropy}, training has diverged: give a lower {self._rates}, or "
+                f"step {step}: the dev {evaluation.loss_title} is {evaluation.loss}, training has diverged: give a lower {self._rates}, or "
                 "check the snapshot of --model_load_dir"
             )
         improved = self._best.offer(evaluation, self._decay(step))
         seconds = time.perf_counter() - started
         context.folder.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
         metric = context.flags.metric_for_best
-        chosen = f", {TITLES[metric]} {evaluation.value(metric):.4f}" if metric in SCALARS else ""
+        chosen = f", {TITLES[metric]} {evaluation.value(metric):.4f}" if metric in FURTHER else ""
         context.log("step {}: dev {}{}{}".format(step, evaluation, chosen, ", saved" if improved else ""))
         self._since += seconds  # samples per second measure training only

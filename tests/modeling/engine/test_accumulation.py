@@ -5,12 +5,15 @@ import pytest
 from tiny_model import CONFIG, KERNELS, NUM_LABELS, documented
 
 from modeling.bert.dropout import DropoutPlan
+from modeling.bert.names import CLASSIFIER
 from modeling.bert.variables import Variables
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.lanes.plan import Lanes
+from modeling.objectives.losses import PLAIN, LabelLoss
 from modeling.objectives.mft import finetuning_objective
 from modeling.run.optimizer import Schedule, create_optimizer
+from ofrecord_util.label_kinds import MULTI_LABEL, REGRESSION
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +35,13 @@ def batch(step):
     }
 
 
+def with_labels(arrays, step, task_type):
+    """The arrays with labels of a type of task."""
+    draw = np.random.RandomState(100 + step)
+    other = {REGRESSION: draw.randn(ROWS).astype(np.float32), MULTI_LABEL: draw.randint(0, 2, (ROWS, NUM_LABELS)).astype(np.int32)}
+    return {**arrays, "label": other.get(task_type, arrays["label"])}
+
+
 class Run:
     """A tiny BERT in training.
 
@@ -39,25 +49,26 @@ class Run:
         parts, lanes: numbers of parts and lanes.
         values: dict of name -> array, initial values of the variables.
         state: of `GlobalFunction.optimizer_state`, from which the run continues.
+        label_loss: `LabelLoss`.
     """
 
-    def __init__(self, parts, lanes=1, values=None, state=None, frozen=()):
+    def __init__(self, parts, lanes=1, values=None, state=None, frozen=(), label_loss=PLAIN):
         self.variables, self.dropout = Variables(values or documented("weight"), frozen=frozen), DropoutPlan(CONFIG, 7, "cpu", parts)
         optimizer, rates = create_optimizer(self.variables, Schedule(PEAK, 20, 2))
 
         def step(variables, **features):
-            return finetuning_objective(variables, CONFIG, KERNELS["cpu"], self.dropout.take(features), **features)
+            return finetuning_objective(variables, CONFIG, KERNELS["cpu"], self.dropout.take(features), **features, label_loss=label_loss)
 
         settings = {"optimizer": optimizer, "schedule": rates, "engine": Engine("cpu", Lanes(lanes, short=True)), "parts": parts}
         self.job = GlobalFunction(step, "train", self.variables, **settings)
         if state:
             self.job.restore(state)
-        self.metrics = []
+        self.metrics, self._task_type = [], label_loss.task_type
 
     def steps(self, start, stop):
         """Runs the steps from `start` to before `stop`."""
         for step in range(start, stop):
-            arrays = batch(step)
+            arrays = with_labels(batch(step), step, self._task_type)
             masks = self.dropout.masks(step, *arrays["word_rows"].shape)
             self.metrics.append(self.job({**arrays, **masks})[1].numpy().reshape(-1, 2).mean(axis=0))
         return self
@@ -85,6 +96,19 @@ def assert_equal_runs(run, whole):
 @pytest.mark.parametrize(("parts", "lanes"), [(2, 1), (3, 1), (12, 1), (2, 3), (6, 2)])
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(whole, parts, lanes):
     assert_equal_runs(Run(parts, lanes).steps(0, 5), whole)
+
+
+@pytest.mark.parametrize("task_type", [REGRESSION, MULTI_LABEL])
+def test_parts_and_lanes_of_other_types_of_tasks(task_type):
+    """The loss is the mean over samples, of sets of labels over samples and labels; the padding of a batch does not count."""
+    values = documented("weight")
+    if task_type == REGRESSION:
+        values = {name: value[:1] if name in CLASSIFIER else value for name, value in values.items()}
+    whole, run = (Run(*counts, values=values, label_loss=LabelLoss(task_type=task_type)).steps(0, 2) for counts in ((1,), (2, 3)))
+    np.testing.assert_allclose(run.metrics, whole.metrics, rtol=2e-5)
+    for name, value in whole.values().items():
+        np.testing.assert_allclose(run.values()[name], value, rtol=0, atol=2e-5, err_msg=name)
+    assert np.abs(whole.values()[CLASSIFIER[0]] - values[CLASSIFIER[0]]).max() > 1e-4
 
 
 def test_frozen_variables_stay(whole):

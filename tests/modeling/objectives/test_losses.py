@@ -12,11 +12,13 @@ from modeling.objectives.losses import (
     batch_mean,
     cross_entropy,
     label_losses,
+    measure_name,
     stack_metrics,
     sum_terms,
     symmetric_divergence,
 )
 from modeling.objectives.mft import classification_loss
+from ofrecord_util.label_kinds import MULTI_LABEL, REGRESSION
 
 ROWS = 5  # samples of a batch; the last one only fills it up
 LOGITS = (3 * np.random.RandomState(11).randn(ROWS, NUM_LABELS)).astype(np.float32)
@@ -122,3 +124,44 @@ def test_a_prediction_agrees_with_itself():
     )
     assert loss == 0
     assert np.array_equal(found["x"], np.zeros_like(LOGITS))
+
+
+def types_of_labels():
+    """(settings, logits, label, losses, gradient of the sum of the losses, measure) of a regression and of sets of labels."""
+    number = np.array([1.5, -2.0, 0.25, 3.0, 9.0], np.float32)
+    error = LOGITS[:, :1] - number[:, None]
+    there = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0]], np.int32)
+    p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    losses = -np.where(there, np.log(p), np.log1p(-p)).mean(axis=1)
+    hits = ((LOGITS > 0) == there).all(axis=1).astype(float)
+    return {
+        REGRESSION: (LOGITS[:, :1], number, error[:, 0] ** 2, 2 * error, np.abs(error[:, 0])),
+        MULTI_LABEL: (LOGITS, there, losses, (p - there) / NUM_LABELS, hits),
+    }
+
+
+@pytest.mark.parametrize("task_type", [REGRESSION, MULTI_LABEL])
+def test_losses_of_other_types_and_their_gradients(task_type):
+    """Squared error, 2 (x - y); mean binary cross-entropy over C labels, (p - y) / C."""
+    logits, label, losses, gradient, measured = types_of_labels()[task_type]
+    settings = LabelLoss(task_type=task_type)
+
+    def terms(variables, label, loss_mask):
+        logits = variables.get("logits")
+        return (*classification_loss(logits, label, loss_mask, label_loss=settings), label_losses(logits, label, settings))
+
+    (loss, measure, found), gradients_found = gradients(terms, {"logits": logits}, {"label": label, "loss_mask": LOSS_MASK})
+    np.testing.assert_allclose(found, losses, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loss, losses[:4].mean(), rtol=1e-5)
+    np.testing.assert_allclose(measure, measured[:4].mean(), rtol=1e-5)
+    expected = gradient * LOSS_MASK[:, None] / ROWS
+    np.testing.assert_allclose(gradients_found["logits"], expected, rtol=1e-4, atol=1e-6)
+    assert measure_name(settings) == {REGRESSION: "absolute_error", MULTI_LABEL: "subset_accuracy"}[task_type]
+
+
+def test_binary_cross_entropy_of_large_logits():
+    """exp(1000) overflows float32."""
+    logits, label = np.array([[1000.0, -1000.0], [1000.0, -1000.0]], np.float32), np.array([[1, 0], [0, 0]], np.int32)
+    settings = LabelLoss(task_type=MULTI_LABEL)
+    (losses,) = run_graph(lambda variables, logits, label: (label_losses(logits, label, settings),), {"logits": logits, "label": label})
+    np.testing.assert_allclose(losses, [0.0, 500.0], rtol=1e-6, atol=5e-6)

@@ -6,13 +6,13 @@ import pytest
 from modeling.run.evaluation import Predictions
 from modeling.run.predictions import (
     predictions_path,
-    probabilities_of,
     read_predictions,
     summarize,
     total_of,
     write_predictions,
     written_predictions,
 )
+from modeling.run.task_outputs import probabilities_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextSplit
