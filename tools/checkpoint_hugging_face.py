@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from modeling.bert.config import BERT, CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.reading import read_json
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names, checkpoint_roberta
@@ -237,6 +238,9 @@ def to_config(checkpoint, labels):
         values["num_labels"] = len(labels)
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
         values["label2id"] = {label: i for i, label in enumerate(labels)}
+        task_type = (checkpoint.task or {}).get("task_type", CLASSIFICATION)
+        if task_type != CLASSIFICATION:
+            values["problem_type"] = LABEL_KINDS[task_type].problem_type
     if config.model_type != BERT:
         return checkpoint_roberta.own_values(values, config)
     return dict(values, pad_token_id=checkpoint.vocab.split("\n").index("[PAD]"))

@@ -1,6 +1,7 @@
 """The labels of a sequence classifier: read from config.json of Hugging Face, and named for another format."""
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
 from ofrecord_util.tasks import Task
 
 
@@ -16,8 +17,11 @@ def read_labels(values, checkpoint, longest=None):
     """
     count, named = checkpoint.num_labels, values.get("id2label")
     problem = values.get("problem_type")
-    if problem not in (None, "single_label_classification") or count < 2:
-        return None, f"the classifier is one of {problem or 'one value'}: only one of several labels can be predicted here"
+    # transformers takes a classifier of one output for a regression unless config.json says otherwise
+    kinds = {kind.problem_type: kind for kind in LABEL_KINDS.values()}
+    kind = kinds.get(problem) if problem is not None else LABEL_KINDS[REGRESSION if count == 1 else CLASSIFICATION]
+    if kind is None or not kind.limits[0] <= count <= kind.limits[1]:
+        return None, f"the classifier has {count} outputs for the problem_type {problem!r:.60}, which the tools here cannot predict"
     if named is None:
         named = {str(number): f"LABEL_{number}" for number in range(count)}  # as transformers names them
     if not isinstance(named, dict) or sorted(named) != sorted(map(str, range(count))):
@@ -26,7 +30,7 @@ def read_labels(values, checkpoint, longest=None):
     labels = [str(named[key]) for key in sorted(named, key=int)]
     name = "converted"
     try:
-        task = Task(name, (name,), tuple(labels)).to_dict()
+        task = Task(name, (name,), tuple(labels), False, kind.task_type).to_dict()
     except UserError as error:
         return None, f"the names of the labels are dropped: {error}"
     if checkpoint.do_lower_case is not None:

@@ -2,7 +2,8 @@
 
 Inputs, int64 [batch, length]: input_ids, attention_mask (1 at tokens, 0 at padding), token_type_ids. Output, float32 [batch, labels]:
 logits. The metadata of the file has `labels` (a JSON list), `seq_length`, `pair` and `tokenizer.json`, from which
-`tokenizers.Tokenizer.from_str` makes the tokenizer. `write` needs the package onnx, and for 8-bit weights onnxruntime.
+`tokenizers.Tokenizer.from_str` makes the tokenizer; `task_type` if it is not classification: the logit of a regression is the number, the
+sigmoid of each logit of multi_label is the probability of a label. `write` needs the package onnx, and for 8-bit weights onnxruntime.
 """
 
 import json
@@ -156,6 +157,8 @@ def build_model(checkpoint):
     tokens = checkpoint.vocab.split("\n")[:-1]
     tokenizer = tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length)[TOKENIZER]
     about = {"labels": labels, "seq_length": checkpoint.max_length, "pair": bool((checkpoint.task or {}).get("pair")), TOKENIZER: tokenizer}
+    task_type = (checkpoint.task or {}).get("task_type")
+    about.update({} if task_type is None else {"task_type": task_type})
     helper.set_model_props(model, {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()})
     onnx.checker.check_model(model)
     return model, notes

@@ -4,7 +4,8 @@
     python3 tools/evaluate.py SNAPSHOT FILE --output results.json --predictions predictions.tsv
 
 The file has tabs, commas or JSON lines between its columns, as the text of the scripts. The labels must be those of the snapshot, or
-numbers from 0 in their order; a line says which number was read as which label. The domains may be others, or may be missing. Each row
+numbers from 0 in their order; a line says which number was read as which label. Those of a regression are numbers, those of a model of sets
+of labels have commas between them. The domains may be others, or may be missing. Each row
 counts once. --output writes the measures as a JSON object, and --predictions one line per row in the form of a run's
 predictions_test.tsv (docs/formats.md).
 """
@@ -24,8 +25,9 @@ from modeling.cli.flag_kinds import batch_size, non_negative_int, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.predictor import Predictor
 from modeling.run.evaluation import Predictions, measure
-from modeling.run.measures import ACCURACY, CROSS_ENTROPY, SCALARS, TITLES, ClassMeasures
+from modeling.run.measures import TITLES, ClassMeasures, further_needed, values_needed
 from modeling.run.predictions import write_predictions
+from modeling.run.task_outputs import outputs_of
 from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output, write_json
 from ofrecord_util.tasks import Task
@@ -50,21 +52,21 @@ def read_labelled(path, task, flags):
         UserError: as `read_text`; a label is not one of the snapshot.
     """
     only = task.domains[0] if task.num_domains == 1 else os.path.splitext(os.path.basename(path))[0]
-    options = TextOptions.from_flags(flags, only_domain=only)
+    options = TextOptions.from_flags({**flags, "task_type": task.task_type}, only_domain=only)
     table = read_rows(path, options)
     found = {}  # domains by their lower-case name
-    for name in sorted(read_names(table)[0]):
+    for name in sorted(read_names(table, task.task_type)[0]):
         found.setdefault(name.lower(), name)
     own = [name for name in task.domains if found.pop(name.lower(), None)]
-    task = Task(task.name, (*own, *found.values()), task.labels, task.pair)
+    task = Task(task.name, (*own, *found.values()), task.labels, task.pair, task.task_type)
     return task, read_text(path, task, table, options)
 
 
 def predict(predictor, texts):
-    """`Predictions` of a `Predictor` for the rows of a `TextSplit`. The logits are logarithms of the probabilities."""
+    """`Predictions` of a `Predictor` for the rows of a `TextSplit`. Of classes, the logits are logarithms of the probabilities."""
     given = zip(texts.text_a, texts.text_b) if predictor.task.pair else texts.text_a
-    probabilities = np.array([list(prediction.probabilities.values()) for prediction in predictor(given)])
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    outputs = np.array([list(prediction.probabilities.values()) or [prediction.label] for prediction in predictor(given)])
+    logits = outputs_of(predictor.task).logits(outputs)
     return Predictions(np.arange(len(texts)), texts.domain, texts.label, logits, texts.digest)
 
 
@@ -74,11 +76,13 @@ def tables(values):
     Args:
         values: of `Evaluation.to_dict`.
     """
-    names = (ACCURACY, CROSS_ENTROPY, *SCALARS)
+    names = tuple(dict.fromkeys((*values_needed(values), *further_needed(values))))
     lines, domains = [], values["by_domain"]
     if len(domains) > 1:
         rows = [[name, part["total"], *(f"{part[key]:.4f}" for key in names)] for name, part in (*domains.items(), ("all", values))]
         lines += ["", *text_table(["domain", "rows", *(TITLES[key] for key in names)], rows)]
+    if "by_class" not in values:
+        return lines
     columns = [name for name in ClassMeasures._fields if name != "support"]
     rows = [[label, part["support"], *(f"{part[name]:.4f}" for name in columns)] for label, part in values["by_class"].items()]
     return [*lines, "", *text_table(["label", "rows", *columns], rows)]
@@ -114,7 +118,8 @@ def main():
     values = evaluation.to_dict()
     say(f"{args.snapshot} on {len(texts)} rows of {args.file}")
     say(texts.source)
-    for line in (evaluation, evaluation.more_text(), *tables(values)):
+    more = evaluation.more_text()
+    for line in (evaluation, *([more] if more else []), *tables(values)):
         say(line)
     if args.output is not None:
         about = {"snapshot": args.snapshot, "snapshot_digest": Snapshot(args.snapshot).digest(), "file": args.file}

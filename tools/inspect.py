@@ -6,9 +6,9 @@
         --vocab_file vocab.txt
     python3 tools/inspect.py reviews.csv --label_column stars
 
-For a snapshot, the tool prints the metrics and flags of its training, sizes, task, parameters, digest and variables. For
-records, it checks the manifest against the files and prints counts by domain and label, lengths and prototypical scores. For
-a text file, it prints kind, columns, and counts by domain and label. `--json` prints the same as one JSON object.
+For a snapshot, the tool prints the metrics and flags of its training, sizes, task, parameters, digest and variables. For records, it
+checks the manifest against the files and prints counts by domain and label, lengths and prototypical scores. For a text file, it prints
+kind, columns, and counts by domain and label (`--task_type` says what a label is). `--json` prints the same as one JSON object.
 `--records N` also prints the first N records (without padding) or rows as JSON lines.
 """
 
@@ -26,12 +26,13 @@ from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
-from modeling.cli.flags import add_text_flags
+from modeling.cli.flags import TEXT_FLAGS, add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY
+from modeling.run.measures import NUMBERS, PERPLEXITY, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.json_tokenizer import vocabulary_tokens
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
 from ofrecord_util.reader import read_split
 from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.schema import default_prefix
@@ -76,13 +77,13 @@ def _training(folder, name):
     if os.path.isfile(metrics):
         rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
         best = [row for row in rows if row.get("kind") == "dev" and row.get("best")]
-        saved = [row for row in best if name.endswith(f"_dev_{row.get(PERPLEXITY, row.get('accuracy'))!r}")]
+        saved = [row for row in best if name.endswith(f"_dev_{name_value(row)!r}")]
         others = [name for name in EVALUATED if name != "dev" and not name.startswith("teacher_")]
         found_by_kind = {name: [row for row in rows if row.get("kind") == name] for name in others}
         for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
                 trained[split] = {
-                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", PERPLEXITY) if key in found[-1]
+                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", PERPLEXITY, *NUMBERS) if key in found[-1]
                 }
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
         if record.get(key):
@@ -120,20 +121,22 @@ def find_parts(path):
     return os.path.dirname(os.path.dirname(folder)), os.path.basename(folder), first[0], count
 
 
-def describe_text(table):
+def describe_text(table, task_type=CLASSIFICATION):
     """Describes the rows of a text file as a dict that can be written as JSON.
 
     Args:
         table: `TextRows`.
+        task_type: what a label is.
     Raises:
         UserError: if the columns are not those of text, domain and label.
     """
-    read_names(table)
-    counts, lengths = {}, []
+    read_names(table, task_type)
+    counts, lengths, kind = {}, [], LABEL_KINDS[task_type]
     for _, cells in table.rows:
         texts, domain, label = _parts_of_row(table, cells)
         of_domain = counts.setdefault(domain.strip(), {})
-        of_domain[label.strip()] = of_domain.get(label.strip(), 0) + 1
+        for name in kind.names(label) or ["numbers" if task_type == REGRESSION else "no label"]:
+            of_domain[name] = of_domain.get(name, 0) + 1
         lengths.append(sum(len(text.split()) for text in texts))
     return {
         "text": table.describe(),
@@ -174,10 +177,12 @@ def describe_records(records, task):
         known = names[feature]
         return known[number] if known and 0 <= number < len(known) else str(number)
 
-    counts = {}
+    counts, kind = {}, _kind_of(task)
     for domain, label in zip(records.domain.tolist(), records.label.tolist()):
         of_domain = counts.setdefault(name("domain", domain), {})
-        of_domain[name("label", label)] = of_domain.get(name("label", label), 0) + 1
+        for place in _places(kind, label):
+            of_domain[name("label", place)] = of_domain.get(name("label", place), 0) + 1
+    about = {} if kind.task_type == CLASSIFICATION else {"labels": kind.summary(records.label, task["labels"])}
     lengths = records.lengths
     edges = np.linspace(0, records.seq_length, 9).astype(int)
     histogram = np.histogram(lengths, bins=edges)[0].tolist()
@@ -186,6 +191,7 @@ def describe_records(records, task):
         "records": len(records),
         "seq_length": records.seq_length,
         "counts": counts,
+        **about,
         "tokens": {"mean": round(float(lengths.mean()), 2), "min": int(lengths.min()), "max": int(lengths.max())},
         "tokens_histogram": {f"{low + 1} to {high}": n for low, high, n in zip(edges, edges[1:], histogram)},
         "full": int((lengths == records.seq_length).sum()),
@@ -194,12 +200,22 @@ def describe_records(records, task):
     }
 
 
+def _kind_of(task):
+    """The rules about labels of a manifest's task, or None for records of an earlier version."""
+    return LABEL_KINDS[(task or {}).get("task_type", CLASSIFICATION)]
+
+
+def _places(kind, label):
+    """Positions of the names to which a label counts: of a set of labels those that are there, of a number that of its name."""
+    return [place for place, there in enumerate(label) if there] if isinstance(label, list) else [label if kind.exclusive else 0]
+
+
 def record_lines(records, count, pieces=None):
     """Yields the first records as JSON lines: idxs, domain, label, weight and token ids (or pieces) without padding."""
     lengths = records.lengths
     for row in range(min(count, len(records))):
         ids = records.input_ids[row, : lengths[row]].tolist()
-        values = {feature: int(getattr(records, feature)[row]) for feature in ("idxs", "domain", "label")}
+        values = {feature: getattr(records, feature)[row].tolist() for feature in ("idxs", "domain", "label")}
         values["weight"] = float(records.sample_weights[row])
         values["tokens"] = ids if pieces is None else [pieces[i] if 0 <= i < len(pieces) else f"id {i}" for i in ids]
         if records.segment_ids[row].any():
@@ -225,7 +241,7 @@ def main():
     parser.add_argument("--records", type=non_negative_int, default=0, metavar="N", help="also print the first N records or rows")
     parser.add_argument("--vocab_file", help="vocabulary, to show pieces instead of ids")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
-    add_text_flags(parser)
+    add_text_flags(parser, (*TEXT_FLAGS, "task_type"))
     args = parser.parse_args()
     if not os.path.exists(args.path):
         raise UserError(f"{args.path}: no such file or folder")
@@ -234,7 +250,7 @@ def main():
     if os.path.isfile(args.path) and not _PART.match(os.path.basename(args.path)):
         stem = os.path.splitext(os.path.basename(args.path))[0]
         table = read_rows(args.path, TextOptions.from_flags(vars(args), only_domain=stem), roles_of(stem))
-        described, lines = describe_text(table), text_lines(table, args.records)
+        described, lines = describe_text(table, args.task_type), text_lines(table, args.records)
     elif os.path.isfile(args.path) or os.path.basename(os.path.dirname(os.path.abspath(args.path))) == "ofrecord":
         records = read_split(*find_parts(args.path))
         manifest = records.manifest or {}

@@ -7,6 +7,8 @@ import tempfile
 
 import numpy as np
 
+from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.reading import read_bytes
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
@@ -85,6 +87,8 @@ def loss_text(plain, small, checkpoint, dev_file, text_flags):
     Raises:
         UserError: the text cannot be read, or its labels are not those of the model.
     """
+    if Task.from_dict(checkpoint.task).task_type != CLASSIFICATION:
+        raise UserError("--int8 measures its loss by the share of right labels, so it needs a model of --task_type classification")
     _, texts = read_labelled(dev_file, Task.from_dict(checkpoint.task), text_flags)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "vocab.txt")

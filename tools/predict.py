@@ -12,8 +12,10 @@ The input has one text per line. If a line has tabs, only its first column is re
 so files with domain and label columns can be used. Files with a header, comma-separated files with a header and JSON lines are
 read too, in the same way as by the training scripts; `--text_column` chooses the column. Empty lines at the end are left out.
 The output has one line per text, in the same order: the label, its probability and the text, separated by tabs, or a JSON
-object with all probabilities. The tool reads texts as it needs them, so a large file needs little memory. With --domain_scores the
-domain that is most similar and its score follow the probability. --pipeline runs a class of your own around the model.
+object with all probabilities. A model of --task_type regression gives a number without a probability, one of multi_label the
+labels with a probability above 0.5, with commas between them and between their probabilities. The tool reads texts as it needs
+them, so a large file needs little memory. With --domain_scores the domain that is most similar and its score follow the
+probability. --pipeline runs a class of your own around the model.
 """
 
 if not __package__:
@@ -37,6 +39,7 @@ from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import check_output, replacing
+from ofrecord_util.label_kinds import spell_set
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
@@ -201,21 +204,24 @@ def one_line(text):
 def as_text(text, prediction):
     """Returns label TAB probability TAB text; with domain scores, the most similar domain TAB its score before the text.
 
-    The label of a subclass of `Predictor` may have no probability of its own, then it is the greatest.
+    The label of a subclass of `Predictor` may have no probability of its own, then it is the greatest. A number (--task_type regression)
+    has none at all. Sets of labels have commas between the labels and between their probabilities.
     """
-    words = one_line(text)
-    probability = prediction.probabilities.get(prediction.label, max(prediction.probabilities.values()))
+    words, label, probabilities = one_line(text), prediction.label, prediction.probabilities
+    if isinstance(label, tuple):
+        first = spell_set(label), ",".join(f"{probabilities[name]:.6f}" for name in label)
+    elif probabilities:
+        first = label, f"{probabilities.get(label, max(probabilities.values())):.6f}"
+    else:
+        first = (f"{label:.6f}",)
     scores = prediction.domain_scores or {}
     best = "".join(f"{name}\t{scores[name]:.6f}\t" for name in sorted(scores, key=scores.get)[-1:])
-    return f"{prediction.label}\t{probability:.6f}\t{best}{words}"
+    return "\t".join((*first, f"{best}{words}"))
 
 
 def as_json(text, prediction):
-    """Returns a JSON object: text (or a list of two), label, probabilities by label, and domain_scores if there are some."""
-    values = {"text": text, "label": prediction.label, "probabilities": prediction.probabilities}
-    if prediction.domain_scores is not None:
-        values["domain_scores"] = prediction.domain_scores
-    return json.dumps(values, ensure_ascii=False)
+    """Returns a JSON object, as of `Prediction.to_dict` for this text."""
+    return json.dumps(prediction._replace(text=text).to_dict(), ensure_ascii=False)
 
 
 def shown(form):

@@ -5,9 +5,10 @@
         -d '{"text": "the room was spotless and everyone was so kind"}'
 
 POST /predict takes a JSON object with `text`, one text or a list, and for a task of text pairs `pair`. It answers with the label and all
-probabilities of each text. Requests that wait together are one batch. GET /health says that the server is ready. The page is at /. A
-request that is refused gets one line of JSON and a status from 400 to 499. SIGTERM and SIGINT let the requests that have arrived end. The
-server has no passwords and no encryption: it listens on this machine only unless --host says otherwise. It needs requirements-extras.txt.
+probabilities of each text; of a regression with the number, of sets of labels with the list `labels`. Requests that wait together are one
+batch. GET /health says that the server is ready. The page is at /. A request that is refused gets one line of JSON and a status from 400
+to 499. SIGTERM and SIGINT let the requests that have arrived end. The server has no passwords and no encryption: it listens on this
+machine only unless --host says otherwise. It needs requirements-extras.txt.
 """
 
 if not __package__:

@@ -5,6 +5,7 @@ import json
 from typing import NamedTuple
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.reading import parse_json
 from tools.extras import extra
 from tools.serve_batches import Busy
@@ -84,14 +85,6 @@ async def _read_body(request, limit):
     raise _BadRequest(f"the body is larger than {limit} bytes", 413)
 
 
-def _as_dict(prediction):
-    text = prediction.text if isinstance(prediction.text, str) else list(prediction.text)
-    found = {"text": text, "label": prediction.label, "probabilities": prediction.probabilities}
-    if prediction.domain_scores is not None:
-        found["domain_scores"] = prediction.domain_scores
-    return found
-
-
 def build_app(batcher, name, task, limits):
     """The Starlette application.
 
@@ -120,7 +113,7 @@ def build_app(batcher, name, task, limits):
                 raise _BadRequest("the Content-Type must be application/json", 415)
             body = await asyncio.wait_for(_read_body(request, limits.body_bytes), _SECONDS)
             texts, is_list = parse_request(body, task.pair, limits)
-            found = [_as_dict(prediction) for prediction in (await batcher.predict(texts) if texts else [])]
+            found = [prediction.to_dict() for prediction in (await batcher.predict(texts) if texts else [])]
         except _BadRequest as error:
             # what is left of a body that was not read would be taken for the next request
             return answer({"error": str(error)}, error.status, {"Connection": "close"} if error.status in (413, 415) else None)
@@ -137,7 +130,8 @@ def build_app(batcher, name, task, limits):
         return answer(found if is_list else found[0])
 
     async def health(_request):
-        return answer({"status": "ok", "model": name, "labels": list(task.labels), "pair": task.pair, "waiting": batcher.waiting})
+        kind = {} if task.task_type == CLASSIFICATION else {"task_type": task.task_type}
+        return answer({"status": "ok", "model": name, "labels": list(task.labels), "pair": task.pair, **kind, "waiting": batcher.waiting})
 
     async def index(_request):
         return responses.HTMLResponse(html, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})

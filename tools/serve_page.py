@@ -60,7 +60,9 @@ form.addEventListener("submit", async event => {
     add(answer, "p", found.error).className = "error";
     return;
   }
-  values("Label: " + found.label, Object.entries(found.probabilities));
+  const title = found.labels ? "Labels: " + (found.labels.join(", ") || "none") : "Label: " + found.label;
+  if (found.probabilities) values(title, Object.entries(found.probabilities));
+  else add(answer, "p", title);
   if (found.domain_scores) values("Similarity to domains", Object.entries(found.domain_scores));
 });
 """

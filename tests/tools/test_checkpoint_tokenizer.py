@@ -241,8 +241,10 @@ def refused_pair(tmp_path):
         (3, {"id2label": {"0": "a", "1": "b", "2": "A"}}, "listed twice"),
         (3, {"id2label": 5}, "config.json has 5 in id2label, the classifier has 3 labels"),
         (3, {"id2label": {"0": "né", "1": "ne\u0301", "2": "b"}}, "look the same"),
-        (3, {"id2label": NAMES, "problem_type": "multi_label_classification"}, "the classifier is one of multi_label_classification"),
-        (1, {}, "the classifier is one of one value"),
+        (3, {"id2label": NAMES, "problem_type": "ordinal"}, "the classifier has 3 outputs for the problem_type 'ordinal'"),
+        (3, {"id2label": NAMES, "problem_type": "regression"}, "the classifier has 3 outputs for the problem_type 'regression'"),
+        (1, {"problem_type": "single_label_classification"}, "the classifier has 1 outputs for the problem_type"),
+        (2, {"id2label": {"0": "a,b", "1": "c"}, "problem_type": "multi_label_classification"}, "'a,b' has a sign that separates"),
     ],
 )
 def test_classifiers_that_cannot_predict_one_label(tmp_path, labels, config, note):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest.mock import patch
 
 import pytest
 import tiny
@@ -21,6 +22,7 @@ from modeling.bert.variables import classifier_shapes, encoder_shapes, initial_v
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
 from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
+from ofrecord_util.label_kinds import MULTI_LABEL, REGRESSION
 from ofrecord_util.tasks import Task
 from tools import extras
 from tools import serve as serve_module
@@ -222,6 +224,19 @@ def test_the_page(server):
     assert 'id="pair"' not in text
     assert 'id="pair"' in page("<m>", Task("t", ("d",), LABELS, True))
     assert "<m>" not in page("<m>", Task("t", ("d",), LABELS, True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "expected"),
+    [(REGRESSION, 2.5, {"label": 2.5}), (MULTI_LABEL, ("yes",), {"labels": ["yes"], "probabilities": {"no": 0.25, "yes": 0.75}})],
+)
+def test_numbers_and_sets_of_labels(kind, label, expected):
+    model = Model()
+    model.task = Task("t", ("d",), ("score",) if kind == REGRESSION else ("no", "yes"), task_type=kind)
+    found = Prediction(label, expected.get("probabilities", {}))
+    with patch.object(Model, "__call__", lambda _self, texts: [found._replace(text=text) for text in texts]), Server(model) as server:
+        assert json.loads(server.ask({"text": "a"})[2]) == {"text": "a", **expected}
+        assert json.loads(server.ask(None, "GET", "/health")[2])["task_type"] == kind
 
 
 def test_parsing_without_a_server():
