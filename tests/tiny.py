@@ -175,6 +175,38 @@ def write_single(folder, domain="SST-2", train=8, dev=(4, 5), test=(6, 17)):
     write_rows(folder, "test", opinions(domain, test, "test"))
 
 
+def tagged(domain, count, seed):
+    """Sentences of words and tags: an animal after a good word is a person (two animals are one), after a bad word a place.
+
+    Returns:
+        list of lists of (word, domain, tag).
+    """
+    draw = random.Random(f"{domain} {seed}")
+    found = []
+    for _ in range(count):
+        rows = [(word, "O") for word in draw.choices(FILLERS[domain] + COMMON, k=draw.randint(1, 5))]
+        good = draw.random() < 0.5
+        names = draw.choices(("cats", "dogs", "acts", "bores"), k=draw.randint(1, 2))
+        kind = "PER" if good else "LOC"
+        rows += [
+            (draw.choice(GOOD if good else BAD), "O"),
+            *((name, f"{'I' if place else 'B'}-{kind}") for place, name in enumerate(names)),
+        ]
+        rows += [(word, "O") for word in draw.choices(COMMON, k=draw.randint(0, 3))]
+        found.append([(word, domain, tag) for word, tag in rows])
+    return found
+
+
+def write_tagged(folder, domains=("mr", "cr"), counts=(30, 9, 11)):
+    """Tagged text of several domains: `counts` sentences of train, dev and test for each of them."""
+    os.makedirs(folder, exist_ok=True)
+    for split, count in zip(("train", "dev", "test"), counts):
+        sentences = [sentence for domain in domains for sentence in tagged(domain, count, split)]
+        random.Random(split).shuffle(sentences)
+        with open(os.path.join(folder, split + ".tsv"), "w", encoding="utf-8", newline="") as file:
+            file.write("\n".join("".join("\t".join(row) + "\n" for row in sentence) for sentence in sentences))
+
+
 def write_pairs(folder, domains, labels, counts=(19, 10, 11)):
     """A pair task: `counts` rows of train, dev and test for the first domain, one less for each further one."""
     for split, count in zip(("train", "dev", "test"), counts):

@@ -28,7 +28,7 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY
+from modeling.run.measures import OF_PARTS, score_of
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.json_tokenizer import vocabulary_tokens
@@ -76,13 +76,13 @@ def _training(folder, name):
     if os.path.isfile(metrics):
         rows = [row for _, row in read_json_lines(metrics, "it is a run's own file")]
         best = [row for row in rows if row.get("kind") == "dev" and row.get("best")]
-        saved = [row for row in best if name.endswith(f"_dev_{row.get(PERPLEXITY, row.get('accuracy'))!r}")]
+        saved = [row for row in best if name.endswith(f"_dev_{score_of(row)!r}")]
         others = [name for name in EVALUATED if name != "dev" and not name.startswith("teacher_")]
         found_by_kind = {name: [row for row in rows if row.get("kind") == name] for name in others}
         for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
                 trained[split] = {
-                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", PERPLEXITY) if key in found[-1]
+                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", *OF_PARTS) if key in found[-1]
                 }
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
         if record.get(key):

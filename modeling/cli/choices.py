@@ -4,6 +4,8 @@ POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
 CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
 METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best
+ENTITY_F1, ANSWER_F1, EXACT_MATCH = ("entity_f1", "answer_f1", "exact_match")
+TAG_METRICS, ANSWER_METRICS = (ENTITY_F1, ACCURACY, CROSS_ENTROPY), (ANSWER_F1, EXACT_MATCH, CROSS_ENTROPY)
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
 CHILD_TUNINGS = NO_CHILD, TASK_FREE, TASK_DRIVEN = ("none", "F", "D")
 META_METHODS = REPTILE, FOMAML = ("reptile", "fomaml")

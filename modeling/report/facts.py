@@ -9,7 +9,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY, RECALL
+from modeling.run.measures import OF_PARTS, score_of
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
@@ -85,7 +85,7 @@ class RunFacts:
         dev = self.kind("dev")
         found = [row for row in dev if row.get("best", "step" not in row)]
         if name is not None:
-            found = [row for row in found if name.endswith(f"_dev_{row.get(PERPLEXITY, row['accuracy'])!r}")]
+            found = [row for row in found if name.endswith(f"_dev_{score_of(row)!r}")]
         return found[-1] if found else None
 
     def result(self, name):
@@ -122,7 +122,7 @@ def read_run(folder, data_dir=None, scores=None):
     run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
     for name in EVALUATED:
         result = run.result(name)
-        if result and name not in predictions and not {PERPLEXITY, RECALL} & set(result):
+        if result and name not in predictions and not set(OF_PARTS) & set(result):
             lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
             missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
     return run

@@ -5,7 +5,7 @@ import math
 from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TITLES
+from modeling.run.measures import ANSWERS, ENTITIES, PERPLEXITY, RECALL, SCALARS, TITLES
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -38,10 +38,11 @@ def result_rows(run, split, result=None):
     result, teacher = result or run.result(split), run.result("teacher_" + split)
     if result is None:
         return None
-    of_tokens = PERPLEXITY in result
+    of_tokens, spans = PERPLEXITY in result, [name for name in (*ENTITIES, *ANSWERS) if name in result]
     share = RECALL if RECALL in result else "accuracy"
-    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
-    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
+    kind = "words" if ENTITIES[0] in spans else "questions" if spans else "masked tokens" if of_tokens else "rows"
+    header = ["domain", kind, "correct", share, "95 % interval", "cross-entropy"]
+    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else [TITLES[name] for name in spans]
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
     entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]
@@ -52,6 +53,8 @@ def result_rows(run, split, result=None):
         row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
         if of_tokens:
             row.append(Number(f"{values[PERPLEXITY]:.4f}"))
+        elif spans:
+            row += [Number(f"{values[name]:.4f}") for name in spans]
         elif teacher:
             known = beside is not None
             row += [Number(f"{beside['accuracy']:.4f}" if known else "")]
@@ -132,6 +135,16 @@ def tiles(run):
             continue
         if PERPLEXITY in result:
             shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
+            continue
+        score = next((name for name in (ENTITIES[0], ANSWERS[0]) if name in result), None)
+        if score:
+            shown.append(
+                (
+                    f"{split} {TITLES[score]}",
+                    f"{result[score]:.4f}",
+                    f"{result['total']:,} words" if score in ENTITIES else f"{result['total']:,} questions",
+                )
+            )
             continue
         name = RECALL if RECALL in result else "accuracy"
         shown.append(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS
+from modeling.cli.choices import ACCURACY, ANSWER_F1, CROSS_ENTROPY, ENTITY_F1, EXACT_MATCH, MACRO_F1, MATTHEWS
 from ofrecord_util.seeds import bootstrap_stream
 
 BINS = 15  # of the calibration error
@@ -20,6 +20,10 @@ LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"
+ENTITIES, ANSWERS = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL), (ANSWER_F1, EXACT_MATCH)  # of tagged words, of answers
+OF_PARTS = (PERPLEXITY, RECALL, *ENTITIES, *ANSWERS)  # values of evaluations that do not predict the labels of rows
+_SCORES = (PERPLEXITY, ENTITY_F1, ANSWER_F1)
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval
@@ -30,7 +34,21 @@ TITLES = {
     MATTHEWS: "Matthews correlation",
     CROSS_ENTROPY: "cross-entropy",
     CALIBRATION_ERROR: "calibration error",
+    ENTITY_F1: "F1",
+    ENTITY_PRECISION: "precision",
+    ENTITY_RECALL: "recall",
+    ANSWER_F1: "F1",
+    EXACT_MATCH: "exact match",
 }
+
+
+def score_of(values):
+    """The number in the name of a best snapshot: the perplexity of language modelling, the F1 of entities or answers, else the accuracy.
+
+    Args:
+        values: dict of an evaluation, as a line of metrics.jsonl has them.
+    """
+    return next((values[name] for name in _SCORES if name in values), values.get(ACCURACY))
 
 
 def _ratio(numerator, denominator):
