@@ -22,6 +22,7 @@ from ofrecord_util.tokenizer_settings import TokenizerSettings
 JSON_FILE = "tokenizer.json"
 BEGIN, PADDING, END, UNKNOWN, MASKED = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 _MODELS = ("Unigram", "BPE")
+_WORD_MARK = "\u2581"  # of SentencePiece
 _NEVER_KNOWN = "\U0010fffd"  # a character for private use; a Unigram without unk_id fails at it
 
 
@@ -64,7 +65,11 @@ class JsonTokenizer(TextEncoder):
 
     def ids_and_spans(self, text: str) -> Tuple[List[int], np.ndarray]:
         encoding = self._library.encode(text, add_special_tokens=False)
-        return encoding.ids, np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        # a mark of a word's beginning that is a token by itself has the place of the first letter, which another token has too
+        spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        marks = [self.tokens[number] == _WORD_MARK for number in encoding.ids]
+        spans[marks, 1] = spans[marks, 0]
+        return encoding.ids, spans
 
     def _token_ids(self, texts: List[str], limit: Optional[int]) -> List[List[int]]:
         return [encoding.ids[:limit] for encoding in self._encode_batch(texts, add_special_tokens=False)]

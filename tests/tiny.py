@@ -176,7 +176,7 @@ def write_single(folder, domain="SST-2", train=8, dev=(4, 5), test=(6, 17)):
 
 
 def tagged(domain, count, seed):
-    """Sentences of words and tags: an animal after a good word is a person (two animals are one), after a bad word a place.
+    """Sentences of words and tags: cats and acts are persons, dogs and bores are places; two such words are one entity.
 
     Returns:
         list of lists of (word, domain, tag).
@@ -185,13 +185,9 @@ def tagged(domain, count, seed):
     found = []
     for _ in range(count):
         rows = [(word, "O") for word in draw.choices(FILLERS[domain] + COMMON, k=draw.randint(1, 5))]
-        good = draw.random() < 0.5
-        names = draw.choices(("cats", "dogs", "acts", "bores"), k=draw.randint(1, 2))
-        kind = "PER" if good else "LOC"
-        rows += [
-            (draw.choice(GOOD if good else BAD), "O"),
-            *((name, f"{'I' if place else 'B'}-{kind}") for place, name in enumerate(names)),
-        ]
+        kind, names = draw.choice((("PER", ("cats", "acts")), ("LOC", ("dogs", "bores"))))
+        chosen = draw.choices(names, k=draw.randint(1, 2))
+        rows += [(name, f"{'I' if place else 'B'}-{kind}") for place, name in enumerate(chosen)]
         rows += [(word, "O") for word in draw.choices(COMMON, k=draw.randint(0, 3))]
         found.append([(word, domain, tag) for word, tag in rows])
     return found
@@ -205,6 +201,28 @@ def write_tagged(folder, domains=("mr", "cr"), counts=(30, 9, 11)):
         random.Random(split).shuffle(sentences)
         with open(os.path.join(folder, split + ".tsv"), "w", encoding="utf-8", newline="") as file:
             file.write("\n".join("".join("\t".join(row) + "\n" for row in sentence) for sentence in sentences))
+
+
+def write_questions(folder, domains=("mr", "cr"), counts=(40, 9, 11)):
+    """Questions in the form of SQuAD: the answer to "good" is the animal after a good word, that to "bad" the one after a bad word."""
+    os.makedirs(folder, exist_ok=True)
+    for split, count in zip(("train", "dev", "test"), counts):
+        draw, articles = random.Random(split), []
+        for domain in domains:
+            paragraphs = []
+            for number in range(count):
+                words, answers = draw.choices(FILLERS[domain] + COMMON, k=draw.randint(1, 9)), {}
+                for cue in draw.sample(("good", "bad"), 2):
+                    answers[cue] = (len(" ".join([*words, cue])) + 1, " ".join(draw.choices(("Cats", "dogs", "run"), k=draw.randint(1, 2))))
+                    words += [cue, answers[cue][1], *draw.choices(COMMON, k=draw.randint(1, 4))]
+                entries = [
+                    {"id": f"{split}-{domain}-{number}-{cue}", "question": cue, "answers": [{"text": text, "answer_start": start}]}
+                    for cue, (start, text) in answers.items()
+                ]
+                paragraphs.append({"context": " ".join(words), "qas": entries})
+            articles.append({"domain": domain, "paragraphs": paragraphs})
+        with open(os.path.join(folder, split + ".json"), "w", encoding="utf-8") as file:
+            json.dump({"version": "1", "data": articles}, file)
 
 
 def write_pairs(folder, domains, labels, counts=(19, 10, 11)):

@@ -5,12 +5,14 @@ import os
 import numpy as np
 import pytest
 import tiny
+import xlmr
 
 from modeling.bert.names import TAG_HEAD
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import SEQUENCE_LABELING
 from modeling.run.entity_measures import count_entities, entity_measures
 from modeling.tagger import Tagger
+from tools.convert_checkpoint import convert
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +141,25 @@ def test_the_tool_tags_as_the_run_did(project, run):
     assert output == "\n".join("".join(f"{row[0]}\t{row[3]}\n" for row in sentence) for sentence in sentences) + "\n"
     project.run(f"{tiny.ROOT}/tools/tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu --output out.tsv")
     assert tiny.read_bytes(project.path("out.tsv")).decode("utf-8") == output
+
+
+def test_xlm_r(tmp_path):
+    """Its tokenizer splits each word by itself; the head goes with the snapshot."""
+    project, tokenizer = tiny.Project(tmp_path / "project"), xlmr.review_tokenizer()
+    tensors, sizes = xlmr.random_encoder(tokenizer)
+    source = xlmr.write_folder(tmp_path / "hf", tensors, "encoder", tokenizer, **sizes)
+    convert(source, project.path("encoder"), log=lambda line: None)
+    rows = {"de": [("Das", "O"), ("Zimmer", "B-X"), ("war", "I-X")], "en": [("The", "O"), ("room", "B-X"), ("!?", "O")]}
+    text = "\n".join("".join(f"{word}\t{name}\t{tag}\n" for word, tag in own) for name, own in rows.items())
+    os.makedirs(project.path("data"))
+    for split in ("train", "dev"):
+        with open(project.path("data", split + ".tsv"), "w", encoding="utf-8") as file:
+            file.write(text)
+    line = f"{SCRIPT} --task_name x --data_dir data --model_load_dir encoder --seq_length 19 --device cpu --learning_rate 1e-2"
+    run = project.run_of(project.run(f"{line} --num_epochs 60 --dev_every_step_num 30 --hidden_dropout_prob 0 --model_save_dir output/run"))
+    assert max(row["entity_f1"] for row in run.rows("dev")) == 1.0
+    found = list(Tagger(run.path(run.best()), device="cpu")([[word for word, _ in own] for own in rows.values()]))
+    assert found == [[tag for _, tag in own] for own in rows.values()]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
-"""modeling/objectives/tokens.py: losses and their gradients against NumPy, and logits that do not depend on the padding."""
+"""modeling/objectives/tokens.py: losses and their gradients against NumPy and transformers (tests/golden/make_token_heads.py), and logits
+that do not depend on the padding."""
+
+import json
+import os
 
 import numpy as np
 import pytest
+import tiny
 from tiny_model import CONFIG, documented, golden_batch, gradients, log_softmax, run_graph
 
 from modeling.bert.names import POOLER_PREFIX, SPAN_HEAD, TAG_HEAD
@@ -9,6 +14,8 @@ from modeling.bert.variables import dense_head_shapes
 from modeling.engine.kernels import select_kernels
 from modeling.objectives.tokens import predict_spans, predict_tags, span_loss, span_objective, tagging_loss, tagging_objective
 
+with open(os.path.join(tiny.ROOT, "tests", "golden", "token_heads.json"), encoding="utf-8") as _file:
+    GOLDEN = json.load(_file)
 ROWS, LENGTH, TAGS = 3, 5, 4
 DRAW = np.random.RandomState(4)
 LOGITS = DRAW.randn(ROWS * LENGTH, TAGS).astype(np.float32)
@@ -98,3 +105,50 @@ def test_objectives_are_the_losses_of_the_predictions():
         run_graph(lambda variables, **text: predict_spans(variables, CONFIG, kernels, **text), batch, values).swapaxes(1, 2)
     )
     assert loss == pytest.approx(-(logits[:, 0, 1] + logits[:, 1, 2]).mean() / 2, rel=1e-4)
+
+
+def golden_head(head, outputs):
+    """The weights of tests/golden/make_token_heads.py."""
+    width = CONFIG.hidden_size
+    weight = 0.4 * np.sin(0.7 * np.arange(outputs * width) + 0.3).reshape(outputs, width)
+    return {head[0]: weight.astype(np.float32), head[1]: (0.2 * np.cos(np.arange(outputs) + 1.0)).astype(np.float32)}
+
+
+def golden_encoder():
+    return {name: value for name, value in documented("weight").items() if not name.startswith((POOLER_PREFIX, "classification"))}
+
+
+def test_tags_of_transformers():
+    golden, kernels, batch = GOLDEN["tags"], select_kernels("cpu"), golden_batch()
+    tags = np.array(golden["tags"], np.int32)
+    weights = (tags >= 0) * np.float32(len(tags) / (tags >= 0).sum())
+    values = {**golden_encoder(), **golden_head(TAG_HEAD, 5)}
+    more = {"tag_ids": np.maximum(tags, 0), "tag_weights": weights}
+
+    def objective(variables, **arrays):
+        return tagging_objective(variables, CONFIG, kernels, None, **arrays)
+
+    (loss, _), found = gradients(objective, values, {**batch, **more})
+    assert loss == pytest.approx(golden["loss"], rel=1e-5)
+    assert np.allclose(found[TAG_HEAD[0]], golden["gradient"], atol=2e-5)
+    assert np.allclose(found["bert-encoder-layer_0-attention-self-query-weight"].T, golden["query_gradient"], atol=2e-5)
+    logits = run_graph(lambda variables, **text: predict_tags(variables, CONFIG, kernels, **text), batch, values)
+    real = batch["input_mask"] > 0
+    assert np.allclose(logits[real], np.array(golden["logits"])[real], atol=2e-5)
+
+
+def test_spans_of_transformers():
+    golden, kernels, batch = GOLDEN["spans"], select_kernels("cpu"), golden_batch()
+    batch["input_mask"] = np.ones_like(batch["input_mask"])
+    values = {**golden_encoder(), **golden_head(SPAN_HEAD, 2)}
+    more = {name: np.array(golden[name], np.int32) for name in ("start", "end")}
+
+    def objective(variables, **arrays):
+        return span_objective(variables, CONFIG, kernels, None, **arrays)
+
+    (loss, _), found = gradients(objective, values, {**batch, **more, "loss_mask": np.ones(len(batch["word_rows"]), np.float32)})
+    assert loss == pytest.approx(golden["loss"], rel=1e-5)
+    assert np.allclose(found[SPAN_HEAD[0]], golden["gradient"], atol=2e-5)
+    logits = run_graph(lambda variables, **text: predict_spans(variables, CONFIG, kernels, **text), batch, values)
+    for place, name in enumerate(("start_logits", "end_logits")):
+        assert np.allclose(logits[:, :, place], golden[name], atol=2e-5)
