@@ -40,8 +40,8 @@ def load_tagged(context, split, optional=False):
     counts = np.zeros((task.num_domains, task.num_labels), int)
     np.add.at(counts, (np.repeat(text.domain, list(map(len, text.tags))), np.concatenate(text.tags)), 1)
     by_domain = {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)}
-    facts = {"rows": len(text), "by_domain": by_domain, "text_file": os.path.basename(text.path), "text_digest": text.digest}
-    note_split(context, split, dict(facts, words=int(counts.sum()), words_cut=found.cut), found.digest)
+    facts = {"rows": int(counts.sum()), "by_domain": by_domain, "text_file": os.path.basename(text.path), "text_digest": text.digest}
+    note_split(context, split, dict(facts, sentences=len(text), words_without_token=found.cut), found.digest)
     unknown, total = tokenizer.count_unknown(found.records.input_ids, found.records.input_mask)
     named = [task.labels[tag] for tag in np.flatnonzero(counts.sum(axis=0))]
     domains = ", ".join(f"{name} {np.count_nonzero(text.domain == place)}" for place, name in enumerate(task.domains))
