@@ -156,11 +156,8 @@ def test_xlm_r(tmp_path):
         with open(project.path("data", split + ".tsv"), "w", encoding="utf-8") as file:
             file.write(text)
     line = f"{SCRIPT} --task_name x --data_dir data --model_load_dir encoder --seq_length 19 --device cpu --learning_rate 1e-2"
-    run = project.run_of(
-        project.run(
-            f"{line} --num_epochs 60 --batch_size_per_device 2 --dev_every_step_num 20 --hidden_dropout_prob 0 --model_save_dir output/run"
-        )
-    )
+    more = "--num_epochs 60 --batch_size_per_device 2 --dev_every_step_num 20 --hidden_dropout_prob 0 --model_save_dir output/run"
+    run = project.run_of(project.run(f"{line} {more}"))
     assert max(row["entity_f1"] for row in run.rows("dev")) == 1.0
     found = list(Tagger(run.path(run.best()), device="cpu")([[word for word, _ in own] for own in rows.values()]))
     assert found == [[tag for _, tag in own] for own in rows.values()]

@@ -27,7 +27,7 @@ def windows(tmp_path_factory):
         "f", ["it", "a"], [CONTEXT, "run"], np.zeros(2, np.int32), np.zeros(2, np.int32), "0f", ids=["x", "y"],
         answers=[(Answer("bad film", 22),), ()],
     )  # fmt: skip
-    return answer_windows(text, tokenizer, 9, 2, 4)
+    return answer_windows(text, tokenizer, 8, 2, 4)
 
 
 def logits_of(windows, best, seed=1):
@@ -73,7 +73,7 @@ def test_questions_without_an_answer(windows):
     logits = logits_of(windows, {(5, 6): 8.0})
     logits[:, 0] = 9.0
     logits[0, 0] = 2.0  # the lowest of the question's windows counts: 4 for the first question, 18 for the second
-    found = find_answers([(np.arange(4), logits)], windows, 3, 3, no_answer=True)
+    found = find_answers([(np.arange(4), logits)], windows, 20, 3, no_answer=True)
     assert found.answers() == ["bad film", ""]
     assert "" in [each["text"] for each in found.nbest[0]]
     assert find_answers([(np.arange(4), logits)], windows, 3, 3, no_answer=False).answers() == ["bad film", "run"]
