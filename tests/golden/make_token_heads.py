@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from transformers import BertConfig, BertForQuestionAnswering, BertForTokenClassification
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +61,8 @@ def main():
     found.loss.backward()
     second = {"start_logits": found.start_logits.tolist(), "end_logits": found.end_logits.tolist(), "loss": found.loss.item()}
     second.update(start=start.tolist(), end=end.tolist(), gradient=model.qa_outputs.weight.grad.tolist())
-    text = json.dumps({"tags": first, "spans": second}, default=float, separators=(",", ":"))
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    text = json.dumps({"versions": versions, "tags": first, "spans": second}, separators=(",", ":"))
     (HERE / "token_heads.json").write_text(text + "\n", encoding="utf-8")
 
 
