@@ -11,6 +11,7 @@ the arguments has blanks between its words. The output has a word, a tab and its
 if not __package__:
     import _root  # noqa: F401
 
+import collections
 import contextlib
 import sys
 
@@ -28,7 +29,7 @@ from tools.predict import add_model_flags, decode_argument, open_input, prepare_
 
 def rows_of(tagger, sentences):
     """Yields the lines of the output for an iterable of lists of words."""
-    waiting = []
+    waiting = collections.deque()
 
     def remembered():
         for words in sentences:
@@ -36,7 +37,7 @@ def rows_of(tagger, sentences):
             yield words
 
     for tags in tqdm(tagger(remembered()), desc="tag", unit="sentence", disable=None, delay=1, leave=False):
-        yield from (f"{word}\t{tag}" for word, tag in zip(waiting.pop(0), tags))
+        yield from (f"{word}\t{tag}" for word, tag in zip(waiting.popleft(), tags))
         yield ""
 
 

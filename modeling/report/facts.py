@@ -8,6 +8,7 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
+from modeling.cli.scripts import TOKEN_TRAINING
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.measures import OF_PARTS, score_of
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
@@ -203,7 +204,7 @@ def _training_samples(record, data_dir, missing, scores):
         return None
     paths = score_paths(data_dir)
     if not os.path.isfile(paths[0]) or not os.path.isfile(paths[1]):
-        if record.get("script") != FINETUNING:  # which does not use them
+        if record.get("script") not in (FINETUNING, *TOKEN_TRAINING):  # which do not use them
             missing.append(
                 f"{paths[0]}: no prototypical scores; preprocess.py writes them, and tools/report.py --data_dir names their folder"
             )
