@@ -49,7 +49,7 @@ class Windows:
         digest = hashlib.sha256(self.text.digest.encode("ascii"))
         for array in (self.records.input_ids, self.records.domain, self.first, self.skipped, self.start, self.end):
             digest.update(f"{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def characters(self, window: int, start: int, end: int) -> Tuple[int, int]:

@@ -18,6 +18,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.reading import TEXT_LIMIT, read_json
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
+from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, find_text, text_path
 from ofrecord_util.text_kinds import TSV
 
@@ -57,7 +58,7 @@ class QuestionSplit(TextSplit):
 
     def first(self, count: Optional[int]) -> "QuestionSplit":
         """The first `count` questions, or all of them if there are fewer or `count` is None."""
-        lists = {name: getattr(self, name)[:count] for name in ("text_a", "text_b", "domain", "label", "ids", "answers")}  # type: ignore[index]
+        lists = {name: getattr(self, name)[:count] for name in ("text_a", "text_b", "domain", "label", "ids", "answers")}
         return replace(self, **lists)
 
 
@@ -138,7 +139,7 @@ def _answers(entry: dict, context: str, where: str) -> Tuple[Answer, ...]:
 class QuestionFolder(TextFolder):
     """The questions of a data folder: DATA_DIR/SPLIT.json. Each file is read at most once. The labels are PLACES."""
 
-    def __init__(self, data_dir: str, options=None) -> None:
+    def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
         self._questions: Dict[str, List[Question]] = {}
 

@@ -10,7 +10,7 @@ sentence. UTF-8, LF or CRLF, columns separated by tabs, no header. A tag is O, o
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.reading import TEXT_LIMIT, read_bytes
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
+from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, decode_text, find_text, text_path
 from ofrecord_util.text_kinds import TSV, lines_of_text
 
@@ -113,7 +114,7 @@ def _check_row(cells: List[str], width: int, path: str, number: int) -> None:
 class TaggedFolder(TextFolder):
     """The tagged text of a data folder: DATA_DIR/SPLIT.tsv, .txt, .conll or .csv. Each file is read at most once."""
 
-    def __init__(self, data_dir: str, options=None) -> None:
+    def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
         self._sentences: Dict[str, List[Sentence]] = {}
 
@@ -191,7 +192,7 @@ def _numbered(path: str, sentences: List[Sentence], domains: List[str], task: Ta
     )
 
 
-def _in_row(path, row, number_of, name):
+def _in_row(path: str, row: int, number_of: Callable[[str], int], name: str) -> int:
     """The number of a name. UserError with the row where the task does not have it."""
     try:
         return number_of(name)

@@ -103,7 +103,7 @@ class TaggedRecords:
         digest = hashlib.sha256()
         for array in (self.records.input_ids, self.records.domain, self.words, self.tags):
             digest.update(f"{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
