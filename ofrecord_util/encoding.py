@@ -75,6 +75,18 @@ class TextEncoder:
         """Ids of all tokens of each text, without special tokens."""
         return self._token_ids(texts, None)
 
+    def word_ids(self, words: List[str]) -> List[List[int]]:
+        """Ids of the tokens of each word of a sentence, without special tokens. A word of control characters has none."""
+        return self.whole_texts(words)
+
+    def ids_and_spans(self, text: str) -> Tuple[List[int], np.ndarray]:
+        """The tokens of a text and where they are in it, without special tokens.
+
+        Returns:
+            (n ids, those of `whole_texts`; int32 [n, 2], the first and the last + 1 character of each token).
+        """
+        raise NotImplementedError
+
     def count_unknown(self, input_ids: np.ndarray, input_mask: np.ndarray) -> Tuple[int, int]:
         """(number of [UNK], number of tokens without [PAD], [CLS] and [SEP]) in arrays of any shape."""
         real = (input_mask != 0) & ~np.isin(input_ids, self.special_ids)

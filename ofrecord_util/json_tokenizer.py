@@ -7,8 +7,9 @@ has these names among its pieces, so it finds the special token, as transformers
 """
 
 import hashlib
-from typing import List, Optional, Union
+from typing import List, Optional, Tuple, Union
 
+import numpy as np
 import six
 from tokenizers import Tokenizer as _LibraryTokenizer
 
@@ -21,6 +22,7 @@ from ofrecord_util.tokenizer_settings import TokenizerSettings
 JSON_FILE = "tokenizer.json"
 BEGIN, PADDING, END, UNKNOWN, MASKED = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 _MODELS = ("Unigram", "BPE")
+_WORD_MARK = "\u2581"  # of SentencePiece
 _NEVER_KNOWN = "\U0010fffd"  # a character for private use; a Unigram without unk_id fails at it
 
 
@@ -55,6 +57,19 @@ class JsonTokenizer(TextEncoder):
         self.unknown_id, self.special_ids = ids[UNKNOWN], [ids[token] for token in (PADDING, BEGIN, END)]
         self.vocab_size = len(self.tokens)
         self._encode_batch = getattr(self._library, "encode_batch_fast", self._library.encode_batch)
+
+    def word_ids(self, words: List[str]) -> List[List[int]]:
+        # byte-level BPE marks the beginning of a word by the blank before it, and Unigram puts it there by itself
+        before = " " if type(self._library.model).__name__ == "BPE" else ""
+        return self.whole_texts([before + word for word in words])
+
+    def ids_and_spans(self, text: str) -> Tuple[List[int], np.ndarray]:
+        encoding = self._library.encode(text, add_special_tokens=False)
+        # a mark of a word's beginning that is a token by itself has the place of the first letter, which another token has too
+        spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        marks = [self.tokens[number] == _WORD_MARK for number in encoding.ids]
+        spans[marks, 1] = spans[marks, 0]
+        return encoding.ids, spans
 
     def _token_ids(self, texts: List[str], limit: Optional[int]) -> List[List[int]]:
         return [encoding.ids[:limit] for encoding in self._encode_batch(texts, add_special_tokens=False)]

@@ -18,6 +18,7 @@ Rows = List[Tuple[str, List[str]]]  # ("row 3", for messages; cells) of each row
 
 UNLABELLED = "unlabelled"  # the split whose text has no column of labels; its records have the label 0, which nothing reads
 SENTI_HEADER = ("review", "domain", "sentiment")  # of the Meta-KD data
+_ENDS = (".csv", ".tsv", ".jsonl")  # of the names of files with a row per sample
 _BREAKS = re.compile(r"[\t\r\n]+")
 
 
@@ -61,25 +62,25 @@ def roles_of(split: str) -> Tuple[str, ...]:
     return tuple(role for role in ROLES if role != "label" or split != UNLABELLED)
 
 
-def text_path(data_dir: str, split: str) -> Optional[str]:
-    """Path of a split's text: the first of DATA_DIR/SPLIT.csv, DATA_DIR/ofrecord/SPLIT.csv, and the same with .tsv and .jsonl. None where
-    there is none.
+def text_path(data_dir: str, split: str, ends: Sequence[str] = _ENDS) -> Optional[str]:
+    """Path of a split's text: the first of DATA_DIR/SPLIT.csv, DATA_DIR/ofrecord/SPLIT.csv, and the same with .tsv and .jsonl, or with
+    other `ends`. None where there is none.
     """
     if not os.path.isdir(data_dir):
         raise UserError(f"{data_dir}: no such folder; check --data_dir")
-    return next(filter(os.path.isfile, _places(data_dir, split)), None)
+    return next(filter(os.path.isfile, _places(data_dir, split, ends)), None)
 
 
-def find_text(data_dir: str, split: str, also: str = "") -> str:
+def find_text(data_dir: str, split: str, also: str = "", ends: Sequence[str] = _ENDS) -> str:
     """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places, and says `also`."""
-    path = text_path(data_dir, split)
+    path = text_path(data_dir, split, ends)
     if path is None:
-        raise UserError(f"{split} text not found, looked for {', '.join(_places(data_dir, split))}; {also}check --data_dir")
+        raise UserError(f"{split} text not found, looked for {', '.join(_places(data_dir, split, ends))}; {also}check --data_dir")
     return path
 
 
-def _places(data_dir: str, split: str) -> List[str]:
-    return [os.path.join(data_dir, *folder, split + end) for end in (".csv", ".tsv", ".jsonl") for folder in ((), ("ofrecord",))]
+def _places(data_dir: str, split: str, ends: Sequence[str]) -> List[str]:
+    return [os.path.join(data_dir, *folder, split + end) for end in ends for folder in ((), ("ofrecord",))]
 
 
 def decode_text(data: bytes, path: str) -> str:

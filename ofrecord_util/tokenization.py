@@ -14,8 +14,9 @@ import re
 import string
 import sys
 import unicodedata
-from typing import List, Optional, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import six
 from tokenizers import Tokenizer as _LibraryTokenizer
 from tokenizers.models import WordPiece
@@ -228,9 +229,35 @@ class Tokenizer(TextEncoder):
             return self._normalize_plain(" ".join(text.split(None, limit)[:limit]))
         return " ".join(self._normalize(text).split(None, limit)[:limit])
 
+    def ids_and_spans(self, text: str) -> Tuple[List[int], np.ndarray]:
+        if self.settings.added_tokens:  # which are searched in whole words
+            found = [(word.start(), word.end(), self.whole_texts([word.group()])[0]) for word in re.finditer(r"\S+", text)]
+            ids = [number for _, _, own in found for number in own]
+            return ids, np.array([span[:2] for span in found for _ in span[2]], np.int32).reshape(-1, 2)
+        # the steps of `_normalize` by character, with the place in the text from which each character comes
+        chars, places = _by_character(text, range(len(text)), lambda char: char.translate(self._clean))
+        if self.do_lower_case:
+            lowered = chars.lower()  # as a whole, because of the final sigma
+            chars, places = _by_character(chars, places, str.lower)
+            chars = lowered if len(lowered) == len(chars) else chars
+        if self._strip:
+            chars, places = _by_character(chars, places, lambda char: unicodedata.normalize("NFD", char))
+        chars, places = _by_character(chars, places, lambda char: char.translate(self._split))
+        words = [(word.start(), word.group()) for word in re.finditer(r"\S+", chars)]
+        origins = [place for start, word in words for place in [*places[start : start + len(word)], -1]]  # -1 at the blank after a word
+        encoding = self._library.encode(" ".join(word for _, word in words), add_special_tokens=False)
+        spans = [(origins[first], origins[last - 1] + 1) for first, last in encoding.offsets]
+        return encoding.ids, np.array(spans, np.int32).reshape(-1, 2)
+
     def _token_ids(self, texts: List[str], limit: Optional[int]) -> List[List[int]]:
         prepared = [self._first_words(text, sys.maxsize if limit is None else limit) for text in texts]
         return [encoding.ids for encoding in self._encode_batch(prepared, add_special_tokens=False)]
+
+
+def _by_character(text: str, places: Sequence[int], change: Callable[[str], str]) -> Tuple[str, List[int]]:
+    """A text with each character changed to some text, and the place of each character of the result."""
+    parts = [change(char) for char in text]
+    return "".join(parts), [place for place, part in zip(places, parts) for _ in part]
 
 
 def _stripped(token: str) -> str:

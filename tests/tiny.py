@@ -175,6 +175,56 @@ def write_single(folder, domain="SST-2", train=8, dev=(4, 5), test=(6, 17)):
     write_rows(folder, "test", opinions(domain, test, "test"))
 
 
+def tagged(domain, count, seed):
+    """Sentences of words and tags: cats and acts are persons, dogs and bores are places; two such words are one entity.
+
+    Returns:
+        list of lists of (word, domain, tag).
+    """
+    draw = random.Random(f"{domain} {seed}")
+    found = []
+    for _ in range(count):
+        rows = [(word, "O") for word in draw.choices(FILLERS[domain] + COMMON, k=draw.randint(1, 5))]
+        kind, names = draw.choice((("PER", ("cats", "acts")), ("LOC", ("dogs", "bores"))))
+        chosen = draw.choices(names, k=draw.randint(1, 2))
+        rows += [(name, f"{'I' if place else 'B'}-{kind}") for place, name in enumerate(chosen)]
+        rows += [(word, "O") for word in draw.choices(COMMON, k=draw.randint(0, 3))]
+        found.append([(word, domain, tag) for word, tag in rows])
+    return found
+
+
+def write_tagged(folder, domains=("mr", "cr"), counts=(30, 9, 11)):
+    """Tagged text of several domains: `counts` sentences of train, dev and test for each of them."""
+    os.makedirs(folder, exist_ok=True)
+    for split, count in zip(("train", "dev", "test"), counts):
+        sentences = [sentence for domain in domains for sentence in tagged(domain, count, split)]
+        random.Random(split).shuffle(sentences)
+        with open(os.path.join(folder, split + ".tsv"), "w", encoding="utf-8", newline="") as file:
+            file.write("\n".join("".join("\t".join(row) + "\n" for row in sentence) for sentence in sentences))
+
+
+def write_questions(folder, domains=("mr", "cr"), counts=(40, 9, 11)):
+    """Questions in the form of SQuAD: the answer to "good" is the animal after a good word, that to "bad" the one after a bad word."""
+    os.makedirs(folder, exist_ok=True)
+    for split, count in zip(("train", "dev", "test"), counts):
+        draw, articles = random.Random(split), []
+        for domain in domains:
+            paragraphs = []
+            for number in range(count):
+                words, answers = draw.choices(FILLERS[domain] + COMMON, k=draw.randint(1, 9)), {}
+                for cue in draw.sample(("good", "bad"), 2):
+                    answers[cue] = (len(" ".join([*words, cue])) + 1, " ".join(draw.choices(("Cats", "dogs", "run"), k=draw.randint(1, 2))))
+                    words += [cue, answers[cue][1], *draw.choices(COMMON, k=draw.randint(1, 4))]
+                entries = [
+                    {"id": f"{split}-{domain}-{number}-{cue}", "question": cue, "answers": [{"text": text, "answer_start": start}]}
+                    for cue, (start, text) in answers.items()
+                ]
+                paragraphs.append({"context": " ".join(words), "qas": entries})
+            articles.append({"domain": domain, "paragraphs": paragraphs})
+        with open(os.path.join(folder, split + ".json"), "w", encoding="utf-8") as file:
+            json.dump({"version": "1", "data": articles}, file)
+
+
 def write_pairs(folder, domains, labels, counts=(19, 10, 11)):
     """A pair task: `counts` rows of train, dev and test for the first domain, one less for each further one."""
     for split, count in zip(("train", "dev", "test"), counts):

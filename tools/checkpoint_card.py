@@ -5,13 +5,15 @@ import os
 
 from modeling.report.card import CARD_FILE
 from modeling.report.facts import read_results
-from modeling.report.hub_card import TAG, hub_card
+from modeling.report.hub_card import ANSWERS, TAG, TAGS, hub_card
 from modeling.run.metrics import METRICS_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import read_text
 from ofrecord_util.tasks import Task
+from tools import checkpoint_names
 
 __all__ = ["CARD_FILE", "card", "is_own_card"]
+_HEADS = {"ForTokenClassification": TAGS, "ForQuestionAnswering": ANSWERS}
 
 
 def card(name, checkpoint):
@@ -31,7 +33,8 @@ def card(name, checkpoint):
                 notes.append(f"the card has no results: {error}")
     task = Task.from_dict(checkpoint.task) if checkpoint.task is not None and checkpoint.num_labels else None
     sizes = dataclasses.asdict(checkpoint.config)
-    text = hub_card(name, task, sizes, checkpoint.max_length, checkpoint.settings.lowers, run, snapshot, checkpoint.license)
+    head = _HEADS.get(checkpoint_names.head_of(checkpoint.variables)[1])
+    text = hub_card(name, task, sizes, checkpoint.max_length, checkpoint.settings.lowers, run, snapshot, checkpoint.license, head)
     return text, notes
 
 

@@ -6,8 +6,8 @@ float16, bfloat16, float32 and float64 are accepted. A model that is not a BERT 
 that was trained in another way, so it is read too.
 
 `write` makes config.json, model.safetensors, vocab.txt, tokenizer.json, tokenizer_config.json, special_tokens_map.json and the card
-README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceClassification; without a classifier AutoModelForMaskedLM, or
-AutoModel if there is no head at all.
+README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceClassification; without a classifier the class of its head of
+tags, answers or masked language modelling, or AutoModel if there is none.
 """
 
 import dataclasses
@@ -97,13 +97,14 @@ def _tied_token_head(tensors):
     return checkpoint_names.whole_token_head(plain, "hugging_face")
 
 
-def to_variables(tensors, config, is_classifier=True):
+def to_variables(tensors, config, is_classifier=True, tags=False):
     """Renames, checks and transposes the tensors of a BERT.
 
     Args:
         tensors: dict of stored name -> Tensor.
         config: the encoder's BertConfig.
         is_classifier: whether a tensor `classifier` classifies whole sequences, and not tokens, for example.
+        tags: whether it tags tokens.
     Returns:
         (dict of variable name -> float32 array, list of stored names that are not used).
     Raises:
@@ -112,6 +113,8 @@ def to_variables(tensors, config, is_classifier=True):
     stored, left, kept = {}, [], _tied_token_head(tensors)
     for name in tensors:
         plain = checkpoint_names.canonical_name(name)
+        if tags and plain.startswith("classifier."):
+            plain = plain.replace("classifier.", checkpoint_names.TAG_CLASSIFIER, 1)
         if plain in checkpoint_names.BUFFERS or (kept and plain in (checkpoint_names.DECODER_WEIGHT, checkpoint_names.DECODER_BIAS)):
             continue
         head = plain.startswith(checkpoint_names.HEADS_LEFT_BEHIND) and plain not in kept
@@ -188,10 +191,11 @@ def read(path, vocab_file=None, num_heads=None):
         )
     architectures = values.get("architectures") or []
     is_classifier = not architectures or any(kind + "ForSequenceClassification" in architectures for kind in _CLASSES)
+    tags = any(kind + "ForTokenClassification" in architectures for kind in _CLASSES)
     tensors, prefix = without_prefix(read_tensors(path))
     if prefix:
         notes.append(f"the names of the tensors begin with {prefix!r}, which is removed")
-    variables, left = to_variables(tensors, config, is_classifier)
+    variables, left = to_variables(tensors, config, is_classifier, tags)
     return _with_notes(Checkpoint(variables, config, vocab, settings=settings), values, longest, notes, left)
 
 
@@ -200,13 +204,14 @@ def _read_roberta(path, config, values, vocab_file):
     vocab, longest = checkpoint_roberta.read_tokenizer(path, vocab_file, config, values.get("tokenizer_class"))
     tensors, prefix = without_prefix(read_tensors(path), checkpoint_roberta.PREFIX)
     notes = [f"the names of the tensors begin with {prefix!r}, which is removed"] if prefix else []
-    tensors, unused, is_classifier = checkpoint_roberta.bert_tensors(tensors)
-    variables, left = to_variables(tensors, config, is_classifier)
+    tags = any(name.endswith("ForTokenClassification") for name in values.get("architectures") or [])
+    tensors, unused, is_classifier = checkpoint_roberta.bert_tensors(tensors, tags)
+    variables, left = to_variables(tensors, config, is_classifier, tags and not is_classifier)
     return _with_notes(Checkpoint(variables, config, vocab, settings=TokenizerSettings(False)), values, longest, notes, [*unused, *left])
 
 
 def _with_notes(checkpoint, values, longest, notes, left):
-    """The checkpoint with notes, and with a task if it has a classifier.
+    """The checkpoint with notes, and with a task if it has a classifier or tags words.
 
     Args:
         values: parsed config.json.
@@ -216,7 +221,7 @@ def _with_notes(checkpoint, values, longest, notes, left):
     """
     if left:
         notes.append("left out: " + ", ".join(sorted(left)))
-    if checkpoint.num_labels:
+    if checkpoint.num_labels or checkpoint.num_tags:
         task, note = read_labels(values, checkpoint, longest)
         checkpoint = checkpoint._replace(task=task)
         notes += [note] if note else []
@@ -227,13 +232,13 @@ def to_config(checkpoint, labels):
     """Returns the content of config.json as a dict.
 
     Args:
-        labels: names in the order of their ids; empty without a classifier.
+        labels: names in the order of their ids; empty without a classifier or tags.
     """
     config = checkpoint.config
     values = dict(dataclasses.asdict(config), model_type=BERT, position_embedding_type="absolute")
     del values["pooling"], values["pooler_input_dropout_prob"]  # the BERT of transformers has cls only, see `write`
-    kind = "BertForSequenceClassification" if labels else "BertForMaskedLM" if checkpoint.has_token_head else "BertModel"
-    values.update(architectures=[kind], classifier_dropout=None, torch_dtype="float32")
+    kind = checkpoint_names.head_of(checkpoint.variables)[1]
+    values.update(architectures=["Bert" + kind], classifier_dropout=None, torch_dtype="float32")
     if labels:
         values["num_labels"] = len(labels)
         values["id2label"] = {str(i): label for i, label in enumerate(labels)}
@@ -248,9 +253,10 @@ def to_config(checkpoint, labels):
 
 def to_tensors(variables, num_hidden_layers):
     """Returns a dict of Hugging Face name -> array. Dense weights are [out, in]. The encoder's names begin with `bert.` if
-    there is a classifier or the head of masked language modelling; a model of transformers has one of the two, here the classifier."""
+    there is a head; a model of transformers has one, here that of `checkpoint_names.head_of`."""
     pairs = [*checkpoint_names.encoder_pairs(num_hidden_layers), *checkpoint_names.POOLER]
-    head = rename(variables, checkpoint_names.CLASSIFIER, "hugging_face") or rename(variables, checkpoint_names.TOKEN_HEAD, "hugging_face")
+    found = rename(variables, checkpoint_names.head_of(variables)[0], "hugging_face")
+    head = {name.replace(checkpoint_names.TAG_CLASSIFIER, "classifier."): value for name, value in found.items()}
     prefix = "bert." if head else ""
     encoder = rename(variables, pairs, "hugging_face")
     return dict({prefix + name: value for name, value in encoder.items()}, **head)
@@ -278,14 +284,14 @@ def write(folder, checkpoint):
     if checkpoint.do_lower_case is None:
         raise UserError("the checkpoint does not say whether it is cased; set --do_lower_case to true (uncased) or false")
     labels = []
-    if checkpoint.num_labels:
+    if checkpoint.num_labels or checkpoint.num_tags:
         labels, notes = label_names(checkpoint)
-    elif not checkpoint.has_pooler and not checkpoint.has_token_head:
+    elif not checkpoint.has_pooler and not checkpoint_names.head_of(checkpoint.variables)[0]:
         notes.append("the checkpoint has no pooler, so none is written, and transformers initialises one at random unless "
                      "add_pooling_layer=False")  # fmt: skip
     tensors = to_tensors(checkpoint.variables, checkpoint.config.num_hidden_layers)
     known = {pair.snapshot for pair in checkpoint_names.encoder_pairs(checkpoint.config.num_hidden_layers)}
-    head = checkpoint_names.CLASSIFIER if checkpoint.num_labels else checkpoint_names.TOKEN_HEAD
+    head = checkpoint_names.head_of(checkpoint.variables)[0]
     known.update(pair.snapshot for pair in (*checkpoint_names.POOLER, *head))
     left = sorted(set(checkpoint.variables) - known)
     if left:
@@ -295,7 +301,7 @@ def write(folder, checkpoint):
         tokens = checkpoint.vocab.split("\n")[:-1]
         texts = dict(tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length), **{VOCAB_FILE: checkpoint.vocab})
     else:
-        tensors = checkpoint_roberta.own_tensors(tensors, bool(checkpoint.num_labels))
+        tensors = checkpoint_roberta.own_tensors(tensors, bool(checkpoint.num_labels), bool(head))
         texts = checkpoint_roberta.tokenizer_files(checkpoint)
     texts["config.json"] = to_config(checkpoint, labels)
     files = {

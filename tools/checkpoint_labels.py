@@ -10,12 +10,12 @@ def read_labels(values, checkpoint, longest=None):
 
     Args:
         values: parsed config.json.
-        checkpoint: `Checkpoint` with a classifier.
+        checkpoint: `Checkpoint` with a classifier, or with a head that tags words.
         longest: maximum length of a text in tokens, or None.
     Returns:
         (dict for task.json, or None if the classifier cannot be used as it is; then a note for the user, else None).
     """
-    count, named = checkpoint.num_labels, values.get("id2label")
+    count, named = checkpoint.num_labels or checkpoint.num_tags, values.get("id2label")
     problem = values.get("problem_type")
     # transformers takes a classifier of one output for a regression unless config.json says otherwise
     kinds = {kind.problem_type: kind for kind in LABEL_KINDS.values()}
@@ -46,10 +46,11 @@ def label_names(checkpoint):
     Raises:
         UserError: the task names another number of labels than the classifier has.
     """
+    count = checkpoint.num_labels or checkpoint.num_tags
     if checkpoint.task is None:
-        names = [f"LABEL_{i}" for i in range(checkpoint.num_labels)]
+        names = [f"LABEL_{i}" for i in range(count)]
         return names, [f"there is no task.json, so the labels are called {names[0]} to {names[-1]}"]
     names = list(Task.from_dict(checkpoint.task).labels)
-    if len(names) != checkpoint.num_labels:
-        raise UserError(f"task.json names {len(names)} labels ({', '.join(names)}), but the classifier has {checkpoint.num_labels}")
+    if len(names) != count:
+        raise UserError(f"task.json names {len(names)} labels ({', '.join(names)}), but the classifier has {count}")
     return names, []

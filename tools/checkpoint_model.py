@@ -64,6 +64,11 @@ class Checkpoint(NamedTuple):
         return len(self.variables.get(checkpoint_names.CLASSIFIER[0].snapshot, ()))
 
     @property
+    def num_tags(self):
+        """The number of tags of the head that tags words, or 0 without it."""
+        return len(self.variables.get(checkpoint_names.TAGS[0].snapshot, ()))
+
+    @property
     def max_length(self):
         """The number of tokens of the longest text: that of the training, or else the number of positions."""
         length = (self.task or {}).get("seq_length")
@@ -111,7 +116,7 @@ def check_names(stored, form, num_hidden_layers, origin):
         UserError: if names are missing or unknown. The message lists them all.
     """
     pairs = checkpoint_names.encoder_pairs(num_hidden_layers)
-    for head in (checkpoint_names.POOLER, checkpoint_names.CLASSIFIER, checkpoint_names.TOKEN_HEAD):
+    for head in (checkpoint_names.POOLER, *(head for head, _ in checkpoint_names.HEADS)):
         if any(getattr(pair, form) in stored for pair in head):  # a head must be complete
             pairs.extend(head)
     names = [getattr(pair, form) for pair in pairs]
@@ -150,13 +155,9 @@ def read_variables(tensors, stored, form, config, origin):
         UserError: if tensors are missing or unknown, shapes or types are wrong (the message lists them all), or values are
             not finite.
     """
-    from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes  # imported here, because it imports OneFlow
-
     pairs = check_names(stored, form, config.num_hidden_layers, origin)
-    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
-    bias = stored.get(getattr(checkpoint_names.CLASSIFIER[1], form))
-    if bias is not None:
-        shapes.update(classifier_shapes(config, int(np.prod(tensors[bias].shape))))
+    biases = [stored.get(getattr(head[1], form)) for head in (checkpoint_names.CLASSIFIER, checkpoint_names.TAGS)]
+    shapes = variable_shapes(config, *(0 if name is None else int(np.prod(tensors[name].shape)) for name in biases))
     problems = []
     for pair in pairs:
         name, shape = stored[getattr(pair, form)], tuple(shapes[pair.snapshot])
@@ -173,6 +174,20 @@ def read_variables(tensors, stored, form, config, origin):
         name = stored[getattr(pair, form)]
         values[pair.snapshot] = _value(name, tensors[name], checkpoint_names.is_transposed(pair, form), shapes[pair.snapshot])
     return values
+
+
+def variable_shapes(config, num_labels=0, num_tags=0):
+    """dict of documented name -> shape of all variables that a format may have.
+
+    Args:
+        config: `BertConfig`.
+        num_labels, num_tags: outputs of the classifier and of the head that tags words.
+    """
+    from modeling.bert import names, variables  # imported here, because it imports OneFlow
+
+    heads = {**variables.token_head_shapes(config), **variables.classifier_shapes(config, num_labels)}
+    heads.update(variables.dense_head_shapes(config, names.TAG_HEAD, num_tags))
+    return {**variables.encoder_shapes(config), **heads, **variables.dense_head_shapes(config, names.SPAN_HEAD, 2)}
 
 
 def rename(variables, pairs, form):

@@ -15,8 +15,8 @@ Google's checkpoints are [in, out].
 # Some releases of transformers write these buffers, which are computed and not learned.
 BUFFERS = frozenset(("embeddings.position_ids", "embeddings.token_type_ids"))
 
-# Heads that the project does not use: next sentence (cls), question answering. The head of masked language modelling is TOKEN_HEAD.
-HEADS_LEFT_BEHIND = ("cls.", "qa_outputs.")
+# A head that the project does not use: next sentence. The head of masked language modelling is TOKEN_HEAD.
+HEADS_LEFT_BEHIND = ("cls.",)
 
 # A copy of the word embeddings and of the bias, which transformers ties to them
 DECODER_WEIGHT, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
@@ -78,6 +78,17 @@ CLASSIFIER = (
     _pair("classifier.bias", "classification-output_bias", None),
 )
 
+# A dense layer on each token. transformers calls that of tags `classifier` too, and the class of the model tells them apart
+TAG_CLASSIFIER = "token_classifier."  # in place of `classifier.` in this table
+TAGS = (
+    _pair(TAG_CLASSIFIER + "weight", "token_classification-output_weights", None),
+    _pair(TAG_CLASSIFIER + "bias", "token_classification-output_bias", None),
+)
+SPANS = (
+    _pair("qa_outputs.weight", "span_answering-output_weights", None),
+    _pair("qa_outputs.bias", "span_answering-output_bias", None),
+)
+
 # Masked language modelling. MEAD's head is the word embeddings alone, without these.
 TOKEN_HEAD = (
     *_dense("cls.predictions.transform.dense", "cls-predictions-transform-dense"),
@@ -92,8 +103,22 @@ def whole_token_head(names, form):
     return head if set(head) <= set(names) else ()
 
 
+# Heads, and how the name of the class of transformers that has one ends; a model of transformers has one, the first of these
+HEADS = (
+    (CLASSIFIER, "ForSequenceClassification"),
+    (TAGS, "ForTokenClassification"),
+    (SPANS, "ForQuestionAnswering"),
+    (TOKEN_HEAD, "ForMaskedLM"),
+)
+
+
+def head_of(variables):
+    """The pairs of the head that transformers gets of a model, and the end of its class; ((), "Model") without a head."""
+    return next(((pairs, kind) for pairs, kind in HEADS if pairs[0].snapshot in variables), ((), "Model"))
+
+
 def encoder_pairs(num_hidden_layers):
-    """Returns the pairs of the embeddings and the encoder layers, without those of POOLER, CLASSIFIER and TOKEN_HEAD."""
+    """Returns the pairs of the embeddings and the encoder layers, without those of the pooler and the heads."""
     pairs = list(_EMBEDDINGS)
     for i in range(num_hidden_layers):
         pairs += _layer(i)

@@ -28,7 +28,7 @@ _ROLES = {"bos_token": BEGIN, "cls_token": BEGIN, "eos_token": END, "sep_token":
 _PADDING_ID = 1
 _SHIFT = _PADDING_ID + 1  # rows of the position table before the first token's
 _POSITIONS = "embeddings.position_embeddings.weight"
-_HEADS_LEFT_BEHIND = ("lm_head.", "qa_outputs.", "classifier.")
+_HEADS_LEFT_BEHIND = ("lm_head.", "classifier.")
 _REMEDY = "download the model again, or check --model_dir"
 
 
@@ -58,11 +58,12 @@ def bert_values(values, kind, path):
     return dict(values, model_type=KINDS[kind], max_position_embeddings=positions - _SHIFT, pooler_input_dropout_prob=rate)
 
 
-def bert_tensors(tensors):
+def bert_tensors(tensors, tags=False):
     """Tensors under the names that a BERT has for them.
 
     Args:
         tensors: dict of name -> `Tensor`, with or without PREFIX.
+        tags: whether the classifier tags tokens.
     Returns:
         (dict of name -> `Tensor`, list of the names that are not used, whether there is a classifier of sequences).
     Raises:
@@ -80,7 +81,7 @@ def bert_tensors(tensors):
             new = new.replace("classifier.", "pooler.", 1)
         elif is_classifier and new.startswith("classifier.out_proj."):
             new = new.replace("out_proj.", "", 1)
-        elif new.startswith(_HEADS_LEFT_BEHIND):
+        elif new.startswith(_HEADS_LEFT_BEHIND) and not (tags and new in ("classifier.weight", "classifier.bias")):
             left.append(name)
             continue
         if new in found:
@@ -126,12 +127,13 @@ def read_tokenizer(model_dir, vocab_file, config, tokenizer_class=None):
     return read_vocabulary(vocab, config), longest if isinstance(longest, int) and not isinstance(longest, bool) else None
 
 
-def own_tensors(tensors, is_classifier):
+def own_tensors(tensors, is_classifier, has_head=False):
     """Arrays under the names of these models.
 
     Args:
         tensors: dict of name in a BERT's folder -> array.
         is_classifier: whether there is a classifier, whose names then have no prefix.
+        has_head: whether there is a head of tags or answers, whose names then have no prefix.
     """
     found = {}
     for name, value in tensors.items():
@@ -140,10 +142,12 @@ def own_tensors(tensors, is_classifier):
             value = np.concatenate([np.zeros((_SHIFT, value.shape[1]), value.dtype), value])
         if is_classifier and plain.startswith("pooler."):
             name = plain.replace("pooler.", "classifier.", 1)
-        elif plain.startswith("classifier."):
+        elif is_classifier and plain.startswith("classifier."):
             name = plain.replace("classifier.", "classifier.out_proj.", 1)
+        elif plain.startswith(("classifier.", "qa_outputs.")):
+            name = plain
         else:
-            name = PREFIX + plain if is_classifier else plain
+            name = PREFIX + plain if is_classifier or has_head else plain
         found[name] = value
     return found
 
@@ -155,7 +159,7 @@ def own_values(values, config):
         values: that of a BERT, without its special tokens.
         config: `BertConfig`.
     """
-    architecture = _CLASSES[config.model_type] + ("ForSequenceClassification" if "id2label" in values else "Model")
+    (architecture,) = (_CLASSES[config.model_type] + name[len("Bert") :] for name in values["architectures"])
     rate = config.pooler_input_dropout_prob
     return dict(
         values,

@@ -9,7 +9,7 @@ from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_tex
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
-from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads
+from tools.checkpoint_model import Checkpoint, check_finite, check_names, number_of_heads, variable_shapes
 
 
 def is_snapshot(path):
@@ -32,7 +32,6 @@ def read(path, vocab_file=None, num_heads=None):
         UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
     from modeling.bert.names import DOMAIN_HEAD
-    from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)
@@ -42,8 +41,7 @@ def read(path, vocab_file=None, num_heads=None):
     config = snapshot.config(num_heads=num_heads)
     stored = {name: name for name in sizes if name not in DOMAIN_HEAD}
     pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
-    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
-    shapes.update(classifier_shapes(config, sizes.get(checkpoint_names.CLASSIFIER[1].snapshot, 0)))
+    shapes = variable_shapes(config, *(sizes.get(head[1].snapshot, 0) for head in (checkpoint_names.CLASSIFIER, checkpoint_names.TAGS)))
     for name in DOMAIN_HEAD:  # a student of Meta-KD has only the first of the three
         size = sizes.get(name, 0)
         shapes[name] = (size,) if name.endswith("bias") else (size // config.hidden_size, config.hidden_size)
@@ -78,6 +76,10 @@ def write(folder, checkpoint):
     if checkpoint.num_labels:
         names = " ({})".format(", ".join(checkpoint.task["labels"])) if checkpoint.task else " without names"
         notes.append(f"classifier of {checkpoint.num_labels} labels{names} kept; a script with other labels initialises its own")
+    if checkpoint.num_tags:
+        notes.append(f"head of {checkpoint.num_tags} tags kept; recipes/sequence_labeling.py continues from it if the tags are the same")
+    if checkpoint_names.SPANS[0].snapshot in checkpoint.variables:
+        notes.append("head of answers kept; recipes/span_answering.py continues from it")
     if checkpoint.has_token_head:
         notes.append("head of masked language modelling kept; recipes/pretrain_mlm.py continues from it, other steps do not use it")
     if checkpoint.do_lower_case is False and checkpoint.config.model_type == BERT:

@@ -28,7 +28,7 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import TEXT_FLAGS, add_text_flags
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import NUMBERS, PERPLEXITY, name_value
+from modeling.run.measures import NUMBERS, OF_PARTS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.json_tokenizer import vocabulary_tokens
@@ -83,7 +83,7 @@ def _training(folder, name):
         for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
                 trained[split] = {
-                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", PERPLEXITY, *NUMBERS) if key in found[-1]
+                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", *OF_PARTS, *NUMBERS) if key in found[-1]
                 }
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
         if record.get(key):

@@ -53,15 +53,18 @@ class DropoutPlan:
         parts: number of parts in which the graph computes a batch (modeling/engine/accumulation.py). With several parts, the masks are
             sampled when the graph takes a part of them, so that they need memory for a few parts only. The masks are the same.
         passes: number of passes over the encoder in a step, each with masks of its own.
+        of_tokens: whether the head reads all tokens, and not a pooled representation of each text.
     """
 
-    def __init__(self, config, seed, device, parts=1, passes=1):
+    def __init__(self, config, seed, device, parts=1, passes=1, of_tokens=False):
+        self._of_tokens = of_tokens
         self._config, self._seed, self._device, self._parts, self._passes = config, seed, device, parts, passes
         self._arrays = {}  # (step or part % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length, texts=None):
         """The dropout layers of a graph, in order: embeddings; attention probabilities, attention output and layer output of each encoder
-        layer; the pooler's input; pooled representation. Layers with rate 0 are left out. With several passes, the next ones follow.
+        layer; the pooler's input; pooled representation, or in its place the head's input. Layers with rate 0 are left out. With
+        several passes, the next ones follow.
 
         Args:
             batch: rows per step.
@@ -75,7 +78,8 @@ class DropoutPlan:
         attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
         pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
         pooler = [(config.pooler_input_dropout_prob, pooled[1])] * (config.pooling == CLS)  # the mean and the maximum bypass the pooler
-        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, *pooler, pooled] * self._passes
+        head = [hidden] if self._of_tokens else [*pooler, pooled]
+        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, *head] * self._passes
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def kept_numbers(self, batch, length):

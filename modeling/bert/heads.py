@@ -1,4 +1,5 @@
-"""The heads of the encoder: the label classifier, the corrupted-domain classifier, and the head of masked language modelling."""
+"""The heads of the encoder: the label classifier, the corrupted-domain classifier, the head of masked language modelling, and the dense
+layer on each token that tags words or finds answers."""
 
 from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, TOKEN_BIAS, TOKEN_DENSE, TOKEN_NORM, WORD_EMBEDDINGS
 from modeling.bert.pooling import masked_mean
@@ -41,6 +42,22 @@ def domain_representation(variables, hidden_states, input_mask, domain):
 def domain_logits(variables, representation):
     """Domain logits of n layers, W_dom r + b_dom, from their representations r [n * B, H] -> [n * B, K]."""
     return flow.matmul(representation, variables.get(DOMAIN_HEAD[1]), transpose_b=True) + variables.fused(DOMAIN_HEAD[2])
+
+
+def dense_logits(variables, kernels, head, hidden, mask=None):
+    """Logits of each token: dropout, then W [C, H] and b [C].
+
+    Args:
+        variables: the graph's view of a `Variables`.
+        kernels: from `select_kernels`.
+        head: names of W and b, `names.TAG_HEAD` or `names.SPAN_HEAD`.
+        hidden: states of the last layer, [T, H].
+        mask: dropout mask [T, H], or None.
+    Returns:
+        [T, C].
+    """
+    hidden = hidden if mask is None else kernels.dropout(hidden, mask)
+    return kernels.table_scores(hidden, variables.get(head[0]), variables.fused(head[1]))
 
 
 def token_logits(variables, config, kernels, hidden):

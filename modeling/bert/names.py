@@ -32,6 +32,10 @@ TOKEN_DENSE, TOKEN_NORM = "cls-predictions-transform-dense", "cls-predictions-tr
 TOKEN_BIAS = "cls-predictions-output_bias"
 TOKEN_HEAD = (f"{TOKEN_DENSE}-weight", f"{TOKEN_DENSE}-bias", f"{TOKEN_NORM}-gamma", f"{TOKEN_NORM}-beta", TOKEN_BIAS)
 
+# One dense layer on each token: its tag, or whether an answer starts or ends there
+TAG_HEAD = ("token_classification-output_weights", "token_classification-output_bias")
+SPAN_HEAD = ("span_answering-output_weights", "span_answering-output_bias")
+
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
 REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"

@@ -9,6 +9,8 @@ from modeling.bert.names import (
     DOMAIN_HEAD,
     ENCODER_PREFIX,
     POOLER_PREFIX,
+    SPAN_HEAD,
+    TAG_HEAD,
     TOKEN_HEAD,
     TRAINING_ONLY_PREFIX,
     WORD_EMBEDDINGS,
@@ -23,6 +25,7 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
+_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
 _MOST_PARTS = 128  # outputs of one split_like
 
 
@@ -60,6 +63,11 @@ def encoder_shapes(config):
 def classifier_shapes(config, num_labels):
     """dict of name -> shape of the label classifier."""
     return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
+
+
+def dense_head_shapes(config, head, outputs):
+    """dict of name -> shape of a dense layer on each token: `names.TAG_HEAD` or `names.SPAN_HEAD`."""
+    return {head[0]: (outputs, config.hidden_size), head[1]: (outputs,)}
 
 
 def token_head_shapes(config):
@@ -327,7 +335,7 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
     if snapshot is None:
         return OnDemand(shapes, initial)
     missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
-    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD))
+    unknown = sorted(n for n in present if n not in shapes and n not in _HEADS)
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(

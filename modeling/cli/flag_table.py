@@ -66,8 +66,11 @@ from modeling.cli.scripts import (
     PACKING,
     PAIR_TRAINING,
     PREPROCESS,
+    ROW_TEXT,
+    TOKEN_TRAINING,
     TRAINING,
 )
+from modeling.cli.token_flags import TOKEN_FLAGS
 from ofrecord_util.label_kinds import CLASSIFICATION, TASK_TYPES
 from ofrecord_util.text_kinds import FORMATS
 
@@ -84,6 +87,8 @@ AUTO_RULE = (
 OPTIMISATION = Group("optimisation", AUTO_RULE)
 OUTPUT = Group("output and machine")
 LABELLED = tuple(script for script in ALL if script not in CORPUS_TRAINING)  # scripts that read the training split
+LABELLED_ROWS = tuple(script for script in LABELLED if script in ROW_TEXT)
+DEV_ROWS = tuple(script for script in DEV_SPLIT if script in ROW_TEXT)
 
 # The rows' default is None, so that a script can tell whether a size was set.
 MODEL_SIZE_DEFAULTS = {
@@ -113,9 +118,9 @@ FLAGS = (
          unset="vocab.txt of the snapshot"),
     Flag("do_lower_case", DATA, ALL, boolean, True,
          "lower-case the text and strip accents; set to false for a cased vocabulary. A snapshot that has its own casing sets the default"),
-    Flag("seq_length", DATA, ALL, at_least(int, 3), 512, "tokens per record, with [CLS] and [SEP]; longer texts are truncated",
+    Flag("seq_length", DATA, ROW_TEXT, at_least(int, 3), 512, "tokens per record, with [CLS] and [SEP]; longer texts are truncated",
          aliases=("--max_seq_length",), metavar="TOKENS"),
-    Flag("resave_ofrecord", DATA, ALL, boolean, False,
+    Flag("resave_ofrecord", DATA, ROW_TEXT, boolean, False,
          "write the OFRecord files from the text again, after a change of text, length or vocabulary; the scores of preprocess.py are "
          "kept. Files that do not exist are written without this flag"),
     Flag("domains", DATA, ALL, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
@@ -123,19 +128,19 @@ FLAGS = (
     Flag("task_type", DATA, (FINETUNING,), text, CLASSIFICATION,
          "what a label is: classification = one of the labels; regression = a number; multi_label = any number of the labels, with commas "
          "between them", choices=TASK_TYPES),
-    Flag("text_format", DATA, ALL, text, None,
+    Flag("text_format", DATA, ROW_TEXT, text, None,
          "kind of the text files: tsv = separated by tabs, without quotes; csv = separated by commas, with double quotes (RFC 4180); "
          "jsonl = one JSON object per line; auto = told from each file", unset="auto", choices=FORMATS),
-    Flag("text_column", DATA, ALL, text, None, _COLUMN.format("text, or of the first text of a pair"),
+    Flag("text_column", DATA, ROW_TEXT, text, None, _COLUMN.format("text, or of the first text of a pair"),
          unset=_BY_NAME.format("text or review")),
-    Flag("pair_column", DATA, ALL, text, None, _COLUMN.format("second text of a pair"), unset=_BY_NAME.format("sentence2")),
-    Flag("domain_column", DATA, ALL, text, None,
+    Flag("pair_column", DATA, ROW_TEXT, text, None, _COLUMN.format("second text of a pair"), unset=_BY_NAME.format("sentence2")),
+    Flag("domain_column", DATA, ROW_TEXT, text, None,
          _COLUMN.format("domain") + "; text without such a column has one domain, that of --domains or of the task, else the task's name",
          unset=_BY_NAME.format("domain")),
-    Flag("label_column", DATA, ALL, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
-    Flag("data_url", DATA, ALL, text, "", "--data_dir names the data", has_effect=False),
-    Flag("train_data_prefix", DATA, LABELLED, text, "train.of_record-", _PREFIX.format("training")),
-    Flag("train_data_part_num", DATA, LABELLED, part_count, 1, _PARTS.format("training")),
+    Flag("label_column", DATA, ROW_TEXT, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
+    Flag("data_url", DATA, ROW_TEXT, text, "", "--data_dir names the data", has_effect=False),
+    Flag("train_data_prefix", DATA, LABELLED_ROWS, text, "train.of_record-", _PREFIX.format("training")),
+    Flag("train_data_part_num", DATA, LABELLED_ROWS, part_count, 1, _PARTS.format("training")),
     Flag("train_example_num", DATA, LABELLED, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
     Flag("batch_size_per_device", DATA, META_LEARNING, batch_size, 32, "--inner_batch_size is the batch of this script", has_effect=False),
     Flag("batch_size_per_device", DATA, EPOCH_TRAINING, batch_size, 32, "rows per batch of the training split"),
@@ -143,12 +148,12 @@ FLAGS = (
          "pairs per batch, half of them of equal labels; with --head finetune also rows per batch of the fine-tuning"),
     Flag("preprocess_batch_size_per_device", DATA, (PREPROCESS,), batch_size, 32,
          "rows per batch when the training split is embedded on a GPU; on a CPU, the size of the model determines it"),
-    Flag("dev_data_prefix", DATA, DEV_SPLIT, text, "dev.of_record-", _PREFIX.format("dev")),
-    Flag("dev_data_part_num", DATA, DEV_SPLIT, part_count, 1, _PARTS.format("dev")),
+    Flag("dev_data_prefix", DATA, DEV_ROWS, text, "dev.of_record-", _PREFIX.format("dev")),
+    Flag("dev_data_part_num", DATA, DEV_ROWS, part_count, 1, _PARTS.format("dev")),
     Flag("dev_example_num", DATA, DEV_SPLIT, non_negative_int, None, _ROWS.format("dev"), unset="all rows"),
     Flag("dev_batch_size_per_device", DATA, DEV_EVALUATION, batch_size, 64, _CPU_BATCH.format("dev")),
-    Flag("eval_data_prefix", DATA, EVAL_TEST_SPLIT, text, "test.of_record-", _PREFIX.format("test")),
-    Flag("eval_data_part_num", DATA, EVAL_TEST_SPLIT, part_count, 1, _PARTS.format("test")),
+    Flag("eval_data_prefix", DATA, DEV_ROWS, text, "test.of_record-", _PREFIX.format("test")),
+    Flag("eval_data_part_num", DATA, DEV_ROWS, part_count, 1, _PARTS.format("test")),
     Flag("eval_example_num", DATA, EVAL_TEST_SPLIT, non_negative_int, None, _ROWS.format("test"), unset="all rows"),
     Flag("eval_batch_size_per_device", DATA, DEV_EVALUATION, batch_size, 64, _CPU_BATCH.format("test")),
     Flag("eval_data_prefix", DATA, META_KD, text, "dev.of_record-", _PREFIX.format("dev")),
@@ -169,6 +174,7 @@ FLAGS = (
          unset="none"),
 
     *CORPUS_FLAGS,
+    *TOKEN_FLAGS,
     Flag("teacher_model", MODEL, (META_DISTILL,), text, None, "snapshot of meta_teacher.py", required=True),
     Flag("student_model", MODEL, (META_DISTILL,), text, None, "snapshot that initialises the student, of any size", required=True),
     Flag("model_load_dir", MODEL, (META_DISTILL,), text, None, "--teacher_model and --student_model name the snapshots", has_effect=False),
@@ -234,7 +240,7 @@ FLAGS = (
     Flag("use_sample_weights", DISTILL, (META_TEACHER_EVAL,), boolean, True, "meta_distill.py applies it", has_effect=False),
 
     Flag("auto_settings", OPTIMISATION, EPOCH_TRAINING, boolean, False, "choose the settings that are not given by the rule above"),
-    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING, *CORPUS_TRAINING), boolean, False,
+    Flag("auto_settings", OPTIMISATION, (*ONE_PASS, *META_LEARNING, *PAIR_TRAINING, *CORPUS_TRAINING, *TOKEN_TRAINING), boolean, False,
          "choose --seq_length by the rule above if it is not given"),
     Flag("do_train", OPTIMISATION, TRAINING, boolean, None, "train", unset="true, but false with --do_eval"),
     Flag("do_train", OPTIMISATION, ONE_PASS, boolean, None, "this script does not train", has_effect=False),
@@ -284,7 +290,7 @@ FLAGS = (
     Flag("pred_distill", OPTIMISATION, (META_TEACHER,), boolean, False, "meta_distill.py applies it", has_effect=False),
     Flag("temperature", OPTIMISATION, (META_TEACHER,), positive_float, 1.0, "meta_distill.py applies it", has_effect=False),
     Flag("gradient_accumulation_steps", OPTIMISATION, META_LEARNING, positive_int, 1, "an inner step has one batch", has_effect=False),
-    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING, *CORPUS_TRAINING), positive_int, 1,
+    Flag("gradient_accumulation_steps", OPTIMISATION, (*EPOCH_TRAINING, *PAIR_TRAINING, *CORPUS_TRAINING, *TOKEN_TRAINING), positive_int, 1,
          "batches per step; the step uses their mean gradient"),
     Flag("freeze_encoder", OPTIMISATION, TRAINING, boolean, False, "train the heads only; freeze embeddings, encoder layers and pooler"),
     Flag("freeze_layers", OPTIMISATION, TRAINING, non_negative_int, None,

@@ -24,6 +24,8 @@ from modeling.cli.scripts import (
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
     SCRIPTS,
+    SEQUENCE_LABELING,
+    SPAN_ANSWERING,
     script_path,
 )
 from ofrecord_util.errors import UserError
@@ -45,6 +47,8 @@ __all__ = [
     "PRETRAIN_MLM",
     "PRETRAIN_PAIRS",
     "SCRIPTS",
+    "SEQUENCE_LABELING",
+    "SPAN_ANSWERING",
     "TEXT_FLAGS",
     "add_text_flags",
     "build_parser",

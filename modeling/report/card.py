@@ -18,8 +18,10 @@ from modeling.cli.flags import (
     METRIC_LEARNING,
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
+    SEQUENCE_LABELING,
+    SPAN_ANSWERING,
 )
-from modeling.cli.scripts import CORPUS_TRAINING
+from modeling.cli.scripts import CORPUS_TRAINING, TOKEN_TRAINING
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -39,8 +41,15 @@ KINDS = {
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
     PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
+    SEQUENCE_LABELING: "A BERT that tags words",
+    SPAN_ANSWERING: "A BERT that finds the answer to a question in a text",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
+}
+
+_TOOLS = {  # commands that use a snapshot
+    SEQUENCE_LABELING: 'python3 tools/tag_words.py --model_load_dir {} "Ann lives in Oslo ."',
+    SPAN_ANSWERING: "python3 tools/answer_questions.py --model_load_dir {} --input questions.json --output answers.json",
 }
 
 
@@ -99,6 +108,9 @@ def card(run, path, task, length, lower_case):
             steps.append(f"python3 tools/embed.py --model_load_dir {for_shell(name)} {vectors}")
         lines += ["", "## Use", "", *markdown_block(steps), "", "It has no classifier. Every step takes it as its start.", ""]
         return _training_lines(run, lines, _language_limits(run, length, lower_case))
+    if run.script in TOKEN_TRAINING:
+        lines += ["", "## Use", "", *markdown_block([_TOOLS[run.script].format(for_shell(name))]), ""]
+        return _training_lines(run, lines, _token_limits(run, length, lower_case))
     text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
     lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
     pair = '[("a text", "its partner")]' if task.pair else '["a text", "another text"]'
@@ -181,6 +193,19 @@ def _language_limits(run, length, lower_case):
         f"- Measured on {' and '.join(counts)}. The snapshot was selected on dev." if counts else "- Not measured.",
         f"- Texts had at most {length} tokens{casing}.",
         "- The model inherits the biases of the pretrained encoder and of the corpus.",
+    ]
+
+
+def _token_limits(run, length, lower_case):
+    what, unit = ("words", "sentences") if run.script == SEQUENCE_LABELING else ("questions", "windows of a text")
+    counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
+    casing = "; casing and accents are removed" if lower_case else ""
+    return [
+        f"- Measured on {' and '.join(counts)}. The snapshot was selected on dev, so the F1 on dev is optimistic."
+        if counts
+        else "- Not measured.",
+        f"- The {unit} had at most {length} tokens{casing}.",
+        "- The model inherits the biases of the pretrained encoder and of the training texts.",
     ]
 
 

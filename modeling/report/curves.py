@@ -2,11 +2,19 @@
 
 import math
 
+from modeling.cli.choices import ANSWER_F1, ENTITY_F1
 from modeling.report.charts import MOST_POINTS, Line, line_chart
 from modeling.report.markup import element, words
 from modeling.report.scale import finite
 from modeling.report.svg import colour_of, dash_of, line_swatch
 from modeling.run.measures import shown_of
+
+_SHARES = {  # accuracies of training rows that are not those of samples
+    "mlm_accuracy": "training, masked tokens",
+    "pair_accuracy": "training, pairs of a batch",
+    "tag_accuracy": "training, tokens with a tag",
+    "start_accuracy": "training, start of the answer",
+}
 
 
 def loss_names(train):
@@ -47,12 +55,9 @@ def accuracy_figure(run, train, dev):
     lines = _domain_lines(run, dev, shown.share)
     if any("accuracy" in row for row in train):
         lines.insert(0, Line("training", *_column(train, "accuracy"), "muted"))
-    if any("subset_accuracy" in row for row in train):
-        lines.insert(0, Line("training", *_column(train, "subset_accuracy"), "muted"))
-    if any("mlm_accuracy" in row for row in train):
-        lines.insert(0, Line("training, masked tokens", *_column(train, "mlm_accuracy"), "muted"))
-    if any("pair_accuracy" in row for row in train):
-        lines.insert(0, Line("training, pairs of a batch", *_column(train, "pair_accuracy"), "muted"))
+    for name, title in _SHARES.items():
+        if any(name in row for row in train):
+            lines.insert(0, Line(title, *_column(train, name), "muted"))
     if any("domain_accuracy" in row for row in train):
         lines.append(Line("domain head (corrupted domain)", *_column(train, "domain_accuracy"), "muted", "2 3"))
     if dev:
@@ -66,6 +71,17 @@ def accuracy_figure(run, train, dev):
     title = shown.share_title[0].upper() + shown.share_title[1:]
     chart = line_chart(f"{title} over the steps", lines, shown.share_title, references, (min(low, 0.9), 1.0), 250)
     return figure(title, chart, _legend(lines, references), _thinned(lines))
+
+
+def f1_figure(run, dev):
+    """The figure of the F1 of entities or answers on dev, by domain; "" if it was not measured."""
+    name = next((name for name in (ENTITY_F1, ANSWER_F1) if any(name in row for row in dev)), None)
+    if name is None:
+        return ""
+    lines = _domain_lines(run, dev, name)
+    lines.append(Line("all domains" if lines else "dev", *_column(dev, name), "ink", None, True, True))
+    chart = line_chart("F1 on dev over the steps", lines, "F1", (), (0.0, 1.0), 250)
+    return figure("F1 on dev", chart, _legend(lines) if len(lines) > 1 else (), _thinned(lines))
 
 
 def loss_figures(run, train, dev):
@@ -104,7 +120,7 @@ def curves_section(run):
     if not train and not dev:
         none = "metrics.jsonl contains no training step: the run only evaluated, or it stopped before its first line of metrics."
         return element("section", *parts, element("p", none))
-    figures = [accuracy_figure(run, train, dev), *loss_figures(run, train, dev)]
+    figures = [accuracy_figure(run, train, dev), f1_figure(run, dev), *loss_figures(run, train, dev)]
     if any("learning_rate" in row for row in train):
         line = Line("learning rate", *_column(train, "learning_rate"), "s0")
         figures.append(figure("Learning rate", line_chart("Learning rate over the steps", [line])))

@@ -8,8 +8,9 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
+from modeling.cli.scripts import TOKEN_TRAINING
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY, RECALL, name_value
+from modeling.run.measures import OF_PARTS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
@@ -122,7 +123,7 @@ def read_run(folder, data_dir=None, scores=None):
     run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
     for name in EVALUATED:
         result = run.result(name)
-        if result and name not in predictions and not {PERPLEXITY, RECALL} & set(result):
+        if result and name not in predictions and not set(OF_PARTS) & set(result):
             lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
             missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
     return run
@@ -203,7 +204,7 @@ def _training_samples(record, data_dir, missing, scores):
         return None
     paths = score_paths(data_dir)
     if not os.path.isfile(paths[0]) or not os.path.isfile(paths[1]):
-        if record.get("script") != FINETUNING:  # which does not use them
+        if record.get("script") not in (FINETUNING, *TOKEN_TRAINING):  # which do not use them
             missing.append(
                 f"{paths[0]}: no prototypical scores; preprocess.py writes them, and tools/report.py --data_dir names their folder"
             )

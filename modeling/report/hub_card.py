@@ -15,6 +15,12 @@ from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 # transformers' pipeline gives the labels of a set with their probabilities if it is asked for all of them; the sigmoid of a regression's
 # number would be wrong
 _PIPELINE = {CLASSIFICATION: "", REGRESSION: ', function_to_apply="none"', MULTI_LABEL: ", top_k=None"}
+TAGS, ANSWERS = "token-classification", "question-answering"  # names of the hub's tasks
+_KINDS = {TAGS: "A BERT that tags words.", ANSWERS: "A BERT that finds the answer to a question in a text."}
+_USES = {
+    TAGS: "It gives each word of a sentence a tag. The tag of a word is that of its first token.",
+    ANSWERS: "It finds the words of a text that answer a question.",
+}
 UNKNOWN_LICENSE = "unknown"
 TAG = "oneflow"  # in the metadata of each card
 _GIVEN = {CLASSIFICATION: "one of the labels", REGRESSION: "a number,", MULTI_LABEL: "any of the labels"}
@@ -27,7 +33,7 @@ def check_license(identifier):
         raise UserError(f"--license {identifier!r:.60}: give an identifier of the hub in lower case, such as apache-2.0, mit or other")
 
 
-def hub_card(name, task, config, length, lower_case, run=None, snapshot="", license=UNKNOWN_LICENSE):
+def hub_card(name, task, config, length, lower_case, run=None, snapshot="", license=UNKNOWN_LICENSE, head=None):
     """The card as text.
 
     Args:
@@ -39,20 +45,21 @@ def hub_card(name, task, config, length, lower_case, run=None, snapshot="", lice
         run: `RunFacts` of the run that trained it, or None. Its results go into the card.
         snapshot: name of the snapshot's folder in this run.
         license: identifier of the hub.
+        head: TAGS or ANSWERS of a model without a classifier that tags words or finds answers.
     Raises:
         UserError: the identifier of the licence does not have the form of one.
     """
     check_license(license)
     results = [] if run is None or task is None else result_lines(run, snapshot)
-    lines = ["---", *_metadata(name, task, license, _reported(run, snapshot) if results else None), "---", ""]
-    lines += [f"# {for_markdown(name)}", "", _kind(run, task)]
+    lines = ["---", *_metadata(name, task, license, _reported(run, snapshot) if results else None, head), "---", ""]
+    lines += [f"# {for_markdown(name)}", "", _KINDS[head] if head else _kind(run, task)]
     if task is not None:
         lines += ["", f"- domains: {for_markdown(', '.join(task.domains))}", f"- labels: {for_markdown(', '.join(task.labels))}"]
         lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     lines += [f"- size: {model_text(config)}"]
-    lines += ["", "## Intended use", "", *_intended_use(task)]
+    lines += ["", "## Intended use", "", *([_USES[head]] if head else _intended_use(task))]
     lines += ["", "## Results by domain", "", *(results or ["No results are known: the model was not exported from the folder of a run."])]
-    lines += ["", "## Use", "", *markdown_block(_program(name, task), "python")]
+    lines += ["", "## Use", "", *markdown_block(_program(name, task, head), "python")]
     lines += ["", "## Limits", "", *_limits(task, length, lower_case), "", "## Licence", "", _licence(license)]
     return "\n".join(lines) + "\n"
 
@@ -74,10 +81,10 @@ def _reported(run, snapshot):
     return None
 
 
-def _metadata(name, task, license, reported):
+def _metadata(name, task, license, reported, head=None):
     """Lines of YAML."""
     lines = [f"license: {for_yaml(license)}", "library_name: transformers"]
-    lines += [f"pipeline_tag: {'text-classification' if task else 'feature-extraction'}", "tags:", "- bert", f"- {TAG}"]
+    lines += [f"pipeline_tag: {head or ('text-classification' if task else 'feature-extraction')}", "tags:", "- bert", f"- {TAG}"]
     if not reported:
         return lines
     split, result = reported
@@ -108,7 +115,10 @@ def _intended_use(task):
     ]
 
 
-def _program(name, task):
+def _program(name, task, head=None):
+    if head:
+        call = {TAGS: 'model("a text")', ANSWERS: 'model(question="a question", context="a text")'}[head]
+        return ["from transformers import pipeline", "", f'model = pipeline("{head}", model={for_python(name)})', f"print({call})"]
     if task is None:
         return ["from transformers import AutoModel, AutoTokenizer", "", f"tokenizer = AutoTokenizer.from_pretrained({for_python(name)})",
                 f"model = AutoModel.from_pretrained({for_python(name)})", 'states = model(**tokenizer("a text", truncation=True, '

@@ -4,7 +4,7 @@ import math
 
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import FURTHER, MSE, NUMBERS, PERPLEXITY, TITLES, shown_of
+from modeling.run.measures import ANSWERS, ENTITIES, FURTHER, MSE, NUMBERS, PERPLEXITY, TITLES, shown_of
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -40,8 +40,10 @@ def result_rows(run, split, result=None):
     if MSE in result:
         return _number_rows(run, result)
     of_tokens, share = PERPLEXITY in result, shown_of(result).share_title
-    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
-    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
+    spans = [name for name in (*ENTITIES, *ANSWERS) if name in result]
+    kind = "words" if ENTITIES[0] in spans else "questions" if spans else "masked tokens" if of_tokens else "rows"
+    header = ["domain", kind, "correct", share, "95 % interval", "cross-entropy"]
+    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else [TITLES[name] for name in spans]
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
     entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]
@@ -52,6 +54,8 @@ def result_rows(run, split, result=None):
         row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
         if of_tokens:
             row.append(Number(f"{values[PERPLEXITY]:.4f}"))
+        elif spans:
+            row += [Number(f"{values[name]:.4f}") for name in spans]
         elif teacher:
             known = beside is not None
             row += [Number(f"{beside['accuracy']:.4f}" if known else "")]
@@ -145,6 +149,16 @@ def tiles(run):
             continue
         if PERPLEXITY in result:
             shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
+            continue
+        score = next((name for name in (ENTITIES[0], ANSWERS[0]) if name in result), None)
+        if score:
+            shown.append(
+                (
+                    f"{split} {TITLES[score]}",
+                    f"{result[score]:.4f}",
+                    f"{result['total']:,} words" if score in ENTITIES else f"{result['total']:,} questions",
+                )
+            )
             continue
         first = shown_of(result)
         shown.append(

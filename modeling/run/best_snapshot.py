@@ -1,5 +1,6 @@
-"""The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains the dev accuracy; that of language modelling, the
-dev perplexity; that of a regression, the dev mean squared error. A run keeps one at a time, and --resume restores it."""
+"""The best snapshot of a run, by a measure on dev (--metric_for_best). Its name contains a number of dev: the accuracy, the mean squared
+error of a regression, the perplexity of language modelling, or the F1 of entities or answers. A run keeps one at a time, and --resume
+restores it."""
 
 import os
 

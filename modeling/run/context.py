@@ -51,11 +51,12 @@ class RunContext:
         flags: from `parse_flags`.
         load_dir: snapshot folder to load, None to start from initial values.
         trains: whether the script writes a run folder. The constructor starts such a script once per rank.
+        folder_of_text: `TextFolder`, or a subclass that reads another kind of text.
     Raises:
         UserError: a flag, the data folder, the vocabulary or the snapshot is invalid, or they do not fit each other.
     """
 
-    def __init__(self, flags, load_dir: Optional[str], trains: bool = True):
+    def __init__(self, flags, load_dir: Optional[str], trains: bool = True, folder_of_text=TextFolder):
         self.flags = flags
         device = select_device(flags.device)
         if trains:
@@ -66,7 +67,7 @@ class RunContext:
         if not os.path.isdir(flags.data_dir):
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         options = TextOptions.from_flags(vars(flags), only_domain(flags.task_name, flags.domains))
-        text = TextFolder(flags.data_dir, options)
+        text = folder_of_text(flags.data_dir, options)
         task_type = getattr(flags, "task_type", CLASSIFICATION)  # only finetuning.py has others
         self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text, task_type)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):

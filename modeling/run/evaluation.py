@@ -54,7 +54,7 @@ class Evaluation:
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.FURTHER`
-    more: dict = field(default_factory=dict)  # the values of `measures.FURTHER` of all rows, and DETAILS; or PERPLEXITY; or RECALL
+    more: dict = field(default_factory=dict)  # the values of `measures.FURTHER` of all rows, and DETAILS; or those of OF_PARTS
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
@@ -70,7 +70,7 @@ class Evaluation:
     @property
     def of_labels(self):
         """Whether labels were predicted."""
-        return not {measures.PERPLEXITY, measures.RECALL} & set(self.more)
+        return not set(measures.OF_PARTS) & set(self.more)
 
     @property
     def loss(self):
@@ -90,13 +90,13 @@ class Evaluation:
 
     @property
     def score(self):
-        """The number in the snapshot's name: the perplexity of language modelling, else the accuracy."""
-        return self.accuracy if self.perplexity is None else self.perplexity
+        """The number in the snapshot's name."""
+        return measures.name_value(self.to_dict())
 
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.FURTHER, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
+        more = {name: values[name] for name in (*measures.FURTHER, *DETAILS, *measures.OF_PARTS) if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -111,8 +111,8 @@ class Evaluation:
         }
 
     def value(self, metric):
-        """The value of a metric: one of `choices.METRICS` or `measures.FURTHER`."""
-        return self.more[metric] if metric in measures.FURTHER else getattr(self, metric)
+        """The value of a metric: one of those of --metric_for_best, or of `measures.FURTHER`."""
+        return self.more[metric] if metric in (*measures.FURTHER, *measures.OF_PARTS) else getattr(self, metric)
 
     def more_text(self):
         """The further measures on one line, with their bootstrap intervals; "" if there are none."""
@@ -123,6 +123,12 @@ class Evaluation:
             parts = [f"{name} {value[measures.PERPLEXITY]:.4f}" for name, value in self.by_domain.items()]
             told = f", {', '.join(parts)}" if len(parts) > 1 else ""
             return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
+        spans = [name for name in (*measures.ENTITIES, *measures.ANSWERS) if name in self.more]
+        if spans:
+            parts = [f"{measures.TITLES[name]} {self.more[name]:.4f}" for name in spans]
+            parts += [f"cross-entropy {self.cross_entropy:.4f}"]
+            named = {name: value[spans[0]] for name, value in self.by_domain.items()}
+            return ", ".join(parts + [f"{name} {value:.4f}" for name, value in named.items() if len(named) > 1])
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
         return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
             measures.shown_of(self.more).share_title,

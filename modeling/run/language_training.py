@@ -6,14 +6,15 @@ import numpy as np
 from tqdm import tqdm
 
 from modeling.bert.dropout import DropoutPlan
-from modeling.bert.names import POOLER_PREFIX, TOKEN_HEAD
-from modeling.bert.variables import encoder_shapes, token_head_shapes
+from modeling.bert.names import TOKEN_HEAD
+from modeling.bert.variables import token_head_shapes
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.evaluation import TEXT, Evaluation, predict
 from modeling.run.measures import PERPLEXITY
+from modeling.run.model_loading import shapes_without_pooler
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
@@ -31,9 +32,7 @@ _PREDICT_SCORES, _TRAIN_SCORES = 3, 5
 
 def language_shapes(config, snapshot):
     """dict of name -> shape of the variables. The pooler is not trained, so it is there only if the snapshot has it."""
-    shapes = {**encoder_shapes(config), **token_head_shapes(config)}
-    has_pooler = snapshot is not None and any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes)
-    return {name: shape for name, shape in shapes.items() if has_pooler or not name.startswith(POOLER_PREFIX)}
+    return {**shapes_without_pooler(config, snapshot), **token_head_shapes(config)}
 
 
 def check_token_head(context) -> None:

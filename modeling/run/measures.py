@@ -11,7 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS, MICRO_F1, MSE, PEARSON, SPEARMAN
+from modeling.cli.choices import (
+    ACCURACY,
+    ANSWER_F1,
+    CROSS_ENTROPY,
+    ENTITY_F1,
+    EXACT_MATCH,
+    MACRO_F1,
+    MATTHEWS,
+    MICRO_F1,
+    MSE,
+    PEARSON,
+    SPEARMAN,
+)
 from ofrecord_util.seeds import bootstrap_stream
 
 BINS = 15  # of the calibration error
@@ -20,6 +32,9 @@ LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"
+ENTITIES, ANSWERS = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL), (ANSWER_F1, EXACT_MATCH)  # of tagged words, of answers
+OF_PARTS = (PERPLEXITY, RECALL, *ENTITIES, *ANSWERS)  # values of evaluations that do not predict the labels of rows
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 HAMMING_LOSS = "hamming_loss"
@@ -42,6 +57,11 @@ TITLES = {
     MAE: "mean absolute error",
     PEARSON: "Pearson correlation",
     SPEARMAN: "Spearman correlation",
+    ENTITY_F1: "F1",
+    ENTITY_PRECISION: "precision",
+    ENTITY_RECALL: "recall",
+    ANSWER_F1: "F1",
+    EXACT_MATCH: "exact match",
 }
 
 
@@ -64,7 +84,7 @@ def shown_of(row) -> Shown:
 
 def name_value(row):
     """The number in the name of a best snapshot, from the evaluation that selected it, a row of metrics.jsonl; None if it has none."""
-    return next((row[name] for name in (MSE, PERPLEXITY, ACCURACY) if name in row), None)
+    return next((row[name] for name in (MSE, PERPLEXITY, ENTITY_F1, ANSWER_F1, ACCURACY) if name in row), None)
 
 
 def values_needed(row) -> tuple:
@@ -78,7 +98,7 @@ def further_needed(row) -> tuple:
     """Names of the further values that an evaluation has in a run of this version."""
     if MSE in row:
         return ()
-    special = {PERPLEXITY, RECALL} & set(row)
+    special = set(OF_PARTS) & set(row)
     return tuple(special) if special else SET_SCALARS if HAMMING_LOSS in row else SCALARS
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import FURTHER, INTERVALS, MSE, PERPLEXITY, RECALL, ClassMeasures, values_needed
+from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, ClassMeasures, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -87,7 +87,7 @@ def _checked_row(row):
             odd = [name for name in names if not isinstance(values, dict) or not _is_number(values.get(name))]
             if odd or values["total"] < 1 or not 0 <= values.get("correct", 0) <= values["total"]:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
-            odd = [name for name in (*FURTHER, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
+            odd = [name for name in (*FURTHER, *OF_PARTS) if name in values and not _is_number(values[name])]
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
         _check_details(row)

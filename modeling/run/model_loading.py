@@ -1,7 +1,7 @@
 """Loads a run's variables from the snapshot. Heads for other labels or domains get initial values."""
 
-from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD
-from modeling.bert.variables import Variables, load_values
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, POOLER_PREFIX, TAG_HEAD
+from modeling.bert.variables import Variables, encoder_shapes, load_values
 from modeling.bert.vocabulary import ActiveVocabulary
 from modeling.checkpoints.snapshot import TASK_FILE, stored_task
 from ofrecord_util.errors import UserError
@@ -10,8 +10,8 @@ from ofrecord_util.on_demand import OnDemand
 
 
 def heads_to_restart(stored, task):
-    """Names of the variables that start from initial values although the snapshot has them: the classifier if the labels or the type of the
-    task differ from the snapshot's, and the domain head if the domains differ.
+    """Names of the variables that start from initial values although the snapshot has them: the classifier and the tag head if the labels
+    or the type of the task differ from the snapshot's, and the domain head if the domains differ.
 
     Args:
         stored: `Task` of the snapshot, or None if it has no task.
@@ -19,7 +19,7 @@ def heads_to_restart(stored, task):
     """
     names = ()
     if stored is None or not _same_labels(stored, task):
-        names += CLASSIFIER
+        names += (*CLASSIFIER, *TAG_HEAD)
     if stored is None or stored.domains != task.domains:
         names += DOMAIN_HEAD
     return names
@@ -28,6 +28,13 @@ def heads_to_restart(stored, task):
 def _same_labels(stored, task):
     """Whether a classifier of the one `Task` is one of the other."""
     return (stored.labels, stored.task_type) == (task.labels, task.task_type)
+
+
+def shapes_without_pooler(config, snapshot):
+    """dict of name -> shape of the encoder for a head that reads tokens. The pooler is not trained, so it is there only if the snapshot has
+    it."""
+    has_pooler = snapshot is not None and any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes)
+    return {name: shape for name, shape in encoder_shapes(config).items() if has_pooler or not name.startswith(POOLER_PREFIX)}
 
 
 def check_classifier(context) -> None:

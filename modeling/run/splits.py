@@ -16,6 +16,8 @@ from modeling.cli.flags import (
     PREPROCESS,
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
+    SEQUENCE_LABELING,
+    SPAN_ANSWERING,
     training_split,
 )
 from modeling.cli.scripts import META_KD, TRAINING
@@ -40,6 +42,8 @@ _USE_OF_SCORES = {
     METRIC_LEARNING: SCORES_KEPT,
     PRETRAIN_MLM: SCORES_KEPT,
     PRETRAIN_PAIRS: SCORES_KEPT,
+    SEQUENCE_LABELING: SCORES_KEPT,
+    SPAN_ANSWERING: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores

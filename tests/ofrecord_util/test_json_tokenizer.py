@@ -90,6 +90,35 @@ def test_byte_level_bpe(tmp_path):
     assert real_ids(encoded) == [[0, *library.encode("the room").ids, 2, 2, *library.encode("was good").ids, 2]]
 
 
+def test_tokens_have_their_place_in_the_text(path, golden):
+    tokenizer = load_tokenizer(path)
+    for text in (*golden["texts"], "", "  "):
+        ids, spans = tokenizer.ids_and_spans(text)
+        assert ids == tokenizer.whole_texts([text])[0]
+        assert spans.shape == (len(ids), 2)
+        assert (spans[:, 0] <= spans[:, 1]).all()
+        assert (np.diff(spans[:, 0]) >= 0).all()
+    text = "The room  was clean."
+    ids, spans = tokenizer.ids_and_spans(text)
+    said = "".join(text[start:end] for start, end in spans.tolist())
+    assert said.replace(" ", "") == text.replace(" ", "")
+
+
+def test_words_of_a_sentence(path, tmp_path):
+    """Each begins a word: Unigram marks it by itself, byte-level BPE by the blank before it."""
+    tokenizer = load_tokenizer(path)
+    words = ["The", "room", "was", "clean"]
+    assert [tokenizer.tokens[own[0]][0] for own in tokenizer.word_ids(words)] == ["▁"] * 4
+    library = LibraryTokenizer(BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    library.train_from_iterator(["the room was good"] * 5, trainer)
+    tokenizer = load_tokenizer(write(tmp_path, library.to_str()))
+    assert [tokenizer.tokens[own[0]][0] for own in tokenizer.word_ids(words)] == ["Ġ"] * 4
+    text = " the room was"
+    assert [number for own in tokenizer.word_ids(text.split()) for number in own] == tokenizer.whole_texts([text])[0]
+
+
 def test_the_shortest_length_of_pairs(path):
     tokenizer = load_tokenizer(path)
     assert tokenizer.encode(["good day"], ["the room"], 6).input_ids.shape == (1, 6)

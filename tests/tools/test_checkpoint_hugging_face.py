@@ -203,7 +203,7 @@ def test_other_heads_and_buffers_stay_behind(tmp_path):
     tensors["cls.seq_relationship.weight"] = np.zeros((2, H), np.float32)
     tensors["classifier.weight"] = np.zeros((LABELS, H), np.float32)
     tensors["classifier.bias"] = np.zeros(LABELS, np.float32)
-    config = dict(CONFIG, architectures=["BertForTokenClassification"])
+    config = dict(CONFIG, architectures=["BertForMultipleChoice"])
     log = []
     convert(write_folder(tmp_path / "hf", tensors, config), str(tmp_path / "out"), log=log.append)
     assert len(load(tmp_path / "out")) == 55

@@ -109,7 +109,7 @@ def test_a_folder_of_others_is_not_replaced(tmp_path):
 
 
 def test_other_heads_and_forms(tmp_path):
-    """VECO's kind; the head of language modelling, a pooler that the classifier does not use, and token heads are left out."""
+    """VECO's kind; the head of language modelling, a pooler that the classifier does not use, and other heads are left out."""
     tensors, lines = xlmr.formula_tensors("classifier"), []
     more = {name: np.ones((20, 20), np.float32) for name in ("lm_head.dense.weight", "roberta.pooler.dense.weight")}
     more["roberta.embeddings.position_ids"] = np.arange(15, dtype=np.int64)[None]
@@ -120,12 +120,12 @@ def test_other_heads_and_forms(tmp_path):
     np.testing.assert_array_equal(value, tensors["classifier.dense.weight"].T)
 
     plain = {name: value for name, value in tensors.items() if not name.startswith("classifier")}
-    plain["classifier.weight"] = np.ones((3, 20), np.float32)  # of tokens
-    about = {"model_type": "roberta", "architectures": ["RobertaForTokenClassification"]}
-    source = xlmr.write_folder(tmp_path / "tokens", plain, about=about)
-    convert(source, str(tmp_path / "out_tokens"), log=lines.append)
+    plain["classifier.weight"] = np.ones((1, 20), np.float32)  # of choices
+    about = {"model_type": "roberta", "architectures": ["RobertaForMultipleChoice"]}
+    source = xlmr.write_folder(tmp_path / "choices", plain, about=about)
+    convert(source, str(tmp_path / "out_choices"), log=lines.append)
     assert "left out: classifier.weight" in lines
-    snapshot = Snapshot(str(tmp_path / "out_tokens"))
+    snapshot = Snapshot(str(tmp_path / "out_choices"))
     assert snapshot.config().model_type == "roberta"
     assert not [name for name in snapshot.sizes if name.startswith(("classification", "bert-pooler"))]
 

@@ -24,9 +24,13 @@ NEED_ONEFLOW = (  # they import it at their start
     "recipes/metric_learning.py",
     "recipes/pretrain_mlm.py",
     "recipes/pretrain_pairs.py",
+    "recipes/sequence_labeling.py",
+    "recipes/span_answering.py",
+    "tools/answer_questions.py",
     "tools/embed.py",
     "tools/evaluate.py",
     "tools/serve.py",
+    "tools/tag_words.py",
 )
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")
 

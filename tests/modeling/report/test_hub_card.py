@@ -56,6 +56,11 @@ def test_nothing_is_made_up(tmp_path):
     assert (plain["license"], results) == ("unknown", [])
     assert "No results are known" in text
     assert "Not stated" in text
+    for head, said in (("token-classification", "gives each word"), ("question-answering", "context=")):
+        other = hub_card("m", None, CONFIG, 128, False, head=head)
+        assert f"pipeline_tag: {head}" in other
+        assert f'pipeline("{head}", model=' in other
+        assert said in other
     encoder = hub_card("m", None, CONFIG, 128, False)
     assert metadata(encoder)[0]["pipeline_tag"] == "feature-extraction"
     assert "labels" not in encoder.split("## Limits")[0].replace("predicts no labels", "")

@@ -8,6 +8,8 @@ import tiny
 from modeling.cli.flags import parse_flags
 from modeling.run.chosen_settings import apply_auto_settings
 from ofrecord_util.dataset import Dataset
+from ofrecord_util.question_text import QuestionFolder
+from ofrecord_util.tagged_text import TaggedFolder
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder
 from ofrecord_util.tokenization import Tokenizer
@@ -23,10 +25,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def apply(folder, *words, script="finetuning", ranks=1, task=TASK):
+def apply(folder, *words, script="finetuning", ranks=1, task=TASK, kind=TextFolder):
     flags = parse_flags(script, argv=["--task_name", "t", "--data_dir", str(folder), "--auto_settings", *words])
     tokenizer = Tokenizer(str(folder / "vocab.txt"), True)
-    note = apply_auto_settings(flags, TextFolder(str(folder)), task, tiny.CONFIG, tokenizer, ranks)
+    note = apply_auto_settings(flags, kind(str(folder)), task, tiny.CONFIG, tokenizer, ranks)
     return flags, note
 
 
@@ -75,6 +77,18 @@ def test_scripts_that_do_not_train_choose_the_length(folder, script):
     assert note.endswith("hidden size 20: --seq_length 32")
     assert flags.num_epochs == 3
     assert flags.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "write", "length"),
+    [("sequence_labeling", TaggedFolder, tiny.write_tagged, 32), ("span_answering", QuestionFolder, tiny.write_questions, 32)],
+)
+def test_text_of_other_forms(tmp_path, script, kind, write, length):
+    tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
+    write(str(tmp_path))
+    flags, note = apply(tmp_path, script=script, kind=kind)
+    assert flags.seq_length == length
+    assert note.endswith(f"--seq_length {length}")
 
 
 def test_devices_and_accumulation(folder):

@@ -1,0 +1,77 @@
+"""`Answerer`: answers questions about texts with a snapshot of recipes/span_answering.py."""
+
+import numpy as np
+
+from modeling.bert.names import SPAN_HEAD
+from modeling.bert.variables import dense_head_shapes, encoder_shapes
+from modeling.checkpoints.snapshot import Snapshot, find_snapshot
+from modeling.engine.global_function import global_function
+from modeling.objectives.tokens import predict_spans
+from modeling.run.answering import find_answers
+from modeling.run.model_loading import shapes_without_pooler
+from modeling.text_model import TextModel
+from ofrecord_util.answer_windows import answer_windows
+from ofrecord_util.encoding import Encoded
+from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import say
+from ofrecord_util.question_text import PLACES, QuestionSplit
+
+
+class Answerer(TextModel):
+    """A snapshot as a function of questions and contexts.
+
+        answerer = Answerer("output/…/snapshot_best_answers_model_squad_dev_0.85")
+        for answers in answerer([("Where does Ann live?", "Ann lives in Oslo.")]):
+            print(answers[0]["text"], answers[0]["probability"])
+
+    Args:
+        path: snapshot, or the folder of a run with a single best snapshot.
+        doc_stride, max_query_length, n_best_size, max_answer_length, no_answer: as the flags of recipes/span_answering.py.
+        log, further: as of `TextModel`.
+    Raises:
+        UserError: the path is not a snapshot, or the snapshot finds no answers.
+    """
+
+    _name = "the answerer"
+
+    def __init__(self, path, doc_stride=64, max_query_length=64, n_best_size=20, max_answer_length=30, no_answer=False, log=say, **further):
+        snapshot = Snapshot(find_snapshot(path))
+        if not set(SPAN_HEAD) <= set(snapshot.sizes):
+            raise UserError(f"{snapshot.path}: has no head that finds answers: give a snapshot of recipes/span_answering.py")
+        config = snapshot.config()
+        head = dense_head_shapes(config, SPAN_HEAD, len(PLACES))
+        shapes = {**shapes_without_pooler(config, None), **head}
+        super().__init__(snapshot, config, shapes, {**encoder_shapes(config), **head}, log=log, **further)
+        self._windows, self._found, engine = (doc_stride, max_query_length), (n_best_size, max_answer_length, no_answer), self._engine
+
+        @global_function(type="predict", variables=self._variables, engine=engine)
+        def predict_job(variables, **text):
+            return predict_spans(variables, config, engine.kernels, **text)
+
+        self._job = predict_job
+
+    def __call__(self, questions):
+        """Yields the best answers to each question, in order: a list of dicts with "text", "probability", "score", and "start" and "end",
+        its first and last + 1 character in the context. The best one is first; "" stands for no answer.
+
+        Args:
+            questions: iterable of (question, context). The method reads it in portions, so that any number of them needs little memory.
+        Raises:
+            UserError: as of `Predictor.__call__`, or the windows do not fit --seq_length.
+        """
+        for portion in self._portions(questions):
+            with self._lock:
+                found = self._answer(portion)
+            yield from found.nbest
+
+    def _answer(self, questions):
+        zeros = np.zeros(len(questions), np.int32)
+        ids, nothing = list(map(str, range(len(questions)))), [()] * len(questions)
+        first, second = ([question[place] for question in questions] for place in (0, 1))
+        text = QuestionSplit("", first, second, zeros, zeros, "", ids=ids, answers=nothing)
+        windows = answer_windows(text, self._tokenizer, self.seq_length, *self._windows)
+        records = windows.records
+        unknown, tokens = self._tokenizer.count_unknown(records.input_ids, records.input_mask)
+        self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
+        encoded = Encoded(records.input_ids, records.input_mask, records.segment_ids, windows.cut)
+        return find_answers(self._padded(self._job, encoded, records.lengths), windows, *self._found)

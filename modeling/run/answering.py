@@ -1,0 +1,223 @@
+"""Answers in a run: the questions of a split, and the answers that a model finds, measured by exact match and F1."""
+
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.cli.choices import ANSWER_F1, EXACT_MATCH
+from modeling.engine import parallel
+from modeling.run.answer_measures import best_of, exact_match, f1
+from modeling.run.evaluation import TEXT, Evaluation, predict_batches
+from modeling.run.measures import log_softmax
+from modeling.run.predictions import check_logits
+from modeling.run.token_training import example_num, note_split
+from ofrecord_util.answer_windows import answer_windows
+from ofrecord_util.errors import UserError
+from ofrecord_util.files import replacing
+from ofrecord_util.question_text import QUESTION_FILES
+from ofrecord_util.text_files import text_path
+
+
+def load_questions(context, split, optional=False):
+    """The `Windows` of a split.
+
+    Args:
+        context: `RunContext` with a `QuestionFolder`.
+        split: "train", "dev" or "test".
+        optional: whether None is returned if there is no file.
+    Raises:
+        UserError: the text is missing or invalid, has questions without answers although --no_answer is not set, or does not fit the
+            vocabulary or the length.
+    """
+    flags, task, tokenizer = context.flags, context.task, context.tokenizer
+    if optional and text_path(flags.data_dir, split, QUESTION_FILES) is None:
+        context.log(f"no {split} split: there is no {split}{QUESTION_FILES[0]}")
+        return None
+    warning = tokenizer.check_casing() if split != "test" else None
+    if warning:
+        context.log(f"warning: {warning}")
+    text = context.splits.text(split, needed=True).first(example_num(flags, split))
+    without = [own for own, answers in zip(text.ids, text.answers) if not answers]
+    if without and not flags.no_answer:
+        raise UserError(
+            f"{text.path}: question {without[0]!r:.60} and {len(without) - 1} others have no answer: give --no_answer, with which the "
+            "model learns to leave questions open, or remove them"
+        )
+    found = answer_windows(text, tokenizer, flags.seq_length, flags.doc_stride, flags.max_query_length)
+    counts = np.bincount(text.domain, minlength=task.num_domains).tolist()
+    facts = {"rows": len(text), "by_domain": {}, "text_file": os.path.basename(text.path), "text_digest": text.digest}
+    note_split(context, split, dict(facts, windows=len(found.question), questions_cut=found.cut), found.digest)
+    unknown, total = tokenizer.count_unknown(found.records.input_ids, found.records.input_mask)
+    domains = ", ".join(f"{name} {count}" for name, count in zip(task.domains, counts))
+    context.log(
+        f"{split}: {len(text)} questions of {text.path} ({domains}), {len(without)} without an answer, {len(found.question)} windows of at "
+        f"most {int(found.records.lengths.max())} tokens; {found.cut} questions cut at --max_query_length; {unknown} of {total} tokens are "
+        "unknown"
+    )
+    return found
+
+
+class Candidate(NamedTuple):
+    """A possible answer to a question."""
+
+    score: float  # sum of both logits
+    window: int
+    start: int  # place in the window
+    end: int
+
+
+def best_spans(start, end, most, longest):
+    """The best spans of a window: list of (score, first, last), the best first, equal ones in the order of the text.
+
+    Unlike Google's code, which combines the best starts and the best ends only, all spans are compared.
+
+    Args:
+        start, end: float [n], logits of the tokens of the context.
+        most: number of spans.
+        longest: tokens of a span at most.
+    """
+    count, wide = len(start), min(longest, len(start))
+    if not count:
+        return []
+    ends = np.full((count, wide), -np.inf)
+    for more in range(wide):  # the end is `more` tokens after the start
+        ends[: count - more, more] = end[more:]
+    scores = (start.astype(np.float64)[:, None] + ends).reshape(-1)
+    chosen = np.argsort(-scores, kind="stable")[:most]
+    return [(float(scores[place]), int(place // wide), int(place // wide + place % wide)) for place in chosen if np.isfinite(scores[place])]
+
+
+class Found(NamedTuple):
+    """What a model finds for the questions of a split."""
+
+    nbest: list  # for each question a list of dicts, as `nbest_SPLIT.json` has them
+    losses: np.ndarray  # float64 [N], of each window
+
+    def answers(self):
+        """The answer to each question."""
+        return [candidates[0]["text"] for candidates in self.nbest]
+
+
+def find_answers(outputs, windows, most, longest, no_answer):
+    """The `Found` answers of a split.
+
+    Args:
+        outputs: iterable of (int64 [b], windows; float [B, L, 2], logits of the start and the end of the answer, b <= B).
+        windows: `Windows`.
+        most: answers of a question.
+        longest: tokens of an answer at most.
+        no_answer: whether a question may have none. The score of that is the lowest one of its windows at [CLS].
+    """
+    candidates = [[] for _ in windows.text.ids]
+    empty, losses = np.full(len(candidates), np.inf), np.zeros(len(windows.question))
+    for rows, logits in outputs:
+        for window, own in zip(rows.tolist(), logits):
+            length = int(windows.records.lengths[window])
+            check_logits(own[:length])
+            question, first, count = (int(array[window]) for array in (windows.question, windows.first, windows.count))
+            logs = log_softmax(own[:length].T)
+            losses[window] = -(logs[0, windows.start[window]] + logs[1, windows.end[window]]) / 2
+            empty[question] = min(empty[question], float(own[0].astype(np.float64).sum()))
+            start, end = own[first : first + count].T
+            found = [Candidate(score, window, first + left, first + right) for score, left, right in best_spans(start, end, most, longest)]
+            candidates[question] += found
+    nbest = []
+    for question, own in enumerate(candidates):
+        nulls = [Candidate(empty[question], -1, 0, 0)] if no_answer or not own else []
+        nbest.append(_best_texts(sorted([*own, *nulls], key=lambda each: (-each.score, each.window, each.start)), question, windows, most))
+    return Found(nbest, losses)
+
+
+def _best_texts(candidates, question, windows, most):
+    """Dicts of "text", "score", "start", "end" and "probability" for the best candidates of a question; a span that is in several windows
+    counts once."""
+    context, kept = windows.text.text_b[question], {}
+    for each in candidates:
+        place = (0, 0) if each.window < 0 else windows.characters(each.window, each.start, each.end)
+        if place not in kept and (each.window < 0 or context[slice(*place)]):
+            kept[place] = each.score
+        if len(kept) == most:
+            break
+    if not kept:
+        kept[0, 0] = 0.0
+    weights = np.exp(np.array(list(kept.values())) - max(kept.values()))
+    shares = (weights / weights.sum()).tolist()
+    return [
+        {"text": context[first:last], "probability": share, "score": score, "start": first, "end": last}
+        for ((first, last), score), share in zip(kept.items(), shares)
+    ]
+
+
+class AnswerEvaluator:
+    """Measures the answers to the questions of a split.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns logits [B, S, 2].
+        splits: dict of split -> (`Windows`, `Samples`), or None for a split to leave out.
+        batch_sizes: dict of split -> windows per batch from the flags.
+        train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
+    Attributes:
+        splits: dict of split -> (`Windows`, `Samples`).
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, train=None):
+        self._context, self._job, self._found = context, job, {}
+        self.splits = {split: given for split, given in splits.items() if given is not None}
+        self._batches = {
+            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
+            for split, (_, samples) in self.splits.items()
+        }
+
+    def _find(self, split):
+        (windows, samples), flags = self.splits[split], self._context.flags
+        batches = predict_batches(self._job, samples, self._batches[split], TEXT)
+        outputs = ((rows, parallel.to_numpy(logits)[: len(rows)]) for rows, logits in batches)
+        self._found[split] = found = find_answers(outputs, windows, flags.n_best_size, flags.max_answer_length, flags.no_answer)
+        return found
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split. Its rows are questions, those that match exactly are correct; the cross-entropy is the mean over
+        windows."""
+        windows, found, task = self.splits[split][0], self._find(split), self._context.task
+        text = windows.text
+        true = [[answer.text for answer in answers] for answers in text.answers]
+        shares, hits = (
+            np.array([best_of(measure, own, answers) for own, answers in zip(found.answers(), true)]) for measure in (f1, exact_match)
+        )
+
+        def measures(here):
+            total, correct = int(here.sum()), int(hits[here].sum())
+            loss = float(found.losses[here[windows.question]].mean())
+            counts = {"accuracy": correct / total, "correct": correct, "total": total, "cross_entropy": loss}
+            return {**counts, ANSWER_F1: float(shares[here].mean()), EXACT_MATCH: correct / total}
+
+        by_domain = {name: measures(text.domain == domain) for domain, name in enumerate(task.domains) if (text.domain == domain).any()}
+        whole = measures(np.ones(len(text), bool))
+        more = {name: whole[name] for name in (ANSWER_F1, EXACT_MATCH)}
+        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, more)
+
+    def write(self, trained):
+        """Writes `answers_SPLIT.json`, {id: answer}, which SQuAD's official script reads, and `nbest_SPLIT.json` of each split into the
+        run's folder.
+
+        Args:
+            trained: whether the variables have changed since dev was evaluated.
+        """
+        folder = self._context.folder.path
+        for split, (windows, _) in self.splits.items():
+            found = self._find(split) if split not in self._found or (trained and split == "dev") else self._found[split]
+            if parallel.is_main():
+                write_answers(os.path.join(folder, f"answers_{split}.json"), windows.text.ids, found.answers())
+                write_answers(os.path.join(folder, f"nbest_{split}.json"), windows.text.ids, found.nbest)
+
+
+def write_answers(path, ids, values):
+    """Writes a JSON object of a value for each id. The file appears only when it is complete."""
+    try:
+        with replacing(path) as file:
+            file.write((json.dumps(dict(zip(ids, values)), indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,182 @@
+"""Tagged words in a run: the sentences of a split, and the tags that a model predicts, measured by entities."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from modeling.engine import parallel
+from modeling.run.entity_measures import Counts, count_entities, entity_measures
+from modeling.run.evaluation import TEXT, Evaluation, predict_batches
+from modeling.run.measures import cross_entropies, log_softmax
+from modeling.run.predictions import check_logits
+from modeling.run.token_training import example_num, note_split
+from ofrecord_util.errors import UserError
+from ofrecord_util.files import replacing
+from ofrecord_util.tagged_text import OUTSIDE, TAG_FILES
+from ofrecord_util.tagging import tagged_records, words_of
+from ofrecord_util.text_files import text_path
+
+
+def load_tagged(context, split, optional=False):
+    """The `TaggedRecords` of a split.
+
+    Args:
+        context: `RunContext` with a `TaggedFolder`.
+        split: "train", "dev" or "test".
+        optional: whether None is returned if there is no file.
+    Raises:
+        UserError: the text is missing or invalid, or does not fit the vocabulary.
+    """
+    flags, task, tokenizer = context.flags, context.task, context.tokenizer
+    if optional and text_path(flags.data_dir, split, TAG_FILES) is None:
+        context.log(f"no {split} split: there is no {split}{TAG_FILES[0]}")
+        return None
+    warning = tokenizer.check_casing() if split != "test" else None
+    if warning:
+        context.log(f"warning: {warning}")
+    text = context.splits.text(split, needed=True).first(example_num(flags, split))
+    found = tagged_records(text, tokenizer, flags.seq_length, task.labels, getattr(flags, "label_all_tokens", True))
+    counts = np.zeros((task.num_domains, task.num_labels), int)
+    np.add.at(counts, (np.repeat(text.domain, list(map(len, text.tags))), np.concatenate(text.tags)), 1)
+    by_domain = {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)}
+    facts = {"rows": int(counts.sum()), "by_domain": by_domain, "text_file": os.path.basename(text.path), "text_digest": text.digest}
+    note_split(context, split, dict(facts, sentences=len(text), words_without_token=found.cut), found.digest)
+    unknown, total = tokenizer.count_unknown(found.records.input_ids, found.records.input_mask)
+    named = [task.labels[tag] for tag in np.flatnonzero(counts.sum(axis=0))]
+    domains = ", ".join(f"{name} {np.count_nonzero(text.domain == place)}" for place, name in enumerate(task.domains))
+    context.log(
+        f"{split}: {len(text)} sentences of {text.path} ({domains}), {counts.sum()} words, tags {', '.join(named)}; {found.cut} words have "
+        f"no token, most of them cut at --seq_length {flags.seq_length}; {unknown} of {total} tokens are unknown"
+    )
+    return found
+
+
+class Tagged(NamedTuple):
+    """What a model predicts for the words of a split (W words of all sentences that have a token)."""
+
+    rows: np.ndarray  # int64 [W], sentences
+    words: np.ndarray  # int64 [W], numbers of the words within their sentence
+    logits: np.ndarray  # float32 [W, C]
+
+    def tags(self, sentences, labels):
+        """Names of the tags of each sentence: lists of str. A word without a token has the tag O.
+
+        Args:
+            sentences: lists of words.
+            labels: names of the C tags.
+        """
+        found = [[OUTSIDE] * len(sentence) for sentence in sentences]
+        for row, word, tag in zip(self.rows.tolist(), self.words.tolist(), self.logits.argmax(axis=1).tolist()):
+            found[row][word] = labels[tag]
+        return found
+
+
+def predict_words(outputs, words):
+    """The `Tagged` of a split.
+
+    Args:
+        outputs: iterable of (int64 [b], rows of the split; float [B, L, C], logits of their tokens, b <= B).
+        words: int32 [N, S], see `ofrecord_util.tagging.Pieces`.
+    """
+    parts = []
+    for rows, logits in outputs:
+        own = words[rows, : logits.shape[1]]
+        places = words_of(own)
+        parts.append(Tagged(rows[places[0]], own[places], logits[places]))
+    return Tagged(*map(np.concatenate, zip(*parts)))
+
+
+class TagEvaluator:
+    """Measures the entities of a split, and the tags of its words.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns logits [B, S, C].
+        splits: dict of split -> (`TaggedRecords`, `Samples`), or None for a split to leave out.
+        batch_sizes: dict of split -> sentences per batch from the flags.
+        train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
+    Attributes:
+        splits: dict of split -> (`TaggedRecords`, `Samples`).
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, train=None):
+        self._context, self._job, self._predicted = context, job, {}
+        self.splits = {split: given for split, given in splits.items() if given is not None}
+        self._batches = {
+            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
+            for split, (_, samples) in self.splits.items()
+        }
+
+    def _predict(self, split):
+        tagged, samples = self.splits[split]
+        batches = predict_batches(self._job, samples, self._batches[split], TEXT)
+        found = predict_words(((rows, parallel.to_numpy(logits)[: len(rows)]) for rows, logits in batches), tagged.words)
+        self._predicted[split] = found
+        return found
+
+    def __call__(self, split="dev"):
+        """The `Evaluation` of a split. Its rows are words: `total` is their number, with those that have no token."""
+        tagged, found, task = self.splits[split][0], self._predict(split), self._context.task
+        text = tagged.text
+        if not len(found.rows):
+            raise UserError(f"{split}: no word has a token of the vocabulary")
+        starts = np.cumsum([0, *map(len, text.tags)])
+        losses = cross_entropies(log_softmax(found.logits), np.concatenate(text.tags)[starts[found.rows] + found.words])
+        true = [[task.labels[tag] for tag in own] for own in text.tags]
+        predicted = found.tags(text.words, task.labels)
+
+        def measures(here):
+            rows = np.flatnonzero(here).tolist()
+            hits = [one == other for row in rows for one, other in zip(true[row], predicted[row])]
+            counts = count_entities((true[row] for row in rows), (predicted[row] for row in rows))
+            own = losses[here[found.rows]]
+            mean = float(own.mean()) if len(own) else 0.0
+            return _values(sum(hits), len(hits), mean, counts)
+
+        by_domain = {}
+        for domain, name in enumerate(task.domains):
+            if (text.domain == domain).any():
+                by_domain[name] = measures(text.domain == domain)
+        whole = measures(np.ones(len(text), bool))
+        more = {name: value for name, value in whole.items() if name not in ("accuracy", "correct", "total", "cross_entropy")}
+        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, more)
+
+    def write(self, trained):
+        """Writes `tagged_SPLIT.tsv` of each split into the run's folder: word, domain, true and predicted tag, and a blank line after each
+        sentence.
+
+        Args:
+            trained: whether the variables have changed since dev was evaluated.
+        """
+        folder, task = self._context.folder.path, self._context.task
+        for split, (tagged, _) in self.splits.items():
+            found = self._predict(split) if split not in self._predicted or (trained and split == "dev") else self._predicted[split]
+            check_logits(found.logits)
+            if parallel.is_main():
+                write_tags(os.path.join(folder, f"tagged_{split}.tsv"), tagged.text, found.tags(tagged.text.words, task.labels), task)
+
+
+def _values(correct, total, cross_entropy, counts: Counts):
+    shares = {"accuracy": correct / total, "correct": correct, "total": total, "cross_entropy": cross_entropy}
+    return {**shares, **entity_measures(counts)}
+
+
+def write_tags(path, text, predicted, task):
+    """Writes the tags of a split.
+
+    Args:
+        path: of the file. It appears only when it is complete.
+        text: `TaggedSplit`.
+        predicted: names of the tags of each sentence, lists of str.
+        task: `Task`.
+    """
+    lines = []
+    for words, domain, tags, own in zip(text.words, text.domain.tolist(), text.tags, predicted):
+        lines += ["\t".join(cells) for cells in zip(words, [task.domains[domain]] * len(words), (task.labels[tag] for tag in tags), own)]
+        lines.append("")
+    try:
+        with replacing(path) as file:
+            file.write(("\n".join(lines) + "\n").encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,61 @@
+"""What the scripts with a head on each token share: the training in epochs, and the checks of a snapshot's head."""
+
+from modeling.bert.dropout import DropoutPlan
+from modeling.checkpoints.snapshot import stored_task
+from modeling.run.training import Training
+from ofrecord_util.errors import UserError
+
+
+class TokenTraining(Training):
+    """`Training` of a head on each token. The log does not compare the loss with that of guessing.
+
+    Args:
+        context: `RunContext`.
+        variables: the trained `Variables`.
+        samples: `Samples` of the training split, one per row.
+        drops_tokens: whether there is dropout between the encoder and the head.
+    """
+
+    def __init__(self, context, variables, samples, drops_tokens):
+        super().__init__(context, variables, samples)
+        self.mean_weight = None
+        if drops_tokens:
+            parts = self.layout.parts if context.engine.sums_gradients else 1
+            self.dropout = DropoutPlan(context.config, context.flags.seed, context.engine.device, parts, of_tokens=True)
+
+
+def check_head(context, head, what):
+    """Raises a UserError if a run without training has no head, or one for other labels.
+
+    Args:
+        context: `RunContext`.
+        head: names of its variables.
+        what: the head for the message.
+    """
+    snapshot, task = context.snapshot, context.task
+    if snapshot is None:
+        raise UserError("--do_train false: --model_load_dir is needed (the snapshot to evaluate)")
+    if not set(head) <= set(snapshot.sizes):
+        raise UserError(f"--do_train false: {snapshot.path} has no {what} ({head[0]})")
+    stored = stored_task(snapshot)
+    if stored is None or stored.labels != task.labels:
+        found = ",".join(stored.labels) if stored else "unknown ones"
+        raise UserError(f"--do_train false: {snapshot.path} was trained for the labels {found}: give them with --label_list")
+
+
+def note_split(context, name, facts, digest):
+    """Stores what flags.json says of a split, and what must be the same when the run continues.
+
+    Args:
+        context: `RunContext`.
+        name: of the split.
+        facts: dict for flags.json.
+        digest: sha256 (hex) of what the run reads.
+    """
+    context.splits.facts[name] = facts
+    context.splits.digests["{} data's digest".format("training" if name == "train" else name)] = digest
+
+
+def example_num(flags, split):
+    """The number of rows of a split that the flags allow, or None."""
+    return getattr(flags, "{}_example_num".format("eval" if split == "test" else split))
