@@ -29,6 +29,9 @@ class Masking:
         whole_words: whether words are masked as a whole.
         source: file of the vocabulary, for the message.
 
+    Attributes:
+        maskable: bool [V], whether a token may be masked.
+
     Raises:
         UserError: the vocabulary has no [MASK].
     """
@@ -40,7 +43,7 @@ class Masking:
             raise UserError(f"{source}: has no {MASK}, so no token can be masked; --vocab_file must be the vocabulary of a BERT model")
         self.probability, self.most, self.whole_words = probability, most, whole_words
         self._mask_id = len(tokens) - 1 - list(reversed(tokens)).index(MASK)  # the last of equal tokens counts, as in the tokenizer
-        self._maskable = np.array([token not in (PAD, CLS, SEP) for token in tokens])
+        self.maskable = np.array([token not in (PAD, CLS, SEP) for token in tokens])
         self._continues = np.array([whole_words and token.startswith("##") for token in tokens])
         self._ordinary = np.array([number for number, token in enumerate(tokens) if not (token.startswith("[") and token.endswith("]"))])
 
@@ -57,7 +60,7 @@ class Masking:
         Returns:
             (int64 [m], places of the tokens that may be masked; int64 [w + 1], where each of the w words begins in them, then m).
         """
-        free = np.flatnonzero(self._maskable[ids])
+        free = np.flatnonzero(self.maskable[ids])
         first = ~self._continues[ids[free]]
         first[:1] = True
         first[1:] |= np.diff(free) > 1  # a piece after a special token begins a word

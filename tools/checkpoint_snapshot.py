@@ -31,7 +31,7 @@ def read(path, vocab_file=None, num_heads=None):
     Raises:
         UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
-    from modeling.bert.names import DOMAIN_HEAD
+    from modeling.bert.names import DOMAIN_HEAD, SENTENCE_HEAD
     from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
@@ -40,7 +40,7 @@ def read(path, vocab_file=None, num_heads=None):
         origin = path
         num_heads = number_of_heads(sizes.get("bert-embeddings-LayerNorm-gamma", 0), num_heads, path)
     config = snapshot.config(num_heads=num_heads)
-    stored = {name: name for name in sizes if name not in DOMAIN_HEAD}
+    stored = {name: name for name in sizes if name not in (*DOMAIN_HEAD, *SENTENCE_HEAD)}
     pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
     shapes = {**encoder_shapes(config), **token_head_shapes(config)}
     shapes.update(classifier_shapes(config, sizes.get(checkpoint_names.CLASSIFIER[1].snapshot, 0)))

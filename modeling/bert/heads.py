@@ -1,6 +1,6 @@
-"""The heads of the encoder: the label classifier, the corrupted-domain classifier, and the head of masked language modelling."""
+"""The heads of the encoder: the label classifier, the corrupted-domain classifier, and those of pre-training."""
 
-from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, TOKEN_BIAS, TOKEN_DENSE, TOKEN_NORM, WORD_EMBEDDINGS
+from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, SENTENCE_HEAD, TOKEN_BIAS, TOKEN_DENSE, TOKEN_NORM, WORD_EMBEDDINGS
 from modeling.bert.pooling import masked_mean
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
@@ -58,6 +58,11 @@ def token_logits(variables, config, kernels, hidden):
     gamma, beta = (variables.fused(f"{TOKEN_NORM}-{part}") for part in ("gamma", "beta"))
     x = kernels.layer_norm(x, gamma, beta, config.layer_norm_eps)
     return kernels.table_scores(x, variables.get(WORD_EMBEDDINGS), variables.fused(TOKEN_BIAS))
+
+
+def sentence_logits(variables, pooled):
+    """Logits of the classes of sentence pairs from the pooled state at [CLS], [B, H] -> [B, C]; no dropout, as in BERT."""
+    return flow.matmul(pooled, variables.get(SENTENCE_HEAD[0]), transpose_b=True) + variables.fused(SENTENCE_HEAD[1])
 
 
 def default_domain_layers(num_hidden_layers):

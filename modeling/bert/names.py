@@ -32,6 +32,10 @@ TOKEN_DENSE, TOKEN_NORM = "cls-predictions-transform-dense", "cls-predictions-tr
 TOKEN_BIAS = "cls-predictions-output_bias"
 TOKEN_HEAD = (f"{TOKEN_DENSE}-weight", f"{TOKEN_DENSE}-bias", f"{TOKEN_NORM}-gamma", f"{TOKEN_NORM}-beta", TOKEN_BIAS)
 
+# The head of sentence pairs, with the names of OneFlow's pre-training of BERT, whose head has other classes
+SENTENCE_HEAD = ("cls-seq_relationship-output_weights", "cls-seq_relationship-output_bias")
+PRETRAINING_HEADS = (*TOKEN_HEAD, *SENTENCE_HEAD)
+
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
 REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"

@@ -9,7 +9,7 @@ from modeling.bert.names import (
     DOMAIN_HEAD,
     ENCODER_PREFIX,
     POOLER_PREFIX,
-    TOKEN_HEAD,
+    PRETRAINING_HEADS,
     TRAINING_ONLY_PREFIX,
     WORD_EMBEDDINGS,
     layer_of,
@@ -66,6 +66,11 @@ def token_head_shapes(config):
     """dict of name -> shape of the head of masked language modelling, without its output weights, the word embeddings."""
     hidden = config.hidden_size
     return dict(zip(names.TOKEN_HEAD, ((hidden, hidden), (hidden,), (hidden,), (hidden,), (config.vocab_size,))))
+
+
+def sentence_head_shapes(config, num_classes):
+    """dict of name -> shape of the head of sentence pairs."""
+    return {names.SENTENCE_HEAD[0]: (num_classes, config.hidden_size), names.SENTENCE_HEAD[1]: (num_classes,)}
 
 
 def domain_head_shapes(config, num_domains):
@@ -327,7 +332,7 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
     if snapshot is None:
         return OnDemand(shapes, initial)
     missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
-    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD))
+    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS))
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(

@@ -3,7 +3,7 @@
 from modeling.cli.flag_kinds import Flag, Group, batch_size, boolean, comma_list, part_count, positive_int, share, text
 from modeling.cli.pair_flags import HALVES_FLAGS
 from modeling.cli.scripts import CORPUS_TRAINING, LANGUAGE_TRAINING
-from ofrecord_util.corpus_kinds import EVALUATION_TEXTS, LINE, PACKINGS, REFUSE
+from ofrecord_util.corpus_kinds import DOCUMENT_ENDS, EVALUATION_TEXTS, LINE, LINE_END, PACKINGS, REFUSE
 
 CORPUS = Group("corpus and masks", "The corpus is text without labels. Its records are in DATA_DIR/ofrecord/corpus/.")
 _SPLIT = "the corpus has records of its own"
@@ -31,6 +31,12 @@ CORPUS_FLAGS = (
     Flag("mask_probability", CORPUS, LANGUAGE_TRAINING, share, 0.15, "share of the tokens of a record that are masked"),
     Flag("whole_word_masking", CORPUS, LANGUAGE_TRAINING, boolean, True, "mask words as a whole, with all of their pieces"),
     Flag("max_predictions_per_seq", CORPUS, LANGUAGE_TRAINING, positive_int, 80, "largest number of masked tokens of a record"),
+    Flag("structural", CORPUS, LANGUAGE_TRAINING, boolean, False,
+         "also predict the tokens of shuffled trigrams, and whether the second one of two sentences follows the first, precedes it or is "
+         "of another text (StructBERT); a record has sentences of one text"),
+    Flag("document_end", CORPUS, LANGUAGE_TRAINING, text, LINE_END,
+         "what ends a text in files of --structural: line = each line is a text, whose sentences end at . ! ? and the like; blank_line = "
+         "each line is a sentence, and a blank line ends a text", choices=DOCUMENT_ENDS),
     *HALVES_FLAGS,
 )
 # fmt: on

@@ -154,7 +154,12 @@ def training_split(flags: argparse.Namespace) -> str:
 
 
 # Flags that belong to another one: without effect while that one has its default
-_BELONGS_TO = {"adversarial_sigma": "adversarial_factor", "adversarial_bound": "adversarial_factor", "reserve_p": "child_tuning"}
+_BELONGS_TO = {
+    "adversarial_sigma": "adversarial_factor",
+    "adversarial_bound": "adversarial_factor",
+    "reserve_p": "child_tuning",
+    "document_end": "structural",
+}
 
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:

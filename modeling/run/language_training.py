@@ -18,7 +18,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
-from ofrecord_util.corpus_kinds import LINE
+from ofrecord_util.corpus_kinds import LINE, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
@@ -60,9 +60,18 @@ def plan_masking(context):
     return Masking(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
 
 
-def per_row(masking, config):
-    """Numbers that the head needs for each row of a `Graph`, as a function of the graph: for `plan_memory`."""
-    return lambda graph: masking.places(graph.length) * config.vocab_size * (_TRAIN_SCORES if graph.trains else _PREDICT_SCORES)
+def per_row(masking, config, further=None):
+    """Numbers that the head needs for each row of a `Graph`, as a function of the graph: for `plan_memory`.
+
+    Args:
+        further: function of a length -> tokens of a row of a train graph that are predicted beside masked ones; None for 0.
+    """
+
+    def numbers(graph):
+        places = masking.places(graph.length) + (further(graph.length) if further and graph.trains else 0)
+        return places * config.vocab_size * (_TRAIN_SCORES if graph.trains else _PREDICT_SCORES)
+
+    return numbers
 
 
 # ------------------------------------------------------------------------------------------------------------------- corpus
@@ -74,8 +83,7 @@ def open_corpus(context):
     Raises:
         UserError: the text is missing or damaged, has texts of dev or test, or the records are stale.
     """
-    flags, tokenizer = context.flags, context.tokenizer
-    packing = getattr(flags, "packing", LINE)  # halves of texts need a record for each text
+    flags, tokenizer, packing = context.flags, context.tokenizer, _packing(context.flags)
     text = _find_text(context)
     with parallel.main_first():
         if parallel.is_main() and (flags.resave_ofrecord or not is_written(flags.data_dir)):
@@ -93,6 +101,16 @@ def open_corpus(context):
         raise UserError(f"{corpus.path}: the records are stale: {'; '.join(changed)}; write them again with --resave_ofrecord")
     _describe(context, corpus)
     return corpus
+
+
+def _packing(flags):
+    """What the records of a corpus hold, as its manifest says it. Halves of texts need a record for each text."""
+    packing = getattr(flags, "packing", LINE)
+    if not getattr(flags, "structural", False):
+        return packing
+    if packing != LINE:
+        raise UserError(f"--packing {packing}: with --structural a record has sentences of one text: leave the flag out")
+    return SENTENCES[flags.document_end]
 
 
 def _write(context, text, packing):
@@ -141,8 +159,8 @@ def _describe(context, corpus):
 class _Lengths:
     """What the choice of padded lengths needs to know of a corpus."""
 
-    def __init__(self, corpus):
-        self.seq_length, self.lengths = corpus.seq_length, np.array([corpus.manifest["longest"]])
+    def __init__(self, corpus, added):
+        self.seq_length, self.lengths = corpus.seq_length, np.array([corpus.manifest["longest"] + added])
 
 
 class LanguageTraining(TrainingRun):
@@ -157,19 +175,23 @@ class LanguageTraining(TrainingRun):
         settings: keyword arguments of `global_function` for the train function.
         dropout: `DropoutPlan`.
         layout: `TrainingBatches`.
+        added_tokens: tokens that a row of a batch may have more than its record.
+        further_places: as `further` of `per_row`.
     Raises:
         UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
+
+    added_tokens, further_places = 0, None
 
     def __init__(self, context, variables, corpus, masking):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
         self._corpus, self._masking = corpus, masking
         super().__init__(context, variables, plan_schedule(flags, len(corpus), batch_size), len(corpus), batch_size, {})
         steps = self.schedule.total_steps
-        needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT))
-        self.layout = self._choose_layout(
-            _Lengths(corpus), batch_size, per_row=per_row(masking, context.config), needed=np.resize(needed, steps)
-        )
+        needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT)) + self.added_tokens
+        numbers = per_row(masking, context.config, self.further_places)
+        lengths = _Lengths(corpus, self.added_tokens)
+        self.layout = self._choose_layout(lengths, batch_size, per_row=numbers, needed=np.resize(needed, steps))
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
         optimizer, rates = create_optimizer(variables, self.schedule, *options)
