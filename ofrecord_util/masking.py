@@ -31,6 +31,7 @@ class Masking:
 
     Attributes:
         maskable: bool [V], whether a token may be masked.
+        mask_id: id of [MASK].
 
     Raises:
         UserError: the vocabulary has no [MASK].
@@ -42,7 +43,7 @@ class Masking:
         if MASK not in tokens:
             raise UserError(f"{source}: has no {MASK}, so no token can be masked; --vocab_file must be the vocabulary of a BERT model")
         self.probability, self.most, self.whole_words = probability, most, whole_words
-        self._mask_id = len(tokens) - 1 - list(reversed(tokens)).index(MASK)  # the last of equal tokens counts, as in the tokenizer
+        self.mask_id = len(tokens) - 1 - list(reversed(tokens)).index(MASK)  # the last of equal tokens counts, as in the tokenizer
         self.maskable = np.array([token not in (PAD, CLS, SEP) for token in tokens])
         self._continues = np.array([whole_words and token.startswith("##") for token in tokens])
         self._ordinary = np.array([number for number, token in enumerate(tokens) if not (token.startswith("[") and token.endswith("]"))])
@@ -85,7 +86,7 @@ class Masking:
         places = np.array(sorted(free[place] for word in chosen for place in range(starts[word], starts[word + 1])), np.int64)
         share = (generator.random_raw(len(places)) >> np.uint64(11)) * 2.0**-53
         others = self._ordinary[(generator.random_raw(len(places)) % np.uint64(len(self._ordinary))).astype(np.int64)]
-        new = np.where(share < _MASKED_SHARE, self._mask_id, np.where(share < _MASKED_SHARE + _RANDOM_SHARE, others, ids[places]))
+        new = np.where(share < _MASKED_SHARE, self.mask_id, np.where(share < _MASKED_SHARE + _RANDOM_SHARE, others, ids[places]))
         return places, new
 
     def _choose(self, sizes: np.ndarray, order: List[int], count: int) -> List[int]:

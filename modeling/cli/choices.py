@@ -4,6 +4,7 @@ POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
 CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
 METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best
+LATEST = "latest"  # of --metric_for_best: the last evaluation
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
 CHILD_TUNINGS = NO_CHILD, TASK_FREE, TASK_DRIVEN = ("none", "F", "D")
 META_METHODS = REPTILE, FOMAML = ("reptile", "fomaml")

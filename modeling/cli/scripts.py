@@ -13,6 +13,7 @@ DOMAIN_MIXING = "domain_mixing"
 META_REPTILE = "meta_reptile"
 METRIC_LEARNING = "metric_learning"
 PRETRAIN_MLM = "pretrain_mlm"
+PRETRAIN_DISCRIMINATOR = "pretrain_discriminator"
 PRETRAIN_PAIRS = "pretrain_pairs"
 
 # Script -> folder, relative to the repository root ("" is the root itself)
@@ -27,6 +28,7 @@ SCRIPTS = {
     META_REPTILE: "recipes",
     METRIC_LEARNING: "recipes",
     PRETRAIN_MLM: "recipes",
+    PRETRAIN_DISCRIMINATOR: "recipes",
     PRETRAIN_PAIRS: "recipes",
 }
 
@@ -37,7 +39,7 @@ EPOCH_TRAINING = (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL, DOMAI
 META_LEARNING = (META_REPTILE,)  # scripts that train on tasks
 PAIR_TRAINING = (METRIC_LEARNING,)  # scripts that train on pairs or episodes
 CLASSIFIER_TRAINING = (*EPOCH_TRAINING, *META_LEARNING, *PAIR_TRAINING)
-LANGUAGE_TRAINING = (PRETRAIN_MLM,)  # scripts that predict masked tokens
+LANGUAGE_TRAINING = (PRETRAIN_MLM, PRETRAIN_DISCRIMINATOR)  # scripts that predict masked tokens
 CORPUS_PAIR_TRAINING = (PRETRAIN_PAIRS,)  # scripts that compare the halves of texts
 CORPUS_TRAINING = (*LANGUAGE_TRAINING, *CORPUS_PAIR_TRAINING)  # scripts that train on text without labels
 TRAINING = (*CLASSIFIER_TRAINING, *CORPUS_TRAINING)

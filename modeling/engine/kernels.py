@@ -50,6 +50,18 @@ class StockKernels:
         array of zeros and ones."""
         return flow._C.sparse_softmax_cross_entropy(logits, index)
 
+    def sample(self, logits, noise):
+        """One class per row from the softmax of logits [T, V]: the first one whose cumulative probability is above the noise [T, 1], which
+        is uniform in [0, 1). Without a gradient -> int64 [T]."""
+        cumulative = flow.cumsum(flow.softmax(logits.detach().to(flow.float32), dim=-1), dim=1)  # [T, V]
+        below = (cumulative <= self._columns(noise, logits.shape[1])).to(flow.float32)
+        last = float(logits.shape[1] - 1)  # for a sum that ends below the noise
+        return flow.clamp(below.sum(dim=1), max=last).to(flow.int64)
+
+    def _columns(self, column, count):
+        """A column [T, 1] in a form that operations combine with [T, count]."""
+        return column
+
     def layer_norm(self, x, gamma, beta, epsilon):
         """Layer normalisation of x [T, H] over H; gamma, beta [1, H]."""
         return flow.nn.functional.layer_norm(x, (x.shape[1],), _vector(gamma), _vector(beta), epsilon)
@@ -123,6 +135,9 @@ class CpuKernels(StockKernels):
         root = math.sqrt(0.5)
         scaled = self._add_row(flow.matmul(x, weight, alpha=root), bias, root)
         return scaled * (flow.erf(scaled) + 1.0) * root
+
+    def _columns(self, column, count):
+        return flow.matmul(column, self._constant(1.0, 1, count))
 
     def table_scores(self, x, table, bias):
         return self._add_row(flow.matmul(x, table, transpose_b=True), bias)

@@ -29,14 +29,14 @@ def predicted_tokens(variables, config: BertConfig, kernels, hidden, masked_plac
         masked_places: float32 [B, P, S], 1 at the place of each token to predict.
         masked_ids: int32 [B, P], these tokens.
     Returns:
-        ([B, P]: CE, [B, P]: 1 where the largest logit is that of the token, else 0).
+        ([B, P]: CE, [B, P]: 1 where the largest logit is that of the token, else 0; [B P, V]: the logits).
     """
     shape, wanted = masked_ids.shape, masked_ids.reshape(-1)
     states = flow.matmul(masked_places, hidden).reshape(-1, hidden.shape[2])  # [B, P, S] @ [B, S, H] -> [B P, H]
     logits = token_logits(variables, config, kernels, states)  # [B P, V]
     losses = kernels.index_cross_entropy(logits, wanted).reshape(*shape)
     hits = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32).reshape(*shape)
-    return losses, hits
+    return losses, hits, logits
 
 
 def sums_of_states(variables, config: BertConfig, kernels, hidden, masked_places, masked_ids, masked_weights):
@@ -48,7 +48,7 @@ def sums_of_states(variables, config: BertConfig, kernels, hidden, masked_places
     Returns:
         ([B]: sum_p w CE, [B]: sum_p w [the largest logit is that of the token]).
     """
-    losses, hits = predicted_tokens(variables, config, kernels, hidden, masked_places, masked_ids)
+    losses, hits, _ = predicted_tokens(variables, config, kernels, hidden, masked_places, masked_ids)
     return (losses * masked_weights).sum(dim=1), (hits * masked_weights).sum(dim=1)
 
 

@@ -56,7 +56,7 @@ def structural_objective(
     """
     config = dataclasses.replace(config, pooling=CLS)  # also if classifiers of the model take the mean
     bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout)
-    losses, hits = predicted_tokens(variables, config, kernels, bert.hidden_states[-1], masked_places, masked_ids)
+    losses, hits, _ = predicted_tokens(variables, config, kernels, bert.hidden_states[-1], masked_places, masked_ids)
     logits = sentence_logits(variables, bert.pooled)  # [B, C]
     pair_losses = cross_entropy(logits, sentence) * sentence_weights
     pair_hits = (flow.argmax(logits, dim=-1) == sentence.to(flow.int64)).to(flow.float32) * sentence_weights

@@ -16,6 +16,7 @@ from modeling.cli.flags import (
     META_REPTILE,
     META_TEACHER,
     METRIC_LEARNING,
+    PRETRAIN_DISCRIMINATOR,
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
 )
@@ -36,6 +37,7 @@ KINDS = {
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
+    PRETRAIN_DISCRIMINATOR: "A BERT trained on text without labels to tell which tokens a generator has replaced (ELECTRA)",
     PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
@@ -148,7 +150,7 @@ def _limits(run, task, length, lower_case):
 
 
 def _language_limits(run, length, lower_case):
-    what = "masked tokens" if run.script == PRETRAIN_MLM else "pairs"
+    what = {PRETRAIN_MLM: "masked tokens", PRETRAIN_DISCRIMINATOR: "tokens"}.get(run.script, "pairs")
     counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
     casing = "; casing and accents are removed" if lower_case else ""
     return [

@@ -9,7 +9,7 @@ import numpy as np
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import PERPLEXITY, RECALL
+from modeling.run.measures import PERPLEXITY, WITHOUT_LABELS
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
@@ -122,7 +122,7 @@ def read_run(folder, data_dir=None, scores=None):
     run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
     for name in EVALUATED:
         result = run.result(name)
-        if result and name not in predictions and not {PERPLEXITY, RECALL} & set(result):
+        if result and name not in predictions and not set(WITHOUT_LABELS) & set(result):
             lost = "no confusion matrix" + (" and no list of the hardest samples" if name == "dev" else "")
             missing.append(f"predictions_{name}.tsv, which a run writes at its end (interrupted, or an earlier version?): {lost}")
     return run

@@ -5,7 +5,7 @@ import math
 from modeling.cli.choices import CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TITLES
+from modeling.run.measures import ORIGINAL_SHARE, PERPLEXITY, RECALL, SCALARS, TITLES
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -40,8 +40,9 @@ def result_rows(run, split, result=None):
         return None
     of_tokens = PERPLEXITY in result
     share = RECALL if RECALL in result else "accuracy"
-    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
-    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
+    rows_name = "masked tokens" if of_tokens else "tokens" if ORIGINAL_SHARE in result else "rows"
+    header = ["domain", rows_name, "correct", share, "95 % interval", "cross-entropy"]
+    header += ["perplexity"] if of_tokens else ["original"] if ORIGINAL_SHARE in result else ["teacher", "kept"] if teacher else []
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
     entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]
@@ -52,6 +53,8 @@ def result_rows(run, split, result=None):
         row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
         if of_tokens:
             row.append(Number(f"{values[PERPLEXITY]:.4f}"))
+        elif ORIGINAL_SHARE in result:
+            row.append(Number(f"{values[ORIGINAL_SHARE]:.4f}"))
         elif teacher:
             known = beside is not None
             row += [Number(f"{beside['accuracy']:.4f}" if known else "")]

@@ -4,7 +4,7 @@ dev perplexity. A run keeps one at a time, and --resume restores it."""
 import os
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.cli.choices import CROSS_ENTROPY
+from modeling.cli.choices import CROSS_ENTROPY, LATEST
 from modeling.engine import parallel
 from modeling.run.evaluation import Evaluation
 from modeling.run.resume import best_names
@@ -65,10 +65,10 @@ class BestSnapshot:
             self.evaluation = Evaluation.from_dict(best)
 
     def offer(self, evaluation, decay):
-        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and dev cross-entropy is lower. Returns whether it saved
-        one."""
+        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and dev cross-entropy is lower; each time if it is
+        `latest`. Returns whether it saved one."""
         metric, best = self._context.flags.metric_for_best, self.evaluation
-        if best is not None and _rank(evaluation, metric) <= _rank(best, metric):
+        if best is not None and metric != LATEST and _rank(evaluation, metric) <= _rank(best, metric):
             self.stale += 1
             return False
         name = f"{self._prefix}{evaluation.score!r}"

@@ -51,7 +51,7 @@ class Evaluation:
     total: int
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.SCALARS`
-    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or PERPLEXITY; or RECALL
+    more: dict = field(default_factory=dict)  # the values of `measures.SCALARS` of all rows, and DETAILS; or one of WITHOUT_LABELS
     predictions: Optional[Predictions] = field(default=None, compare=False, repr=False)  # lost when a run is resumed
 
     @property
@@ -67,7 +67,7 @@ class Evaluation:
     @property
     def of_labels(self):
         """Whether labels were predicted."""
-        return not {measures.PERPLEXITY, measures.RECALL} & set(self.more)
+        return not set(measures.WITHOUT_LABELS) & set(self.more)
 
     @property
     def score(self):
@@ -77,7 +77,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
+        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, *measures.WITHOUT_LABELS) if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -105,13 +105,15 @@ class Evaluation:
             told = f", {', '.join(parts)}" if len(parts) > 1 else ""
             return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
+        if measures.ORIGINAL_SHARE in self.more:
+            parts.insert(0, f"of the tokens {self.more[measures.ORIGINAL_SHARE]:.4f} are original")
         return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
             measures.RECALL if measures.RECALL in self.more else "accuracy",
             self.accuracy,
             self.correct,
             self.total,
             self.cross_entropy,
-            ", " + ", ".join(parts) if len(parts) > 1 else "",
+            ", " + ", ".join(parts) if len(parts) > 1 or measures.ORIGINAL_SHARE in self.more else "",
         )
 
 

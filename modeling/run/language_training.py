@@ -44,8 +44,8 @@ def check_token_head(context) -> None:
         raise UserError(f"--do_train false: {context.snapshot.path} has no head of language modelling ({TOKEN_HEAD[-1]})")
 
 
-def plan_masking(context):
-    """The `Masking` of a run's flags.
+def plan_masking(context, rule=Masking):
+    """The `Masking` of a run's flags, or an object of another class with its arguments.
 
     Raises:
         UserError: the vocabulary has no [MASK], or more tokens than the model.
@@ -56,8 +56,8 @@ def plan_masking(context):
             f"{tokenizer.vocab_file}: has {tokenizer.vocab_size} tokens, but the model has {context.config.vocab_size} word embeddings: "
             "give the model's own --vocab_file"
         )
-    masked = flags.mask_probability, flags.max_predictions_per_seq, flags.whole_word_masking
-    return Masking(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
+    masked = flags.mask_probability, flags.max_predictions_per_seq, getattr(flags, "whole_word_masking", False)
+    return rule(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
 
 
 def per_row(masking, config, further=None):
@@ -177,11 +177,12 @@ class LanguageTraining(TrainingRun):
         layout: `TrainingBatches`.
         added_tokens: tokens that a row of a batch may have more than its record.
         further_places: as `further` of `per_row`.
+        generator: `BertConfig` of another encoder in the train graph, see `DropoutPlan`; None without one.
     Raises:
         UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
 
-    added_tokens, further_places = 0, None
+    added_tokens, further_places, generator = 0, None, None
 
     def __init__(self, context, variables, corpus, masking):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
@@ -189,16 +190,24 @@ class LanguageTraining(TrainingRun):
         super().__init__(context, variables, plan_schedule(flags, len(corpus), batch_size), len(corpus), batch_size, {})
         steps = self.schedule.total_steps
         needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT)) + self.added_tokens
-        numbers = per_row(masking, context.config, self.further_places)
         lengths = _Lengths(corpus, self.added_tokens)
-        self.layout = self._choose_layout(lengths, batch_size, per_row=numbers, needed=np.resize(needed, steps))
+        memory = {"per_row": self._per_row(), "others": self._other_models()}
+        self.layout = self._choose_layout(lengths, batch_size, needed=np.resize(needed, steps), **memory)
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
         optimizer, rates = create_optimizer(variables, self.schedule, *options)
         self.settings = {"type": "train", "variables": variables, "optimizer": optimizer, "schedule": rates, "engine": engine}
         self.settings.update(mixed_precision=flags.use_fp16, masks=self.child_tuning.masks, parts=self.layout.parts)
         parts = self.layout.parts if engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, engine.device, parts)
+        self.dropout = DropoutPlan(context.config, flags.seed, engine.device, parts, generator=self.generator)
+
+    def _per_row(self):
+        """See `plan_memory`."""
+        return per_row(self._masking, self._context.config, self.further_places)
+
+    def _other_models(self):
+        """`Model`s in the train graph beside the trained one."""
+        return ()
 
     def further_metrics(self, row):
         """The perplexity, from the mean loss."""
@@ -241,7 +250,10 @@ class LanguageEvaluator:
         corpus: `Corpus` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
         splits: dict of split -> `Samples`.
+        measure: the key of the further value of an `Evaluation`.
     """
+
+    measure = PERPLEXITY
 
     def __init__(self, context, job, splits, batch_sizes, masking, corpus=None):
         self._context, self._job, self._masking = context, job, masking
@@ -251,11 +263,15 @@ class LanguageEvaluator:
             for split, samples in self.splits.items()
         }
 
-    def _sums(self, batch):
-        """The outputs for a batch with the names of TEXT, and `idxs`."""
+    def _inputs(self, batch):
+        """The arrays of the predict function for a batch with the names of TEXT, and `idxs`."""
         streams = [fixed_mask_stream(row) for row in batch["idxs"].tolist()]
         masked = self._masking.batch(batch["word_rows"], batch["input_mask"].sum(axis=1), streams)
-        return self._job({**{name: batch[name] for name in TEXT}, **masked})
+        return {**{name: batch[name] for name in TEXT}, **masked}
+
+    def _measures(self, sums):
+        """The values of some rows from the outputs of the predict function, float64 [N, outputs]."""
+        return _measures(sums)
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split. Its rows are masked tokens: `total` is their number.
@@ -264,16 +280,16 @@ class LanguageEvaluator:
             UserError: no token of the split can be masked.
         """
         samples, task = self.splits[split], self._context.task
-        sums = predict(self._sums, samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
+        sums = predict(lambda batch: self._job(self._inputs(batch)), samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
         if not sums[:, 2].any():
             raise UserError(f"{split}: no token can be masked, so there is nothing to measure; give longer texts")
         by_domain = {}
         for domain, name in enumerate(task.domains):
             here = samples.domain == domain
             if sums[here, 2].any():
-                by_domain[name] = _measures(sums[here])
-        whole = _measures(sums)
-        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, {PERPLEXITY: whole[PERPLEXITY]})
+                by_domain[name] = self._measures(sums[here])
+        whole = self._measures(sums)
+        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, {self.measure: whole[self.measure]})
 
 
 def _measures(sums):

@@ -20,6 +20,8 @@ LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+ORIGINAL_SHARE = "original_share"  # of the tokens that a discriminator judges: the accuracy of calling each of them original
+WITHOUT_LABELS = (PERPLEXITY, RECALL, ORIGINAL_SHARE)  # an evaluation that predicts no labels has one of them
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import INTERVALS, PERPLEXITY, RECALL, SCALARS, ClassMeasures
+from modeling.run.measures import INTERVALS, SCALARS, WITHOUT_LABELS, ClassMeasures
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -86,7 +86,7 @@ def _checked_row(row):
             odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
             if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
-            odd = [name for name in (*SCALARS, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
+            odd = [name for name in (*SCALARS, *WITHOUT_LABELS) if name in values and not _is_number(values[name])]
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
         _check_details(row)

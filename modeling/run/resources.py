@@ -51,7 +51,7 @@ class Model(NamedTuple):
 
     config: BertConfig
     parameters: int  # `Variables.in_memory`
-    trained: int = 0  # those with gradients and moments
+    trained: int = 0  # those with gradients and moments. Of another model in the train graph: whether it has a backward pass there
     further: int = 0  # further numbers in memory for each of these
     passes: int = 1  # over the encoder in a training step
     frozen_layers: int = 0  # encoder layers without a backward pass
@@ -108,7 +108,8 @@ class MemoryPlan:
         )  # frozen layers have no backward pass
         own *= model.passes
         masks = DropoutPlan(model.config, 0, "cpu", passes=model.passes).kept_numbers(graph.rows, graph.length)
-        theirs = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others if other.in_train_graph)
+        others = [other for other in self._others if other.in_train_graph]
+        theirs = sum((_train_bytes if other.trained else _predict_bytes)(other.config, graph, self._lanes) for other in others)
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
         )
