@@ -77,7 +77,7 @@ def test_the_loss_does_not_depend_on_parts_and_lanes(project):
 
 def test_the_next_steps_take_the_snapshot(project, run):
     snapshot = run.path(run.best())
-    common = f"--task_name g1 --data_dir data --seq_length 24 --vocab_file vocab.txt --device cpu --model_load_dir {snapshot}"
+    common = f"--task_name g1 --data_dir data --seq_length 21 --vocab_file vocab.txt --device cpu --model_load_dir {snapshot}"
     output = project.run(f"meta_finetuning.py {common} --use_sample_weights false --max_steps 1 --batch_size_per_device 8")
     assert "not taken from the snapshot: cls-predictions-output_bias" in output
     assert "cls-seq_relationship-output_weights" in output
@@ -99,7 +99,7 @@ def test_the_next_steps_take_the_snapshot(project, run):
         ("--structural false", "--structural or --document_end was another one"),
         ("--seq_length 4 --resave_ofrecord", "--seq_length 4 is too short"),
         ("--model_load_dir one_type", "one_type has 1 token type, but pairs of sentences need 2"),
-        ("--data_dir short --use_task_text false --corpus_file short.txt", "no document of the corpus has two"),
+        ("--data_dir short --use_task_text false --corpus_file short.txt --corpus_data_part_num 1", "no document of the corpus has two"),
     ],
 )
 def test_what_is_refused(project, run, more, said):
