@@ -46,6 +46,8 @@ class DiscriminatorTraining(LanguageTraining):
         context, variables, corpus, masking: as for `LanguageTraining`.
     """
 
+    word_uses = 3  # the embeddings of both models, and the output weights of the generator
+
     def __init__(self, context, variables, corpus, masking, generator):
         self.generator = generator
         super().__init__(context, variables, corpus, masking)

@@ -177,12 +177,13 @@ class LanguageTraining(TrainingRun):
         layout: `TrainingBatches`.
         added_tokens: tokens that a row of a batch may have more than its record.
         further_places: as `further` of `per_row`.
+        word_uses: see `resources.Model`: as embeddings and as output weights.
         generator: `BertConfig` of another encoder in the train graph, see `DropoutPlan`; None without one.
     Raises:
         UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
 
-    added_tokens, further_places, generator = 0, None, None
+    added_tokens, further_places, word_uses, generator = 0, None, 2, None
 
     def __init__(self, context, variables, corpus, masking):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
@@ -191,7 +192,7 @@ class LanguageTraining(TrainingRun):
         steps = self.schedule.total_steps
         needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT)) + self.added_tokens
         lengths = _Lengths(corpus, self.added_tokens)
-        memory = {"per_row": self._per_row(), "others": self._other_models()}
+        memory = {"per_row": self._per_row(), "others": self._other_models(), "word_uses": self.word_uses}
         self.layout = self._choose_layout(lengths, batch_size, needed=np.resize(needed, steps), **memory)
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm

@@ -90,6 +90,13 @@ def test_a_batch_of_one_text_uses_one_lane():
     assert gradients == pytest.approx(4 * PARAMETERS + 12 * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES)
 
 
+def test_each_use_of_the_word_embeddings_has_a_gradient():
+    once, more = (MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS, word_uses=uses), Lanes(2), math.inf) for uses in (1, 3))
+    words = BASE.vocab_size * BASE.hidden_size
+    assert more.needed([Graph(True, 4, 128)]) - once.needed([Graph(True, 4, 128)]) == pytest.approx(4 * 2 * 4 * words)  # two lanes
+    assert more.needed([Graph(False, 4, 128)]) == once.needed([Graph(False, 4, 128)])
+
+
 def test_a_generator_has_a_backward_pass():
     graph, small = [Graph(True, 4, 128)], dataclasses.replace(BASE, hidden_size=192, num_attention_heads=3, intermediate_size=768)
     student = Model(BASE, PARAMETERS, PARAMETERS)
