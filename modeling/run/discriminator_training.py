@@ -11,7 +11,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.replacing import iterate_replaced, noise_of
 from ofrecord_util.seeds import fixed_sample_stream
 
-_SAMPLE_SCORES = 4  # numbers per drawn token and word of the vocabulary that a graph holds to sample
+_SAMPLE_SCORES = 6  # numbers per drawn token and word of the vocabulary that a graph holds to sample
 
 
 def plan_generator(context):
