@@ -86,7 +86,8 @@ class Together:
             self.runner.rate(self.table[arm])  # chosen on the few rows
         self.runner.run(cell, self._chain(cell, arm))
 
-    def _results(self, whole):
+    def results(self, whole=False):
+        """dict of arm -> dict of cell -> `Result` of what is finished. `whole`: with all training rows."""
         results = {}
         for cell, arm in self.pairs:
             result = self.runner.result(cell, self._chain(cell, arm)) if (cell.draw == ALL_ROWS) == whole else None
@@ -96,11 +97,11 @@ class Together:
 
     def tables(self):
         """The tables of what is finished."""
-        tables, results = [], self._results(False)
+        tables, results = [], self.results(False)
         if results:
             tables.append(accuracy_table(results, self.draws.domains))
             tables += filter(None, (paired_table(results, self.draws.domains, baseline) for baseline in (MIXING, SETFIT)))
-        results = self._results(True)
+        results = self.results(True)
         if results:
             tables.append(accuracy_table(results, self.draws.domains, "Accuracy with all training rows"))
         if self.runner.rates:

@@ -2,30 +2,33 @@
 
 DATA_DIR/ofrecord/corpus/ has parts as the other splits: record i lies in part i mod P, so that the parts are written together and have the
 same size. An index, `corpus.of_record-P.index.npy`, holds the first byte of each record of a part. With it any rows are read without
-those before them. docs/formats.md describes the files.
+those before them. Records of sentences also have `corpus.documents.npy`, the first record of each document. docs/formats.md describes the
+files.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import os
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ofrecord_util import files
-from ofrecord_util.corpus_kinds import LINE
+from ofrecord_util.corpus_kinds import LINE, PACKINGS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, Item
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import REMEDY, read_manifest
 from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, PartFile, parse_npy, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
+from ofrecord_util.sentences import Documents, sentence_rows
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
 
 CORPUS = "corpus"  # its name among the splits
 _INDEX = ".index.npy"
+DOCUMENTS = CORPUS + ".documents.npy"
 _PART_TEXT, _MOST_PARTS = 100e6, 256  # bytes of text per part, unless --corpus_data_part_num says otherwise; files that are open together
 _CHUNK = 2048  # texts that are tokenized at once
 _HASHED = 1 << 20  # bytes
@@ -82,6 +85,18 @@ def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) 
         yield rows(rest)
 
 
+def _all_rows(text: CorpusText, tokenizer: TextEncoder, seq_length: int, packing: str) -> Iterator[Tuple[Rows, Optional[np.ndarray]]]:
+    """(rows, number of the document of each; None for rows that are no sentences) of a corpus, see `write_corpus`."""
+    ends = [end for end, name in SENTENCES.items() if name == packing]
+    if ends:
+        for *arrays, documents in sentence_rows(tokenizer, text.sentences(ends[0]), seq_length):
+            yield Rows(*arrays), documents
+    else:
+        for source in text.sources():
+            for rows in (line_rows if packing == LINE else packed_rows)(tokenizer, source, seq_length):
+                yield rows, None
+
+
 def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
     chunk: List[Item] = []
     for item in items:
@@ -112,14 +127,15 @@ def write_corpus(
         part_num: number of parts; None for one per 100 MB of text.
         text: `CorpusText`.
         tokenizer, seq_length: S tokens per record.
-        packing: one of `corpus_kinds.PACKINGS`.
+        packing: one of `corpus_kinds.PACKINGS`, or of the values of SENTENCES.
         between: called after each few thousand texts; what it raises ends the writing, and nothing is left of it.
 
     Returns:
         the manifest.
 
     Raises:
-        UserError: the corpus has no token, fewer records than parts, or too many for a part; a text is damaged; the disk cannot be written.
+        UserError: the corpus has no token, fewer records than parts, or too many for a part; records of sentences have no two documents,
+            or no two sentences of one; a text is damaged; the disk cannot be written.
     """
     part_num = min(_MOST_PARTS, 1 + int(text.size // _PART_TEXT)) if part_num is None else part_num
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
@@ -127,23 +143,28 @@ def write_corpus(
     digests = text.digests()
     files.make_folder(folder)
     previous, texts, found, longest, tokens = previous_files(folder), 0, 0, 0, 0
-    encode_rows = line_rows if packing == LINE else packed_rows
+    documents = Documents()
     try:
         with contextlib.ExitStack() as stack:
             parts = [_Part(stack.enter_context(files.replacing(path)), path) for path in paths]
             count = 0
-            for source in text.sources():
-                for rows in encode_rows(tokenizer, source, seq_length):
-                    _write_rows(parts, rows, count)
-                    count += len(rows.lengths)
-                    longest = max(longest, int(rows.lengths.max(initial=0)))
-                    tokens += int(rows.lengths.sum())
-                    between()
+            for rows, numbers in _all_rows(text, tokenizer, seq_length, packing):
+                _write_rows(parts, rows, count)
+                if numbers is not None:
+                    documents.add(rows.segment_ids, numbers, count)
+                count += len(rows.lengths)
+                longest = max(longest, int(rows.lengths.max(initial=0)))
+                tokens += int(rows.lengths.sum())
+                between()
             texts, found = text.count, text.found
             _check_count(count, part_num, text)
-            for part in parts:
-                with files.replacing(part.path + _INDEX) as file:
-                    np.save(file, part.offsets())
+            indices = [(part.path + _INDEX, part.offsets()) for part in parts]
+            if packing not in PACKINGS:
+                documents.check(text.names)
+                indices.append((os.path.join(folder, DOCUMENTS), documents.starts(count)))
+            for path, index in indices:
+                with files.replacing(path) as file:
+                    np.save(file, index)
         listed = [part.describe() for part in parts]
         manifest = {
             **digests,
@@ -151,10 +172,11 @@ def write_corpus(
             **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
             **{"text_files": list(map(os.path.basename, text.names)), "texts": texts, "evaluation_texts": found},
             **{"tokens": tokens, "longest": longest},
+            **({} if packing in PACKINGS else {"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))}),
         }
         files.write_json(os.path.join(folder, MANIFEST), manifest)
-        kept = {os.path.basename(path) + end for path in paths for end in ("", _INDEX)}
-        for name in {name + end for name in previous for end in ("", _INDEX)} - kept:
+        kept = {os.path.basename(path) for path in (*paths, *(path for path, _ in indices))}
+        for name in {DOCUMENTS, *(name + end for name in previous for end in ("", _INDEX))} - kept:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
     except OSError as error:
@@ -192,7 +214,7 @@ class _Part:
 
     def describe(self) -> dict:
         """The part's entry in the manifest."""
-        index = hashlib.sha256(np.ascontiguousarray(self.offsets(), "<i8").data).hexdigest()
+        index = _digest_of_array(self.offsets())
         own = {"name": os.path.basename(self.path), "records": len(self.offsets()) - 1, "bytes": self._bytes}
         return dict(own, sha256=self._digest.hexdigest(), index_sha256=index)
 
@@ -232,6 +254,7 @@ class Corpus:
         path: the folder.
         manifest: dict.
         seq_length: S.
+        documents: int64 [D + 1], the first row of each document of a corpus of sentences, and the number of rows; else None.
 
     Raises:
         UserError: the records are missing or damaged.
@@ -242,11 +265,14 @@ class Corpus:
         path = os.path.join(self.path, MANIFEST)
         self.manifest = manifest = read_manifest(path)
         numbers = [manifest.get(name) for name in ("num_records", "seq_length", "longest", "tokens")]
+        numbers += [manifest["documents"]] if "documents" in manifest else []
         whole = all(type(number) is int and number > 0 for number in numbers)
         if not whole or not all(isinstance(part.get("index_sha256"), str) for part in manifest["parts"]):
             raise UserError(f"{path}: is not the manifest of a corpus; {REMEDY}")
         self.seq_length: int = manifest["seq_length"]
         self._parts = [self._open(part) for part in manifest["parts"]]
+        count, digest = manifest.get("documents"), manifest.get("documents_sha256")
+        self.documents = None if count is None else _read_index(os.path.join(self.path, DOCUMENTS), count + 1, digest)
         if sum(len(part.offsets) - 1 for part in self._parts) != len(self):
             raise UserError(f"{path}: num_records is not the number of the records in its parts; {REMEDY}")
 
@@ -256,7 +282,9 @@ class Corpus:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) that names the records."""
-        return hashlib.sha256("\n".join(part["sha256"] for part in self.manifest["parts"]).encode("ascii")).hexdigest()
+        digests = [part["sha256"] for part in self.manifest["parts"]]
+        digests += [] if self.documents is None else [_digest_of_array(self.documents)]
+        return hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
     def _open(self, listed: dict) -> _Stored:
         if os.path.basename(listed["name"]) != listed["name"]:
@@ -265,14 +293,7 @@ class Corpus:
         file = PartFile(path, REMEDY, RECORDS_LIMIT)
         if file.size != listed["bytes"] or _digest_of(file) != listed["sha256"]:
             raise UserError(f"{path}: its bytes have changed since it was written (size or SHA-256 differ from the manifest); {REMEDY}")
-        try:
-            offsets = parse_npy(read_bytes(path + _INDEX, REMEDY, ARRAY_LIMIT))
-        except ValueError as error:
-            raise UserError(f"{path}{_INDEX}: is not an array of numbers ({error}); {REMEDY}") from error
-        fits = offsets.dtype == np.dtype("<i8") and offsets.shape == (listed["records"] + 1,)
-        if not fits or hashlib.sha256(np.ascontiguousarray(offsets).data).hexdigest() != listed["index_sha256"]:
-            raise UserError(f"{path}{_INDEX}: is not the index of the part; {REMEDY}")
-        return _Stored(file, offsets)
+        return _Stored(file, _read_index(path + _INDEX, listed["records"] + 1, listed["index_sha256"]))
 
     def read(self, start: int, stop: int) -> Rows:
         """The rows `start` to `stop` - 1.
@@ -316,7 +337,29 @@ class Corpus:
             "vocab_digest": "their vocabulary was another one, or the settings of its tokenizer differ",
         }
         changed = [name for name, value in wanted.items() if self.manifest.get(name) != value]
+        if {self.manifest.get("packing"), wanted.get("packing")} & set(SENTENCES.values()):
+            what["packing"] = "--structural or --document_end was another one"
         return [what.get(name, f"--{name} was {self.manifest.get(name)} and is {wanted[name]}") for name in changed]
+
+
+def _digest_of_array(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array, "<i8").data).hexdigest()
+
+
+def _read_index(path: str, count: int, digest: Any) -> np.ndarray:
+    """An index of a corpus, int64 [count].
+
+    Raises:
+        UserError: it is missing, or is not the one with this digest.
+    """
+    try:
+        index = parse_npy(read_bytes(path, REMEDY, ARRAY_LIMIT))
+    except ValueError as error:
+        raise UserError(f"{path}: is not an array of numbers ({error}); {REMEDY}") from error
+    fits = index.dtype == np.dtype("<i8") and index.shape == (count,)
+    if not fits or _digest_of_array(index) != digest:
+        raise UserError(f"{path}: is not the index of the records; {REMEDY}")
+    return index
 
 
 def _digest_of(file: PartFile) -> str:

@@ -4,7 +4,7 @@ An epoch has every row once. The rows are read in order, a window at a time, and
 shuffled as a whole. The masks of a row are drawn again in each epoch.
 """
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,12 +20,21 @@ def window_order(count: int, epoch: int, seed: int, window: int) -> np.ndarray:
     return np.argsort(words, kind="stable").astype(np.int64)
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
     """Consecutive samples of a training."""
 
     rows: Rows
     numbers: np.ndarray  # int64 [N], row numbers in the corpus
     epochs: np.ndarray  # int64 [N]
+
+    def streams(self, stream: Callable[[int, int, int], np.random.SeedSequence], seed: int) -> List[np.random.SeedSequence]:
+        """The streams of the samples.
+
+        Args:
+            stream: function of `seeds` of a seed, an epoch and a row.
+            seed: of the run.
+        """
+        return [stream(seed, epoch, row) for epoch, row in zip(self.epochs.tolist(), self.numbers.tolist())]
 
 
 class Windows:
@@ -37,18 +46,18 @@ class Windows:
         self._rows: Optional[Rows] = None
         self._order = np.empty(0, np.int64)
 
-    def samples(self, place: int, count: int) -> _Drawn:
+    def samples(self, place: int, count: int) -> Drawn:
         """`count` samples from sample number `place` of the training on."""
-        parts: List[_Drawn] = []
+        parts: List[Drawn] = []
         while count:
             epoch, row = divmod(place, len(self._corpus))
             window, within = divmod(row, self._size)
             rows = self._load(epoch, window)
             here = self._order[within : within + count]
-            parts.append(_Drawn(rows.select(here), window * self._size + here, np.full(len(here), epoch)))
+            parts.append(Drawn(rows.select(here), window * self._size + here, np.full(len(here), epoch)))
             place, count = place + len(here), count - len(here)
         rows = Rows(*map(np.concatenate, zip(*(part.rows for part in parts))))
-        return _Drawn(rows, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("numbers", "epochs")))
+        return Drawn(rows, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("numbers", "epochs")))
 
     def _load(self, epoch: int, window: int) -> Rows:
         """The rows of a window, in the order of the corpus. Sets the order in which they are drawn."""
@@ -96,25 +105,29 @@ def iterate_corpus(
     """
     windows = Windows(corpus, seed, window)
     for step in range(start_step, count_steps(len(corpus), num_epochs, batch_size)):
-        drawn = windows.samples(step * batch_size, batch_size)
-        lengths, counts = drawn.rows.lengths, drawn.epochs < num_epochs
-        length = min(bucket for bucket in buckets if bucket >= lengths.max())
-        streams = [mask_stream(seed, epoch, row) for epoch, row in zip(drawn.epochs.tolist(), drawn.numbers.tolist())]
-        masked = masking.batch(np.ascontiguousarray(drawn.rows.input_ids[:, :length]), lengths, streams)
-        batch: Dict[str, np.ndarray] = {
-            "word_rows": masked.pop("word_rows"),
-            "input_mask": (np.arange(length) < lengths[:, None]).astype(np.int32),
-            "segment_ids": np.ascontiguousarray(drawn.rows.segment_ids[:, :length]),
-            **masked,
-            "idxs": drawn.numbers.astype(np.int32),
-            "loss_mask": (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32),
-        }
-        batch["masked_weights"] = batch_weights(batch["masked_weights"] * counts[:, None])
-        yield batch
+        yield masked_batch(windows.samples(step * batch_size, batch_size), masking, buckets, num_epochs, seed)
+
+
+def masked_batch(drawn: Drawn, masking: Masking, buckets: Sequence[int], num_epochs: int, seed: int) -> Batch:
+    """The batch of some samples, see `iterate_corpus`."""
+    lengths, counts = drawn.rows.lengths, drawn.epochs < num_epochs
+    length = min(bucket for bucket in buckets if bucket >= lengths.max())
+    streams = drawn.streams(mask_stream, seed)
+    masked = masking.batch(np.ascontiguousarray(drawn.rows.input_ids[:, :length]), lengths, streams)
+    batch: Dict[str, np.ndarray] = {
+        "word_rows": masked.pop("word_rows"),
+        "input_mask": (np.arange(length) < lengths[:, None]).astype(np.int32),
+        "segment_ids": np.ascontiguousarray(drawn.rows.segment_ids[:, :length]),
+        **masked,
+        "idxs": drawn.numbers.astype(np.int32),
+        "loss_mask": (counts * (len(counts) / max(1, counts.sum()))).astype(np.float32),
+    }
+    batch["masked_weights"] = batch_weights(batch["masked_weights"] * counts[:, None])
+    return batch
 
 
 def batch_weights(weights: np.ndarray) -> np.ndarray:
-    """Weights w [B, P] of masked tokens times B / sum(w), float32.
+    """Weights w of masked tokens [B, P], or of rows [B], times B / sum(w), float32.
 
     The mean over the B rows of sum_p w x is then the weighted mean of x over all masked tokens of the batch. A mean over rows is what the
     parts, lanes and ranks of a step compute together, whatever their number.

@@ -9,9 +9,10 @@ import itertools
 import os
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ofrecord_util.corpus_kinds import KEEP, LEAVE_OUT, REFUSE
+from ofrecord_util.corpus_kinds import BLANK_LINE, KEEP, LEAVE_OUT, REFUSE
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import CORPUS_LIMIT, lines_of, open_file
+from ofrecord_util.sentences import split_sentences
 from ofrecord_util.text import TextSplit
 from ofrecord_util.text_kinds import CSV, JSONL, kind_of_stream
 
@@ -47,16 +48,16 @@ def find_files(values: Sequence[str]) -> List[str]:
     return found
 
 
-def read_lines(path: str) -> Iterator[Tuple[str, str]]:
-    """Yields (place for messages, text) of each line of a file that is not blank.
+def read_lines(path: str, blank: bool = False) -> Iterator[Tuple[str, str]]:
+    """Yields (place for messages, text) of each line of a file, of blank ones only with `blank`.
 
     Raises:
         UserError: a line is no text, has a carriage return in it, or the first lines are those of a table: its other columns would be
             trained on, and a text of dev or test would not be found in it.
     """
-    lines = _text_lines(path)
+    lines = (found for found in _text_lines(path) if blank or found[1])
     head = list(itertools.islice(lines, _FIRST_LINES))
-    _check_no_table([text for _, text in head], path)
+    _check_no_table([text for _, text in head if text], path)
     yield from head
     yield from lines
 
@@ -75,8 +76,7 @@ def _text_lines(path: str) -> Iterator[Tuple[str, str]]:
                     f"{path}: line {number}: has a carriage return at character {text.index(chr(13)) + 1}; lines must end with LF or CRLF: "
                     "convert them, for example with tr '\\r' '\\n'"
                 )
-            if text:
-                yield f"{path}: line {number}", text
+            yield f"{path}: line {number}", text
 
 
 def _check_no_table(lines: Sequence[str], path: str) -> None:
@@ -168,6 +168,25 @@ class CorpusText:
         for path in self._files:
             yield self._used((place, (text, None)) for place, text in read_lines(path))
 
+    def sentences(self, document_end: str) -> Iterator[Tuple[int, str]]:
+        """Yields (number of the document, sentence) of the whole corpus. Each text of a row of the training split is a document.
+
+        Args:
+            document_end: LINE_END: each line of a file is a document. BLANK_LINE: each line is a sentence, and a document ends at a blank
+                line or at the end of the file.
+        """
+        self.count = self.found = document = 0
+        for item in self._used(self._task_items()):
+            for text in filter(None, item):
+                yield from ((document, sentence) for sentence in split_sentences(text))
+                document += 1
+        for path in self._files:
+            whole = document_end != BLANK_LINE
+            for text, _ in self._used((place, (line, None)) for place, line in read_lines(path, blank=not whole)):
+                yield from ((document, sentence) for sentence in (split_sentences(text) if whole else filter(None, [text])))
+                document += whole or not text
+            document += 1  # a number may have no sentence
+
     def _task_items(self) -> Iterator[Tuple[str, Item]]:
         if self._rows is not None:
             for row, item in enumerate(self._rows.texts(), 1):
@@ -184,7 +203,7 @@ class CorpusText:
             known = bool(self._known) and _key(item) in self._known
             self.found += known
             if not known or self._use != LEAVE_OUT:
-                self.count += 1
+                self.count += bool(item[0])  # a blank line is no text
                 yield item
 
 

@@ -29,6 +29,10 @@ class Masking:
         whole_words: whether words are masked as a whole.
         source: file of the vocabulary, for the message.
 
+    Attributes:
+        maskable: bool [V], whether a token may be masked.
+        mask_id: id of [MASK].
+
     Raises:
         UserError: the vocabulary has no [MASK].
     """
@@ -39,8 +43,8 @@ class Masking:
         if MASK not in tokens:
             raise UserError(f"{source}: has no {MASK}, so no token can be masked; --vocab_file must be the vocabulary of a BERT model")
         self.probability, self.most, self.whole_words = probability, most, whole_words
-        self._mask_id = len(tokens) - 1 - list(reversed(tokens)).index(MASK)  # the last of equal tokens counts, as in the tokenizer
-        self._maskable = np.array([token not in (PAD, CLS, SEP) for token in tokens])
+        self.mask_id = len(tokens) - 1 - list(reversed(tokens)).index(MASK)  # the last of equal tokens counts, as in the tokenizer
+        self.maskable = np.array([token not in (PAD, CLS, SEP) for token in tokens])
         self._continues = np.array([whole_words and token.startswith("##") for token in tokens])
         self._ordinary = np.array([number for number, token in enumerate(tokens) if not (token.startswith("[") and token.endswith("]"))])
 
@@ -57,7 +61,7 @@ class Masking:
         Returns:
             (int64 [m], places of the tokens that may be masked; int64 [w + 1], where each of the w words begins in them, then m).
         """
-        free = np.flatnonzero(self._maskable[ids])
+        free = np.flatnonzero(self.maskable[ids])
         first = ~self._continues[ids[free]]
         first[:1] = True
         first[1:] |= np.diff(free) > 1  # a piece after a special token begins a word
@@ -82,7 +86,7 @@ class Masking:
         places = np.array(sorted(free[place] for word in chosen for place in range(starts[word], starts[word + 1])), np.int64)
         share = (generator.random_raw(len(places)) >> np.uint64(11)) * 2.0**-53
         others = self._ordinary[(generator.random_raw(len(places)) % np.uint64(len(self._ordinary))).astype(np.int64)]
-        new = np.where(share < _MASKED_SHARE, self._mask_id, np.where(share < _MASKED_SHARE + _RANDOM_SHARE, others, ids[places]))
+        new = np.where(share < _MASKED_SHARE, self.mask_id, np.where(share < _MASKED_SHARE + _RANDOM_SHARE, others, ids[places]))
         return places, new
 
     def _choose(self, sizes: np.ndarray, order: List[int], count: int) -> List[int]:

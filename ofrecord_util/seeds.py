@@ -15,6 +15,10 @@
     order of a corpus' window       seed, 0x50, epoch + 1, window
     masks of a row in an epoch      seed, 0x40, epoch + 1, row
     blocks of a recall              0, 0x30, number of pairs
+    sentence pair of a row          seed, 0x110, epoch + 1, row
+    trigrams of a row               seed, 0x120, epoch + 1, row
+    sampled tokens of a row         seed, 0x130, epoch + 1, row
+    fixed sampled tokens of a row   0, 0x140, row + 1
     initial value of a variable     seed, crc32(name)
 
 Each stream depends on its own words only, so a run can continue at any step. The streams of one seed never meet, with three exceptions.
@@ -43,6 +47,10 @@ FIXED_MASK_WORD = 0x60
 WINDOW_WORD = 0x50
 MASK_WORD = 0x40
 RECALL_WORD = 0x30
+SENTENCE_WORD = 0x110
+TRIGRAM_WORD = 0x120
+SAMPLE_WORD = 0x130
+FIXED_SAMPLE_WORD = 0x140
 
 
 def order_stream(seed: int, epoch: int) -> np.random.SeedSequence:
@@ -103,6 +111,26 @@ def mask_stream(seed: int, epoch: int, row: int) -> np.random.SeedSequence:
 def fixed_mask_stream(row: int) -> np.random.SeedSequence:
     """Seed of the masked tokens of a row (from 0) in every evaluation. The run's seed has no part in it, so that perplexities compare."""
     return np.random.SeedSequence([0, FIXED_MASK_WORD, row + 1])
+
+
+def sentence_stream(seed: int, epoch: int, row: int) -> np.random.SeedSequence:
+    """Seed of the sentence pair that a row of a corpus becomes in an epoch (both from 0)."""
+    return np.random.SeedSequence([seed, SENTENCE_WORD, epoch + 1, row])
+
+
+def trigram_stream(seed: int, epoch: int, row: int) -> np.random.SeedSequence:
+    """Seed of the shuffled trigrams of a row of a corpus in an epoch (both from 0)."""
+    return np.random.SeedSequence([seed, TRIGRAM_WORD, epoch + 1, row])
+
+
+def sample_stream(seed: int, epoch: int, row: int) -> np.random.SeedSequence:
+    """Seed of the noise with which tokens of a row of a corpus are sampled from a generator in an epoch (both from 0)."""
+    return np.random.SeedSequence([seed, SAMPLE_WORD, epoch + 1, row])
+
+
+def fixed_sample_stream(row: int) -> np.random.SeedSequence:
+    """Seed of the noise with which tokens of a row (from 0) are sampled in every evaluation. The run's seed has no part in it."""
+    return np.random.SeedSequence([0, FIXED_SAMPLE_WORD, row + 1])
 
 
 def window_stream(seed: int, epoch: int, window: int) -> np.random.SeedSequence:

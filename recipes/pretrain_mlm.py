@@ -6,8 +6,10 @@
         --learning_rate 1e-4 --dev_every_step_num 200 --seed 42
 
 The corpus is the text of the training split, text files with one text per line, or both. The model predicts masked words from the words
-around them (BERT, arXiv 1810.04805). Writes MODEL_SAVE_DIR/snapshot_best_mlm_model_{task}_dev_{perplexity}, which every step takes as
---model_load_dir, and metrics.jsonl, run.log, flags.json, curves.png and report.html.
+around them (BERT, arXiv 1810.04805). With --structural it also puts shuffled words in order, and tells which of two sentences comes first,
+or whether they are of different texts (StructBERT, arXiv 1908.04577).
+Writes MODEL_SAVE_DIR/snapshot_best_mlm_model_{task}_dev_{perplexity}, which every step takes as --model_load_dir, and metrics.jsonl,
+run.log, flags.json, curves.png and report.html.
 """
 
 if not __package__:
@@ -17,6 +19,7 @@ from modeling.cli.errors import run
 from modeling.cli.flags import PRETRAIN_MLM, check_modes, parse_flags
 from modeling.engine.global_function import global_function
 from modeling.objectives.masked_lm import LANGUAGE_METRICS, masked_lm_objective, predict_masked
+from modeling.objectives.structural import STRUCTURAL_METRICS, structural_objective
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
 from modeling.run.context import RunContext
@@ -33,6 +36,7 @@ from modeling.run.language_training import (
 )
 from modeling.run.model_loading import load_variables
 from modeling.run.start import start_evaluation
+from modeling.run.structural_training import StructuralTraining, structural_shapes
 
 
 def main():
@@ -41,14 +45,15 @@ def main():
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_token_head(context)
-    config, kernels, masking = context.config, context.engine.kernels, plan_masking(context)
+    config, kernels, masking, structural = context.config, context.engine.kernels, plan_masking(context), do_train and flags.structural
 
     corpus = open_corpus(context) if do_train else None
     dev = context.splits.records("dev")
     test = context.splits.test_records("eval") if do_eval else None
-    # all word embeddings, because each of them is an output
-    context.freezing = context.freezing._replace(pooler=True)
-    variables = load_variables(context, language_shapes(config, context.snapshot), context.snapshot)
+    # all word embeddings, because each of them is an output; the pooler is a part of the head of sentence pairs
+    context.freezing = context.freezing._replace(pooler=flags.freeze_encoder or not structural)
+    shapes = structural_shapes(context) if structural else language_shapes(config, context.snapshot)
+    variables = load_variables(context, shapes, context.snapshot)
     samples = {split: records and records.samples() for split, records in (("dev", dev), ("test", test))}
 
     @global_function(type="predict", variables=variables, engine=context.engine)
@@ -58,15 +63,16 @@ def main():
     batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
     evaluator, best = LanguageEvaluator(context, predict_job, samples, batch_sizes, masking, corpus), None
     if do_train:
-        training = LanguageTraining(context, variables, corpus, masking)
+        training = (StructuralTraining if structural else LanguageTraining)(context, variables, corpus, masking)
+        objective = structural_objective if structural else masked_lm_objective
 
         @global_function(**training.settings)
         def train_job(variables, **batch):
             dropout = training.dropout.take(batch)
-            return masked_lm_objective(variables, config, kernels, dropout, **batch)
+            return objective(variables, config, kernels, dropout, **batch)
 
         best = BestSnapshot(context, "mlm", variables)
-        training.run(train_job, training.batches(), LANGUAGE_METRICS, evaluator, best)
+        training.run(train_job, training.batches(), STRUCTURAL_METRICS if structural else LANGUAGE_METRICS, evaluator, best)
     else:
         start_evaluation(context, variables, per_row=per_row(masking, config))
     evaluate_splits(context, evaluator, best)

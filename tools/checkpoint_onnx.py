@@ -190,7 +190,7 @@ def write(path, checkpoint, dev_file=None, text_flags=None):
             file.write(data)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    used = {tensor for tensor in checkpoint.variables if tensor not in (*names.DOMAIN_HEAD, *names.TOKEN_HEAD)}
+    used = {tensor for tensor in checkpoint.variables if tensor not in (*names.DOMAIN_HEAD, *names.PRETRAINING_HEADS)}
     if checkpoint.config.pooling != CLS:
         used -= {name for name in used if name.startswith(names.POOLER_PREFIX)}
     left = sorted(set(checkpoint.variables) - used)

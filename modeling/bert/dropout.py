@@ -54,11 +54,14 @@ class DropoutPlan:
             sampled when the graph takes a part of them, so that they need memory for a few parts only. The masks are the same.
         passes: number of passes over the encoder in a step, each with masks of its own.
         of_tokens: whether the head reads all tokens, and not a pooled representation of each text.
+        generator: `BertConfig` of another encoder in the graph, with the same rates, whose layers come first. It has the embeddings of the
+            trained model and no pooled representation; None without one.
     """
 
-    def __init__(self, config, seed, device, parts=1, passes=1, of_tokens=False):
+    def __init__(self, config, seed, device, parts=1, passes=1, of_tokens=False, generator=None):
         self._of_tokens = of_tokens
         self._config, self._seed, self._device, self._parts, self._passes = config, seed, device, parts, passes
+        self._generator = generator
         self._arrays = {}  # (step or part % _KEPT_STEPS, layer, shape) -> array
 
     def layers(self, batch, length, texts=None):
@@ -73,13 +76,18 @@ class DropoutPlan:
         Returns:
             list of (rate, shape).
         """
-        config = self._config
-        hidden = (config.hidden_dropout_prob, (batch * length, config.hidden_size))
-        attention = (config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
+        config, rate = self._config, self._config.hidden_dropout_prob
+        hidden = rate, (batch * length, config.hidden_size)
+
+        def encoder(config):
+            attention = (self._config.attention_probs_dropout_prob, (batch, config.num_attention_heads, length, length))
+            return [hidden, *[attention, *[(rate, (batch * length, config.hidden_size))] * 2] * config.num_hidden_layers]
+
+        first = encoder(self._generator) if self._generator else []
         pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
         pooler = [(config.pooler_input_dropout_prob, pooled[1])] * (config.pooling == CLS)  # the mean and the maximum bypass the pooler
         head = [hidden] if self._of_tokens else [*pooler, pooled]
-        layers = [hidden, *[attention, hidden, hidden] * config.num_hidden_layers, *head] * self._passes
+        layers = first + [*encoder(config), *head] * self._passes
         return [(rate, shape) for rate, shape in layers if rate > 0]
 
     def kept_numbers(self, batch, length):

@@ -209,6 +209,7 @@ def build_bert(
     positions=None,
     shift=None,
     pools: bool = True,
+    project=None,
 ) -> BertOutput:
     """Builds the encoder into the current graph.
 
@@ -226,6 +227,7 @@ def build_bert(
             `BertOutput` except `pooled` has R rows in place of B.
         shift: added to the word embeddings, [T, H], or None.
         pools: whether `pooled` is computed. Otherwise the pooler is not needed.
+        project: function of the embeddings [T, E] -> [T, H], where they have another width than the layers; None where not.
     Returns:
         `BertOutput`.
     """
@@ -235,6 +237,7 @@ def build_bert(
     pooled_only = pooled_only and config.pooling == CLS
 
     x = _embeddings(encoder, word_rows, segment_ids, shift)
+    x = x if project is None else project(x)
     mask = layout.attention_mask(config.num_attention_heads)
     embeddings, outputs = x, []
     for layer in range(config.num_hidden_layers - pooled_only):

@@ -5,7 +5,7 @@ scheduling in each step. A BERT of 12 layers has 122 biases and vectors of layer
 and so are the weights of a layer's query, key and value, which one GEMM computes. Snapshots store the separate variables.
 """
 
-from modeling.bert.names import QUERY, attention_names
+from modeling.bert.names import QUERY, TRAINING_ONLY_PREFIX, attention_names
 from modeling.bert.weight_decay import has_weight_decay
 
 VECTORS = "bias-and-LayerNorm"  # the name of the parameter of all vectors
@@ -28,7 +28,8 @@ def fuse(shapes, frozen=()):
         if name != part[0]:
             continue
         if len(shape) == 1 and not has_weight_decay(name):
-            holder = ("frozen-" if name in frozen else "") + VECTORS
+            # a snapshot stores all of a parameter or nothing
+            holder = ("frozen-" if name in frozen else TRAINING_ONLY_PREFIX if name.startswith(TRAINING_ONLY_PREFIX) else "") + VECTORS
         else:
             holder = name if len(part) == 1 else name.replace("-query", "")
         parameters[holder] = (*parameters.get(holder, ()), part)

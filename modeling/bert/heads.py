@@ -1,7 +1,17 @@
-"""The heads of the encoder: the label classifier, the corrupted-domain classifier, the head of masked language modelling, and the dense
-layer on each token that tags words or finds answers."""
+"""The heads of the encoder: the label classifier, the corrupted-domain classifier, those of pre-training, and the dense layer on each token
+that tags words or finds answers."""
 
-from modeling.bert.names import CLASSIFIER, DOMAIN_HEAD, TOKEN_BIAS, TOKEN_DENSE, TOKEN_NORM, WORD_EMBEDDINGS
+from modeling.bert.names import (
+    CLASSIFIER,
+    DOMAIN_HEAD,
+    REPLACED_DENSE,
+    REPLACED_OUTPUT,
+    SENTENCE_HEAD,
+    TOKEN_BIAS,
+    TOKEN_DENSE,
+    TOKEN_NORM,
+    WORD_EMBEDDINGS,
+)
 from modeling.bert.pooling import masked_mean
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
@@ -75,6 +85,17 @@ def token_logits(variables, config, kernels, hidden):
     gamma, beta = (variables.fused(f"{TOKEN_NORM}-{part}") for part in ("gamma", "beta"))
     x = kernels.layer_norm(x, gamma, beta, config.layer_norm_eps)
     return kernels.table_scores(x, variables.get(WORD_EMBEDDINGS), variables.fused(TOKEN_BIAS))
+
+
+def sentence_logits(variables, pooled):
+    """Logits of the classes of sentence pairs from the pooled state at [CLS], [B, H] -> [B, C]; no dropout, as in BERT."""
+    return flow.matmul(pooled, variables.get(SENTENCE_HEAD[0]), transpose_b=True) + variables.fused(SENTENCE_HEAD[1])
+
+
+def replaced_logits(variables, kernels, hidden):
+    """Logits that a token is a replaced one: w gelu(W h + b) + c, from the states h of the last layer, [T, H] -> [T, 1]."""
+    x = kernels.gelu_layer(hidden, variables.get(REPLACED_DENSE + "-weight"), variables.fused(REPLACED_DENSE + "-bias"))
+    return kernels.linear(x, variables.get(REPLACED_OUTPUT + "-weight"), variables.fused(REPLACED_OUTPUT + "-bias"))
 
 
 def default_domain_layers(num_hidden_layers):

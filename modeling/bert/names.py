@@ -32,6 +32,12 @@ TOKEN_DENSE, TOKEN_NORM = "cls-predictions-transform-dense", "cls-predictions-tr
 TOKEN_BIAS = "cls-predictions-output_bias"
 TOKEN_HEAD = (f"{TOKEN_DENSE}-weight", f"{TOKEN_DENSE}-bias", f"{TOKEN_NORM}-gamma", f"{TOKEN_NORM}-beta", TOKEN_BIAS)
 
+# The head of sentence pairs, with the names of OneFlow's pre-training of BERT, whose head has other classes
+SENTENCE_HEAD = ("cls-seq_relationship-output_weights", "cls-seq_relationship-output_bias")
+# The head of replaced tokens, with the names of ELECTRA
+REPLACED_DENSE, REPLACED_OUTPUT = "discriminator_predictions-dense", "discriminator_predictions-dense_prediction"
+REPLACED_HEAD = tuple(f"{dense}-{part}" for dense in (REPLACED_DENSE, REPLACED_OUTPUT) for part in ("weight", "bias"))
+PRETRAINING_HEADS = (*TOKEN_HEAD, *SENTENCE_HEAD, *REPLACED_HEAD)
 # One dense layer on each token: its tag, or whether an answer starts or ends there
 TAG_HEAD = ("token_classification-output_weights", "token_classification-output_bias")
 SPAN_HEAD = ("span_answering-output_weights", "span_answering-output_bias")
@@ -39,6 +45,8 @@ SPAN_HEAD = ("span_answering-output_weights", "span_answering-output_bias")
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
 REPRESENTATION_PROJECTION = TRAINING_ONLY_PREFIX + "representation_projection"
+GENERATOR_PREFIX = TRAINING_ONLY_PREFIX + "generator-"  # before the documented name of each variable that a generator has for itself
+GENERATOR_PROJECTION = GENERATOR_PREFIX + "embeddings_project"  # from the embeddings, which it shares, to its width
 TEMPERATURE = TRAINING_ONLY_PREFIX + "temperature_bias"  # of a contrast of pairs, minus its start: it starts at 0 and does not decay
 
 _LAYER = re.compile(r"bert-encoder-layer_(\d+)-")

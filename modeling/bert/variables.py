@@ -8,10 +8,11 @@ from modeling.bert.names import (
     CLASSIFIER,
     DOMAIN_HEAD,
     ENCODER_PREFIX,
+    GENERATOR_PREFIX,
     POOLER_PREFIX,
+    PRETRAINING_HEADS,
     SPAN_HEAD,
     TAG_HEAD,
-    TOKEN_HEAD,
     TRAINING_ONLY_PREFIX,
     WORD_EMBEDDINGS,
     layer_of,
@@ -25,7 +26,7 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
-_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
+_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
 _MOST_PARTS = 128  # outputs of one split_like
 
 
@@ -74,6 +75,17 @@ def token_head_shapes(config):
     """dict of name -> shape of the head of masked language modelling, without its output weights, the word embeddings."""
     hidden = config.hidden_size
     return dict(zip(names.TOKEN_HEAD, ((hidden, hidden), (hidden,), (hidden,), (hidden,), (config.vocab_size,))))
+
+
+def sentence_head_shapes(config, num_classes):
+    """dict of name -> shape of the head of sentence pairs."""
+    return {names.SENTENCE_HEAD[0]: (num_classes, config.hidden_size), names.SENTENCE_HEAD[1]: (num_classes,)}
+
+
+def replaced_head_shapes(config):
+    """dict of name -> shape of the head of replaced tokens."""
+    hidden = config.hidden_size
+    return dict(zip(names.REPLACED_HEAD, ((hidden, hidden), (hidden,), (hidden, 1), (1,))))
 
 
 def domain_head_shapes(config, num_domains):
@@ -344,8 +356,9 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
             )
         )
     started = [name for name in shapes if name not in present or name in restart]
-    if started:
-        log("initialised, not in the snapshot or for other labels or domains: " + ", ".join(started))
+    told = [name for name in started if not name.startswith(GENERATOR_PREFIX)]  # a generator is never in a snapshot
+    if told:
+        log("initialised, not in the snapshot or for other labels or domains: " + ", ".join(told))
     left = sorted(n for n in present if n not in shapes)
     if left:
         log("not taken from the snapshot: " + ", ".join(left))

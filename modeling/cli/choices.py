@@ -9,6 +9,7 @@ NUMBER_METRICS = MSE, PEARSON, SPEARMAN = ("mse", "pearson", "spearman")  # of a
 SET_METRICS = (ACCURACY, MICRO_F1, MACRO_F1, CROSS_ENTROPY)  # of sets of labels
 ENTITY_F1, ANSWER_F1, EXACT_MATCH = ("entity_f1", "answer_f1", "exact_match")
 TAG_METRICS, ANSWER_METRICS = (ENTITY_F1, ACCURACY, CROSS_ENTROPY), (ANSWER_F1, EXACT_MATCH, CROSS_ENTROPY)
+LATEST = "latest"  # of --metric_for_best: the last evaluation
 DEVICES = AUTO, CUDA, CPU = ("auto", "cuda", "cpu")
 CHILD_TUNINGS = NO_CHILD, TASK_FREE, TASK_DRIVEN = ("none", "F", "D")
 META_METHODS = REPTILE, FOMAML = ("reptile", "fomaml")

@@ -1,9 +1,21 @@
 """The flags of the scripts that train on text without labels, as rows of the flag table (modeling/cli/flag_table.py)."""
 
-from modeling.cli.flag_kinds import Flag, Group, batch_size, boolean, comma_list, part_count, positive_int, share, text
+from modeling.cli.choices import CROSS_ENTROPY, LATEST
+from modeling.cli.flag_kinds import (
+    Flag,
+    Group,
+    batch_size,
+    boolean,
+    comma_list,
+    non_negative_float,
+    part_count,
+    positive_int,
+    share,
+    text,
+)
 from modeling.cli.pair_flags import HALVES_FLAGS
-from modeling.cli.scripts import CORPUS_TRAINING, LANGUAGE_TRAINING
-from ofrecord_util.corpus_kinds import EVALUATION_TEXTS, LINE, PACKINGS, REFUSE
+from modeling.cli.scripts import CORPUS_TRAINING, LANGUAGE_TRAINING, PRETRAIN_DISCRIMINATOR, PRETRAIN_MLM
+from ofrecord_util.corpus_kinds import DOCUMENT_ENDS, EVALUATION_TEXTS, LINE, LINE_END, PACKINGS, REFUSE
 
 CORPUS = Group("corpus and masks", "The corpus is text without labels. Its records are in DATA_DIR/ofrecord/corpus/.")
 _SPLIT = "the corpus has records of its own"
@@ -29,8 +41,22 @@ CORPUS_FLAGS = (
          "records that are in memory together and are shuffled; the corpus is read in order, a window at a time"),
     Flag("batch_size_per_device", CORPUS, LANGUAGE_TRAINING, batch_size, 32, "records per batch"),
     Flag("mask_probability", CORPUS, LANGUAGE_TRAINING, share, 0.15, "share of the tokens of a record that are masked"),
-    Flag("whole_word_masking", CORPUS, LANGUAGE_TRAINING, boolean, True, "mask words as a whole, with all of their pieces"),
+    Flag("whole_word_masking", CORPUS, (PRETRAIN_MLM,), boolean, True, "mask words as a whole, with all of their pieces"),
     Flag("max_predictions_per_seq", CORPUS, LANGUAGE_TRAINING, positive_int, 80, "largest number of masked tokens of a record"),
+    Flag("structural", CORPUS, (PRETRAIN_MLM,), boolean, False,
+         "also predict the tokens of shuffled trigrams, and whether the second one of two sentences follows the first, precedes it or is "
+         "of another text (StructBERT); a record has sentences of one text"),
+    Flag("document_end", CORPUS, (PRETRAIN_MLM,), text, LINE_END,
+         "what ends a text in files of --structural: line = each line is a text, whose sentences end at . ! ? and the like; blank_line = "
+         "each line is a sentence, and a blank line ends a text", choices=DOCUMENT_ENDS),
+    Flag("metric_for_best", CORPUS, (PRETRAIN_MLM,), text, CROSS_ENTROPY,
+         "the lowest cross-entropy on dev, and so the lowest perplexity, selects the best snapshot", choices=(CROSS_ENTROPY,)),
+    Flag("generator_size", CORPUS, (PRETRAIN_DISCRIMINATOR,), share, 0.25, "width of the generator as a share of that of the model"),
+    Flag("discriminator_weight", CORPUS, (PRETRAIN_DISCRIMINATOR,), non_negative_float, 50.0,
+         "weight of the discriminator's loss beside that of the generator"),
+    Flag("metric_for_best", CORPUS, (PRETRAIN_DISCRIMINATOR,), text, LATEST,
+         "the last evaluation on dev is the best one: replaced tokens come from a generator that changes, so that no measure of two "
+         "steps compares", choices=(LATEST,)),
     *HALVES_FLAGS,
 )
 # fmt: on

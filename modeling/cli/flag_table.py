@@ -5,7 +5,6 @@ from modeling.cli.choices import (
     AUTO,
     CHILD_TUNINGS,
     CORRUPTIONS,
-    CROSS_ENTROPY,
     DEVICES,
     DISK,
     MEAN,
@@ -55,7 +54,6 @@ from modeling.cli.scripts import (
     EVAL_TEST_SPLIT,
     FINETUNING,
     HELD_OUT,
-    LANGUAGE_TRAINING,
     META_DISTILL,
     META_FINETUNING,
     META_KD,
@@ -300,8 +298,6 @@ FLAGS = (
          unset="all steps of --num_epochs"),
     Flag("early_stop_patience", OPTIMISATION, TRAINING, positive_int, None,
          "stop after this number of evaluations on dev without improvement of --metric_for_best", unset="no early stop"),
-    Flag("metric_for_best", OPTIMISATION, LANGUAGE_TRAINING, text, CROSS_ENTROPY,
-         "the lowest cross-entropy on dev, and so the lowest perplexity, selects the best snapshot", choices=(CROSS_ENTROPY,)),
     Flag("metric_for_best", OPTIMISATION, (FINETUNING,), text, ACCURACY,
          "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy or mse. The name of the snapshot "
          "contains the accuracy in any case. --task_type regression has mse (then the default, and in the name), pearson and spearman; "

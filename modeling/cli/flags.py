@@ -21,6 +21,7 @@ from modeling.cli.scripts import (
     META_TEACHER_EVAL,
     METRIC_LEARNING,
     PREPROCESS,
+    PRETRAIN_DISCRIMINATOR,
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
     SCRIPTS,
@@ -44,6 +45,7 @@ __all__ = [
     "MODEL_SIZE_DEFAULTS",
     "NEWEST_RUN",
     "PREPROCESS",
+    "PRETRAIN_DISCRIMINATOR",
     "PRETRAIN_MLM",
     "PRETRAIN_PAIRS",
     "SCRIPTS",
@@ -158,7 +160,12 @@ def training_split(flags: argparse.Namespace) -> str:
 
 
 # Flags that belong to another one: without effect while that one has its default
-_BELONGS_TO = {"adversarial_sigma": "adversarial_factor", "adversarial_bound": "adversarial_factor", "reserve_p": "child_tuning"}
+_BELONGS_TO = {
+    "adversarial_sigma": "adversarial_factor",
+    "adversarial_bound": "adversarial_factor",
+    "reserve_p": "child_tuning",
+    "document_end": "structural",
+}
 
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:

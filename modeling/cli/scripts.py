@@ -13,6 +13,7 @@ DOMAIN_MIXING = "domain_mixing"
 META_REPTILE = "meta_reptile"
 METRIC_LEARNING = "metric_learning"
 PRETRAIN_MLM = "pretrain_mlm"
+PRETRAIN_DISCRIMINATOR = "pretrain_discriminator"
 PRETRAIN_PAIRS = "pretrain_pairs"
 SEQUENCE_LABELING = "sequence_labeling"
 SPAN_ANSWERING = "span_answering"
@@ -29,6 +30,7 @@ SCRIPTS = {
     META_REPTILE: "recipes",
     METRIC_LEARNING: "recipes",
     PRETRAIN_MLM: "recipes",
+    PRETRAIN_DISCRIMINATOR: "recipes",
     PRETRAIN_PAIRS: "recipes",
     SEQUENCE_LABELING: "recipes",
     SPAN_ANSWERING: "recipes",
@@ -41,7 +43,7 @@ EPOCH_TRAINING = (META_FINETUNING, FINETUNING, META_TEACHER, META_DISTILL, DOMAI
 META_LEARNING = (META_REPTILE,)  # scripts that train on tasks
 PAIR_TRAINING = (METRIC_LEARNING,)  # scripts that train on pairs or episodes
 CLASSIFIER_TRAINING = (*EPOCH_TRAINING, *META_LEARNING, *PAIR_TRAINING)
-LANGUAGE_TRAINING = (PRETRAIN_MLM,)  # scripts that predict masked tokens
+LANGUAGE_TRAINING = (PRETRAIN_MLM, PRETRAIN_DISCRIMINATOR)  # scripts that predict masked tokens
 CORPUS_PAIR_TRAINING = (PRETRAIN_PAIRS,)  # scripts that compare the halves of texts
 CORPUS_TRAINING = (*LANGUAGE_TRAINING, *CORPUS_PAIR_TRAINING)  # scripts that train on text without labels
 TOKEN_TRAINING = (SEQUENCE_LABELING, SPAN_ANSWERING)  # scripts that tag words or find answers, in texts of formats of their own

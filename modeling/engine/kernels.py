@@ -13,6 +13,7 @@ import math
 from modeling.engine import parallel
 from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
+from modeling.engine.workarounds import has_cumulative_sums
 
 
 class StockKernels:
@@ -49,6 +50,42 @@ class StockKernels:
         """-log softmax(logits)[index] of logits [T, V] and index int32 [T] -> [T], for many classes: one pass over the logits, and no
         array of zeros and ones."""
         return flow._C.sparse_softmax_cross_entropy(logits, index)
+
+    def sample(self, logits, noise):
+        """One class per row from the softmax of logits [T, V]: the first one whose cumulative probability is above the noise [T, 1], which
+        is uniform in [0, 1). Without a gradient -> int64 [T]."""
+        below = self._cumulative_below(flow.softmax(logits.detach().to(flow.float32), dim=-1), noise)
+        last = float(logits.shape[1] - 1)  # for a sum that ends below the noise
+        return flow.clamp(below.sum(dim=1), max=last).to(flow.int64)
+
+    def _cumulative_below(self, x, limit):
+        """1 where the cumulative sum of a row of x [T, V] is at most the limit [T, 1], else 0: [T, V or more]."""
+        if has_cumulative_sums():
+            return (flow.cumsum(x, dim=1) <= limit).to(flow.float32)
+        return self._cumulative_below_by_products(x, limit)
+
+    def _cumulative_below_by_products(self, x, limit):
+        # Rows are cut into K blocks of M columns. One product adds up within the blocks, another one the blocks before each of them
+        rows, columns = x.shape
+        size = math.ceil(math.sqrt(columns))  # M
+        blocks = -(-columns // size)  # K
+        if blocks * size > columns:
+            x = flow.cat([x, parallel.constant((rows, blocks * size - columns), 0.0, self.device)], dim=1)
+        upper = flow.triu(parallel.constant((size, size), 1.0, self.device))
+        within = flow.matmul(x.reshape(rows * blocks, size), upper)  # [T K, M]
+        totals = flow.matmul(within, self._last_row(size)).reshape(rows, blocks)
+        before = flow.matmul(totals, flow.triu(parallel.constant((blocks, blocks), 1.0, self.device), diagonal=1))  # [T, K]
+        limits = (self._columns(limit, blocks) - before).reshape(rows * blocks, 1)
+        return (within <= self._columns(limits, size)).to(flow.float32).reshape(rows, blocks * size)
+
+    def _last_row(self, size):
+        """A column [size, 1] with 1 in the last row, else 0."""
+        zeros, one = parallel.constant((size - 1, 1), 0.0, self.device), parallel.constant((1, 1), 1.0, self.device)
+        return flow.cat([zeros, one], dim=0)
+
+    def _columns(self, column, count):
+        """A column [T, 1] in a form that operations combine with [T, count]."""
+        return column
 
     def layer_norm(self, x, gamma, beta, epsilon):
         """Layer normalisation of x [T, H] over H; gamma, beta [1, H]."""
@@ -123,6 +160,12 @@ class CpuKernels(StockKernels):
         root = math.sqrt(0.5)
         scaled = self._add_row(flow.matmul(x, weight, alpha=root), bias, root)
         return scaled * (flow.erf(scaled) + 1.0) * root
+
+    def _columns(self, column, count):
+        return flow.matmul(column, self._constant(1.0, 1, count))
+
+    def _cumulative_below(self, x, limit):
+        return self._cumulative_below_by_products(x, limit)  # the comparison is elementwise then
 
     def table_scores(self, x, table, bias):
         return self._add_row(flow.matmul(x, table, transpose_b=True), bias)

@@ -18,25 +18,37 @@ from modeling.objectives.losses import stack_metrics
 LANGUAGE_METRICS = ("loss", "mlm_accuracy")
 
 
-def sums_of_states(variables, config: BertConfig, kernels, hidden, masked_places, masked_ids, masked_weights):
-    """Weighted sums over the masked tokens of each row, from the states of the last layer.
+def predicted_tokens(variables, config: BertConfig, kernels, hidden, masked_places, masked_ids):
+    """The predictions at some places of each row, from the states of the last layer.
 
     Args:
         variables: the graph's view of a `Variables` that holds all word embeddings.
         config: `BertConfig`.
         kernels: from `select_kernels`.
         hidden: [B, S, H].
-        masked_places: float32 [B, P, S], 1 at the place of each masked token.
-        masked_ids: int32 [B, P], the tokens to predict.
+        masked_places: float32 [B, P, S], 1 at the place of each token to predict.
+        masked_ids: int32 [B, P], these tokens.
+    Returns:
+        ([B, P]: CE, [B, P]: 1 where the largest logit is that of the token, else 0; [B P, V]: the logits).
+    """
+    shape, wanted = masked_ids.shape, masked_ids.reshape(-1)
+    states = flow.matmul(masked_places, hidden).reshape(-1, hidden.shape[2])  # [B, P, S] @ [B, S, H] -> [B P, H]
+    logits = token_logits(variables, config, kernels, states)  # [B P, V]
+    losses = kernels.index_cross_entropy(logits, wanted).reshape(*shape)
+    hits = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32).reshape(*shape)
+    return losses, hits, logits
+
+
+def sums_of_states(variables, config: BertConfig, kernels, hidden, masked_places, masked_ids, masked_weights):
+    """Weighted sums over the masked tokens of each row.
+
+    Args:
+        variables, config, kernels, hidden, masked_places, masked_ids: as for `predicted_tokens`.
         masked_weights: w, float32 [B, P].
     Returns:
         ([B]: sum_p w CE, [B]: sum_p w [the largest logit is that of the token]).
     """
-    shape, wanted = masked_ids.shape, masked_ids.reshape(-1)
-    states = flow.matmul(masked_places, hidden).reshape(-1, config.hidden_size)  # [B, P, S] @ [B, S, H] -> [B P, H]
-    logits = token_logits(variables, config, kernels, states)  # [B P, V]
-    losses = kernels.index_cross_entropy(logits, wanted).reshape(*shape)
-    hits = (flow.argmax(logits, dim=-1) == wanted.to(flow.int64)).to(flow.float32).reshape(*shape)
+    losses, hits, _ = predicted_tokens(variables, config, kernels, hidden, masked_places, masked_ids)
     return (losses * masked_weights).sum(dim=1), (hits * masked_weights).sum(dim=1)
 
 

@@ -16,6 +16,7 @@ from modeling.cli.flags import (
     META_REPTILE,
     META_TEACHER,
     METRIC_LEARNING,
+    PRETRAIN_DISCRIMINATOR,
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
     SEQUENCE_LABELING,
@@ -40,6 +41,7 @@ KINDS = {
     META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
+    PRETRAIN_DISCRIMINATOR: "A BERT trained on text without labels to tell which tokens a generator has replaced (ELECTRA)",
     PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
     SEQUENCE_LABELING: "A BERT that tags words",
     SPAN_ANSWERING: "A BERT that finds the answer to a question in a text",
@@ -186,7 +188,7 @@ def what_it_predicts(task):
 
 
 def _language_limits(run, length, lower_case):
-    what = "masked tokens" if run.script == PRETRAIN_MLM else "pairs"
+    what = {PRETRAIN_MLM: "masked tokens", PRETRAIN_DISCRIMINATOR: "tokens"}.get(run.script, "pairs")
     counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
     casing = "; casing and accents are removed" if lower_case else ""
     return [

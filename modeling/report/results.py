@@ -4,10 +4,12 @@ import math
 
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import ANSWERS, ENTITIES, FURTHER, MSE, NUMBERS, PERPLEXITY, TITLES, shown_of
+from modeling.run.measures import ANSWERS, ENTITIES, FURTHER, MSE, NUMBERS, ORIGINAL_SHARE, PERPLEXITY, TITLES, shown_of
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
+# What the rows of an evaluation are, by the first of its values that a report shows; of others they are the rows of the text
+_KINDS_OF_ROWS = {PERPLEXITY: "masked tokens", ORIGINAL_SHARE: "tokens", ENTITIES[0]: "words", ANSWERS[0]: "questions"}
 SPLITS = (*_SEEN, *map(held_out_name, _SEEN))  # the names of the evaluations, those of held-out domains last
 
 
@@ -40,10 +42,10 @@ def result_rows(run, split, result=None):
     if MSE in result:
         return _number_rows(run, result)
     of_tokens, share = PERPLEXITY in result, shown_of(result).share_title
-    spans = [name for name in (*ENTITIES, *ANSWERS) if name in result]
-    kind = "words" if ENTITIES[0] in spans else "questions" if spans else "masked tokens" if of_tokens else "rows"
-    header = ["domain", kind, "correct", share, "95 % interval", "cross-entropy"]
-    header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else [TITLES[name] for name in spans]
+    spans = [name for name in (*ENTITIES, *ANSWERS, ORIGINAL_SHARE) if name in result]
+    header = ["domain", _KINDS_OF_ROWS.get(next(iter(spans), PERPLEXITY if of_tokens else None), "rows"), "correct", share]
+    header += ["95 % interval", "cross-entropy"]
+    header += ["perplexity"] if of_tokens else [TITLES[name] for name in spans] or (["teacher", "kept"] if teacher else [])
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
     entries = [(name, by_domain[name], (teacher or {}).get("by_domain", {}).get(name)) for name in named]

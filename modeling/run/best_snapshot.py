@@ -5,6 +5,7 @@ restores it."""
 import os
 
 from modeling.checkpoints.snapshot import Snapshot
+from modeling.cli.choices import LATEST
 from modeling.engine import parallel
 from modeling.run.evaluation import read_evaluation
 from modeling.run.resume import best_names
@@ -58,10 +59,10 @@ class BestSnapshot:
             self.evaluation = read_evaluation(best)
 
     def offer(self, evaluation, decay):
-        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and the dev loss is lower. Returns whether it saved
-        one."""
+        """Saves a snapshot if --metric_for_best improves on dev, or if it is equal and the dev loss is lower; each time if it is `latest`.
+        Returns whether it saved one."""
         metric, best = self._context.flags.metric_for_best, self.evaluation
-        if best is not None and evaluation.rank(metric) <= best.rank(metric):
+        if best is not None and metric != LATEST and evaluation.rank(metric) <= best.rank(metric):
             self.stale += 1
             return False
         name = f"{self._prefix}{evaluation.score!r}"

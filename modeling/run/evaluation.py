@@ -130,13 +130,15 @@ class Evaluation:
             named = {name: value[spans[0]] for name, value in self.by_domain.items()}
             return ", ".join(parts + [f"{name} {value:.4f}" for name, value in named.items() if len(named) > 1])
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
+        if measures.ORIGINAL_SHARE in self.more:
+            parts.insert(0, f"of the tokens {self.more[measures.ORIGINAL_SHARE]:.4f} are original")
         return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
             measures.shown_of(self.more).share_title,
             self.accuracy,
             self.correct,
             self.total,
             self.cross_entropy,
-            ", " + ", ".join(parts) if len(parts) > 1 else "",
+            ", " + ", ".join(parts) if len(parts) > 1 or measures.ORIGINAL_SHARE in self.more else "",
         )
 
 

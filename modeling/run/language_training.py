@@ -19,7 +19,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
-from ofrecord_util.corpus_kinds import LINE
+from ofrecord_util.corpus_kinds import LINE, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
@@ -43,8 +43,8 @@ def check_token_head(context) -> None:
         raise UserError(f"--do_train false: {context.snapshot.path} has no head of language modelling ({TOKEN_HEAD[-1]})")
 
 
-def plan_masking(context):
-    """The `Masking` of a run's flags.
+def plan_masking(context, rule=Masking):
+    """The `Masking` of a run's flags, or an object of another class with its arguments.
 
     Raises:
         UserError: the vocabulary has no [MASK], or more tokens than the model.
@@ -55,13 +55,22 @@ def plan_masking(context):
             f"{tokenizer.vocab_file}: has {tokenizer.vocab_size} tokens, but the model has {context.config.vocab_size} word embeddings: "
             "give the model's own --vocab_file"
         )
-    masked = flags.mask_probability, flags.max_predictions_per_seq, flags.whole_word_masking
-    return Masking(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
+    masked = flags.mask_probability, flags.max_predictions_per_seq, getattr(flags, "whole_word_masking", False)
+    return rule(tokenizer.tokens, *masked, source=tokenizer.vocab_file)
 
 
-def per_row(masking, config):
-    """Numbers that the head needs for each row of a `Graph`, as a function of the graph: for `plan_memory`."""
-    return lambda graph: masking.places(graph.length) * config.vocab_size * (_TRAIN_SCORES if graph.trains else _PREDICT_SCORES)
+def per_row(masking, config, further=None):
+    """Numbers that the head needs for each row of a `Graph`, as a function of the graph: for `plan_memory`.
+
+    Args:
+        further: function of a length -> tokens of a row of a train graph that are predicted beside masked ones; None for 0.
+    """
+
+    def numbers(graph):
+        places = masking.places(graph.length) + (further(graph.length) if further and graph.trains else 0)
+        return places * config.vocab_size * (_TRAIN_SCORES if graph.trains else _PREDICT_SCORES)
+
+    return numbers
 
 
 # ------------------------------------------------------------------------------------------------------------------- corpus
@@ -73,8 +82,7 @@ def open_corpus(context):
     Raises:
         UserError: the text is missing or damaged, has texts of dev or test, or the records are stale.
     """
-    flags, tokenizer = context.flags, context.tokenizer
-    packing = getattr(flags, "packing", LINE)  # halves of texts need a record for each text
+    flags, tokenizer, packing = context.flags, context.tokenizer, _packing(context.flags)
     text = _find_text(context)
     with parallel.main_first():
         if parallel.is_main() and (flags.resave_ofrecord or not is_written(flags.data_dir)):
@@ -92,6 +100,16 @@ def open_corpus(context):
         raise UserError(f"{corpus.path}: the records are stale: {'; '.join(changed)}; write them again with --resave_ofrecord")
     _describe(context, corpus)
     return corpus
+
+
+def _packing(flags):
+    """What the records of a corpus hold, as its manifest says it. Halves of texts need a record for each text."""
+    packing = getattr(flags, "packing", LINE)
+    if not getattr(flags, "structural", False):
+        return packing
+    if packing != LINE:
+        raise UserError(f"--packing {packing}: with --structural a record has sentences of one text: leave the flag out")
+    return SENTENCES[flags.document_end]
 
 
 def _write(context, text, packing):
@@ -140,8 +158,8 @@ def _describe(context, corpus):
 class _Lengths:
     """What the choice of padded lengths needs to know of a corpus."""
 
-    def __init__(self, corpus):
-        self.seq_length, self.lengths = corpus.seq_length, np.array([corpus.manifest["longest"]])
+    def __init__(self, corpus, added):
+        self.seq_length, self.lengths = corpus.seq_length, np.array([corpus.manifest["longest"] + added])
 
 
 class LanguageTraining(TrainingRun):
@@ -156,26 +174,40 @@ class LanguageTraining(TrainingRun):
         settings: keyword arguments of `global_function` for the train function.
         dropout: `DropoutPlan`.
         layout: `TrainingBatches`.
+        added_tokens: tokens that a row of a batch may have more than its record.
+        further_places: as `further` of `per_row`.
+        word_uses: see `resources.Model`: as embeddings and as output weights.
+        generator: `BertConfig` of another encoder in the train graph, see `DropoutPlan`; None without one.
     Raises:
         UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
     """
+
+    added_tokens, further_places, word_uses, generator = 0, None, 2, None
 
     def __init__(self, context, variables, corpus, masking):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
         self._corpus, self._masking = corpus, masking
         super().__init__(context, variables, plan_schedule(flags, len(corpus), batch_size), len(corpus), batch_size, {})
         steps = self.schedule.total_steps
-        needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT))
-        self.layout = self._choose_layout(
-            _Lengths(corpus), batch_size, per_row=per_row(masking, context.config), needed=np.resize(needed, steps)
-        )
+        needed = longest_rows(corpus, batch_size, flags.seed, flags.shuffle_window, min(steps, _MOST_LOOKED_AT)) + self.added_tokens
+        lengths = _Lengths(corpus, self.added_tokens)
+        memory = {"per_row": self._per_row(), "others": self._other_models(), "word_uses": self.word_uses}
+        self.layout = self._choose_layout(lengths, batch_size, needed=np.resize(needed, steps), **memory)
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
         optimizer, rates = create_optimizer(variables, self.schedule, *options)
         self.settings = {"type": "train", "variables": variables, "optimizer": optimizer, "schedule": rates, "engine": engine}
         self.settings.update(mixed_precision=flags.use_fp16, masks=self.child_tuning.masks, parts=self.layout.parts)
         parts = self.layout.parts if engine.sums_gradients else 1
-        self.dropout = DropoutPlan(context.config, flags.seed, engine.device, parts)
+        self.dropout = DropoutPlan(context.config, flags.seed, engine.device, parts, generator=self.generator)
+
+    def _per_row(self):
+        """See `plan_memory`."""
+        return per_row(self._masking, self._context.config, self.further_places)
+
+    def _other_models(self):
+        """`Model`s in the train graph beside the trained one."""
+        return ()
 
     def further_metrics(self, row):
         """The perplexity, from the mean loss."""
@@ -218,7 +250,10 @@ class LanguageEvaluator:
         corpus: `Corpus` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
         splits: dict of split -> `Samples`.
+        measure: the key of the further value of an `Evaluation`.
     """
+
+    measure = PERPLEXITY
 
     def __init__(self, context, job, splits, batch_sizes, masking, corpus=None):
         self._context, self._job, self._masking = context, job, masking
@@ -228,11 +263,15 @@ class LanguageEvaluator:
             for split, samples in self.splits.items()
         }
 
-    def _sums(self, batch):
-        """The outputs for a batch with the names of TEXT, and `idxs`."""
+    def _inputs(self, batch):
+        """The arrays of the predict function for a batch with the names of TEXT, and `idxs`."""
         streams = [fixed_mask_stream(row) for row in batch["idxs"].tolist()]
         masked = self._masking.batch(batch["word_rows"], batch["input_mask"].sum(axis=1), streams)
-        return self._job({**{name: batch[name] for name in TEXT}, **masked})
+        return {**{name: batch[name] for name in TEXT}, **masked}
+
+    def _measures(self, sums):
+        """The values of some rows from the outputs of the predict function, float64 [N, outputs]."""
+        return _measures(sums)
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split. Its rows are masked tokens: `total` is their number.
@@ -241,16 +280,16 @@ class LanguageEvaluator:
             UserError: no token of the split can be masked.
         """
         samples, task = self.splits[split], self._context.task
-        sums = predict(self._sums, samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
+        sums = predict(lambda batch: self._job(self._inputs(batch)), samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
         if not sums[:, 2].any():
             raise UserError(f"{split}: no token can be masked, so there is nothing to measure; give longer texts")
         by_domain = {}
         for domain, name in enumerate(task.domains):
             here = samples.domain == domain
             if sums[here, 2].any():
-                by_domain[name] = _measures(sums[here])
-        whole = _measures(sums)
-        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, {PERPLEXITY: whole[PERPLEXITY]})
+                by_domain[name] = self._measures(sums[here])
+        whole = self._measures(sums)
+        return Evaluation(whole["correct"], whole["total"], whole["cross_entropy"], by_domain, {self.measure: whole[self.measure]})
 
 
 def _measures(sums):

@@ -32,9 +32,10 @@ LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+ORIGINAL_SHARE = "original_share"  # of the tokens that a discriminator judges: the accuracy of calling each of them original
 ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"
 ENTITIES, ANSWERS = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL), (ANSWER_F1, EXACT_MATCH)  # of tagged words, of answers
-OF_PARTS = (PERPLEXITY, RECALL, *ENTITIES, *ANSWERS)  # values of evaluations that do not predict the labels of rows
+OF_PARTS = (PERPLEXITY, RECALL, ORIGINAL_SHARE, *ENTITIES, *ANSWERS)  # values of evaluations that do not predict the labels of rows
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 HAMMING_LOSS = "hamming_loss"
@@ -57,6 +58,7 @@ TITLES = {
     MAE: "mean absolute error",
     PEARSON: "Pearson correlation",
     SPEARMAN: "Spearman correlation",
+    ORIGINAL_SHARE: "original",
     ENTITY_F1: "F1",
     ENTITY_PRECISION: "precision",
     ENTITY_RECALL: "recall",

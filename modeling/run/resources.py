@@ -51,12 +51,13 @@ class Model(NamedTuple):
 
     config: BertConfig
     parameters: int  # `Variables.in_memory`
-    trained: int = 0  # those with gradients and moments
+    trained: int = 0  # those with gradients and moments. Of another model in the train graph: whether it has a backward pass there
     further: int = 0  # further numbers in memory for each of these
     passes: int = 1  # over the encoder in a training step
     frozen_layers: int = 0  # encoder layers without a backward pass
     in_train_graph: bool = False  # whether the train graph of another model contains its forward pass (a teacher)
     graphs: tuple = ()  # the `Graph`s of its predict functions
+    word_uses: int = 1  # uses of all word embeddings in a training step. Each has a gradient, and these are added two at a time
 
 
 class MemoryPlan:
@@ -108,11 +109,13 @@ class MemoryPlan:
         )  # frozen layers have no backward pass
         own *= model.passes
         masks = DropoutPlan(model.config, 0, "cpu", passes=model.passes).kept_numbers(graph.rows, graph.length)
-        theirs = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others if other.in_train_graph)
+        others = [other for other in self._others if other.in_train_graph]
+        theirs = sum((_train_bytes if other.trained else _predict_bytes)(other.config, graph, self._lanes) for other in others)
         compared = (
             self._compared(graph.length) * graph.rows * graph.length * (_COMPARISONS + _KEPT_BATCHES * parts) if self._compared else 0
         )
-        gradients = self._lanes.used(graph.rows, graph.length) * model.trained  # each lane has its own
+        words = 2 * (model.word_uses - 1) * model.config.vocab_size * model.config.hidden_size
+        gradients = self._lanes.used(graph.rows, graph.length) * (model.trained + words)  # each lane has its own
         return own + theirs + further + 4 * (masks + compared + gradients)
 
 
@@ -131,7 +134,7 @@ def _train_bytes(config, graph, lanes):
     return 4 * outputs + lanes.used(graph.rows, graph.length) * layers * _TRAIN_OPERATIONS * _OPERATION_BYTES
 
 
-def plan_memory(context, variables, others=(), trains=True, compared=None, further=0, per_row=None):
+def plan_memory(context, variables, others=(), trains=True, compared=None, further=0, per_row=None, word_uses=1):
     """The `MemoryPlan` of a run; None on a GPU, whose memory is not planned.
 
     Args:
@@ -141,13 +144,14 @@ def plan_memory(context, variables, others=(), trains=True, compared=None, furth
         trains: whether the run trains.
         compared, per_row: see `MemoryPlan`.
         further: numbers in memory for each trained parameter, besides itself and its moments.
+        word_uses: see `Model`.
     """
     if context.engine.device != "cpu":
         return None
     trained = sum(parameter.numel() for parameter in variables.trained().values()) if trains else 0
     further += _MASKED if trains and uses_masks(context.flags) else 0
     passes = smoothness_of(context.flags).passes if trains else 1
-    model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers)
+    model = Model(context.config, variables.in_memory(), trained, further, passes, context.freezing.layers, word_uses=word_uses)
     limit = memory_limit(context.flags.memory_limit) / parallel.processes()
     return MemoryPlan(model, context.engine.lanes, limit, others, compared, per_row)
 

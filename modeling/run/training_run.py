@@ -77,21 +77,23 @@ class TrainingRun:
         flags, width = self._context.flags, self._context.config.hidden_size
         return with_noise(with_dropout(batches, dropout, first_step), self.smoothness, width, flags.seed, first_step)
 
-    def _choose_layout(self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, per_row=None, **grouped):
+    def _choose_layout(
+        self, samples, batch_size, may_share_rows=False, others=(), compared=None, further=0, per_row=None, word_uses=1, **grouped
+    ):
         """The `TrainingBatches` of a run. Sets the estimated memory.
 
         Args:
             samples: `Samples` of the training split.
             batch_size: samples of a batch of the train function.
             may_share_rows, others, compared: as for `Training`.
-            further, per_row: as for `plan_memory`.
+            further, per_row, word_uses: as for `plan_memory`.
             grouped: `together` and `needed` of `Bucketing.training`.
         Raises:
             UserError: the run does not fit into memory.
         """
         context = self._context
         planned = self._state and TrainingBatches.from_list(self._state.values["layout"])
-        memory = plan_memory(context, self._variables, others, compared=compared, further=further, per_row=per_row)
+        memory = plan_memory(context, self._variables, others, compared=compared, further=further, per_row=per_row, word_uses=word_uses)
         evaluations = list(context.bucketing.graphs)
         layout = context.bucketing.training(samples, batch_size, may_share_rows, planned, memory, **grouped)
         self._memory_bytes = memory and memory.needed(context.bucketing.graphs, layout.parts)

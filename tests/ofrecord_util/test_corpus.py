@@ -255,7 +255,7 @@ def damage(path, name, change):
     ("name", "said"),
     [
         ("corpus.of_record-1", "its bytes have changed"),
-        ("corpus.of_record-1.index.npy", "is not the index of the part"),
+        ("corpus.of_record-1.index.npy", "is not the index of the records"),
     ],
 )
 def test_damaged_files(tmp_path, tokenizer, name, said):

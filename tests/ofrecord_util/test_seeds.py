@@ -16,18 +16,22 @@ from ofrecord_util.seeds import (
     episode_stream,
     evaluation_task_stream,
     fixed_mask_stream,
+    fixed_sample_stream,
     initial_value_stream,
     mask_stream,
     noise_stream,
     order_stream,
     pair_stream,
     recall_stream,
+    sample_stream,
+    sentence_stream,
     task_stream,
+    trigram_stream,
     window_stream,
 )
 
 SEEDS = (0, 1, 42)
-NUMBERS = (0, 1, 2, 63, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 1000, 999_999)
+NUMBERS = (0, 1, 2, 63, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xBF, 0xC0, 0xC1, 0xD0, 0xF0, 0x110, 0x120, 0x130, 1000, 999_999)
 _CONFIG = BertConfig()
 NAMES = sorted({**encoder_shapes(_CONFIG), **classifier_shapes(_CONFIG, 2), **domain_head_shapes(_CONFIG, 3)})
 
@@ -62,6 +66,9 @@ def test_the_numbers_of_each_stream(seed):
         assert first_words(mask_stream(seed, number, 5)) == first_words(masks)
         assert first_words(fixed_mask_stream(number)) == first_words(np.random.SeedSequence([0, 0x60, number + 1]))
         assert first_words(recall_stream(number)) == first_words(np.random.SeedSequence([0, 0x30, number]))
+        for stream, word in ((sentence_stream, 0x110), (trigram_stream, 0x120), (sample_stream, 0x130)):
+            assert first_words(stream(seed, number, 5)) == first_words(np.random.SeedSequence([seed, word, number + 1, 5]))
+        assert first_words(fixed_sample_stream(number)) == first_words(np.random.SeedSequence([0, 0x140, number + 1]))
         window = np.random.SeedSequence([seed, 0x50, number + 1, 5])
         assert first_words(window_stream(seed, number, 5)) == first_words(window)
         task = np.random.default_rng([seed, 0xE0, number])
@@ -93,6 +100,9 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("pair", kind, number): pair_stream(seed, kind, number) for kind in (1, 2) for number in NUMBERS})
     streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})
     streams.update({("mask", number, row): mask_stream(seed, number, row) for number in NUMBERS for row in range(2)})
+    for of_rows in (sentence_stream, trigram_stream, sample_stream):
+        streams.update({(of_rows.__name__, number, row): of_rows(seed, number, row) for number in NUMBERS for row in range(2)})
+    streams.update({("fixed sample", row): fixed_sample_stream(row) for row in NUMBERS})
     streams.update({("fixed mask", row): fixed_mask_stream(row) for row in NUMBERS})
     streams.update({("recall", pairs): recall_stream(pairs) for pairs in NUMBERS if pairs})
     streams.update({("window", number, window): window_stream(seed, number, window) for number in NUMBERS for window in range(2)})

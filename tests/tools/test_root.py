@@ -22,6 +22,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "recipes/domain_mixing.py",
     "recipes/meta_reptile.py",
     "recipes/metric_learning.py",
+    "recipes/pretrain_discriminator.py",
     "recipes/pretrain_mlm.py",
     "recipes/pretrain_pairs.py",
     "recipes/sequence_labeling.py",

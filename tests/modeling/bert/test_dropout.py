@@ -33,6 +33,18 @@ def test_layers_of_the_graph(masks):
     assert all(mask.dtype == np.float32 for mask in masks[0].values())
 
 
+@pytest.mark.parametrize("parts", [1, 7])
+def test_layers_of_a_generator_come_first(parts):
+    """Its embeddings are those of the model, and it has no pooled representation."""
+    small = dataclasses.replace(WITH_RATE, hidden_size=6, num_attention_heads=2, num_hidden_layers=1)
+    plan = DropoutPlan(WITH_RATE, 42, "cpu", parts, generator=small)
+    found = [mask.shape for mask in plan.masks(0, BATCH, LENGTH).values()]
+    width = CONFIG.hidden_size
+    assert found[:4] == [(BATCH * LENGTH, width), (BATCH, 2, LENGTH, LENGTH), (BATCH * LENGTH, 6), (BATCH * LENGTH, 6)]
+    alone = DropoutPlan(WITH_RATE, 42, "cpu", parts).masks(0, BATCH, LENGTH)
+    assert found[4:] == [mask.shape for mask in alone.values()]
+
+
 def test_share_kept_and_mean(masks):
     for rate, count in ((RATE, 2 * CONFIG.num_hidden_layers + 2), (OTHER_RATE, CONFIG.num_hidden_layers)):
         layers = [mask for step in masks for mask in step.values() if (mask.ndim == 4) == (rate == OTHER_RATE)]

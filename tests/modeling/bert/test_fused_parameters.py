@@ -6,7 +6,7 @@ import pytest
 from tiny_model import CONFIG, documented, gradients, run_graph
 
 from modeling.bert.fused_parameters import VECTORS, fuse
-from modeling.bert.names import attention_names
+from modeling.bert.names import GENERATOR_PREFIX, TRAINING_ONLY_PREFIX, attention_names
 from modeling.bert.variables import Variables, classifier_shapes, encoder_shapes
 from modeling.bert.weight_decay import has_weight_decay
 from modeling.checkpoints.snapshot import Snapshot, write_variables
@@ -46,6 +46,14 @@ def test_frozen_variables_share_with_frozen_ones_only():
         assert len({name in frozen for part in parts for name in part}) == 1, parameter
     odd = fuse(SHAPES, [FIRST + "attention-self-key-weight"])
     assert odd[FIRST + "attention-self-key-weight"] == ((FIRST + "attention-self-key-weight",),)
+
+
+def test_variables_of_a_loss_share_with_no_others():
+    """A snapshot stores all variables of a parameter or none."""
+    shapes = {**SHAPES, **{GENERATOR_PREFIX + name: shape for name, shape in SHAPES.items()}}
+    for parameter, parts in fuse(shapes).items():
+        assert len({name.startswith(TRAINING_ONLY_PREFIX) for part in parts for name in part}) == 1, parameter
+    assert len(fuse(shapes)) == 2 * len(fuse(SHAPES))
 
 
 VALUES = {

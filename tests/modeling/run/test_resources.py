@@ -1,5 +1,6 @@
 """modeling/run/resources.py: the estimated memory against the graphs, the free memory, and runs that do not fit."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -87,6 +88,25 @@ def test_a_batch_of_one_text_uses_one_lane():
     assert one.needed([Graph(True, 1, 128)]) == two.needed([Graph(True, 1, 128)])
     gradients = two.needed([Graph(True, 2, 128)]) - one.needed([Graph(True, 2, 128)])
     assert gradients == pytest.approx(4 * PARAMETERS + 12 * resources._TRAIN_OPERATIONS * resources._OPERATION_BYTES)
+
+
+def test_each_use_of_the_word_embeddings_has_a_gradient():
+    once, more = (MemoryPlan(Model(BASE, PARAMETERS, PARAMETERS, word_uses=uses), Lanes(2), math.inf) for uses in (1, 3))
+    words = BASE.vocab_size * BASE.hidden_size
+    assert more.needed([Graph(True, 4, 128)]) - once.needed([Graph(True, 4, 128)]) == pytest.approx(4 * 2 * 4 * words)  # two lanes
+    assert more.needed([Graph(False, 4, 128)]) == once.needed([Graph(False, 4, 128)])
+
+
+def test_a_generator_has_a_backward_pass():
+    graph, small = [Graph(True, 4, 128)], dataclasses.replace(BASE, hidden_size=192, num_attention_heads=3, intermediate_size=768)
+    student = Model(BASE, PARAMETERS, PARAMETERS)
+    without, forward, trained = (
+        MemoryPlan(student, Lanes(2), math.inf, others).needed(graph)
+        for others in ((), (Model(small, 0, in_train_graph=True),), (Model(small, 0, 1, in_train_graph=True),))
+    )
+    alone = MemoryPlan(Model(small, 0, 1), Lanes(2), math.inf).needed(graph) - MemoryPlan(Model(small, 0, 1), Lanes(2), math.inf).needed([])
+    assert without < forward < trained
+    assert 0.8 * alone < trained - without < alone  # its masks are counted elsewhere
 
 
 def test_a_teacher_needs_memory_too():

@@ -1,0 +1,259 @@
+"""Measures what masked language modelling on the domains' own text is worth: arms of benchmarks/learners.py, with and without it.
+
+    python3 benchmarks/pretraining_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir ../shared/data \\
+        --output_dir output/pretraining
+
+Each encoder below continues the one of --model_dir on a text; parts A, B and C of benchmarks/learners.py then run with each of them, and
+with the one as it is (none). Texts that equal, contain or are contained in a test row of any of these parts, or of SENTI, are left out.
+
+    reviews  the unlabelled text of all domains of FDU-MTL
+    first    that of every second domain, from the first one on
+    second   that of the others: for a domain of `first` it is text of other domains, and the other way round
+    SENTI    the training text of SENTI
+
+"own - other" compares `first` with `second` on each domain: the same kind and number of texts, of the domain itself or of others. In part C
+the text of an unseen domain is seen without labels (in `reviews`, and in one of the halves). Each encoder has rates of its own, chosen on
+dev as in benchmarks/learners.py. --part_flags has flags of that script for one part, such as "C: --rotations 0 1".
+
+Finished runs do not run again, so the same command continues an interrupted measurement. At the end, and with --report_only at any time,
+the script prints tables of what is finished, and writes them to OUTPUT_DIR/pretraining.html.
+"""
+
+if not __package__:
+    import _root  # noqa: F401
+
+import os
+
+import numpy as np
+
+from benchmarks import learners
+from benchmarks.learners_data import SPLITS, FewShotDraws, ReviewDraws, read_rows, write_folder
+from benchmarks.learners_report import Table, interval_text, markdown, page
+from benchmarks.learners_unseen import domain_means
+from benchmarks.runs import best_snapshot, results_parser, rows_of, run_script, seconds_of
+from modeling.cli.errors import UserError, run
+from modeling.cli.flag_kinds import positive_float, positive_int
+from modeling.report.page import write_document
+from modeling.run.measures import mean_interval
+from ofrecord_util.files import replacing
+from ofrecord_util.reading import TEXT_LIMIT, read_bytes
+from tools.kshot_corpora import make_row, parse_source, read_source
+from tools.kshot_leaks import find_leaks
+
+PAGE, NONE = "pretraining.html", "none"
+ENCODERS = ALL, FIRST, SECOND, SENTI = ("reviews", "first", "second", "SENTI")
+ARMS = ("mixing", "MFT", "contrastive")
+_DEV_DRAW = "50-42"  # of FDU-MTL, on whose dev rows the perplexity of every encoder is measured
+ABOUT = "Masked language modelling on unlabelled text, before arms of benchmarks/learners.py."
+DIFFERENCES = (
+    "Differences in points on test to the encoder without such training, paired over domain, draw and seed, with a 95 % t interval over "
+    "the domains. own - other: of each domain of FDU-MTL, the half with its text against the half without it."
+)
+
+
+class Texts:
+    """The texts of the encoders, without those that reveal a test row. Each is written once.
+
+    Args:
+        data_dir: folder of the raw data.
+        folder: folder for the texts.
+    """
+
+    def __init__(self, data_dir, folder):
+        self.folder = folder
+        self._few, self.reviews = FewShotDraws(data_dir, folder), ReviewDraws(data_dir, folder)
+        self._data_dir = os.path.abspath(data_dir)
+
+    def _tests(self):
+        """All test rows that something is measured on."""
+        texts = [row[0] for row in (*self._few.tests(), *read_rows(os.path.join(self._data_dir, "SENTI"), "test"))]
+        rows = [make_row(text, "") for text in texts]
+        for domain in self.reviews.domains:
+            rows += self._fdu(domain, self._path(domain, "test"))
+        return rows
+
+    def _path(self, domain, split):
+        return os.path.join(self._data_dir, "fdu-mtl", f"{domain}.task.{split}")
+
+    def _fdu(self, domain, path):
+        return read_source(parse_source("--data_dir", f"{domain}=fdu:{path}"), "--data_dir", log=lambda _: None).rows
+
+    def _unlabelled(self, domain):
+        """Rows of a file of text alone: read as rows of the form `fdu`, whose labels mean nothing."""
+        lines = read_bytes(self._path(domain, "unlabel"), "check --data_dir", TEXT_LIMIT).split(b"\n")
+        path = os.path.join(self.folder, f"{domain}.fdu")
+        os.makedirs(self.folder, exist_ok=True)
+        with replacing(path) as file:
+            file.writelines(b"%d\t%s\n" % (row % 2, line.replace(b"\t", b" ")) for row, line in enumerate(lines) if line.strip())
+        return self._fdu(domain, path)
+
+    def _rows(self, name):
+        if name == SENTI:
+            return [make_row(row[0], "") for row in read_rows(os.path.join(self._data_dir, "SENTI"), "train")]
+        domains = {ALL: self.reviews.domains, FIRST: self.reviews.domains[::2], SECOND: self.reviews.domains[1::2]}[name]
+        return [row for domain in domains for row in self._unlabelled(domain)]
+
+    def file(self, name):
+        """The text file of an encoder."""
+        path = os.path.join(self.folder, f"{name}.txt")
+        if not os.path.exists(path):
+            rows = self._rows(name)
+            kept = [row.text for row, leak in zip(rows, find_leaks(rows, self._tests())) if leak is None]
+            kept = list(dict.fromkeys(kept))
+            with replacing(path) as file:
+                file.write("".join(text + "\n" for text in kept).encode("utf-8"))
+            print(f"{name}: {len(kept)} texts, {len(rows) - len(kept)} left out", flush=True)
+        return path
+
+    def data(self, name):
+        """The data folder of an encoder's run: dev and test of FDU-MTL. Each run has its own, because the records of a corpus are in it."""
+        whole = self.reviews.folder(_DEV_DRAW)
+        return write_folder(os.path.join(self.folder, f"data-{name}"), **{split: read_rows(whole, split) for split in SPLITS})
+
+
+def encoder_folder(args, name):
+    """The run folder of an encoder."""
+    return os.path.join(args.output_dir, "encoders", name)
+
+
+def continue_encoder(args, texts, name):
+    """Masked language modelling on the text of an encoder, unless it is finished."""
+    words = ["recipes/pretrain_mlm.py", "--task_name", "learners", "--label_list", "0,1", "--data_dir", texts.data(name)]
+    words += ["--model_load_dir", os.path.abspath(args.model_dir), "--corpus_file", texts.file(name), "--use_task_text", "false"]
+    words += ["--evaluation_text", "leave_out", "--seq_length", str(args.seq_length), "--seed", str(args.seeds[0])]
+    words += ["--num_epochs", str(args.epochs), "--batch_size_per_device", str(args.batch_size)]
+    words += ["--learning_rate", str(args.learning_rate), "--dev_every_step_num", str(args.dev_every)]
+    words += ["--do_train", "--do_eval", "false"]
+    run_script(words, encoder_folder(args, name))
+
+
+def part_arguments(args, part, name):
+    """The parsed command line of benchmarks/learners.py for a part and an encoder; None if the encoder is not finished."""
+    model = os.path.abspath(args.model_dir)
+    if name != NONE:
+        try:
+            model = best_snapshot(encoder_folder(args, name))
+        except IndexError:
+            return None
+    words = ["--part", part, "--model_dir", model, "--data_dir", args.data_dir, "--arms", *args.arms]
+    words += ["--output_dir", os.path.join(args.output_dir, "learners", part, name), "--seq_length", str(args.seq_length)]
+    words += ["--seeds", *map(str, args.seeds), *(["--report_only"] if args.report_only else [])]
+    for given in args.part_flags:
+        of, _, more = given.partition(":")
+        words += more.split() if of.strip() == part else []
+    return learners.parse(words)
+
+
+def accuracies(part):
+    """What a part of benchmarks/learners.py has measured: dict of arm -> dict of (domain, draw, seed) -> accuracy in per cent. In part C an
+    arm has a number of rows a class in its name."""
+    found = {}
+    for arm, results in part.results().items():
+        for key, value in results.items():
+            if isinstance(value, dict):  # of part C: K -> accuracies
+                found[f"{arm}, K = {key}"] = value
+            else:
+                found.setdefault(arm, {}).update({(name, key.draw, key.seed): one for name, one in value.accuracy.items()})
+    return {arm: values for arm, values in found.items() if values}
+
+
+def paired(ours, theirs):
+    """ "+0.4 [-0.1, +0.9] (12)": the mean over the domains of what both have measured, ours minus theirs, and their number; "" without."""
+    both = {key: value - theirs[key] for key, value in ours.items() if key in theirs}
+    if not both:
+        return ""
+    means = domain_means(both)
+    return f"{interval_text(*mean_interval(list(means.values())), sign='+')} ({len(means)})"
+
+
+def of_halves(measured, arm, domains, own):
+    """The accuracies of an arm on the domains of FDU-MTL with the encoder of the half that has (`own`) or has not the domain's text."""
+    found = {}
+    for half, with_text in ((FIRST, domains[::2]), (SECOND, domains[1::2])):
+        values = measured.get(half, {}).get(arm, {})
+        found.update({key: value for key, value in values.items() if key[0] in domains and (key[0] in with_text) == own})
+    return found
+
+
+def differences_table(part, measured, domains):
+    """The `Table` of a part.
+
+    Args:
+        measured: dict of encoder -> `accuracies`.
+        domains: those of FDU-MTL in order; () for other data.
+    """
+    names, rows = [name for name in measured if name != NONE], []
+    for arm, base in measured.get(NONE, {}).items():
+        cells = [paired(measured[name].get(arm, {}), base) for name in names]
+        cells.append(paired(of_halves(measured, arm, domains, True), of_halves(measured, arm, domains, False)))
+        whole = f"{np.mean(list(domain_means(base).values())):.1f}"
+        rows.append([arm, whole, *(cell or "–" for cell in cells)])
+    return Table(f"Part {part}", ["arm", NONE, *names, "own - other"], rows, DIFFERENCES) if rows else None
+
+
+def encoders_table(args, texts):
+    """The `Table` of the finished encoders: steps, seconds and dev perplexity."""
+    rows = []
+    for name in args.encoders:
+        folder = encoder_folder(args, name)
+        dev = [row for row in rows_of(folder) if row["kind"] == "dev"]
+        if dev and os.path.exists(os.path.join(folder, "seconds.json")):
+            with open(texts.file(name), encoding="utf-8") as file:
+                count = sum(1 for _ in file)
+            best = min(row["perplexity"] for row in dev)
+            rows.append(
+                [name, f"{count:,}", f"{dev[-1]['step']:,}", f"{seconds_of(folder):.0f}", f"{dev[0]['perplexity']:.2f}", f"{best:.2f}"]
+            )
+    header = ["encoder", "texts", "steps", "seconds", "dev perplexity at the first evaluation", "best dev perplexity"]
+    note = f"Perplexity on the dev rows of FDU-MTL ({_DEV_DRAW}). The head starts anew; the first evaluation is after --dev_every steps."
+    return Table("Encoders", header, rows, note) if rows else None
+
+
+def parse(argv=None):
+    """The command line."""
+    parser = results_parser(__doc__)
+    parser.set_defaults(workers=1, seeds=[42])
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="which texts are trained on")
+    parser.add_argument("--parts", nargs="*", choices=("A", "B", "C"), default=["A", "B", "C"], help="parts of benchmarks/learners.py")
+    parser.add_argument("--arms", nargs="+", metavar="NAME", default=list(ARMS), help="arms of these parts")
+    parser.add_argument("--part_flags", nargs="+", metavar='"PART: FLAGS"', default=[], help="more flags of benchmarks/learners.py")
+    parser.add_argument("--epochs", type=positive_int, default=3, help="passes over a text")
+    parser.add_argument("--batch_size", type=positive_int, default=32, help="records per step")
+    parser.add_argument("--learning_rate", type=positive_float, default=1e-4, help="of masked language modelling")
+    parser.add_argument("--dev_every", type=positive_int, default=250, help="steps between evaluations on dev")
+    parser.add_argument("--seq_length", type=positive_int, default=128, help="tokens of a text, for a new --output_dir")
+    parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse(argv)
+    args.output_dir = os.path.abspath(args.output_dir)
+    for flag, folder in (("--model_dir", args.model_dir), ("--data_dir", args.data_dir)):
+        if not os.path.isdir(folder):
+            raise UserError(f"{flag} {folder}: no such folder")
+    texts, failed, tables = Texts(args.data_dir, os.path.join(args.output_dir, "texts")), [], []
+    if not args.report_only:
+        failed += learners.work([(name, lambda name=name: continue_encoder(args, texts, name)) for name in args.encoders], args.workers)
+    tables.append(encoders_table(args, texts))
+    for letter in args.parts:
+        measured = {}
+        for name in (NONE, *args.encoders):
+            own = part_arguments(args, letter, name)
+            if own is None:
+                continue
+            part = learners.part_of(own)
+            if not args.report_only:
+                failed += [f"{letter}, {name}: {job}" for job in learners.work(part.jobs(), args.workers)]
+            measured[name] = accuracies(part)
+        tables.append(differences_table(letter, measured, texts.reviews.domains if letter != "A" else ()))
+    tables = list(filter(None, tables))
+    print("\n".join(markdown(tables)), flush=True)
+    if tables:
+        print(f"page {write_document(os.path.join(args.output_dir, PAGE), page('Pre-training on unlabelled text', ABOUT, tables))}")
+    if failed:
+        raise UserError(f"{len(failed)} jobs failed: {'; '.join(failed)}")
+
+
+if __name__ == "__main__":
+    run(main)

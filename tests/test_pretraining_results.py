@@ -1,0 +1,107 @@
+"""benchmarks/pretraining_results.py without training: texts, command lines, tables, and runs that are finished."""
+
+import json
+import os
+
+import pytest
+from test_learners import Scripts, raw, sentences  # noqa: F401  a fixture
+
+from benchmarks import learners_data, learners_jobs, pretraining_results, runs
+from modeling.cli.flags import build_parser
+from ofrecord_util.errors import UserError
+
+DOMAINS = [f"d{number:02}" for number in range(12)]
+
+
+@pytest.fixture
+def data(raw):  # noqa: F811
+    """The raw data of benchmarks/learners.py with unlabelled texts, of which some reveal a test row."""
+    for number, domain in enumerate(DOMAINS):
+        texts = sentences(5, f"{domain} unlabel")
+        with open(os.path.join(raw, "fdu-mtl", f"{domain}.task.unlabel"), "w", encoding="utf-8") as file:
+            file.write("".join(text + "\n" for text in texts))
+            file.write(f"{domain}: " + sentences(6, f"{number} test")[0] + "\n")  # contains a test row
+            file.write(sentences(6, "MR")[1] + "\n" if number == 3 else "")  # a test row of part A
+    return raw
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    found = Scripts(tmp_path / "out")
+    monkeypatch.setattr(learners_jobs, "run_script", found)
+
+    def language(flags, folder):
+        if not os.path.exists(os.path.join(folder, runs.DONE)):
+            found.calls.append(("pretrain_mlm.py", os.path.relpath(folder, found.output)))
+            build_parser("pretrain_mlm").parse_args([*flags[1:], "--model_save_dir", folder])
+            os.makedirs(os.path.join(folder, "snapshot_best_mlm_model_learners_dev_9.0"))
+            rows = [{"kind": "dev", "step": step, "perplexity": value} for step, value in ((4, 30.0), (8, 9.0), (12, 9.5))]
+            for name, values in ((runs.DONE, [{"seconds": 7.0, "command": ""}]), ("metrics.jsonl", rows)):
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(value) + "\n" for value in values)
+
+    monkeypatch.setattr(pretraining_results, "run_script", language)
+    return found
+
+
+def measure(tmp_path, data, *words):
+    common = ["--model_dir", str(tmp_path), "--data_dir", data, "--output_dir", str(tmp_path / "out")]
+    pretraining_results.main([*common, *map(str, words)])
+
+
+def test_texts_reveal_no_test_row(tmp_path, data):
+    texts = pretraining_results.Texts(data, str(tmp_path / "texts"))
+    kept = {name: open(texts.file(name), encoding="utf-8").read().splitlines() for name in pretraining_results.ENCODERS}  # noqa: SIM115
+    assert len(kept["reviews"]) == 12 * 5
+    assert len(kept["first"]) == len(kept["second"]) == 6 * 5
+    assert sorted(kept["first"] + kept["second"]) == sorted(kept["reviews"])
+    assert kept["first"][:5] == sentences(5, "d00 unlabel")
+    assert kept["SENTI"] == [row[0] for row in learners_data.read_rows(os.path.join(data, "SENTI"), "train")]
+
+
+def test_a_measurement(tmp_path, data, scripts, capsys):
+    flags = (
+        "--parts",
+        "A",
+        "B",
+        "--arms",
+        "mixing",
+        "--encoders",
+        "first",
+        "second",
+        "--part_flags",
+        "A: --draws 16-42",
+        "B: --draws 5-1 50-42",
+    )
+    measure(tmp_path, data, *flags)
+    assert [call for call in scripts.calls if call[0] == "pretrain_mlm.py"] == [
+        ("pretrain_mlm.py", os.path.join("encoders", name)) for name in ("first", "second")
+    ]
+    output = capsys.readouterr().out
+    assert "| first | 30 | 12 | 7 | 30.00 | 9.00 |" in output
+    assert "### Part A" in output
+    (row,) = [line for line in output.split("### Part B")[1].splitlines() if line.startswith("| mixing")]
+    assert row.count("(12)") == 3  # domains: first, second, own - other
+    calls = len(scripts.calls)
+    measure(tmp_path, data, *flags)
+    assert len(scripts.calls) == calls  # finished
+    assert (tmp_path / "out" / pretraining_results.PAGE).exists()
+
+
+def test_own_text_against_other_text():
+    """Of two domains, each half has the text of one."""
+    base = {("a", "1", 42): 70.0, ("b", "1", 42): 80.0}
+    measured = {
+        "none": {"mixing": base},
+        "first": {"mixing": {("a", "1", 42): 73.0, ("b", "1", 42): 81.0}},
+        "second": {"mixing": {("a", "1", 42): 71.0, ("b", "1", 42): 84.0}},
+    }
+    (row,) = pretraining_results.differences_table("B", measured, ("a", "b")).rows
+    assert row[:2] == ["mixing", "75.0"]
+    assert [cell.split(" ")[0] for cell in row[2:]] == ["+2.0", "+2.5", "+2.5"]
+    assert pretraining_results.differences_table("B", {"none": {}}, ("a", "b")) is None
+
+
+def test_what_is_refused(tmp_path, data):
+    with pytest.raises(UserError, match="--data_dir absent: no such folder"):
+        pretraining_results.main(["--model_dir", str(tmp_path), "--data_dir", "absent", "--output_dir", str(tmp_path / "out")])
