@@ -130,6 +130,11 @@ def _value(name, tensor, transposed, shape):
     return np.ascontiguousarray(value.reshape(shape), np.float32)
 
 
+def is_float(tensor):
+    """Whether a `Tensor` has floating-point numbers that are read."""
+    return tensor.dtype in _FLOATS
+
+
 def check_finite(name, value):
     """Returns `value`. Raises a UserError with the name of the tensor if a number is not finite."""
     if not np.isfinite(value).all():
@@ -162,7 +167,7 @@ def read_variables(tensors, stored, form, config, origin):
         name, shape = stored[getattr(pair, form)], tuple(shapes[pair.snapshot])
         tensor = tensors[name]
         wanted = shape[::-1] if checkpoint_names.is_transposed(pair, form) else shape
-        if tensor.dtype not in _FLOATS:
+        if not is_float(tensor):
             problems.append(f"{name} is of type {tensor.dtype}, not floating point of 16 to 64 bits")
         elif tensor.shape != wanted:
             problems.append(f"{name} has shape {list(tensor.shape)}, {origin} says {list(wanted)}")

@@ -24,6 +24,7 @@ PACKAGES = (
     "modeling.cli",
     "modeling.engine",
     "modeling.bert",
+    "modeling.palm",
     "modeling.objectives",
     "modeling.checkpoints",
     "modeling.run",

@@ -6,9 +6,11 @@ from modeling.bert import names
 from modeling.bert.fused_parameters import fuse
 from modeling.bert.names import (
     CLASSIFIER,
+    DECODER_PREFIX,
     DOMAIN_HEAD,
     ENCODER_PREFIX,
     POOLER_PREFIX,
+    SENTENCE_HEAD,
     TOKEN_HEAD,
     TRAINING_ONLY_PREFIX,
     WORD_EMBEDDINGS,
@@ -303,7 +305,7 @@ def read_finite(snapshot, name, shape):
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=say):
     """The values of a model's variables from a snapshot. Each is read when it is accessed.
 
-    All variables of the encoder except the pooler must be there. Missing heads are initialised, and `log` is called with their names.
+    All variables of the encoder except the pooler must be there, and those of a decoder. Missing heads are initialised, and `log` is called with their names.
 
     Args:
         shapes: dict of name -> shape that the model needs.
@@ -326,8 +328,9 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
 
     if snapshot is None:
         return OnDemand(shapes, initial)
-    missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
-    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD))
+    needed = [name for name in shapes if name.startswith((ENCODER_PREFIX, DECODER_PREFIX)) and not name.startswith(POOLER_PREFIX)]
+    missing = [name for name in needed if name not in present]
+    unknown = sorted(n for n in present if n not in shapes and n not in (*CLASSIFIER, *DOMAIN_HEAD, *TOKEN_HEAD, *SENTENCE_HEAD))
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
         raise UserError(
