@@ -39,11 +39,11 @@ class Task:
     Attributes:
         name: the value of `--task_name`, lower-cased.
         domains: tuple of str.
-        labels: tuple of str.
+        labels: tuple of str; empty for text without labels.
         pair: True where a sample is a pair of texts (four columns).
 
     Raises:
-        UserError: no domain, fewer than two labels, a name twice (in any case), or a name with control characters or too many bytes.
+        UserError: no domain, a single label, a name twice (in any case), or a name with control characters or too many bytes.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Task:
         _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
         for kind, flag, values, least in (
             ("domain", "--domains", self.domains, 1),
-            ("label", "--label_list", self.labels, 2),
+            ("label", "--label_list", self.labels, 2 if self.labels else 0),
         ):
             for value in values:
                 _check_name(value, f"{flag}: {kind}", _LONGEST_NAME)

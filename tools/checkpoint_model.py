@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from modeling.bert.config import BERT, BertConfig
+from modeling.bert.config import BERT, PALM, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.report.hub_card import UNKNOWN_LICENSE
 from ofrecord_util.errors import UserError
@@ -49,7 +49,7 @@ class Checkpoint(NamedTuple):
     @property
     def vocab_name(self):
         """The name of the vocabulary's file in a snapshot: vocab.txt, or tokenizer.json of another kind of model than BERT."""
-        return VOCAB_FILE if self.config.model_type == BERT else JSON_FILE
+        return VOCAB_FILE if self.config.model_type in (BERT, PALM) else JSON_FILE
 
     @property
     def num_tokens(self):

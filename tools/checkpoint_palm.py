@@ -1,8 +1,8 @@
 """Reads and writes PALM as SOFA has it: config.json (model_type palm), vocab.txt, palm_model.pt.
 
-The weights are a dict of PyTorch tensors whose names have no prefix `model.`; this module also reads them as model.safetensors, and writes them
-so, since it writes no pickle: `safetensors.torch.load_file` gives the dict that SOFA's `load_state_dict` takes. SOFA has query, key and
-value of a layer as one matrix [3 H, H], key and value of a cross-attention as one [2 H, H]; a snapshot has them apart, [H, H] each.
+The weights are a dict of PyTorch tensors whose names have no prefix `model.`; this module also reads them as model.safetensors, and writes
+them so, since it writes no pickle: `safetensors.torch.load_file` gives the dict that SOFA's `load_state_dict` takes. SOFA has query, key
+and value of a layer as one matrix [3 H, H], key and value of a cross-attention as one [2 H, H]; a snapshot has them apart, [H, H] each.
 """
 
 import json
@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from modeling.bert import names
 from modeling.bert.config import PALM
-from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE, Snapshot
+from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
 from modeling.checkpoints.snapshot_tokenizer import stored_settings
 from modeling.palm.config import PalmConfig
 from ofrecord_util.errors import UserError
@@ -25,10 +25,11 @@ from tools.checkpoint_model import Checkpoint, check_finite, is_float
 from tools.checkpoint_tensors import SAFETENSORS, read_state, read_tensors
 
 WEIGHTS = "palm_model.pt"
-FILES = ("config.json", SAFETENSORS, VOCAB_FILE)  # the files that `write` makes
 CONFIG = "config.json"
+FILES = (CONFIG, SAFETENSORS, VOCAB_FILE)  # the files that `write` makes
 _PREFIX = "model."  # of the names in a dict of SOFA's whole module
 _REMEDY = "download the model again, or check --model_dir"
+SOFA_FINAL_NORMS = 2
 # A second name of the word embeddings, which the output shares
 _COPIES = {"cls.predictions.decoder_weight": "bert.embeddings.word_embeddings.weight"}
 
@@ -164,3 +165,97 @@ def to_tensors(variables, config):
     if names.TOKEN_BIAS in variables:
         found.update({copy: found[original] for copy, original in _COPIES.items()})
     return found
+
+
+# --------------------------------------------------------------------------------------------------------------------- files
+
+
+def is_palm(model_dir):
+    """Whether a folder has a PALM: SOFA's config.json, or that of a snapshot, says so."""
+    for name in (CONFIG, CONFIG_FILE):
+        path = os.path.join(model_dir, name)
+        if os.path.isfile(path):
+            refuse_pointer(path)
+            return read_json(path, _REMEDY).get("model_type") == PALM
+    return False
+
+
+def read_config(path):
+    """The `PalmConfig` of SOFA's config.json.
+
+    Raises:
+        UserError: a value is missing or invalid, or the model computes something else than this project.
+    """
+    refuse_pointer(path)
+    values = read_json(path, _REMEDY)
+    for key, only in (("pre_ln", True), ("attn_separate", False)):
+        if values.get(key, only) is not only:
+            raise UserError(f"{path}: {key} is {values[key]!r:.40}; only {str(only).lower()} is supported")
+    if "layernorm_epsilon" in values:
+        values = dict(values, layer_norm_eps=values["layernorm_epsilon"])
+    return PalmConfig.from_dict(values, path)
+
+
+def read(path, vocab_file=None, num_heads=None):
+    """Reads a PALM: a folder of SOFA's, or a snapshot.
+
+    Args:
+        path: the folder.
+        vocab_file: a vocabulary that replaces the one of the folder.
+    Returns:
+        `Checkpoint`.
+    Raises:
+        UserError: the folder is damaged, or its model is not supported.
+    """
+    own = os.path.join(path, CONFIG)
+    if not os.path.isfile(own):
+        return _read_snapshot(path, vocab_file)
+    config = read_config(own)
+    weights = os.path.join(path, WEIGHTS)
+    variables = to_variables(read_state(weights) if os.path.isfile(weights) else read_tensors(path), config)
+    vocab = os.path.join(path, VOCAB_FILE)
+    vocab = vocab_file or (vocab if os.path.isfile(vocab) else None)
+    settings = os.path.join(path, "tokenizer_config.json")
+    lower = read_json(settings, _REMEDY).get("do_lower_case") if os.path.isfile(settings) else None
+    settings = TokenizerSettings.from_dict({"do_lower_case": lower}, settings)
+    return Checkpoint(variables, config, read_vocabulary(vocab, config), None, settings)
+
+
+def _read_snapshot(path, vocab_file):
+    from modeling.palm.variables import palm_shapes  # imported here, because it imports OneFlow
+
+    snapshot = Snapshot(path)
+    config = snapshot.config(kind=PalmConfig)
+    shapes = palm_shapes(config, snapshot.sizes)
+    missing, unknown = sorted(set(shapes) - set(snapshot.sizes)), sorted(set(snapshot.sizes) - set(shapes))
+    if missing or unknown:
+        parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
+        raise UserError(f"{path}: the variables are not those of a {config.description}: {'; '.join(parts)}")
+    variables = {name: check_finite(name, snapshot.read(name, shape)) for name, shape in shapes.items()}
+    vocab = read_vocabulary(vocab_file or snapshot.vocab_file(), config)
+    return Checkpoint(variables, config, vocab, snapshot.task(), stored_settings(snapshot))
+
+
+def write(folder, checkpoint):
+    """Writes a folder with SOFA's names: config.json, model.safetensors, vocab.txt.
+
+    Returns:
+        (names of the variables written, list of notes for the user).
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    config = checkpoint.config
+    tensors = to_tensors(checkpoint.variables, config)
+    sizes = json.loads(config.to_json())
+    ours = ("pooling", "pooler_input_dropout_prob")  # keys that SOFA does not know; encoder_final_layer_norms is kept for the way back
+    values = {name: value for name, value in sizes.items() if name not in ours}
+    values.update(architectures=["PalmForConditionalGeneration"], layernorm_epsilon=config.layer_norm_eps, pre_ln=True, attn_separate=False)
+    files = {CONFIG: json.dumps(values, indent=2, sort_keys=True) + "\n", VOCAB_FILE: checkpoint.vocab}
+    write_folder(folder, {**files, SAFETENSORS: save(tensors, {"format": "pt"})})
+    written = {name for entry in entries(config) if entry.theirs in tensors for name in entry.ours}
+    notes = [f"{SAFETENSORS}: SOFA's names; torch.save(safetensors.torch.load_file(…), {WEIGHTS!r}) makes the file that SOFA reads"]
+    if config.encoder_final_layer_norms != SOFA_FINAL_NORMS:
+        notes.append(
+            f"SOFA applies the encoder's final norm {SOFA_FINAL_NORMS} times, this model was trained with 1: the results differ there"
+        )
+    return sorted(written), notes

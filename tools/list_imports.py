@@ -32,6 +32,7 @@ PACKAGES = (
     "modeling.text_model",
     "modeling.predictor",
     "modeling.embedder",
+    "modeling.text_generator",
 )
 _SKIPPED = {"tests", "models", "output", "data", "docs"}
 

@@ -2,7 +2,8 @@
 
 A parameter costs a graph four operations (itself, its two moments and its update), and every operation costs compile time, memory and
 scheduling in each step. A BERT of 12 layers has 122 biases and vectors of layer norms. So all vectors are fused into one parameter,
-and so are the weights of a layer's query, key and value, which one GEMM computes, and of key and value of a cross-attention. Snapshots store the separate variables.
+and so are the weights of a layer's query, key and value, which one GEMM computes, and those of a cross-attention's key and value.
+Snapshots store the separate variables.
 """
 
 from modeling.bert.names import CROSS_KEY, QUERY, attention_names, cross_attention_names

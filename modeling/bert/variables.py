@@ -305,7 +305,7 @@ def read_finite(snapshot, name, shape):
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=say):
     """The values of a model's variables from a snapshot. Each is read when it is accessed.
 
-    All variables of the encoder except the pooler must be there, and those of a decoder. Missing heads are initialised, and `log` is called with their names.
+    All variables of encoder and decoder except the pooler must be there. Missing heads are initialised; `log` is called with their names.
 
     Args:
         shapes: dict of name -> shape that the model needs.

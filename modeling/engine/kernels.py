@@ -58,7 +58,7 @@ class StockKernels:
         """x [T, N] + row [1, N] -> [T, N]."""
         return flow._C.bias_add(x, _vector(row), axis=1)
 
-    def additive_mask(self, input_mask, num_heads, queries=None):  # noqa: ARG002  a broadcast serves any number of queries
+    def additive_mask(self, input_mask, num_heads, queries=None):
         """Padding mask [B, S], 1 for tokens and 0 for padding -> term to add to attention scores [B, N, Q, S]: 0 or -10000.
 
         Args:
@@ -67,7 +67,7 @@ class StockKernels:
         batch, length = input_mask.shape
         return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
 
-    def causal_mask(self, batch, num_heads, length):  # noqa: ARG002
+    def causal_mask(self, batch, num_heads, length):
         """Term to add to attention scores [B, N, S, S]: 0 if the key is not after the query, else -10000."""
         return (flow.tril(parallel.constant((1, 1, length, length), 1.0, self.device)) - 1.0) * 10000.0
 

@@ -27,11 +27,10 @@ class PalmDropoutPlan(DropoutPlan):
         """
         config, target = self._config, self._target_length
         heads = config.num_attention_heads
-        states, own_states = (
-            (config.hidden_dropout_prob, (batch * tokens, config.hidden_size)) for tokens in (length, target)
-        )
+        states, own_states = ((config.hidden_dropout_prob, (batch * tokens, config.hidden_size)) for tokens in (length, target))
         attention, own, cross = (
-            (config.attention_probs_dropout_prob, (batch, heads, *shape)) for shape in ((length, length), (target, target), (target, length))
+            (config.attention_probs_dropout_prob, (batch, heads, *shape))
+            for shape in ((length, length), (target, target), (target, length))
         )
         encoder = [states, *[attention, states, states] * config.num_hidden_layers]
         decoder = [own_states, *[own, own_states, cross, own_states, own_states] * config.dec_hidden_layers]

@@ -6,8 +6,8 @@
     logits   = LN(x) word^T                                            no bias
 
 Dropout follows the embeddings, the attention probabilities, and each term that is added to x. The builder of BERT's encoder
-(modeling/bert/encoder.py) normalises after each sum, and returns scores and states that distillation needs. An order of its own, and a second
-input of each layer, would make it two builders in one. So this is a builder beside it, from the same variables, kernels, dropout and layout.
+(modeling/bert/encoder.py) normalises after each sum, and returns scores and states that distillation needs. Another order, and layers with
+a second input, would make it two builders in one. So this is a builder beside it, from the same variables, kernels, dropout and layout.
 
 Dimension letters: see modeling/bert/encoder.py; S is the length of the source, Y that of the target.
 """

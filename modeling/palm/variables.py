@@ -9,8 +9,8 @@ def palm_shapes(config, stored=None, pretrains=False):
 
     Args:
         config: `PalmConfig`.
-        stored: names of the snapshot's variables, or None. Variables that nothing trains here, the pooler and the heads of pre-training, are
-            there only if the snapshot has them.
+        stored: names of the snapshot's variables, or None. Variables that nothing trains here, the pooler and the heads of pre-training,
+            are there only if the snapshot has them.
         pretrains: whether the head of masked language modelling is needed.
     """
     hidden, intermediate, stored = config.hidden_size, config.intermediate_size, frozenset(stored or ())

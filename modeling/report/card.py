@@ -11,6 +11,7 @@ from modeling.cli.choices import CLS
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
+    GENERATION,
     META_DISTILL,
     META_FINETUNING,
     META_REPTILE,
@@ -19,7 +20,8 @@ from modeling.cli.flags import (
     PRETRAIN_MLM,
     PRETRAIN_PAIRS,
 )
-from modeling.cli.scripts import CORPUS_TRAINING
+from modeling.cli.scripts import CORPUS_TRAINING, TEXT_GENERATION
+from modeling.report.generations import score_rows
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -37,6 +39,7 @@ KINDS = {
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
     PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
+    GENERATION: "A PALM, an encoder-decoder that generates the target text of a source",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
@@ -73,8 +76,11 @@ def card(run, path, task, length, lower_case):
     domains, labels = (for_markdown(", ".join(names)) for names in (task.domains, task.labels))
     lines = [f"# {for_markdown(name)}", ""]
     lines += [KINDS.get(run.script, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
-    lines += ["", f"- domains: {domains}", f"- labels: {labels}"]
-    lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
+    if run.script in TEXT_GENERATION:
+        lines += ["", f"- a source has at most {length} tokens, a target at most {run.flags.get('target_length')}"]
+    else:
+        lines += ["", f"- domains: {domains}", f"- labels: {labels}"]
+        lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     if size:
         lines.append(f"- size: {size}")
     lines.append(f"- digest of the variables: `{run.snapshots.get(path)}`")
@@ -86,6 +92,12 @@ def card(run, path, task, length, lower_case):
     lines += ["", "## Results", "", *result_lines(run, name), "", "## Data", ""]
     header, rows = data_table(run)
     lines += markdown_table(header, rows) if rows else ["flags.json does not describe the data of this run."]
+    if run.script in TEXT_GENERATION:
+        found = score_rows(run)
+        lines[lines.index("## Data") : lines.index("## Data")] = ["Generated texts:", "", *markdown_table(*found), ""] if found else []
+        command = f'python3 tools/generate.py --model_load_dir {for_shell(name)} "a source" "another source"'
+        lines += ["", "## Use", "", *markdown_block([command]), ""]
+        return _training_lines(run, lines, _language_limits(run, length, lower_case))
     if run.script in CORPUS_TRAINING:
         step = f"python3 finetuning.py --task_name {for_shell(task.name)} --data_dir DATA --model_load_dir {for_shell(name)}"
         steps = [step]
@@ -148,7 +160,7 @@ def _limits(run, task, length, lower_case):
 
 
 def _language_limits(run, length, lower_case):
-    what = "masked tokens" if run.script == PRETRAIN_MLM else "pairs"
+    what = {PRETRAIN_MLM: "masked tokens", PRETRAIN_PAIRS: "pairs"}.get(run.script, "target tokens")
     counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
     casing = "; casing and accents are removed" if lower_case else ""
     return [

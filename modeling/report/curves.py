@@ -47,6 +47,8 @@ def accuracy_figure(run, train, dev):
         lines.insert(0, Line("training", *_column(train, "accuracy"), "muted"))
     if any("mlm_accuracy" in row for row in train):
         lines.insert(0, Line("training, masked tokens", *_column(train, "mlm_accuracy"), "muted"))
+    if any("token_accuracy" in row for row in train):
+        lines.insert(0, Line("training, target tokens", *_column(train, "token_accuracy"), "muted"))
     if any("pair_accuracy" in row for row in train):
         lines.insert(0, Line("training, pairs of a batch", *_column(train, "pair_accuracy"), "muted"))
     if any("domain_accuracy" in row for row in train):

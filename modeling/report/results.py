@@ -2,10 +2,10 @@
 
 import math
 
-from modeling.cli.choices import CROSS_ENTROPY
+from modeling.cli.choices import BLEU_4, CROSS_ENTROPY
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TITLES
+from modeling.run.measures import MASKED_TOKENS, PERPLEXITY, RECALL, ROUGE_L, SCALARS, TITLES, TOKENS
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -40,7 +40,7 @@ def result_rows(run, split, result=None):
         return None
     of_tokens = PERPLEXITY in result
     share = RECALL if RECALL in result else "accuracy"
-    header = ["domain", "masked tokens" if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
+    header = ["domain", result.get(TOKENS, MASKED_TOKENS) if of_tokens else "rows", "correct", share, "95 % interval", "cross-entropy"]
     header += ["perplexity"] if of_tokens else ["teacher", "kept"] if teacher else []
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
@@ -131,7 +131,7 @@ def tiles(run):
         if result is None:
             continue
         if PERPLEXITY in result:
-            shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
+            shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} {result.get(TOKENS, MASKED_TOKENS)}"))
             continue
         name = RECALL if RECALL in result else "accuracy"
         shown.append(
@@ -144,10 +144,12 @@ def tiles(run):
         if teacher:
             kept = kept_text(result["accuracy"], teacher["accuracy"])
             shown.append((f"kept of the teacher, {title_of(split)}", kept, f"teacher {teacher['accuracy']:.4f}"))
+    for split, scores in run.text_scores.items():
+        shown.append((f"{split} {TITLES[BLEU_4]}", f"{scores[BLEU_4]:.4f}", f"{TITLES[ROUGE_L]} {scores[ROUGE_L]:.4f}"))
     best, train = run.best(), run.kind("train")
     if best is not None and "step" in best:
         metric = run.flags.get("metric_for_best")
-        metric = metric if metric in SCALARS and metric in best else CROSS_ENTROPY
+        metric = metric if metric in (*SCALARS, BLEU_4) and metric in best else CROSS_ENTROPY
         shown.append(("best step", f"{best['step']:,}", f"dev {TITLES[metric]} {best[metric]:.4f}"))
     if train:
         total, epochs = run.record.get("total_steps"), run.flags.get("num_epochs")

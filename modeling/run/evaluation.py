@@ -77,7 +77,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.SCALARS, *DETAILS, measures.PERPLEXITY, measures.RECALL) if name in values}
+        names = *measures.SCALARS, *DETAILS, *measures.TEXT_SCORES, measures.PERPLEXITY, measures.RECALL, measures.TOKENS
+        more = {name: values[name] for name in names if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -92,8 +93,8 @@ class Evaluation:
         }
 
     def value(self, metric):
-        """The value of a metric: one of `choices.METRICS` or `measures.SCALARS`."""
-        return self.more[metric] if metric in measures.SCALARS else getattr(self, metric)
+        """The value of a metric: one of `choices.METRICS`, `measures.SCALARS` or `measures.TEXT_SCORES`."""
+        return self.more[metric] if metric in (*measures.SCALARS, *measures.TEXT_SCORES) else getattr(self, metric)
 
     def more_text(self):
         """The further measures on one line, with their bootstrap intervals; "" if there are none."""
@@ -102,8 +103,8 @@ class Evaluation:
     def __str__(self):
         if self.perplexity is not None:
             parts = [f"{name} {value[measures.PERPLEXITY]:.4f}" for name, value in self.by_domain.items()]
-            told = f", {', '.join(parts)}" if len(parts) > 1 else ""
-            return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
+            told, tokens = f", {', '.join(parts)}" if len(parts) > 1 else "", self.more.get(measures.TOKENS, measures.MASKED_TOKENS)
+            return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} {tokens})"
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
         return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
             measures.RECALL if measures.RECALL in self.more else "accuracy",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, MACRO_F1, MATTHEWS
+from modeling.cli.choices import ACCURACY, BLEU_4, CROSS_ENTROPY, MACRO_F1, MATTHEWS
 from ofrecord_util.seeds import bootstrap_stream
 
 BINS = 15  # of the calibration error
@@ -19,9 +19,12 @@ RESAMPLES = 1000  # of a bootstrap interval
 LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
-PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens, or those of targets
+TOKENS, MASKED_TOKENS, TARGET_TOKENS = "tokens", "masked tokens", "target tokens"  # what the rows are: a key, its default, its other value
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
+ROUGE_L = "rouge_l"
+TEXT_SCORES = ("bleu_1", "bleu_2", "bleu_3", BLEU_4, ROUGE_L)  # of texts that are generated
 INTERVALS = (ACCURACY, MACRO_F1, BALANCED_ACCURACY, MATTHEWS)  # those with a bootstrap interval
 TITLES = {
     ACCURACY: "accuracy",
@@ -30,6 +33,8 @@ TITLES = {
     MATTHEWS: "Matthews correlation",
     CROSS_ENTROPY: "cross-entropy",
     CALIBRATION_ERROR: "calibration error",
+    **{name: f"BLEU-{n}" for n, name in enumerate(TEXT_SCORES[:-1], 1)},
+    ROUGE_L: "ROUGE-L",
 }
 
 

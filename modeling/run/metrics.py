@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import INTERVALS, PERPLEXITY, RECALL, SCALARS, ClassMeasures
+from modeling.run.measures import INTERVALS, PERPLEXITY, RECALL, SCALARS, TEXT_SCORES, ClassMeasures
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -86,10 +86,14 @@ def _checked_row(row):
             odd = [name for name in _EVALUATION if not isinstance(values, dict) or not _is_number(values.get(name))]
             if odd or values["total"] < 1 or not 0 <= values["correct"] <= values["total"]:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd) or 'counts'}")
-            odd = [name for name in (*SCALARS, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
+            odd = [name for name in (*SCALARS, *TEXT_SCORES, PERPLEXITY, RECALL) if name in values and not _is_number(values[name])]
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
         _check_details(row)
+    elif row["kind"] == "generation":
+        odd = [name for name in ("rows", "ended", *TEXT_SCORES) if not _is_number(row.get(name))]
+        if odd or not isinstance(row.get("split"), str):
+            raise ValueError(f"generated texts have invalid {', '.join(odd) or 'split'}")
     return row
 
 

@@ -22,7 +22,7 @@ from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
-from modeling.run.measures import PERPLEXITY, RECALL, SCALARS
+from modeling.run.measures import PERPLEXITY, RECALL, SCALARS, TEXT_SCORES
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
 from ofrecord_util.on_demand import OnDemand
@@ -118,7 +118,7 @@ def _is_best(best):
         and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
         and all(map(_is_count, counts))
         and counts[0] <= counts[1] != 0
-        and all(_is_number(best.get(key)) for key in ("cross_entropy", *({PERPLEXITY, RECALL} & set(best) or SCALARS)))
+        and all(_is_number(best.get(key)) for key in ("cross_entropy", *({PERPLEXITY, RECALL, *TEXT_SCORES} & set(best) or SCALARS)))
         and isinstance(best.get("by_domain"), dict)
     )
 

@@ -10,6 +10,7 @@ from modeling.cli.choices import DISK
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
+    GENERATION,
     META_REPTILE,
     META_TEACHER_EVAL,
     METRIC_LEARNING,
@@ -41,6 +42,7 @@ _USE_OF_SCORES = {
     PRETRAIN_MLM: SCORES_KEPT,
     PRETRAIN_PAIRS: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
+    GENERATION: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores
 

@@ -1,7 +1,7 @@
 """Writes palm.json: logits of a tiny PALM, computed by MBartForConditionalGeneration of transformers.
 
-The mapping: no scaling of embeddings, GELU, no dropout, all norms with epsilon 1e-12, two zero rows before the positions, the type row 0 added to
-the positions, `encoder.layer_norm` applied twice. Parameter k in the sorted list of PALM's names has the elements (in C order)
+The mapping: no scaling of embeddings, GELU, no dropout, all norms with epsilon 1e-12, two zero rows before the positions, the type row 0
+added to the positions, `encoder.layer_norm` applied twice. Parameter k in the sorted list of PALM's names has the elements (in C order)
 0.3 sin(0.37 i + 1.3 k), plus 1 in the weights of a LayerNorm. So a test can make the weights without a file.
 
 To run it (Python 3.10 or newer)::
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import MBartConfig, MBartForConditionalGeneration
 
-H, I, V, P, LAYERS, DECODER_LAYERS, HEADS = 20, 36, 51, 15, 3, 2, 4
+H, WIDE, V, P, LAYERS, DECODER_LAYERS, HEADS = 20, 36, 51, 15, 3, 2, 4
 SOURCES = ((2, 7, 50, 19, 23, 3, 0, 0, 0), (2, 11, 12, 3, 2, 31, 8, 4, 3), (2, 9, 3, 0, 0, 0, 0, 0, 0))  # 0 [PAD], 2 [CLS], 3 [SEP]
 TARGETS = ((2, 19, 23, 8, 3), (2, 31, 0, 0, 0), (2, 5, 5, 44, 17))
 
@@ -44,8 +44,8 @@ def shapes():
         dense(prefix + "attention.self.query_key_value", 3 * H, H)
         dense(prefix + "attention.output.dense", H, H)
         norm(prefix + "LayerNorm")
-        dense(prefix + "intermediate.dense", I, H)
-        dense(prefix + "output.dense", H, I)
+        dense(prefix + "intermediate.dense", WIDE, H)
+        dense(prefix + "output.dense", H, WIDE)
     norm("bert.encoder.LayerNorm")
     for layer in range(DECODER_LAYERS):
         prefix = f"decoder.decoder.layer.{layer}."
@@ -57,8 +57,8 @@ def shapes():
         dense(prefix + "cross_attention.key_value", 2 * H, H)
         dense(prefix + "cross_attention.dense", H, H)
         norm(prefix + "post_cross_attention_layernorm")
-        dense(prefix + "intermediate", I, H)
-        dense(prefix + "output", H, I)
+        dense(prefix + "intermediate", WIDE, H)
+        dense(prefix + "output", H, WIDE)
     norm("decoder.decoder.final_layernorm")
     return found
 
@@ -88,13 +88,16 @@ def mbart(values):
     model = MBartForConditionalGeneration(
         MBartConfig(
             vocab_size=V, d_model=H, encoder_layers=LAYERS, decoder_layers=DECODER_LAYERS, encoder_attention_heads=HEADS,
-            decoder_attention_heads=HEADS, encoder_ffn_dim=I, decoder_ffn_dim=I, max_position_embeddings=P, activation_function="gelu",
-            dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, scale_embedding=False, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+            decoder_attention_heads=HEADS, encoder_ffn_dim=WIDE, decoder_ffn_dim=WIDE, max_position_embeddings=P,
+            activation_function="gelu", dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, scale_embedding=False, pad_token_id=0,
+            bos_token_id=2, eos_token_id=3,
             decoder_start_token_id=2, attn_implementation="eager",
         )
     ).eval()  # fmt: skip
     state = model.state_dict()
-    tables = {name: values[f"bert.embeddings.{name}.weight"] for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")}
+    tables = {
+        name: values[f"bert.embeddings.{name}.weight"] for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    }
     positions = np.concatenate([np.zeros((2, H), np.float32), tables["position_embeddings"] + tables["token_type_embeddings"][:1]])
 
     def put(name, value):
@@ -157,7 +160,7 @@ def main():
     golden = {
         "made_with": {name: version(name) for name in ("torch", "transformers")},
         "sizes": {
-            "vocab_size": V, "hidden_size": H, "intermediate_size": I, "max_position_embeddings": P, "num_hidden_layers": LAYERS,
+            "vocab_size": V, "hidden_size": H, "intermediate_size": WIDE, "max_position_embeddings": P, "num_hidden_layers": LAYERS,
             "dec_hidden_layers": DECODER_LAYERS, "num_attention_heads": HEADS, "type_vocab_size": 3,
         },
         "sources": SOURCES,
