@@ -28,7 +28,7 @@ def _size(entry: Entry, config):
             return rows, hidden
     if name == "cls.predictions.bias":
         return (config.vocab_size,)
-    if "orm." in name:
+    if "layernorm." in name.lower():
         return (hidden,)
     out, into = len(entry.ours) * hidden, hidden
     if "seq_relationship" in name:

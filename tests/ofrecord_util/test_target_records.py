@@ -103,7 +103,7 @@ def test_stale_records(tmp_path, tokenizer):
         with pytest.raises(UserError, match=f"the records are stale: .*{message}.*--resave_ofrecord"):
             changed.split("train")
     tiny.write_rows(tmp_path, "train", ROWS[:2])
-    with pytest.raises(UserError, match="train.csv has changed since"):
+    with pytest.raises(UserError, match=r"train\.csv has changed since"):
         data_of(tmp_path, tokenizer).split("train")
     assert len(data_of(tmp_path, tokenizer, resave=True).split("train")) == 2
 
