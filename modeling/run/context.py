@@ -76,7 +76,7 @@ class RunContext:
         self._notes = []  # lines of the log, found before there is one
         self.tokenizer = self._make_tokenizer()
         if flags.auto_settings:
-            note = apply_auto_settings(flags, text, self.task, self.config, self.tokenizer, parallel.size())
+            note = self._auto_settings(text)
             self._notes += [note] if note else []
         self.use_config(self.config)
         if self.freezing.embeddings and self.snapshot is None:
@@ -101,6 +101,10 @@ class RunContext:
     def _find_config(self):
         """The `BertConfig` of the trained model."""
         return resolve_config(self.flags, self.snapshot)
+
+    def _auto_settings(self, text):
+        """Applies --auto_settings. Returns a line for the log, or None."""
+        return apply_auto_settings(self.flags, text, self.task, self.config, self.tokenizer, parallel.size())
 
     def use_config(self, config) -> None:
         """Sets the sizes of the trained model and everything that depends on them. Call it before samples or variables are loaded."""

@@ -111,12 +111,11 @@ class SplitGenerator:
 
     def generate(self, split):
         """The texts of a split and their scores: (list of `Generated`, list of the references, dict of `measures.TEXT_SCORES` -> value)."""
-        rows, special = self._splits[split], 1
+        rows = self._splits[split]
         length = padded_length(rows.samples)
         found = self._generator(rows.samples.word_rows[:, :length], rows.samples.input_mask[:, :length])
-        references = [
-            self._generator.text_of(ids[special:end].tolist()) for ids, end in zip(rows.targets, (rows.target_lengths - 1).tolist())
-        ]
+        ends = (rows.target_lengths - 1).tolist()  # without [SEP]
+        references = [self._generator.text_of(ids[1:end].tolist()) for ids, end in zip(rows.targets, ends)]
         return found, references, text_scores([one.text for one in found], references, self._context.flags.score_units)
 
     def report(self):

@@ -48,6 +48,9 @@ class GenerationContext(RunContext):
         except UserError as error:
             raise UserError(f"{error}; {advice}" if self.snapshot is not None and "model_type" in str(error) else str(error)) from error
 
+    def _auto_settings(self, text):  # noqa: ARG002
+        """The rule is for classifiers; the flag has no effect."""
+
     def split(self, split, name=None):
         """The `TargetSplit` of a split; its facts and its digest become those of the run.
 

@@ -30,19 +30,14 @@ _PREDICT = {"logits": 3, "hidden": 45, "scores": 3}
 _KEPT_MASKS = 4  # steps whose dropout masks are in memory
 
 
-def decoder_length(splits):
-    """Tokens of the decoder's input for some `TargetSplit`s: those of the longest target without its last, rounded up."""
-    longest = max(split.longest_target for split in splits if split is not None) - 1
-    return -(-longest // LENGTH_STEP) * LENGTH_STEP
+def decoder_length(splits, positions):
+    """Tokens of the decoder's input for some `TargetSplit`s: those of the longest target without its last, rounded up.
 
-
-def check_decoder_length(context, length) -> None:
-    """Raises a UserError if a decoder's input of `length` tokens has more than the model has positions."""
-    if length > context.config.max_position_embeddings:
-        raise UserError(
-            f"--target_length {context.flags.target_length}: the targets are padded to {length} tokens, and the model has "
-            f"{context.config.max_position_embeddings} positions: give {length - LENGTH_STEP} or less"
-        )
+    Args:
+        positions: of the model, at least as many as that.
+    """
+    longest = max(split.longest_target for split in splits) - 1
+    return min(positions, -(-longest // LENGTH_STEP) * LENGTH_STEP)
 
 
 def per_row(config, target_length, places=None):
@@ -95,8 +90,7 @@ class GenerationTraining(TrainingRun):
 
     def __init__(self, context, variables, split):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
-        self._split, self._length = split, decoder_length([split])
-        check_decoder_length(context, self._length)
+        self._split, self._length = split, decoder_length([split], context.config.max_position_embeddings)
         self._masking = plan_masking(context) if context.pretrains else None
         if flags.label_smoothing == 1:
             raise UserError("--label_smoothing 1: the loss does not depend on the target, so there is nothing to learn: give less than 1")
@@ -167,8 +161,7 @@ class TargetEvaluator:
         if self._generator and context.flags.generate_example_num == 0:
             raise UserError(f"--metric_for_best {BLEU_4}: --generate_example_num 0 generates no texts: give more, or cross_entropy")
         self.splits = {split: rows for split, rows in splits.items() if rows is not None}
-        self._length = decoder_length(self.splits.values())
-        check_decoder_length(context, self._length)
+        self._length = decoder_length(self.splits.values(), context.config.max_position_embeddings)
         flags, sizes = context.flags, {}
         for split, batch_size in (("dev", flags.dev_batch_size_per_device), ("test", flags.eval_batch_size_per_device)):
             if split in self.splits:
