@@ -48,7 +48,7 @@ class GenerationContext(RunContext):
         except UserError as error:
             raise UserError(f"{error}; {advice}" if self.snapshot is not None and "model_type" in str(error) else str(error)) from error
 
-    def _auto_settings(self, text):  # noqa: ARG002
+    def _auto_settings(self, text):
         """The rule is for classifiers; the flag has no effect."""
 
     def split(self, split, name=None):

@@ -20,12 +20,14 @@ NEED_ONEFLOW = (  # they import it at their start
     "benchmarks/hugging_face_models.py",
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
+    "recipes/generation.py",
     "recipes/meta_reptile.py",
     "recipes/metric_learning.py",
     "recipes/pretrain_mlm.py",
     "recipes/pretrain_pairs.py",
     "tools/embed.py",
     "tools/evaluate.py",
+    "tools/generate.py",
     "tools/serve.py",
 )
 LINKED = ("tools/inspect.py", "benchmarks/compare_checkouts.py")
