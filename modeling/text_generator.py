@@ -18,6 +18,7 @@ from modeling.run.generation import Generator
 from modeling.run.resources import FREE_SOME, MemoryPlan, Model, check_memory, memory_limit
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.target_records import padded_rows, source_ids
 
 _LENGTHS = (32, 128)  # lengths of sources below the longest; each length in use is one more graph to compile
@@ -62,8 +63,9 @@ class TextGenerator:
         self.search.check()
         self._tokenizer = open_tokenizer(snapshot, config, vocab_file, log=log)
         device = select_device(device, log)
-        shapes = palm_shapes(config)
-        self._variables = Variables(load_values(shapes, snapshot, 0, log=lambda _line: None), device, shapes=shapes)
+        shapes, stored_shapes = palm_shapes(config), palm_shapes(config, snapshot.sizes)  # no text needs the heads of pre-training
+        values = load_values(stored_shapes, snapshot, 0, log=lambda _line: None)
+        self._variables = Variables(OnDemand(shapes, values.__getitem__), device, shapes=shapes)
         if device == "cpu":
             plan = MemoryPlan(Model(config, self._variables.in_memory()), 1, memory_limit(limit))
             check_memory(plan.needed([]) + _CACHES, plan.limit, FREE_SOME)
@@ -97,11 +99,11 @@ class TextGenerator:
         self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
         lengths = mask.sum(axis=1)
         order = np.argsort(lengths, kind="stable")
-        widths = np.array([min([n for n in (*_LENGTHS, self.seq_length) if n >= length]) for length in lengths])
+        choices = [*(length for length in _LENGTHS if length < self.seq_length), self.seq_length]
+        widths = np.array(choices)[np.searchsorted(choices, lengths)]
         found = [None] * len(sources)
         for width in np.unique(widths).tolist():
             rows = order[widths[order] == width]
-            width = min(width, self.seq_length)
-            for row, generated in zip(rows.tolist(), self._generator(ids[rows, :width], mask[rows, :width])):
+            for row, generated in zip(rows.tolist(), self._generator(ids[rows, :width], mask[rows, :width], len(sources))):
                 found[row] = generated
         return found

@@ -8,6 +8,7 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
+from modeling.cli.scripts import TEXT_GENERATION
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.generations import read_generations, written_generations
 from modeling.run.measures import PERPLEXITY, RECALL
@@ -208,7 +209,7 @@ def _training_samples(record, data_dir, missing, scores):
     flags = record.get("flags", {})
     data_dir = data_dir or flags.get("data_dir")
     trained = "train" in record["data"] if "data" in record else flags.get("do_train") is not False
-    if not data_dir or not trained:
+    if not data_dir or not trained or record.get("script") in TEXT_GENERATION:  # sources and targets have no scores
         return None
     paths = score_paths(data_dir)
     if not os.path.isfile(paths[0]) or not os.path.isfile(paths[1]):

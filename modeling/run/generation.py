@@ -72,17 +72,20 @@ class Generator:
         left = {*self._tokenizer.special_ids, self._tokenizer.unknown_id}
         return join_pieces([self._tokenizer.tokens[number] for number in ids if number not in left and number < self._tokenizer.vocab_size])
 
-    def __call__(self, word_rows, input_mask):
+    def __call__(self, word_rows, input_mask, expected=None):
         """Generates a text for each source.
 
         Args:
             word_rows, input_mask: int32 [N, S].
+            expected: number of sources of this call and others with another S; None for N. The first call decides the size of the batches.
         Returns:
             list of N `Generated`.
         """
         _, cls, sep = self._tokenizer.special_ids
         if self._decoder is None:  # of this size from now on, because its graphs stay in memory
-            self._decoder = CachedDecoder(*self._settings, min(self._most, len(word_rows)), self._search.beam, self._search.max_length)
+            self._decoder = CachedDecoder(
+                *self._settings, min(self._most, expected or len(word_rows)), self._search.beam, self._search.max_length
+            )
         size, count, found = self._decoder.sources, len(word_rows), []
         for start in tqdm(range(0, count, size), desc="generate", unit="batch", disable=None, leave=False, delay=1):
             interruption.check()
