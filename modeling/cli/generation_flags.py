@@ -31,8 +31,6 @@ _NONE = "rows have a source and a target, and no {}"
 
 # fmt: off
 GENERATION_FLAGS = (
-    Flag("task_name", TARGET, TEXT_GENERATION, text, None, "a name for the data, which becomes a part of the snapshots' names",
-         required=True),
     Flag("text_column", TARGET, TEXT_GENERATION, text, None, _COLUMN.format("sources"), unset="the first"),
     Flag("pair_column", TARGET, TEXT_GENERATION, text, None, _COLUMN.format("targets"), unset="the second"),
     Flag("domains", TARGET, TEXT_GENERATION, comma_list, None, _NONE.format("domain"), has_effect=False),
