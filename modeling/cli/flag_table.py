@@ -108,7 +108,7 @@ _BY_NAME = "told from the header, such as {}"
 # fmt: off
 FLAGS = (
     Flag("task_name", DATA, TASK_TEXT, text, None, "g1, g2, g3, sst-2, mr, cr, senti, mnli, or the name of a custom task", required=True),
-    Flag("task_name", DATA, TEXT_GENERATION, text, None, "a name for the data, which becomes a part of the snapshots' names", required=True),
+    Flag("task_name", DATA, TEXT_GENERATION, text, None, "a name for the data, a part of the snapshots' names", required=True),
     Flag("data_dir", DATA, ALL, text, None, "folder with train.csv, dev.csv, test.csv and ofrecord/", required=True),
     Flag("vocab_file", DATA, ALL, text, None, "WordPiece vocabulary, one token per line; XLM-R has a tokenizer.json",
          unset="vocab.txt of the snapshot"),
