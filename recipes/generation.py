@@ -30,13 +30,14 @@ from modeling.run.end import end_run
 from modeling.run.evaluation import evaluate_splits
 from modeling.run.generation import SplitGenerator
 from modeling.run.generation_context import GenerationContext
-from modeling.run.generation_training import GenerationTraining, TargetEvaluator, load_palm
+from modeling.run.generation_training import GenerationTraining, TargetEvaluator, check_generation_flags, load_palm
 from modeling.run.start import start_evaluation
 
 
 def main():
     flags = parse_flags(GENERATION, __doc__)
     do_train, do_eval = check_modes(flags)
+    check_generation_flags(flags, do_train)
     context = GenerationContext(flags, flags.model_load_dir)
     config, kernels = context.config, context.engine.kernels
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from modeling.cli.choices import BLEU_4
-from modeling.engine import parallel
+from modeling.palm.beam_search import Search
 from modeling.palm.dropout import PalmDropoutPlan
 from modeling.palm.variables import palm_shapes, unused_names
 from modeling.run.bucketing import train_batch_size
@@ -28,6 +28,18 @@ _INPUTS = ("word_rows", "input_mask", "idxs", "loss_mask")  # of a batch of sour
 _TRAIN = {"logits": 5, "hidden": 150, "scores": 7.5}
 _PREDICT = {"logits": 3, "hidden": 45, "scores": 3}
 _KEPT_MASKS = 4  # steps whose dropout masks are in memory
+
+
+def check_generation_flags(flags, trains) -> None:
+    """Raises a UserError if flags contradict each other. Call it before records are written."""
+    if trains and flags.label_smoothing == 1:
+        raise UserError("--label_smoothing 1: the loss does not depend on the target, so there is nothing to learn: give less than 1")
+    if trains and flags.metric_for_best == BLEU_4:
+        if flags.gpu_num_per_node * flags.num_nodes > 1:
+            raise UserError(f"--metric_for_best {BLEU_4}: one process generates texts: give cross_entropy, or --gpu_num_per_node 1")
+        if flags.generate_example_num == 0:
+            raise UserError(f"--metric_for_best {BLEU_4}: --generate_example_num 0 generates no texts: give more, or cross_entropy")
+    Search(min_length=flags.min_length, max_length=flags.max_length or flags.target_length - 1).check()
 
 
 def decoder_length(splits, positions):
@@ -92,8 +104,6 @@ class GenerationTraining(TrainingRun):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
         self._split, self._length = split, decoder_length([split], context.config.max_position_embeddings)
         self._masking = plan_masking(context) if context.pretrains else None
-        if flags.label_smoothing == 1:
-            raise UserError("--label_smoothing 1: the loss does not depend on the target, so there is nothing to learn: give less than 1")
         super().__init__(context, variables, plan_schedule(flags, len(split), batch_size), len(split), batch_size, {})
         needs = per_row(context.config, self._length, self._masking and self._masking.places)
         self.layout = self._choose_layout(split.samples, batch_size, per_row=needs)
@@ -156,10 +166,6 @@ class TargetEvaluator:
     def __init__(self, context, job, splits, train, generator):
         self._context, self._job = context, job
         self._generator = generator if train is not None and context.flags.metric_for_best == BLEU_4 else None
-        if self._generator and parallel.size() > 1:
-            raise UserError(f"--metric_for_best {BLEU_4}: one process generates texts: give cross_entropy, or --gpu_num_per_node 1")
-        if self._generator and context.flags.generate_example_num == 0:
-            raise UserError(f"--metric_for_best {BLEU_4}: --generate_example_num 0 generates no texts: give more, or cross_entropy")
         self.splits = {split: rows for split, rows in splits.items() if rows is not None}
         self._length = decoder_length(self.splits.values(), context.config.max_position_embeddings)
         flags, sizes = context.flags, {}
