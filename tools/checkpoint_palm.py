@@ -171,12 +171,14 @@ def to_tensors(variables, config):
 
 
 def is_palm(model_dir):
-    """Whether a folder has a PALM: SOFA's config.json, or that of a snapshot, says so."""
+    """Whether a folder has a PALM: SOFA's config.json, or that of a snapshot, says so. The reader of the format reports a damaged file."""
     for name in (CONFIG, CONFIG_FILE):
         path = os.path.join(model_dir, name)
         if os.path.isfile(path):
-            refuse_pointer(path)
-            return read_json(path, _REMEDY).get("model_type") == PALM
+            try:
+                return read_json(path, _REMEDY).get("model_type") == PALM
+            except UserError:
+                return False
     return False
 
 
