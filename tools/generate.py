@@ -2,7 +2,7 @@
 
     python3 tools/generate.py --model_load_dir SNAPSHOT "a source" "another source"
     python3 tools/generate.py --model_load_dir SNAPSHOT --input sources.txt --output generated.tsv
-    cat sources.txt | python3 tools/generate.py --model_load_dir SNAPSHOT --beam_size 1 --format json
+    python3 tools/generate.py --model_load_dir SNAPSHOT --beam_size 1 --format json < sources.txt
 
 Sources are one per line; of a table, the first column, or that of --text_column. A line of the result has the generated text, its score and
 the source, separated by tabs, or is one JSON object. The score is the sum of the log-probabilities of its tokens, divided by
