@@ -8,8 +8,8 @@ from modeling.checkpoints.snapshot import Snapshot, find_snapshot, stored_task
 from modeling.engine.global_function import global_function
 from modeling.objectives.tokens import predict_tags
 from modeling.run.model_loading import shapes_without_pooler
-from modeling.run.predictions import check_logits
 from modeling.run.tagging import Tagged, predict_words
+from modeling.run.task_outputs import check_logits
 from modeling.text_model import TextModel
 from ofrecord_util.encoding import Encoded
 from ofrecord_util.errors import UserError

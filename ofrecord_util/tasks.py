@@ -40,7 +40,7 @@ class Task:
     Attributes:
         name: the value of `--task_name`, lower-cased.
         domains: tuple of str.
-        labels: tuple of str.
+        labels: tuple of str; empty for text without labels.
         pair: True where a sample is a pair of texts (four columns).
         task_type: CLASSIFICATION, REGRESSION or MULTI_LABEL. The labels of a regression are the name of its number.
 
@@ -59,7 +59,7 @@ class Task:
         _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
         for kind, flag, values, (least, most) in (
             ("domain", "--domains", self.domains, (1, len(self.domains))),
-            ("label", "--label_list", self.labels, self.kind.limits),
+            ("label", "--label_list", self.labels, self.kind.limits if self.labels else (0, 0)),
         ):
             for value in values:
                 _check_name(value, f"{flag}: {kind}", _LONGEST_NAME)

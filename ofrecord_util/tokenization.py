@@ -53,6 +53,9 @@ _CJK_BLOCKS = (
 )
 
 
+_WIDE_MARKS = ((0x3000, 0x303F), (0xFF00, 0xFFEF))  # punctuation that stands between CJK characters
+
+
 class _CleanTable(dict):
     """For `str.translate`: control characters go, whitespace becomes a space, a CJK character a word of its own where `split_cjk` is
     set."""
@@ -258,6 +261,24 @@ def _by_character(text: str, places: Sequence[int], change: Callable[[str], str]
     """A text with each character changed to some text, and the place of each character of the result."""
     parts = [change(char) for char in text]
     return "".join(parts), [place for place, part in zip(places, parts) for _ in part]
+
+
+def join_pieces(pieces: List[str]) -> str:
+    """The text of WordPiece tokens: a piece that begins with ## continues the word before it, and words have a space between them, except
+    next to CJK characters and their punctuation."""
+    text = ""
+    for piece in pieces:
+        if piece.startswith("##") and len(piece) > 2:
+            text += piece[2:]
+        elif text and piece and not _is_wide(text[-1]) and not _is_wide(piece[0]):
+            text += " " + piece
+        else:
+            text += piece
+    return text
+
+
+def _is_wide(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in (*_CJK_BLOCKS, *_WIDE_MARKS))
 
 
 def _stripped(token: str) -> str:

@@ -5,7 +5,7 @@ import os
 
 import six
 
-from modeling.bert.config import BERT
+from modeling.bert.config import BERT, PALM
 from ofrecord_util import tokenization
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing_folder
@@ -59,7 +59,7 @@ def read_vocabulary(path, config):
     model of SentencePiece (.model) becomes. None if `path` is None."""
     if path is None:
         return None
-    if config.model_type == BERT:
+    if config.model_type in (BERT, PALM):
         return vocabulary_text(read_tokens(path), path, config)
     refuse_pointer(path)
     content = read_bytes(path, "check --vocab_file", VOCABULARY_LIMIT)

@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from modeling.bert.config import BERT, BertConfig
+from modeling.bert.config import BERT, PALM, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.report.hub_card import UNKNOWN_LICENSE
 from ofrecord_util.errors import UserError
@@ -49,7 +49,7 @@ class Checkpoint(NamedTuple):
     @property
     def vocab_name(self):
         """The name of the vocabulary's file in a snapshot: vocab.txt, or tokenizer.json of another kind of model than BERT."""
-        return VOCAB_FILE if self.config.model_type == BERT else JSON_FILE
+        return VOCAB_FILE if self.config.model_type in (BERT, PALM) else JSON_FILE
 
     @property
     def num_tokens(self):
@@ -135,6 +135,11 @@ def _value(name, tensor, transposed, shape):
     return np.ascontiguousarray(value.reshape(shape), np.float32)
 
 
+def is_float(tensor):
+    """Whether a `Tensor` has floating-point numbers that are read."""
+    return tensor.dtype in _FLOATS
+
+
 def check_finite(name, value):
     """Returns `value`. Raises a UserError with the name of the tensor if a number is not finite."""
     if not np.isfinite(value).all():
@@ -163,7 +168,7 @@ def read_variables(tensors, stored, form, config, origin):
         name, shape = stored[getattr(pair, form)], tuple(shapes[pair.snapshot])
         tensor = tensors[name]
         wanted = shape[::-1] if checkpoint_names.is_transposed(pair, form) else shape
-        if tensor.dtype not in _FLOATS:
+        if not is_float(tensor):
             problems.append(f"{name} is of type {tensor.dtype}, not floating point of 16 to 64 bits")
         elif tensor.shape != wanted:
             problems.append(f"{name} has shape {list(tensor.shape)}, {origin} says {list(wanted)}")

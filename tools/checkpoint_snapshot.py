@@ -3,7 +3,7 @@
 import json
 import os
 
-from modeling.bert.config import BERT
+from modeling.bert.config import BERT, PALM
 from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, Snapshot, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text, stored_settings
 from ofrecord_util.tokenizer_settings import TokenizerSettings
@@ -74,7 +74,7 @@ def write(folder, checkpoint):
         files[TASK_FILE] = json.dumps(checkpoint.task, indent=2, sort_keys=True) + "\n"
     write_variables(folder, checkpoint.variables, files)
     notes = []
-    if not checkpoint.has_pooler:
+    if not checkpoint.has_pooler and checkpoint.config.model_type != PALM:
         notes.append("no pooler in the checkpoint, so the scripts initialise it")
     if checkpoint.num_labels:
         names = " ({})".format(", ".join(checkpoint.task["labels"])) if checkpoint.task else " without names"

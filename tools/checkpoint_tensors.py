@@ -92,6 +92,12 @@ def _read_torch(path):
     return {str(name): tensor(value) for name, value in state.items()}
 
 
+def read_state(path):
+    """The tensors of one PyTorch file: dict of name -> Tensor. UserError if it is damaged or holds more than plain tensors."""
+    refuse_pointer(path)
+    return _read_torch(path)
+
+
 def read_tensors(model_dir):
     """Lists all stored tensors of a Hugging Face folder. Their values are read later, on request.
 
@@ -119,8 +125,7 @@ def read_tensors(model_dir):
     if len(singles) > 1:
         raise UserError(f"{model_dir} has the weights of two models ({', '.join(_SINGLE_FILES)}): put each into a folder of its own")
     if singles:
-        refuse_pointer(singles[0])
-        return _read_torch(singles[0])
+        return read_state(singles[0])
     raise UserError(f"{model_dir}: neither {SAFETENSORS} nor {TORCH} (nor their .index.json); found {', '.join(found) or 'nothing'}")
 
 

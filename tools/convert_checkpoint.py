@@ -10,11 +10,13 @@ r"""Converts a BERT between the snapshots of this project and other formats.
     python3 tools/convert_checkpoint.py --model_dir SNAPSHOT --output_dir encoder.npz --to npz
     python3 tools/convert_checkpoint.py --model_dir encoder.npz --output_dir back \
         --vocab_file vocab.txt
+    python3 tools/convert_checkpoint.py --model_dir palm.ch.base --output_dir palm.ch.base_oneflow
 
 The tool recognises the input format from the content of --model_dir: a Hugging Face folder (config.json), a snapshot,
-Google's TensorFlow checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow) or an .npz file in
-MEAD's layout. --to selects the output format: a snapshot, a Hugging Face folder, an .onnx file (needs requirements-extras.txt)
-or an .npz file. The tool lists the variables that the output format cannot store.
+Google's TensorFlow checkpoint (bert_model.ckpt.index, bert_config.json, vocab.txt; needs TensorFlow), an .npz file in
+MEAD's layout, or a PALM of SOFA (config.json with model_type palm). --to selects the output format: a snapshot, a
+Hugging Face folder, an .onnx file (needs requirements-extras.txt), an .npz file, or for a PALM a folder with SOFA's
+names. The tool lists the variables that the output format cannot store.
 """
 
 if not __package__:
@@ -24,7 +26,7 @@ import dataclasses
 import functools
 import os
 
-from modeling.bert.config import BERT
+from modeling.bert.config import BERT, PALM
 from modeling.checkpoints.snapshot import DONE, VOCAB_FILE, find_snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
@@ -32,12 +34,18 @@ from modeling.cli.flags import add_text_flags
 from modeling.report.hub_card import UNKNOWN_LICENSE, check_license
 from ofrecord_util import files
 from ofrecord_util.escaping import say
-from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_snapshot, checkpoint_tensorflow
+from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_palm, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_card import CARD_FILE, is_own_card
 from tools.checkpoint_model import select_layers
 
-SNAPSHOT, HUGGING_FACE, NPZ, ONNX = "snapshot", "hugging_face", "npz", "onnx"
-_WRITERS = {SNAPSHOT: checkpoint_snapshot, HUGGING_FACE: checkpoint_hugging_face, NPZ: checkpoint_npz, ONNX: checkpoint_onnx}
+SNAPSHOT, HUGGING_FACE, NPZ, ONNX, SOFA_PALM = "snapshot", "hugging_face", "npz", "onnx", "palm"
+_WRITERS = {
+    SNAPSHOT: checkpoint_snapshot,
+    HUGGING_FACE: checkpoint_hugging_face,
+    NPZ: checkpoint_npz,
+    ONNX: checkpoint_onnx,
+    SOFA_PALM: checkpoint_palm,
+}
 _FILES = {NPZ: ".npz", ONNX: ".onnx"}  # formats of one file, with its end
 
 
@@ -53,6 +61,8 @@ def recognise(model_dir):
         return checkpoint_npz
     if not os.path.isdir(model_dir):
         raise UserError(f"--model_dir {model_dir}: no such folder; download a model from the Hugging Face hub first")
+    if checkpoint_palm.is_palm(model_dir):
+        return checkpoint_palm
     if os.path.isfile(os.path.join(model_dir, "config.json")):
         return checkpoint_hugging_face
     if checkpoint_snapshot.is_snapshot(model_dir):
@@ -70,6 +80,8 @@ def _is_own(path, to):
         return False
     if to == SNAPSHOT:
         return os.path.isfile(os.path.join(path, DONE))
+    if to == SOFA_PALM:
+        return sorted(os.listdir(path)) == sorted(checkpoint_palm.FILES)
     # earlier versions wrote neither tokenizer.json nor a card
     newer, card = {checkpoint_hugging_face.TOKENIZER, CARD_FILE}, os.path.join(path, CARD_FILE)
     names, files = set(os.listdir(path)), set(checkpoint_hugging_face.FILES)
@@ -93,11 +105,23 @@ def _check_output(model_dir, output_dir, overwrite, to):
     if not _is_own(output_dir, to):
         what = {
             SNAPSHOT: f"is not a snapshot, because it has no {DONE}",
+            SOFA_PALM: f"does not hold exactly {', '.join(checkpoint_palm.FILES)} of this tool",
             HUGGING_FACE: f"does not hold exactly {', '.join(checkpoint_hugging_face.FILES)} of this tool",
             NPZ: "is not an NPZ file of an encoder",
             ONNX: "is not an ONNX file of this tool",
         }[to]
         raise UserError(f"--output_dir {output_dir} {what}, so --overwrite leaves it alone")
+
+
+def _check_kind(checkpoint, to, layers, pair):
+    """Raises a UserError if a PALM is to become something that only a BERT can be, or the other way round."""
+    is_palm = checkpoint.config.model_type == PALM
+    if is_palm and to not in (SNAPSHOT, SOFA_PALM):
+        raise UserError(f"--to {to}: the model is a PALM, which has another form: --to {SNAPSHOT} or --to {SOFA_PALM}")
+    if not is_palm and to == SOFA_PALM:
+        raise UserError(f"--to {SOFA_PALM}: the model is not a PALM")
+    if is_palm and (layers is not None or pair):
+        raise UserError(f"{'--layers' if layers is not None else '--pair'}: the model is a PALM: leave the flag out")
 
 
 def _agreed(flag, given, found, model_dir):
@@ -141,13 +165,14 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)
+    _check_kind(checkpoint, to, layers, pair)
     _agreed("--num_attention_heads", num_attention_heads, checkpoint.config.num_attention_heads, model_dir)
     lower = do_lower_case
     if reader is checkpoint_snapshot:  # a trained model has only one casing; a tokenizer_config.json of others may be wrong
         lower = _agreed("--do_lower_case", do_lower_case, checkpoint.do_lower_case, model_dir)
     elif lower is not None and checkpoint.do_lower_case not in (None, lower):
         log(f"--do_lower_case {str(lower).lower()} is used, {model_dir} says {str(checkpoint.do_lower_case).lower()}")
-    if lower and checkpoint.config.model_type != BERT:
+    if lower and checkpoint.config.model_type not in (BERT, PALM):
         raise UserError(f"--do_lower_case true: the tokenizer of {model_dir} says by itself how text is normalised: leave the flag out")
     if lower is not None:
         checkpoint = checkpoint._replace(settings=dataclasses.replace(checkpoint.settings, do_lower_case=lower))

@@ -22,11 +22,13 @@ import re
 
 import numpy as np
 
+from modeling.bert.config import BertConfig
 from modeling.checkpoints.snapshot import DONE, Snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import TEXT_FLAGS, add_text_flags
+from modeling.palm.config import PalmConfig
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.measures import NUMBERS, OF_PARTS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE
@@ -40,6 +42,7 @@ from ofrecord_util.text import read_names
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import UNLABELLED, read_rows, roles_of
 from ofrecord_util.writer import MANIFEST
+from tools.checkpoint_palm import is_palm
 
 _PART = re.compile(r"(.*[^0-9])([0-9]+)\Z")
 
@@ -51,7 +54,7 @@ def describe_snapshot(path):
         UserError: if the folder is not a snapshot or is damaged.
     """
     snapshot = Snapshot(path)
-    config = snapshot.config()
+    config = snapshot.config(kind=PalmConfig if is_palm(path) else BertConfig)
     run_folder = os.path.dirname(os.path.abspath(path))
     trained = {}
     if os.path.isfile(os.path.join(run_folder, FLAGS_FILE)):

@@ -24,6 +24,7 @@ PACKAGES = (
     "modeling.cli",
     "modeling.engine",
     "modeling.bert",
+    "modeling.palm",
     "modeling.objectives",
     "modeling.checkpoints",
     "modeling.run",
@@ -31,6 +32,7 @@ PACKAGES = (
     "modeling.text_model",
     "modeling.predictor",
     "modeling.embedder",
+    "modeling.text_generator",
 )
 _SKIPPED = {"tests", "models", "output", "data", "docs"}
 

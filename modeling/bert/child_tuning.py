@@ -3,7 +3,7 @@
     F (task-free):    g' = g * M / p    M ~ Bernoulli(p), drawn again for each element and each step
     D (task-driven):  g' = g * M        M = 1 for the share p of the elements with the largest Fisher information, fixed for a run
 
-g is the gradient after clipping. Masked elements enter the moments of Adam as zeros. In D, only variables of the encoder layers have masks;
+g is the gradient after clipping. Masked elements enter the moments of Adam as zeros. In D, only variables of the layers have masks;
 embeddings, pooler and heads are trained fully. Weight decay applies to all elements, masked ones too, as in SOFA (Alibaba's
 implementation): with weight decay 0, an element outside the child network of D keeps its value.
 """
@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from modeling.bert.dropout import sample_mask
-from modeling.bert.names import layer_of
+from modeling.bert.names import is_in_layer
 from ofrecord_util.seeds import child_mask_stream
 
 _BITS = 16  # of a mask, per number of `pack_masks`: a float32 holds such whole numbers exactly
@@ -53,7 +53,7 @@ class FisherInformation:
     """
 
     def __init__(self, columns, max_norm):
-        found = {name: [(of, part) for of, part in parts if layer_of(of) is not None] for name, parts in columns.items()}
+        found = {name: [(of, part) for of, part in parts if is_in_layer(of)] for name, parts in columns.items()}
         self._columns, self._max_norm = {name: parts for name, parts in found.items() if parts}, max_norm
         self._sums, self.batches, self.finite = {}, 0, True
 

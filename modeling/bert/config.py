@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import math
+from typing import ClassVar
 
 from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
 from ofrecord_util.errors import UserError
 
 __all__ = ["BERT", "CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
 
-BERT = "bert"
+BERT, PALM = "bert", "palm"
 MODEL_TYPES = (BERT, "xlm-roberta", "roberta")  # the other two have no token types and another tokenizer; the layers are the same
 
 # Far above any model. A larger size is a fault of its file, and it would take all memory before something else shows the fault.
@@ -21,6 +22,8 @@ LARGEST = {
     "intermediate_size": 262_144,
     "max_position_embeddings": 65_536,
     "type_vocab_size": 1024,
+    "dec_hidden_layers": 512,
+    "encoder_final_layer_norms": 2,
 }
 
 
@@ -48,6 +51,7 @@ class BertConfig:
     pooling: str = CLS  # cls is BERT's tanh(W h[CLS] + b)
     model_type: str = BERT
     pooler_input_dropout_prob: float = 0.0  # of h[CLS] before the pooler, as in RoBERTa's classifier
+    model_types: ClassVar[tuple] = MODEL_TYPES  # the values of model_type that this class describes
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -71,8 +75,8 @@ class BertConfig:
             raise UserError(f"hidden_act {self.hidden_act!r:.80} is not supported, only gelu (the exact form with erf)")
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
-        if self.model_type not in MODEL_TYPES:
-            raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(MODEL_TYPES)}")
+        if self.model_type not in self.model_types:
+            raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(self.model_types)}")
 
     def check_pairs(self, at):
         """Raises a UserError if the table of token types has no row for the second text of a pair. Only a BERT needs one.
@@ -90,6 +94,11 @@ class BertConfig:
     def head_size(self):
         """D: hidden_size / num_attention_heads."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def description(self):
+        """Kind and number of layers, for the log."""
+        return f"BERT of {self.num_hidden_layers} layers x {self.hidden_size}"
 
     @property
     def dense_weights(self):

@@ -54,7 +54,7 @@ class _HiddenStates(collections.abc.Sequence):
         return self._flat[position].reshape(*self._shape)
 
 
-class _Encoder(NamedTuple):
+class GraphParts(NamedTuple):
     """The parts of one graph that all layers use."""
 
     variables: object  # the graph's view of a `Variables`
@@ -233,7 +233,7 @@ def build_bert(
     """
     batch, length = word_rows.shape
     layout = sequence_layout(word_rows, input_mask, kernels, starts, positions)
-    encoder = _Encoder(variables, config, kernels, layout, dropout)
+    encoder = GraphParts(variables, config, kernels, layout, dropout)
     pooled_only = pooled_only and config.pooling == CLS
 
     x = _embeddings(encoder, word_rows, segment_ids, shift)

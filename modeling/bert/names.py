@@ -41,6 +41,15 @@ PRETRAINING_HEADS = (*TOKEN_HEAD, *SENTENCE_HEAD, *REPLACED_HEAD)
 # One dense layer on each token: its tag, or whether an answer starts or ends there
 TAG_HEAD = ("token_classification-output_weights", "token_classification-output_bias")
 SPAN_HEAD = ("span_answering-output_weights", "span_answering-output_bias")
+# PALM, an encoder-decoder (modeling/palm). Its encoder has the names of BERT's, and a norm after the last layer
+ENCODER_NORM = ENCODER_PREFIX + "encoder-LayerNorm"
+DECODER_PREFIX = "palm-decoder-"
+DECODER_NORM = DECODER_PREFIX + "LayerNorm"
+# Of one decoder layer, after `decoder_prefix(layer)`, besides QUERY, KEY, VALUE, ATTENTION_OUTPUT, INTERMEDIATE and OUTPUT
+SELF_NORM, CROSS_NORM, FEED_FORWARD_NORM = "attention-LayerNorm", "cross_attention-LayerNorm", "intermediate-LayerNorm"
+CROSS_QUERY, CROSS_KEY, CROSS_VALUE = (f"cross_attention-{part}" for part in ("query", "key", "value"))
+CROSS_OUTPUT = "cross_attention-output-dense"
+PALM_SENTENCE_HEAD = ("cls-seq_relationship-weight", "cls-seq_relationship-bias")  # of PALM's pre-training; nothing here uses it
 
 TRAINING_ONLY_PREFIX = "distillation-"  # variables of a loss, which no snapshot stores
 HIDDEN_PROJECTION = TRAINING_ONLY_PREFIX + "hidden_projection_{}"  # formatted with the student's layer, from 0
@@ -50,6 +59,7 @@ GENERATOR_PROJECTION = GENERATOR_PREFIX + "embeddings_project"  # from the embed
 TEMPERATURE = TRAINING_ONLY_PREFIX + "temperature_bias"  # of a contrast of pairs, minus its start: it starts at 0 and does not decay
 
 _LAYER = re.compile(r"bert-encoder-layer_(\d+)-")
+_DECODER_LAYER = re.compile(r"palm-decoder-layer_\d+-")
 
 
 def layer_prefix(layer):
@@ -61,6 +71,21 @@ def layer_of(name):
     """The encoder layer (from 0) of the variable `name`, or None if the variable belongs to no layer."""
     match = _LAYER.match(name)
     return int(match.group(1)) if match else None
+
+
+def decoder_prefix(layer):
+    """How the names of decoder layer `layer` (from 0) begin."""
+    return f"{DECODER_PREFIX}layer_{layer}-"
+
+
+def is_in_layer(name):
+    """Whether the variable `name` belongs to a layer of an encoder or of a decoder."""
+    return layer_of(name) is not None or _DECODER_LAYER.match(name) is not None
+
+
+def cross_attention_names(prefix, kind):
+    """Names of the key and value of a decoder layer's cross-attention, which one GEMM computes. Arguments as in `attention_names`."""
+    return tuple(f"{prefix}{part}-{kind}" for part in (CROSS_KEY, CROSS_VALUE))
 
 
 def attention_names(prefix, kind):

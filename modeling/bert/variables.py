@@ -6,9 +6,11 @@ from modeling.bert import names
 from modeling.bert.fused_parameters import fuse
 from modeling.bert.names import (
     CLASSIFIER,
+    DECODER_PREFIX,
     DOMAIN_HEAD,
     ENCODER_PREFIX,
     GENERATOR_PREFIX,
+    PALM_SENTENCE_HEAD,
     POOLER_PREFIX,
     PRETRAINING_HEADS,
     SPAN_HEAD,
@@ -26,7 +28,7 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
-_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
+_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *PALM_SENTENCE_HEAD, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
 _MOST_PARTS = 128  # outputs of one split_like
 
 
@@ -323,7 +325,7 @@ def read_finite(snapshot, name, shape):
 def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=say):
     """The values of a model's variables from a snapshot. Each is read when it is accessed.
 
-    All variables of the encoder except the pooler must be there. Missing heads are initialised, and `log` is called with their names.
+    All variables of encoder and decoder except the pooler must be there. Missing heads are initialised; `log` is called with their names.
 
     Args:
         shapes: dict of name -> shape that the model needs.
@@ -346,7 +348,8 @@ def load_values(shapes, snapshot, seed, initializer_range=0.02, restart=(), log=
 
     if snapshot is None:
         return OnDemand(shapes, initial)
-    missing = [n for n in shapes if n.startswith(ENCODER_PREFIX) and not n.startswith(POOLER_PREFIX) and n not in present]
+    needed = [name for name in shapes if name.startswith((ENCODER_PREFIX, DECODER_PREFIX)) and not name.startswith(POOLER_PREFIX)]
+    missing = [name for name in needed if name not in present]
     unknown = sorted(n for n in present if n not in shapes and n not in _HEADS)
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])

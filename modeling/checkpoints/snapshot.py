@@ -198,9 +198,11 @@ class Snapshot:
         values, path = self._json(TASK_FILE), os.path.join(self.path, TASK_FILE)
         if values is None:
             return None
-        length, lower, script = (values.get(name) for name in ("seq_length", "do_lower_case", "script"))
-        if length is not None and (type(length) is not int or not 1 <= length <= LARGEST["max_position_embeddings"]):
-            raise UserError(f"{path}: seq_length is {length!r:.80}, not a number of tokens; {_REMEDY}")
+        lower, script = (values.get(name) for name in ("do_lower_case", "script"))
+        for name in ("seq_length", "target_length"):
+            length = values.get(name)
+            if length is not None and (type(length) is not int or not 1 <= length <= LARGEST["max_position_embeddings"]):
+                raise UserError(f"{path}: {name} is {length!r:.80}, not a number of tokens; {_REMEDY}")
         if lower is not None and not isinstance(lower, bool):
             raise UserError(f"{path}: do_lower_case is {lower!r:.80}, not true or false; {_REMEDY}")
         if script is not None and not isinstance(script, str):
@@ -212,16 +214,19 @@ class Snapshot:
         paths = [os.path.join(self.path, name) for name in (VOCAB_FILE, JSON_FILE)]
         return next((path for path in paths if os.path.isfile(path)), None)
 
-    def config(self, head_size=64, num_heads=None):
+    def config(self, head_size=64, num_heads=None, kind=BertConfig):
         """The encoder's `BertConfig`, from bert_config.json or, if there is none, from the sizes of the variables.
 
         Args:
             head_size: D to assume if there is no bert_config.json (`--hidden_size_per_head`).
             num_heads: N to assume instead (`--num_attention_heads`), None to use `head_size`.
+            kind: the class of the config. That of another model than BERT needs the file.
+        Raises:
+            UserError: the file is damaged, or is that of a model of another kind.
         """
         values = self._json(CONFIG_FILE)
-        if values is not None:
-            return BertConfig.from_dict(values, os.path.join(self.path, CONFIG_FILE))
+        if values is not None or kind is not BertConfig:
+            return kind.from_dict(values or {}, os.path.join(self.path, CONFIG_FILE))
         gamma = names.EMBEDDINGS_NORM + "-gamma"
         layers = {names.layer_of(name) for name in self.sizes} - {None}
         words, positions, types = names.WORD_EMBEDDINGS, names.POSITION_EMBEDDINGS, names.TOKEN_TYPE_EMBEDDINGS

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from modeling.bert.config import BERT
+from modeling.bert.config import BERT, PALM
 from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
@@ -60,7 +60,7 @@ def open_tokenizer(snapshot, config, vocab_file=None, do_lower_case=None, log=sa
             given, own = (str(value).lower() for value in (do_lower_case, stored))
             log(f"warning: --do_lower_case {given} contradicts {snapshot.path}, which has {own}")
     tokenizer = load_tokenizer(path, settings, trusted=stored is not None and stored == settings.do_lower_case)
-    if bool(tokenizer.second_segment) != (config.model_type == BERT):
+    if bool(tokenizer.second_segment) != (config.model_type in (BERT, PALM)):
         raise UserError(f"{path} is the vocabulary of another kind of model; this one is a {config.model_type}: give its own --vocab_file")
     _check_size(tokenizer, config, own_file, snapshot, log)
     return tokenizer

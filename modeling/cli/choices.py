@@ -20,6 +20,9 @@ OUTER_OPTIMIZERS = OUTER_SGD, OUTER_ADAM = ("sgd", "adam")
 METRIC_OBJECTIVES = CONTRASTIVE, PROTOTYPICAL = ("contrastive", "prototypical")
 PAIR_LOSSES = CONTRASTIVE_PAIRS, SYMMETRIC, ALL_PAIRS, TRIPLET = ("contrastive", "symmetric", "all", "triplet")
 METRIC_HEADS = LOGISTIC, NEAREST_MEAN, FINETUNED = ("logistic", "prototypes", "finetune")
+GENERATION_OBJECTIVES = TARGETS, PRETRAINING = ("generation", "pretraining")
+BLEU_4 = "bleu_4"  # of --metric_for_best, where texts are generated
+SCORE_UNITS = CHARACTERS, WORDS = ("characters", "words")  # of BLEU and ROUGE
 BALANCED = "balanced"  # --class_weights by the numbers of training rows
 
 NEWEST_RUN = "newest"  # --resume without a value

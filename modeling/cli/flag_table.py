@@ -39,6 +39,7 @@ from modeling.cli.flag_kinds import (
     shift,
     text,
 )
+from modeling.cli.generation_flags import GENERATION_FLAGS
 from modeling.cli.recipe_flags import PAIR_FLAGS, TASK_FLAGS
 from modeling.cli.scripts import (
     ALL,
@@ -65,6 +66,7 @@ from modeling.cli.scripts import (
     PAIR_TRAINING,
     PREPROCESS,
     ROW_TEXT,
+    TEXT_GENERATION,
     TOKEN_TRAINING,
     TRAINING,
 )
@@ -84,8 +86,11 @@ AUTO_RULE = (
 )
 OPTIMISATION = Group("optimisation", AUTO_RULE)
 OUTPUT = Group("output and machine")
-LABELLED = tuple(script for script in ALL if script not in CORPUS_TRAINING)  # scripts that read the training split
-LABELLED_ROWS = tuple(script for script in LABELLED if script in ROW_TEXT)
+TASK_TEXT = tuple(script for script in ALL if script not in TEXT_GENERATION)  # scripts whose texts have domains and labels
+TASK_ROWS = tuple(script for script in TASK_TEXT if script in ROW_TEXT)
+SPLIT_READING = tuple(script for script in ALL if script not in CORPUS_TRAINING)  # scripts that read the training split
+SPLIT_ROWS = tuple(script for script in SPLIT_READING if script in ROW_TEXT)
+LABELLED = tuple(script for script in SPLIT_READING if script in TASK_TEXT)
 DEV_ROWS = tuple(script for script in DEV_SPLIT if script in ROW_TEXT)
 
 # The rows' default is None, so that a script can tell whether a size was set.
@@ -110,7 +115,8 @@ _BY_NAME = "told from the header, such as {}"
 
 # fmt: off
 FLAGS = (
-    Flag("task_name", DATA, ALL, text, None, "g1, g2, g3, sst-2, mr, cr, senti, mnli, or the name of a custom task", required=True),
+    Flag("task_name", DATA, TASK_TEXT, text, None, "g1, g2, g3, sst-2, mr, cr, senti, mnli, or the name of a custom task", required=True),
+    Flag("task_name", DATA, TEXT_GENERATION, text, None, "a name for the data, a part of the snapshots' names", required=True),
     Flag("data_dir", DATA, ALL, text, None, "folder with train.csv, dev.csv, test.csv and ofrecord/", required=True),
     Flag("vocab_file", DATA, ALL, text, None, "WordPiece vocabulary, one token per line; XLM-R has a tokenizer.json",
          unset="vocab.txt of the snapshot"),
@@ -121,25 +127,25 @@ FLAGS = (
     Flag("resave_ofrecord", DATA, ROW_TEXT, boolean, False,
          "write the OFRecord files from the text again, after a change of text, length or vocabulary; the scores of preprocess.py are "
          "kept. Files that do not exist are written without this flag"),
-    Flag("domains", DATA, ALL, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
-    Flag("label_list", DATA, ALL, comma_list, None, "labels of a custom task, comma-separated", unset="read from the training text"),
+    Flag("domains", DATA, TASK_TEXT, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
+    Flag("label_list", DATA, TASK_TEXT, comma_list, None, "labels of a custom task, comma-separated", unset="read from the training text"),
     Flag("task_type", DATA, (FINETUNING,), text, CLASSIFICATION,
          "what a label is: classification = one of the labels; regression = a number; multi_label = any number of the labels, with commas "
          "between them", choices=TASK_TYPES),
     Flag("text_format", DATA, ROW_TEXT, text, None,
          "kind of the text files: tsv = separated by tabs, without quotes; csv = separated by commas, with double quotes (RFC 4180); "
          "jsonl = one JSON object per line; auto = told from each file", unset="auto", choices=FORMATS),
-    Flag("text_column", DATA, ROW_TEXT, text, None, _COLUMN.format("text, or of the first text of a pair"),
+    Flag("text_column", DATA, TASK_ROWS, text, None, _COLUMN.format("text, or of the first text of a pair"),
          unset=_BY_NAME.format("text or review")),
-    Flag("pair_column", DATA, ROW_TEXT, text, None, _COLUMN.format("second text of a pair"), unset=_BY_NAME.format("sentence2")),
-    Flag("domain_column", DATA, ROW_TEXT, text, None,
+    Flag("pair_column", DATA, TASK_ROWS, text, None, _COLUMN.format("second text of a pair"), unset=_BY_NAME.format("sentence2")),
+    Flag("domain_column", DATA, TASK_ROWS, text, None,
          _COLUMN.format("domain") + "; text without such a column has one domain, that of --domains or of the task, else the task's name",
          unset=_BY_NAME.format("domain")),
-    Flag("label_column", DATA, ROW_TEXT, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
+    Flag("label_column", DATA, TASK_ROWS, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
     Flag("data_url", DATA, ROW_TEXT, text, "", "--data_dir names the data", has_effect=False),
-    Flag("train_data_prefix", DATA, LABELLED_ROWS, text, "train.of_record-", _PREFIX.format("training")),
-    Flag("train_data_part_num", DATA, LABELLED_ROWS, part_count, 1, _PARTS.format("training")),
-    Flag("train_example_num", DATA, LABELLED, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
+    Flag("train_data_prefix", DATA, SPLIT_ROWS, text, "train.of_record-", _PREFIX.format("training")),
+    Flag("train_data_part_num", DATA, SPLIT_ROWS, part_count, 1, _PARTS.format("training")),
+    Flag("train_example_num", DATA, SPLIT_READING, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
     Flag("batch_size_per_device", DATA, META_LEARNING, batch_size, 32, "--inner_batch_size is the batch of this script", has_effect=False),
     Flag("batch_size_per_device", DATA, EPOCH_TRAINING, batch_size, 32, "rows per batch of the training split"),
     Flag("batch_size_per_device", DATA, PAIR_TRAINING, batch_size, 16,
@@ -172,6 +178,7 @@ FLAGS = (
          unset="none"),
 
     *CORPUS_FLAGS,
+    *GENERATION_FLAGS,
     *TOKEN_FLAGS,
     Flag("teacher_model", MODEL, (META_DISTILL,), text, None, "snapshot of meta_teacher.py", required=True),
     Flag("student_model", MODEL, (META_DISTILL,), text, None, "snapshot that initialises the student, of any size", required=True),

@@ -14,6 +14,7 @@ from modeling.cli.scripts import (
     DOCUMENTED_SCRIPTS,
     DOMAIN_MIXING,
     FINETUNING,
+    GENERATION,
     META_DISTILL,
     META_FINETUNING,
     META_REPTILE,
@@ -36,6 +37,7 @@ __all__ = [
     "DOCUMENTED_SCRIPTS",
     "DOMAIN_MIXING",
     "FINETUNING",
+    "GENERATION",
     "META_DISTILL",
     "META_FINETUNING",
     "META_REPTILE",
@@ -111,9 +113,9 @@ TEXT_FLAGS = ("text_format", "text_column", "pair_column", "domain_column", "lab
 
 
 def add_text_flags(parser: Parser, names: Tuple[str, ...] = TEXT_FLAGS) -> None:
-    """Adds the flags of the table that describe text files to the parser of a tool."""
+    """Adds the flags of the table that describe text files to the parser of a tool, as the scripts with labels have them."""
     for flag in FLAGS:
-        if flag.name in names:
+        if flag.name in names and FINETUNING in flag.scripts:
             _add_flag(parser, flag)
 
 

@@ -17,6 +17,7 @@ PRETRAIN_DISCRIMINATOR = "pretrain_discriminator"
 PRETRAIN_PAIRS = "pretrain_pairs"
 SEQUENCE_LABELING = "sequence_labeling"
 SPAN_ANSWERING = "span_answering"
+GENERATION = "generation"
 
 # Script -> folder, relative to the repository root ("" is the root itself)
 SCRIPTS = {
@@ -34,6 +35,7 @@ SCRIPTS = {
     PRETRAIN_PAIRS: "recipes",
     SEQUENCE_LABELING: "recipes",
     SPAN_ANSWERING: "recipes",
+    GENERATION: "recipes",
 }
 
 DOCUMENTED_SCRIPTS = (PREPROCESS, META_FINETUNING, FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
@@ -46,14 +48,24 @@ CLASSIFIER_TRAINING = (*EPOCH_TRAINING, *META_LEARNING, *PAIR_TRAINING)
 LANGUAGE_TRAINING = (PRETRAIN_MLM, PRETRAIN_DISCRIMINATOR)  # scripts that predict masked tokens
 CORPUS_PAIR_TRAINING = (PRETRAIN_PAIRS,)  # scripts that compare the halves of texts
 CORPUS_TRAINING = (*LANGUAGE_TRAINING, *CORPUS_PAIR_TRAINING)  # scripts that train on text without labels
+TEXT_GENERATION = (GENERATION,)  # scripts whose rows have a target text, and no label
 TOKEN_TRAINING = (SEQUENCE_LABELING, SPAN_ANSWERING)  # scripts that tag words or find answers, in texts of formats of their own
-TRAINING = (*CLASSIFIER_TRAINING, *CORPUS_TRAINING, *TOKEN_TRAINING)
+TRAINING = (*CLASSIFIER_TRAINING, *CORPUS_TRAINING, *TOKEN_TRAINING, *TEXT_GENERATION)
 ROW_TEXT = tuple(script for script in ALL if script not in TOKEN_TRAINING)  # scripts that read rows of text and write records
 ONE_PASS = (PREPROCESS, META_TEACHER_EVAL)  # scripts that read the data once, on one device
 META_KD = (META_TEACHER, META_TEACHER_EVAL, META_DISTILL)
 DISTILLATION = (META_TEACHER_EVAL, META_DISTILL)
 # Meta-KD has --eval_* for the dev split; the other scripts have --dev_* for the dev split and --eval_* for the test split.
-DEV_EVALUATION = (META_FINETUNING, FINETUNING, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING, *CORPUS_TRAINING, *TOKEN_TRAINING)
+DEV_EVALUATION = (
+    META_FINETUNING,
+    FINETUNING,
+    DOMAIN_MIXING,
+    META_REPTILE,
+    METRIC_LEARNING,
+    *CORPUS_TRAINING,
+    *TOKEN_TRAINING,
+    *TEXT_GENERATION,
+)
 DEV_SPLIT = EVAL_TEST_SPLIT = (PREPROCESS, *DEV_EVALUATION)
 # Scripts that may leave domains out of training
 HELD_OUT = (PREPROCESS, META_FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING)

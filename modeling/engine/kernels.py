@@ -91,10 +91,22 @@ class StockKernels:
         """Layer normalisation of x [T, H] over H; gamma, beta [1, H]."""
         return flow.nn.functional.layer_norm(x, (x.shape[1],), _vector(gamma), _vector(beta), epsilon)
 
-    def additive_mask(self, input_mask, num_heads):
-        """Padding mask [B, S], 1 for tokens and 0 for padding -> term to add to attention scores [B, N, S, S]: 0 or -10000."""
+    def add_row(self, x, row):
+        """x [T, N] + row [1, N] -> [T, N]."""
+        return flow._C.bias_add(x, _vector(row), axis=1)
+
+    def additive_mask(self, input_mask, num_heads, queries=None):
+        """Padding mask [B, S], 1 for tokens and 0 for padding -> term to add to attention scores [B, N, Q, S]: 0 or -10000.
+
+        Args:
+            queries: Q; None for S.
+        """
         batch, length = input_mask.shape
         return (input_mask.reshape(batch, 1, 1, length) - 1.0) * 10000.0
+
+    def causal_mask(self, batch, num_heads, length):
+        """Term to add to attention scores [B, N, S, S]: 0 if the key is not after the query, else -10000."""
+        return (flow.tril(parallel.constant((1, 1, length, length), 1.0, self.device)) - 1.0) * 10000.0
 
     def same_text_mask(self, input_mask, num_heads):
         """Mask [R, C, S] of rows with several texts, 1 at the tokens of each text -> term to add to attention scores [R, N, S, S]: 0 if
@@ -179,12 +191,20 @@ class CpuKernels(StockKernels):
         variance = flow.matmul(flow.square(centred), to_mean) + self._constant(epsilon, x.shape[0], 1)
         return self._add_row(centred * flow.matmul(flow.rsqrt(variance), gamma), beta)
 
-    def additive_mask(self, input_mask, num_heads):
+    def add_row(self, x, row):
+        return self._add_row(x, row)
+
+    def causal_mask(self, batch, num_heads, length):
+        # Materialised as in `additive_mask`
+        return (flow.tril(self._constant(1.0, batch, num_heads, length, length)) - 1.0) * 10000.0
+
+    def additive_mask(self, input_mask, num_heads, queries=None):
         # Materialised once per step and shared by the layers, since a plain sum is several times faster than a broadcast in each
         # layer
         batch, length = input_mask.shape
+        queries = length if queries is None else queries
         row = ((input_mask - 1.0) * 10000.0).reshape(batch, 1, length)
-        return flow.matmul(self._constant(1.0, batch, num_heads * length, 1), row).reshape(batch, num_heads, length, length)
+        return flow.matmul(self._constant(1.0, batch, num_heads * queries, 1), row).reshape(batch, num_heads, queries, length)
 
     def same_text_mask(self, input_mask, num_heads):
         # Materialised for all heads as in `additive_mask`, by a GEMM that also multiplies by 10000

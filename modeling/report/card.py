@@ -11,6 +11,7 @@ from modeling.cli.choices import ACCURACY, CLS
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
+    GENERATION,
     META_DISTILL,
     META_FINETUNING,
     META_REPTILE,
@@ -22,7 +23,8 @@ from modeling.cli.flags import (
     SEQUENCE_LABELING,
     SPAN_ANSWERING,
 )
-from modeling.cli.scripts import CORPUS_TRAINING, TOKEN_TRAINING
+from modeling.cli.scripts import CORPUS_TRAINING, TEXT_GENERATION, TOKEN_TRAINING
+from modeling.report.generations import score_rows
 from modeling.report.markup import Number
 from modeling.report.results import SPLITS, result_rows
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
@@ -45,6 +47,7 @@ KINDS = {
     PRETRAIN_PAIRS: "A BERT whose vectors of the two halves of a text are near, trained on text without labels",
     SEQUENCE_LABELING: "A BERT that tags words",
     SPAN_ANSWERING: "A BERT that finds the answer to a question in a text",
+    GENERATION: "A PALM, an encoder-decoder that generates the target text of a source",
     META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
@@ -87,8 +90,11 @@ def card(run, path, task, length, lower_case):
     lines = [f"# {for_markdown(name)}", ""]
     lines += [kind_of_model(run.script, task, "A trained BERT") + f". Task {for_markdown_code(task.name)}, OneFlow static graphs."]
     kind = [] if task.task_type == CLASSIFICATION else [f"- type of task: {task.task_type}"]
-    lines += ["", f"- domains: {domains}", *kind, f"- labels: {labels}"]
-    lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
+    if run.script in TEXT_GENERATION:
+        lines += ["", f"- a source has at most {length} tokens, a target at most {run.flags.get('target_length')}"]
+    else:
+        lines += ["", f"- domains: {domains}", *kind, f"- labels: {labels}"]
+        lines += [f"- a sample is {'a pair of texts' if task.pair else 'one text'} of at most {length} tokens"]
     if size:
         lines.append(f"- size: {size}")
     lines.append(f"- digest of the variables: `{run.snapshots.get(path)}`")
@@ -100,6 +106,12 @@ def card(run, path, task, length, lower_case):
     lines += ["", "## Results", "", *result_lines(run, name), "", "## Data", ""]
     header, rows = data_table(run)
     lines += markdown_table(header, rows) if rows else ["flags.json does not describe the data of this run."]
+    if run.script in TEXT_GENERATION:
+        found = score_rows(run)
+        lines[lines.index("## Data") : lines.index("## Data")] = ["Generated texts:", "", *markdown_table(*found), ""] if found else []
+        command = f'python3 tools/generate.py --model_load_dir {for_shell(name)} "a source" "another source"'
+        lines += ["", "## Use", "", *markdown_block([command]), ""]
+        return _training_lines(run, lines, _language_limits(run, length, lower_case))
     if run.script in CORPUS_TRAINING:
         step = f"python3 finetuning.py --task_name {for_shell(task.name)} --data_dir DATA --model_load_dir {for_shell(name)}"
         steps = [step]
@@ -188,7 +200,7 @@ def what_it_predicts(task):
 
 
 def _language_limits(run, length, lower_case):
-    what = {PRETRAIN_MLM: "masked tokens", PRETRAIN_DISCRIMINATOR: "tokens"}.get(run.script, "pairs")
+    what = {PRETRAIN_MLM: "masked tokens", PRETRAIN_DISCRIMINATOR: "tokens", PRETRAIN_PAIRS: "pairs"}.get(run.script, "target tokens")
     counts = [f"{result['total']:,} {what} of {split}" for split in SPLITS for result in [run.result(split)] if result]
     casing = "; casing and accents are removed" if lower_case else ""
     return [

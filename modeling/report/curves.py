@@ -11,6 +11,7 @@ from modeling.run.measures import shown_of
 
 _SHARES = {  # accuracies of training rows that are not those of samples
     "mlm_accuracy": "training, masked tokens",
+    "token_accuracy": "training, target tokens",
     "discriminator_accuracy": "training, replaced tokens",
     "pair_accuracy": "training, pairs of a batch",
     "tag_accuracy": "training, tokens with a tag",

@@ -8,8 +8,9 @@ import numpy as np
 
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import FINETUNING
-from modeling.cli.scripts import TOKEN_TRAINING
+from modeling.cli.scripts import TEXT_GENERATION, TOKEN_TRAINING
 from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.generations import read_generations, written_generations
 from modeling.run.measures import OF_PARTS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
@@ -41,6 +42,7 @@ class RunFacts:
         rows: list of the objects in metrics.jsonl.
         predictions: dict of name ("dev", "test", "teacher_dev", …) -> `predictions.Summary`.
         snapshots: dict of path of a best snapshot -> its digest, or None if the snapshot cannot be read.
+        generations: dict of split -> list of the first `generations.Generation`s.
         states: number of states that --resume can continue from.
         samples: `TrainingSamples`, or None.
         missing: list of str; each names something that the report lacks, and the reason.
@@ -54,6 +56,7 @@ class RunFacts:
     states: int
     samples: object
     missing: list
+    generations: dict = dataclasses.field(default_factory=dict)
 
     @property
     def script(self):
@@ -74,6 +77,11 @@ class RunFacts:
     def kind(self, kind):
         """The objects of metrics.jsonl of one kind."""
         return [row for row in self.rows if row.get("kind") == kind]
+
+    @property
+    def text_scores(self):
+        """dict of split -> the last row of metrics.jsonl about its generated texts."""
+        return {row["split"]: row for row in self.kind("generation")}
 
     def best(self, name=None):
         """The row of metrics.jsonl with the best evaluation on dev, or None.
@@ -120,7 +128,8 @@ def read_run(folder, data_dir=None, scores=None):
             snapshots[path] = None
             missing.append(f"the best snapshot cannot be read: {error}")
     samples = _training_samples(record, data_dir, missing, scores)
-    run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples)
+    generations = {split: read_generations(path) for split, path in written_generations(folder).items()}
+    run = dataclasses.replace(run, predictions=predictions, snapshots=snapshots, samples=samples, generations=generations)
     for name in EVALUATED:
         result = run.result(name)
         if result and name not in predictions and not set(OF_PARTS) & set(result):
@@ -200,7 +209,7 @@ def _training_samples(record, data_dir, missing, scores):
     flags = record.get("flags", {})
     data_dir = data_dir or flags.get("data_dir")
     trained = "train" in record["data"] if "data" in record else flags.get("do_train") is not False
-    if not data_dir or not trained:
+    if not data_dir or not trained or record.get("script") in TEXT_GENERATION:  # sources and targets have no scores
         return None
     paths = score_paths(data_dir)
     if not os.path.isfile(paths[0]) or not os.path.isfile(paths[1]):

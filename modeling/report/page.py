@@ -3,6 +3,7 @@
 import os
 
 from modeling.report.curves import curves_section
+from modeling.report.generations import generations_section
 from modeling.report.markup import element, words
 from modeling.report.measures import measures_section
 from modeling.report.results import confusion_section, results_section, tile_list
@@ -17,6 +18,7 @@ _LINKS = {
     "results": "results",
     "measures": "further measures",
     "curves": "curves",
+    "generated": "generated texts",
     "confusion": "confusion",
     "hardest": "hardest samples",
     "training": "training samples",
@@ -44,6 +46,7 @@ def page(run):
         "results": results_section(run),
         "measures": measures_section(run),
         "curves": curves_section(run),
+        "generated": generations_section(run),
         "confusion": confusion_section(run),
         "hardest": hardest_section(run),
         "training": training_section(run),

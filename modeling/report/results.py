@@ -2,9 +2,24 @@
 
 import math
 
+from modeling.cli.choices import BLEU_4
 from modeling.report.markup import Markup, Number, element, table, words
 from modeling.run.held_out import held_out_name, title_of
-from modeling.run.measures import ANSWERS, ENTITIES, FURTHER, MSE, NUMBERS, ORIGINAL_SHARE, PERPLEXITY, TITLES, shown_of
+from modeling.run.measures import (
+    ANSWERS,
+    ENTITIES,
+    FURTHER,
+    MASKED_TOKENS,
+    MSE,
+    NUMBERS,
+    ORIGINAL_SHARE,
+    PERPLEXITY,
+    ROUGE_L,
+    TEXT_SCORES,
+    TITLES,
+    TOKENS,
+    shown_of,
+)
 from modeling.run.predictions import total_of
 
 _SEEN = ("dev", "test")
@@ -43,8 +58,8 @@ def result_rows(run, split, result=None):
         return _number_rows(run, result)
     of_tokens, share = PERPLEXITY in result, shown_of(result).share_title
     spans = [name for name in (*ENTITIES, *ANSWERS, ORIGINAL_SHARE) if name in result]
-    header = ["domain", _KINDS_OF_ROWS.get(next(iter(spans), PERPLEXITY if of_tokens else None), "rows"), "correct", share]
-    header += ["95 % interval", "cross-entropy"]
+    kind = result.get(TOKENS, MASKED_TOKENS) if of_tokens else _KINDS_OF_ROWS.get(next(iter(spans), None), "rows")
+    header = ["domain", kind, "correct", share, "95 % interval", "cross-entropy"]
     header += ["perplexity"] if of_tokens else [TITLES[name] for name in spans] or (["teacher", "kept"] if teacher else [])
     by_domain = result.get("by_domain", {})
     named = [name for name in run.domains if name in by_domain]
@@ -150,7 +165,7 @@ def tiles(run):
         if result is None:
             continue
         if PERPLEXITY in result:
-            shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} masked tokens"))
+            shown.append((f"{split} perplexity", f"{result[PERPLEXITY]:.4f}", f"{result['total']:,} {result.get(TOKENS, MASKED_TOKENS)}"))
             continue
         score = next((name for name in (ENTITIES[0], ANSWERS[0]) if name in result), None)
         if score:
@@ -173,10 +188,12 @@ def tiles(run):
         if teacher:
             kept = kept_text(result["accuracy"], teacher["accuracy"])
             shown.append((f"kept of the teacher, {title_of(split)}", kept, f"teacher {teacher['accuracy']:.4f}"))
+    for split, scores in run.text_scores.items():
+        shown.append((f"{split} {TITLES[BLEU_4]}", f"{scores[BLEU_4]:.4f}", f"{TITLES[ROUGE_L]} {scores[ROUGE_L]:.4f}"))
     best, train = run.best(), run.kind("train")
     if best is not None and "step" in best:
         metric = run.flags.get("metric_for_best")
-        metric = metric if metric in (*FURTHER, *NUMBERS) and metric in best else shown_of(best).loss
+        metric = metric if metric in (*FURTHER, *NUMBERS, *TEXT_SCORES) and metric in best else shown_of(best).loss
         shown.append(("best step", f"{best['step']:,}", f"dev {TITLES[metric]} {best[metric]:.4f}"))
     if train:
         total, epochs = run.record.get("total_steps"), run.flags.get("num_epochs")

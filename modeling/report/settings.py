@@ -20,9 +20,13 @@ def flag_text(value):
 
 
 def model_text(config):
-    """An encoder's sizes in words, or None if they are not known."""
+    """The sizes of an encoder, or of encoder and decoder, in words, or None if they are not known."""
     sizes = [config.get(name) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")]
-    return "{} layers x {}, {} heads, {:,} word pieces".format(*sizes) if all(isinstance(size, int) for size in sizes) else None
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    decoder = config.get("dec_hidden_layers")
+    layers = f"{sizes[0]} encoder and {decoder} decoder layers" if isinstance(decoder, int) else f"{sizes[0]} layers"
+    return "{} x {}, {} heads, {:,} word pieces".format(layers, *sizes[1:])
 
 
 def changed_flags(run, results_only=False):

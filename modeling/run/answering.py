@@ -11,7 +11,7 @@ from modeling.engine import parallel
 from modeling.run.answer_measures import best_of, exact_match, f1
 from modeling.run.evaluation import TEXT, Evaluation, predict_batches
 from modeling.run.measures import log_softmax
-from modeling.run.predictions import check_logits
+from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import example_num, note_split
 from ofrecord_util.answer_windows import answer_windows
 from ofrecord_util.errors import UserError

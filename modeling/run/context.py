@@ -68,18 +68,17 @@ class RunContext:
             raise UserError(f"--data_dir {flags.data_dir}: no such folder")
         options = TextOptions.from_flags(vars(flags), only_domain(flags.task_name, flags.domains))
         text = folder_of_text(flags.data_dir, options)
-        task_type = getattr(flags, "task_type", CLASSIFICATION)  # only finetuning.py has others
-        self.task = resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text, task_type)
+        self.task = self._find_task(text)
         if os.path.basename(self.task.name) != self.task.name or self.task.name.startswith("."):
             raise UserError(
                 f"--task_name {flags.task_name}: the name becomes part of folder names, so it must not contain / or start with a dot"
             )
         self.snapshot = Snapshot(load_dir) if load_dir else None
-        self.config = resolve_config(flags, self.snapshot)
+        self.config = self._find_config()
         self._notes = []  # lines of the log, found before there is one
         self.tokenizer = self._make_tokenizer()
         if flags.auto_settings:
-            note = apply_auto_settings(flags, text, self.task, self.config, self.tokenizer, parallel.size())
+            note = self._auto_settings(text)
             self._notes += [note] if note else []
         self.use_config(self.config)
         if self.freezing.embeddings and self.snapshot is None:
@@ -95,6 +94,20 @@ class RunContext:
         self.log = self.folder.log if trains else _step_log(self._log_path)
         self.splits = Splits(self, text)
         self._say_what_runs()
+
+    def _find_task(self, text):
+        """The `Task`, from the flags or from the training text, a `TextFolder`."""
+        flags = self.flags
+        task_type = getattr(flags, "task_type", CLASSIFICATION)  # only finetuning.py has others
+        return resolve_task(flags.task_name, flags.data_dir, flags.domains, flags.label_list, text, task_type)
+
+    def _find_config(self):
+        """The `BertConfig` of the trained model."""
+        return resolve_config(self.flags, self.snapshot)
+
+    def _auto_settings(self, text):
+        """Applies --auto_settings. Returns a line for the log, or None."""
+        return apply_auto_settings(self.flags, text, self.task, self.config, self.tokenizer, parallel.size())
 
     def use_config(self, config) -> None:
         """Sets the sizes of the trained model and everything that depends on them. Call it before samples or variables are loaded."""
@@ -134,8 +147,8 @@ class RunContext:
             )
         source = f" from {self.snapshot.path}" if self.snapshot else ", initial values"
         self.log(
-            f"{flags.script} on {self.engine.device}, OneFlow {self.engine.version}, BERT of {c.num_hidden_layers} layers x "
-            f"{c.hidden_size}, {c.num_attention_heads} heads, {c.vocab_size} pieces{source}"
+            f"{flags.script} on {self.engine.device}, OneFlow {self.engine.version}, {c.description}, {c.num_attention_heads} heads, "
+            f"{c.vocab_size} pieces{source}"
         )
 
 

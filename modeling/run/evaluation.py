@@ -96,7 +96,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        more = {name: values[name] for name in (*measures.FURTHER, *DETAILS, *measures.OF_PARTS) if name in values}
+        names = *measures.FURTHER, *DETAILS, *measures.OF_PARTS, measures.TOKENS
+        more = {name: values[name] for name in names if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
     def to_dict(self):
@@ -121,8 +122,8 @@ class Evaluation:
     def __str__(self):
         if self.perplexity is not None:
             parts = [f"{name} {value[measures.PERPLEXITY]:.4f}" for name, value in self.by_domain.items()]
-            told = f", {', '.join(parts)}" if len(parts) > 1 else ""
-            return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} masked tokens)"
+            told, tokens = f", {', '.join(parts)}" if len(parts) > 1 else "", self.more.get(measures.TOKENS, measures.MASKED_TOKENS)
+            return f"perplexity {self.perplexity:.4f}{told}, accuracy {self.accuracy:.4f} ({self.correct}/{self.total} {tokens})"
         spans = [name for name in (*measures.ENTITIES, *measures.ANSWERS) if name in self.more]
         if spans:
             parts = [f"{measures.TITLES[name]} {self.more[name]:.4f}" for name in spans]

@@ -14,6 +14,7 @@ import numpy as np
 from modeling.cli.choices import (
     ACCURACY,
     ANSWER_F1,
+    BLEU_4,
     CROSS_ENTROPY,
     ENTITY_F1,
     EXACT_MATCH,
@@ -31,11 +32,15 @@ RESAMPLES = 1000  # of a bootstrap interval
 LEVEL = 0.95  # of a bootstrap interval
 
 RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
-PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens
+PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens, or those of targets
 ORIGINAL_SHARE = "original_share"  # of the tokens that a discriminator judges: the accuracy of calling each of them original
 ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"
 ENTITIES, ANSWERS = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL), (ANSWER_F1, EXACT_MATCH)  # of tagged words, of answers
-OF_PARTS = (PERPLEXITY, RECALL, ORIGINAL_SHARE, *ENTITIES, *ANSWERS)  # values of evaluations that do not predict the labels of rows
+TOKENS, MASKED_TOKENS, TARGET_TOKENS = "tokens", "masked tokens", "target tokens"  # what the rows are: a key, its default, its other value
+ROUGE_L = "rouge_l"
+TEXT_SCORES = ("bleu_1", "bleu_2", "bleu_3", BLEU_4, ROUGE_L)  # of texts that are generated
+# Values of evaluations that do not predict the labels of rows
+OF_PARTS = (PERPLEXITY, RECALL, ORIGINAL_SHARE, *ENTITIES, *ANSWERS, *TEXT_SCORES)
 BALANCED_ACCURACY, CALIBRATION_ERROR = "balanced_accuracy", "calibration_error"
 SCALARS = (MACRO_F1, BALANCED_ACCURACY, MATTHEWS, CALIBRATION_ERROR)  # further values of an evaluation, in the order of metrics.jsonl
 HAMMING_LOSS = "hamming_loss"
@@ -64,6 +69,8 @@ TITLES = {
     ENTITY_RECALL: "recall",
     ANSWER_F1: "F1",
     EXACT_MATCH: "exact match",
+    **{name: f"BLEU-{n}" for n, name in enumerate(TEXT_SCORES[:-1], 1)},
+    ROUGE_L: "ROUGE-L",
 }
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, ClassMeasures, values_needed
+from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, TEXT_SCORES, ClassMeasures, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.reading import read_json_lines
@@ -91,6 +91,10 @@ def _checked_row(row):
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
         _check_details(row)
+    elif row["kind"] == "generation":
+        odd = [name for name in ("rows", "ended", *TEXT_SCORES) if not _is_number(row.get(name))]
+        if odd or not isinstance(row.get("split"), str):
+            raise ValueError(f"generated texts have invalid {', '.join(odd) or 'split'}")
     return row
 
 

@@ -53,7 +53,7 @@ def check_classifier(context) -> None:
         raise UserError(f"--do_train false: {snapshot.path} {found}, so it has no classifier for the labels {','.join(task.labels)}")
 
 
-def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, given=None):
+def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, given=None, unused=()):
     """`Variables` from a snapshot.
 
     Args:
@@ -64,12 +64,14 @@ def load_variables(context, shapes, snapshot, vocabulary=None, trainable=True, g
         trainable: False to freeze all variables (for a teacher). Otherwise the flags select the frozen variables. Variables that start
             from initial values are never frozen.
         given: dict of name -> array, values that do not come from the snapshot.
+        unused: how the names of variables begin that no graph of the run uses. They are frozen.
     """
     given = given or {}
     restart = () if snapshot is None else heads_to_restart(stored_task(snapshot), context.task)
     wanted = {name: shape for name, shape in shapes.items() if name not in given}
     values = load_values(wanted, snapshot, context.flags.seed, context.config.initializer_range, restart, context.log)
-    frozen = [name for name in shapes if snapshot is not None and name in snapshot.sizes and context.freezing.holds(name)]
+    held = [name for name in shapes if context.freezing.holds(name) or name.startswith(tuple(unused))]
+    frozen = [name for name in held if snapshot is not None and name in snapshot.sizes]
     ids = vocabulary and vocabulary.ids
     values = OnDemand(shapes, lambda name, stored=values: given[name] if name in given else stored[name])
     variables = Variables(values, context.engine.device, ids, frozen if trainable else tuple(shapes), shapes)

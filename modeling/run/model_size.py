@@ -8,24 +8,28 @@ from modeling.cli.flags import METRIC_LEARNING, MODEL_SIZE_DEFAULTS, PREPROCESS,
 from ofrecord_util.errors import UserError
 
 
-def resolve_config(flags, snapshot):
+def resolve_config(flags, snapshot, kind=BertConfig, further=()):
     """The `BertConfig` of a run: the sizes of the snapshot, or those of the flags if there is no snapshot.
 
+    Args:
+        kind: the class of the config.
+        further: names of flags that are sizes of this class alone.
     Raises:
         UserError: a flag contradicts the snapshot.
     """
-    given = {name: getattr(flags, name) for name in MODEL_SIZE_DEFAULTS if getattr(flags, name) is not None}
+    given = {name: getattr(flags, name) for name in (*MODEL_SIZE_DEFAULTS, *further) if getattr(flags, name) is not None}
     rates = {
         name: getattr(flags, name) for name in ("attention_probs_dropout_prob", "hidden_dropout_prob") if getattr(flags, name) is not None
     }
     if snapshot is None:
         sizes = dict(MODEL_SIZE_DEFAULTS, **given)
         hidden = sizes["num_attention_heads"] * sizes.pop("hidden_size_per_head")
-        config = BertConfig(hidden_size=hidden, intermediate_size=4 * hidden, **sizes)
+        config = kind(hidden_size=hidden, intermediate_size=4 * hidden, **sizes)
     else:
         config = snapshot.config(
             flags.hidden_size_per_head or MODEL_SIZE_DEFAULTS["hidden_size_per_head"],
             None if flags.hidden_size_per_head else flags.num_attention_heads,
+            kind,
         )
         for name, value in given.items():
             own = config.head_size if name == "hidden_size_per_head" else getattr(config, name)

@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from modeling.bert.config import BERT, BertConfig
+from modeling.bert.config import BERT, PALM, BertConfig
 from modeling.bert.dropout import DropoutPlan
 from modeling.engine import parallel
 from modeling.objectives.smoothness import smoothness_of
@@ -88,7 +88,7 @@ class MemoryPlan:
         floats = parameters + (_TRAINED_FLOATS + self.model.further + _SUMMED_FLOATS * (parts > 1)) * self.model.trained
         more = _PARTS_BYTES * (parts > 1) if self.model.trained else 4 * _LOADING_SHARE * parameters
         others = sum(_predict_bytes(other.config, graph, self._lanes) for other in self._others for graph in other.graphs)
-        tokenizer = _PIECE_BYTES * self.model.config.vocab_size * (self.model.config.model_type != BERT)
+        tokenizer = _PIECE_BYTES * self.model.config.vocab_size * (self.model.config.model_type not in (BERT, PALM))
         return _PROCESS_BYTES + tokenizer + 4 * floats + more + others + sum(self._graph_bytes(graph, parts) for graph in graphs)
 
     def freezing(self, layers):

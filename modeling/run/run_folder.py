@@ -114,6 +114,8 @@ class RunFolder:
             return path
         flags = context.flags
         task = dict(context.task.to_dict(), script=flags.script, seq_length=flags.seq_length, do_lower_case=context.tokenizer.do_lower_case)
+        if hasattr(flags, "target_length"):
+            task["target_length"] = flags.target_length
         files = {
             CONFIG_FILE: (config or context.config).to_json(),
             context.tokenizer.file_name: context.tokenizer.vocabulary,  # as it was read, in case the file has changed

@@ -10,6 +10,7 @@ from modeling.cli.choices import DISK
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
+    GENERATION,
     META_REPTILE,
     META_TEACHER_EVAL,
     METRIC_LEARNING,
@@ -47,6 +48,7 @@ _USE_OF_SCORES = {
     SEQUENCE_LABELING: SCORES_KEPT,
     SPAN_ANSWERING: SCORES_KEPT,
     FINETUNING: SCORES_KEPT,
+    GENERATION: SCORES_KEPT,
     META_TEACHER_EVAL: SCORES_KEPT,
 }  # all other scripts need scores
 

@@ -9,7 +9,7 @@ from modeling.engine import parallel
 from modeling.run.entity_measures import Counts, count_entities, entity_measures
 from modeling.run.evaluation import TEXT, Evaluation, predict_batches
 from modeling.run.measures import cross_entropies, log_softmax
-from modeling.run.predictions import check_logits
+from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import example_num, note_split
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing

@@ -19,7 +19,7 @@ from modeling.run.auto_settings import weak_training_warning
 from modeling.run.bucketing import TrainingBatches
 from modeling.run.child_tuning import MASK_NAME
 from modeling.run.log import READY
-from modeling.run.measures import FURTHER, TITLES
+from modeling.run.measures import FURTHER, TEXT_SCORES, TITLES
 from modeling.run.metrics import mean_rows
 from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
 from modeling.run.resume import check_identity, remove_state, run_identity, write_state
@@ -372,6 +372,6 @@ class _Loop:
         seconds = time.perf_counter() - started
         context.folder.metrics.add("dev", step=step, seconds=round(seconds, 3), best=improved, **evaluation.to_dict())
         metric = context.flags.metric_for_best
-        chosen = f", {TITLES[metric]} {evaluation.value(metric):.4f}" if metric in FURTHER else ""
+        chosen = f", {TITLES[metric]} {evaluation.value(metric):.4f}" if metric in (*FURTHER, *TEXT_SCORES) else ""
         context.log("step {}: dev {}{}{}".format(step, evaluation, chosen, ", saved" if improved else ""))
         self._since += seconds  # samples per second measure training only

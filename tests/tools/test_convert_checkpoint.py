@@ -232,4 +232,4 @@ def test_command_line(tmp_path):
     assert result.stderr.startswith("error: --layers 'one'")
     assert result.stderr.count("\n") == 1
     text = tool("--help").stdout
-    assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,onnx,snapshot}", "--layers", "--vocab_file"))
+    assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,onnx,palm,snapshot}", "--layers", "--vocab_file"))

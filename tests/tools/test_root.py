@@ -20,6 +20,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "benchmarks/hugging_face_models.py",
     "benchmarks/hugging_face_parity.py",
     "recipes/domain_mixing.py",
+    "recipes/generation.py",
     "recipes/meta_reptile.py",
     "recipes/metric_learning.py",
     "recipes/pretrain_discriminator.py",
@@ -30,6 +31,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "tools/answer_questions.py",
     "tools/embed.py",
     "tools/evaluate.py",
+    "tools/generate.py",
     "tools/serve.py",
     "tools/tag_words.py",
 )

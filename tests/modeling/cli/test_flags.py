@@ -252,7 +252,7 @@ class _Snapshot:
     path = "somewhere"
 
     @staticmethod
-    def config(head_size, num_heads):
+    def config(head_size, num_heads, kind):
         return CONFIG
 
 
@@ -278,7 +278,7 @@ def test_pooling():
     """The flag chooses where no classifier has been trained; preprocess.py's own is that of the prototypes."""
     trained, encoder = SimpleNamespace(sizes=CLASSIFIER, path="learner"), SimpleNamespace(sizes=("bert-x",), path="encoder")
     for snapshot, own in ((trained, "mean"), (encoder, "cls")):
-        snapshot.config = lambda head_size, num_heads, own=own: dataclasses.replace(CONFIG, pooling=own)
+        snapshot.config = lambda head_size, num_heads, kind, own=own: dataclasses.replace(CONFIG, pooling=own)
 
     def pooling(snapshot, *more, script="finetuning"):
         return resolve_config(parse_flags(script, argv=REQUIRED + list(more)), snapshot).pooling
@@ -291,7 +291,7 @@ def test_pooling():
         pooling(trained, "--pooling", "max")
     assert pooling(None, script="metric_learning") == pooling(encoder, script="metric_learning") == "mean"
     assert pooling(encoder, "--pooling", "cls", script="metric_learning") == "cls"
-    trained.config = lambda head_size, num_heads: dataclasses.replace(CONFIG, pooling="cls")
+    trained.config = lambda head_size, num_heads, kind: dataclasses.replace(CONFIG, pooling="cls")
     assert pooling(trained, script="metric_learning") == "cls"
     assert parse_flags("preprocess", argv=REQUIRED).pooling == "mean"
 

@@ -1,0 +1,1 @@
+"""PALM: an encoder-decoder that generates text."""
