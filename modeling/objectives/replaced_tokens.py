@@ -15,6 +15,7 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.heads import replaced_logits
 from modeling.bert.names import EMBEDDINGS_PREFIX, GENERATOR_PREFIX, GENERATOR_PROJECTION, WORD_EMBEDDINGS, layer_of
 from modeling.bert.variables import encoder_shapes, token_head_shapes
+from modeling.engine import parallel
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import fan_out
 from modeling.objectives.losses import stack_metrics
@@ -88,17 +89,28 @@ def with_samples(original_rows, masked_places, sampled):
         masked_places: float32 [B, P, S], 1 at the place of each drawn token.
         sampled: int64 [B, P], samples; those without a place are not used.
     Returns:
-        (int32 [B, S], float32 [B, S]).
+        (int32 [B, S], int32 [B, S]).
     """
     samples = sampled.to(flow.float32).reshape(*sampled.shape, 1) * masked_places  # no product of matrices: ids need all digits
     kept = original_rows.to(flow.float32) * (1.0 - masked_places.sum(dim=1))
     rows = (kept + samples.sum(dim=1)).to(flow.int32)
-    return rows, (rows != original_rows).to(flow.float32)
+    return rows, (rows != original_rows).to(flow.int32)
 
 
-def binary_cross_entropy(logits, label):
-    """-log of the probability that the sigmoid of a logit gives to the label 0 or 1, element by element."""
-    return flow.relu(logits) - logits * label + flow.log(1.0 + flow.exp(-flow.abs(logits)))
+def binary_cross_entropy(kernels, logits, label):
+    """-log of the probability that the sigmoid of a logit gives to the label 0 or 1: that of the softmax of (0, logit).
+
+    In OneFlow 0.8.0 a graph follows the label back to the generator, whatever is detached, unless the label is an index.
+
+    Args:
+        kernels: from `select_kernels`.
+        logits: [T, 1].
+        label: int32 [T].
+    Returns:
+        [T].
+    """
+    zeros = parallel.constant(tuple(logits.shape), 0.0, kernels.device)
+    return kernels.index_cross_entropy(flow.cat([zeros, logits], dim=1), label)
 
 
 def replaced_values(
@@ -141,9 +153,10 @@ def replaced_values(
     rows, replaced = with_samples(original_rows, masked_places, sampled)
     bert = build_bert(_View(variables, (third,)), config, kernels, rows, input_mask, segment_ids, dropout, pools=False)
     states = bert.hidden_states[-1].reshape(-1, config.hidden_size)
-    scores = replaced_logits(variables, kernels, states).reshape(*rows.shape)
-    right = ((scores > 0).to(flow.float32) == replaced).to(flow.float32)
-    return losses, hits, binary_cross_entropy(scores, replaced), right, replaced
+    scores = replaced_logits(variables, kernels, states)  # [B S, 1]
+    token_losses = binary_cross_entropy(kernels, scores, replaced.reshape(-1)).reshape(*rows.shape)
+    right = ((scores.reshape(*rows.shape) > 0).to(flow.int32) == replaced).to(flow.float32)
+    return losses, hits, token_losses, right, replaced.to(flow.float32)
 
 
 def replaced_token_objective(

@@ -51,14 +51,14 @@ def test_golden_discriminator(kernels):
     """ElectraForPreTraining whose embeddings have the width of its layers."""
     skip_without_gradients(kernels)
     values, names = golden_values(SHAPES, REPLACED["names"], HEADS, "electra.")
-    label = np.array(REPLACED["labels"], np.float32)
+    label = np.array(REPLACED["labels"], np.int32)
 
     def objective(variables, word_rows, input_mask, segment_ids, label, weights):
         kernel = KERNELS[kernels]
         states = build_bert(variables, CONFIG, kernel, word_rows, input_mask, segment_ids, pools=False).hidden_states[-1]
-        logits = replaced_logits(variables, kernel, states.reshape(-1, CONFIG.hidden_size)).reshape(*label.shape)
-        loss = (binary_cross_entropy(logits, label) * weights).sum(dim=1).mean()
-        return loss, logits
+        logits = replaced_logits(variables, kernel, states.reshape(-1, CONFIG.hidden_size))
+        losses = binary_cross_entropy(kernel, logits, label.reshape(-1)).reshape(*label.shape)
+        return (losses * weights).sum(dim=1).mean(), logits.reshape(*label.shape)
 
     (loss, logits), found = gradients(objective, values, {**golden_text(), "label": label, "weights": WEIGHTS})
     assert loss == pytest.approx(REPLACED["loss"], abs=2e-6)
@@ -67,10 +67,10 @@ def test_golden_discriminator(kernels):
 
 
 def test_binary_cross_entropy():
-    logits = np.array([[-200.0, -3.0, 0.0, 0.5, 200.0]] * 2, np.float32)
-    label = np.array([[0.0] * 5, [1.0] * 5], np.float32)
-    found = run_graph(lambda variables, logits, label: binary_cross_entropy(logits, label), {"logits": logits, "label": label})
-    np.testing.assert_allclose(found, [-log_sigmoid(-logits[0]), -log_sigmoid(logits[1])], rtol=1e-5, atol=1e-6)
+    logits = np.array([-80.0, -3.0, 0.0, 0.5, 80.0] * 2, np.float32)
+    arrays = {"logits": logits[:, None], "label": np.array([0] * 5 + [1] * 5, np.int32)}
+    found = run_graph(lambda variables, **arrays: binary_cross_entropy(KERNELS["cpu"], **arrays), arrays)
+    np.testing.assert_allclose(found, [*-log_sigmoid(-logits[:5]), *-log_sigmoid(logits[5:])], rtol=1e-5, atol=5e-6)
 
 
 @both
