@@ -9,6 +9,7 @@ import tiny
 from modeling.bert.names import REPLACED_HEAD, TRAINING_ONLY_PREFIX
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_DISCRIMINATOR
+from modeling.engine.runtime import oneflow_version
 from modeling.objectives.replaced_tokens import REPLACED_METRICS
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,7 @@ def test_what_a_run_writes(project, run):
         assert "ELECTRA" in file.read()
 
 
+@pytest.mark.skipif(oneflow_version() < (0, 9, 0), reason="with OneFlow 0.8.0 the last digits differ between processes")
 @pytest.mark.parametrize("stop", [3, 4])
 def test_a_run_goes_on_where_it_stopped(project, run, stop):
     """Bit for bit, before and at an evaluation; a state has the generator."""
