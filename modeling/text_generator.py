@@ -7,9 +7,11 @@ for generated in generator(["a source", "another source"]):
 
 import numpy as np
 
+from modeling.bert.names import DECODER_PREFIX
 from modeling.bert.variables import Variables, load_values
 from modeling.checkpoints.snapshot import Snapshot, find_snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
+from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import check_process, select_device
 from modeling.palm.beam_search import Search
 from modeling.palm.config import PalmConfig
@@ -51,6 +53,8 @@ class TextGenerator:
     def __init__(self, path, search=None, device="auto", batch_size=16, seq_length=None, vocab_file=None, log=say, limit=None):
         path = find_snapshot(path)
         snapshot = Snapshot(path)
+        if not any(name.startswith(DECODER_PREFIX) for name in snapshot.sizes):
+            raise UserError(f"{path}: has no decoder: give a snapshot of recipes/generation.py, or a converted PALM")
         self.path, config, stored = path, snapshot.config(kind=PalmConfig), snapshot.task() or {}
         source, target = (stored.get(name, default) for name, default in zip(("seq_length", "target_length"), _DEFAULT_LENGTHS))
         positions = config.max_position_embeddings
@@ -67,7 +71,7 @@ class TextGenerator:
         values = load_values(stored_shapes, snapshot, 0, log=lambda _line: None)
         self._variables = Variables(OnDemand(shapes, values.__getitem__), device, shapes=shapes)
         if device == "cpu":
-            plan = MemoryPlan(Model(config, self._variables.in_memory()), 1, memory_limit(limit))
+            plan = MemoryPlan(Model(config, self._variables.in_memory()), Lanes(), memory_limit(limit))
             check_memory(plan.needed([]) + _CACHES, plan.limit, FREE_SOME)
         self._generator = Generator(self._variables, config, self._tokenizer, device, self.search, batch_size)
         self._batch_size, self.unknown, self.tokens = batch_size, 0, 0

@@ -139,6 +139,8 @@ def _answers(entry: dict, context: str, where: str) -> Tuple[Answer, ...]:
 class QuestionFolder(TextFolder):
     """The questions of a data folder: DATA_DIR/SPLIT.json. Each file is read at most once. The labels are PLACES."""
 
+    training_file = "train.json"
+
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
         self._questions: Dict[str, List[Question]] = {}

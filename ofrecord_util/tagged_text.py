@@ -114,6 +114,8 @@ def _check_row(cells: List[str], width: int, path: str, number: int) -> None:
 class TaggedFolder(TextFolder):
     """The tagged text of a data folder: DATA_DIR/SPLIT.tsv, .txt, .conll or .csv. Each file is read at most once."""
 
+    training_file = "train.tsv"
+
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
         self._sentences: Dict[str, List[Sentence]] = {}

@@ -250,7 +250,7 @@ def resolve_task(
         return Task(key, domains, labels, False, task_type)
     raise UserError(
         "task {!r} is unknown ({} are known) and {} has no training text to read it from: "
-        "give --domains and --label_list, or put train.csv there".format(name, ", ".join(sorted(KNOWN_TASKS)), data_dir)
+        "give --domains and --label_list, or put {} there".format(name, ", ".join(sorted(KNOWN_TASKS)), data_dir, folder.training_file)
     )
 
 

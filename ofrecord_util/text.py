@@ -280,6 +280,8 @@ class TextFolder:
         options: `TextOptions`; None for those without flags.
     """
 
+    training_file = "train.csv"  # for messages
+
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         self.data_dir, self.options = data_dir, options or TextOptions()
         self._tables: Dict[str, TextRows] = {}  # split -> rows of its file, until `read` has made a `TextSplit` of them

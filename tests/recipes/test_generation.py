@@ -201,3 +201,6 @@ def test_what_is_refused(project, run):
     )
     assert code == 2
     assert "model_type 'palm' is none of bert" in errors
+    code, _, errors = project.call("tools.generate.py --model_load_dir bert cats")
+    assert code == 2
+    assert "bert: has no decoder: give a snapshot of recipes/generation.py" in errors

@@ -146,6 +146,7 @@ def test_questions_without_answers(project):
     [
         ("--do_train false", "--do_train false: encoder has no head that finds answers"),
         ("--domains mr", "is not one of task 'places' (mr)"),
+        ("--data_dir encoder", "put train.json there"),
         ("--doc_stride 18", "--doc_stride 18: a window has room for"),
         ("--metric_for_best entity_f1", "--metric_for_best"),
     ],
