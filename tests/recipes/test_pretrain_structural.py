@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from modeling.bert.names import PRETRAINING_HEADS, SENTENCE_HEAD
+from modeling.bert.names import SENTENCE_HEAD, TOKEN_HEAD
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.objectives.structural import STRUCTURAL_METRICS
 
@@ -47,7 +47,7 @@ def test_what_a_run_writes(project, run):
         assert row["perplexity"] == pytest.approx(np.exp(row["mlm_loss"]))
     assert run.best().startswith("snapshot_best_mlm_model_g1_dev_")
     snapshot = Snapshot(run.path(run.best()))
-    assert set(PRETRAINING_HEADS) <= set(snapshot.sizes)
+    assert {*TOKEN_HEAD, *SENTENCE_HEAD} <= set(snapshot.sizes)
     assert snapshot.shapes[SENTENCE_HEAD[0]] == (3, 20)
     before = Snapshot(project.path("encoder")).read("bert-pooler-dense-weight", (20, 20))
     assert not np.array_equal(snapshot.read("bert-pooler-dense-weight", (20, 20)), before)  # a part of the head of pairs
