@@ -103,12 +103,13 @@ def head_entries():
     return head + list(_dense("cls.seq_relationship", names.PALM_SENTENCE_HEAD[0][: -len("-weight")]))
 
 
-def to_variables(tensors, config):
+def to_variables(tensors, config, path="the checkpoint"):
     """Renames, checks, cuts and transposes the tensors of a checkpoint.
 
     Args:
         tensors: dict of name -> `Tensor`.
         config: `PalmConfig`.
+        path: of the checkpoint, for the message.
     Returns:
         dict of documented name -> float32 array.
     Raises:
@@ -124,7 +125,7 @@ def to_variables(tensors, config):
     missing, unknown = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted - set(_COPIES))
     if missing or unknown:
         parts = (["missing " + ", ".join(missing)] if missing else []) + (["unknown " + ", ".join(unknown)] if unknown else [])
-        raise UserError(f"the tensors are not those of a {config.description}: {'; '.join(parts)}")
+        raise UserError(f"{path}: the tensors are not those of a {config.description}: {'; '.join(parts)}")
     shapes = palm_shapes(config, [name for entry in table for name in entry.ours])
     problems = []
     for entry in table:
@@ -215,7 +216,7 @@ def read(path, vocab_file=None, num_heads=None):
         return _read_snapshot(path, vocab_file)
     config = read_config(own)
     weights = os.path.join(path, WEIGHTS)
-    variables = to_variables(read_state(weights) if os.path.isfile(weights) else read_tensors(path), config)
+    variables = to_variables(read_state(weights) if os.path.isfile(weights) else read_tensors(path), config, path)
     vocab = os.path.join(path, VOCAB_FILE)
     vocab = vocab_file or (vocab if os.path.isfile(vocab) else None)
     settings = os.path.join(path, "tokenizer_config.json")
