@@ -205,7 +205,8 @@ def encoders_table(args, texts):
                 [name, f"{count:,}", f"{dev[-1]['step']:,}", f"{seconds_of(folder):.0f}", f"{dev[0]['perplexity']:.2f}", f"{best:.2f}"]
             )
     header = ["encoder", "texts", "steps", "seconds", "dev perplexity at the first evaluation", "best dev perplexity"]
-    note = f"Perplexity on the dev rows of FDU-MTL ({_DEV_DRAW}). The head starts anew; the first evaluation is after --dev_every steps."
+    note = f"Perplexity on the dev rows of FDU-MTL ({_DEV_DRAW}). The head starts from initial values; the first evaluation is after "
+    note += "--dev_every steps."
     return Table("Encoders", header, rows, note) if rows else None
 
 

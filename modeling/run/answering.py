@@ -9,10 +9,10 @@ import numpy as np
 from modeling.cli.choices import ANSWER_F1, EXACT_MATCH
 from modeling.engine import parallel
 from modeling.run.answer_measures import best_of, exact_match, f1
-from modeling.run.evaluation import TEXT, Evaluation, predict_batches
+from modeling.run.evaluation import Evaluation
 from modeling.run.measures import log_softmax
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import example_num, note_split
+from modeling.run.token_training import TokenEvaluator, example_num, note_split
 from ofrecord_util.answer_windows import answer_windows
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
@@ -150,32 +150,13 @@ def _best_texts(candidates, question, windows, most):
     ]
 
 
-class AnswerEvaluator:
-    """Measures the answers to the questions of a split.
-
-    Args:
-        context: `RunContext`.
-        job: a predict `GlobalFunction` that returns logits [B, S, 2].
-        splits: dict of split -> (`Windows`, `Samples`), or None for a split to leave out.
-        batch_sizes: dict of split -> windows per batch from the flags.
-        train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
-    Attributes:
-        splits: dict of split -> (`Windows`, `Samples`).
-    """
-
-    def __init__(self, context, job, splits, batch_sizes, train=None):
-        self._context, self._job, self._found = context, job, {}
-        self.splits = {split: given for split, given in splits.items() if given is not None}
-        self._batches = {
-            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
-            for split, (_, samples) in self.splits.items()
-        }
+class AnswerEvaluator(TokenEvaluator):
+    """Measures the answers to the questions of a split. In `splits`, a split has its `Windows` besides the samples."""
 
     def _find(self, split):
-        (windows, samples), flags = self.splits[split], self._context.flags
-        batches = predict_batches(self._job, samples, self._batches[split], TEXT)
-        outputs = ((rows, parallel.to_numpy(logits)[: len(rows)]) for rows, logits in batches)
-        self._found[split] = found = find_answers(outputs, windows, flags.n_best_size, flags.max_answer_length, flags.no_answer)
+        windows, flags = self.splits[split][0], self._context.flags
+        options = flags.n_best_size, flags.max_answer_length, flags.no_answer
+        self._found[split] = found = find_answers(self._logits(split), windows, *options)
         return found
 
     def __call__(self, split="dev"):

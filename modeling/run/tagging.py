@@ -7,10 +7,10 @@ import numpy as np
 
 from modeling.engine import parallel
 from modeling.run.entity_measures import Counts, count_entities, entity_measures
-from modeling.run.evaluation import TEXT, Evaluation, predict_batches
+from modeling.run.evaluation import Evaluation
 from modeling.run.measures import cross_entropies, log_softmax
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import example_num, note_split
+from modeling.run.token_training import TokenEvaluator, example_num, note_split
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.tagged_text import OUTSIDE, TAG_FILES
@@ -87,32 +87,11 @@ def predict_words(outputs, words):
     return Tagged(*map(np.concatenate, zip(*parts)))
 
 
-class TagEvaluator:
-    """Measures the entities of a split, and the tags of its words.
-
-    Args:
-        context: `RunContext`.
-        job: a predict `GlobalFunction` that returns logits [B, S, C].
-        splits: dict of split -> (`TaggedRecords`, `Samples`), or None for a split to leave out.
-        batch_sizes: dict of split -> sentences per batch from the flags.
-        train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
-    Attributes:
-        splits: dict of split -> (`TaggedRecords`, `Samples`).
-    """
-
-    def __init__(self, context, job, splits, batch_sizes, train=None):
-        self._context, self._job, self._predicted = context, job, {}
-        self.splits = {split: given for split, given in splits.items() if given is not None}
-        self._batches = {
-            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
-            for split, (_, samples) in self.splits.items()
-        }
+class TagEvaluator(TokenEvaluator):
+    """Measures the entities of a split, and the tags of its words. In `splits`, a split has its `TaggedRecords` besides the samples."""
 
     def _predict(self, split):
-        tagged, samples = self.splits[split]
-        batches = predict_batches(self._job, samples, self._batches[split], TEXT)
-        found = predict_words(((rows, parallel.to_numpy(logits)[: len(rows)]) for rows, logits in batches), tagged.words)
-        self._predicted[split] = found
+        self._found[split] = found = predict_words(self._logits(split), self.splits[split][0].words)
         return found
 
     def __call__(self, split="dev"):
@@ -151,7 +130,7 @@ class TagEvaluator:
         """
         folder, task = self._context.folder.path, self._context.task
         for split, (tagged, _) in self.splits.items():
-            found = self._predict(split) if split not in self._predicted or (trained and split == "dev") else self._predicted[split]
+            found = self._predict(split) if split not in self._found or (trained and split == "dev") else self._found[split]
             check_logits(found.logits)
             if parallel.is_main():
                 write_tags(os.path.join(folder, f"tagged_{split}.tsv"), tagged.text, found.tags(tagged.text.words, task.labels), task)

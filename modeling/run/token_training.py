@@ -1,7 +1,10 @@
-"""What the scripts with a head on each token share: the training in epochs, and the checks of a snapshot's head."""
+"""What the scripts with a head on each token share: the training in epochs, the predictions of an evaluation, and the checks of a
+snapshot's head."""
 
 from modeling.bert.dropout import DropoutPlan
 from modeling.checkpoints.snapshot import stored_task
+from modeling.engine import parallel
+from modeling.run.evaluation import TEXT, predict_batches
 from modeling.run.training import Training
 from ofrecord_util.errors import UserError
 
@@ -22,6 +25,33 @@ class TokenTraining(Training):
         if drops_tokens:
             parts = self.layout.parts if context.engine.sums_gradients else 1
             self.dropout = DropoutPlan(context.config, context.flags.seed, context.engine.device, parts, of_tokens=True)
+
+
+class TokenEvaluator:
+    """Runs a predict function that returns logits for each token, for the measures of a split.
+
+    Args:
+        context: `RunContext`.
+        job: a predict `GlobalFunction` that returns logits [B, S, C].
+        splits: dict of split -> (what the split has besides samples, `Samples`), or None for a split to leave out.
+        batch_sizes: dict of split -> rows per batch from the flags.
+        train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
+    Attributes:
+        splits: dict of split -> the pairs that were given.
+    """
+
+    def __init__(self, context, job, splits, batch_sizes, train=None):
+        self._context, self._job, self._found = context, job, {}
+        self.splits = {split: given for split, given in splits.items() if given is not None}
+        self._batches = {
+            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
+            for split, (_, samples) in self.splits.items()
+        }
+
+    def _logits(self, split):
+        """Yields (row numbers [N], logits float32 [N, S, C]) of each batch of a split."""
+        for rows, logits in predict_batches(self._job, self.splits[split][1], self._batches[split], TEXT):
+            yield rows, parallel.to_numpy(logits)[: len(rows)]
 
 
 def check_head(context, head, what):
