@@ -80,8 +80,8 @@ def main():
         for line in rows_of(tagger, given if args.text else read):
             write(line)
             count += not line
-    if not count:
-        raise UserError(f"{name}: there is no word in it")
+        if not count:  # in this block, so that an earlier output stays
+            raise UserError(f"{name}: there is no word in it")
     if tagger.cut:
         warn(f"warning: {tagger.cut} words have no token, most of them after the {tagger.seq_length} tokens of a sentence: their tag is O")
     warn_of_unknown(tagger, warn)

@@ -140,6 +140,13 @@ def test_the_tool_tags_as_the_run_did(project, run):
     output = project.run(f"{tiny.ROOT}/tools/tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu")
     assert output == "\n".join("".join(f"{row[0]}\t{row[3]}\n" for row in sentence) for sentence in sentences) + "\n"
     project.run(f"{tiny.ROOT}/tools/tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu --output out.tsv")
+    kept = tiny.read_bytes(project.path("out.tsv"))
+    with open(project.path("empty.tsv"), "w", encoding="utf-8"):
+        pass
+    code, _, errors = project.call(f"tools.tag_words.py --model_load_dir {run.folder} --input empty.tsv --device cpu --output out.tsv")
+    assert code == 2
+    assert "there is no word in it" in errors
+    assert tiny.read_bytes(project.path("out.tsv")) == kept
     assert tiny.read_bytes(project.path("out.tsv")).decode("utf-8") == output
 
 
