@@ -14,7 +14,9 @@ from modeling.run.measures import mean_interval
 MEAN = "mean"  # name of the mean over the domains
 PAIRED_NOTE = (
     "Differences in points, paired over the cells (draw and seed) that both arms have finished, with a 95 % t interval over these cells. "
-    "Cells of one draw share their training rows, so the interval is too narrow where draws differ more than seeds."
+    "Cells of one draw share their training rows, so the interval is too narrow where draws differ more than seeds. The last interval is "
+    "that over the domains, of the means over the cells: it says how far the difference holds for other domains like these, and not for "
+    "another draw or seed."
 )
 MEAN_NOTE = "Accuracy on test in per cent: mean over the cells (draw and seed), for the mean of the domains with a 95 % t interval."
 
@@ -83,10 +85,11 @@ def paired_table(results, domains, baseline):
         if arm == baseline or not found:
             continue
         columns = [mean_interval([value[name] for value in found.values()]) for name in (*domains, MEAN)]
-        rows.append([arm, *(interval_text(*column, sign="+") for column in columns), str(len(found))])
+        over_domains = mean_interval([mean for mean, _, _ in columns[:-1]])
+        rows.append([arm, *(interval_text(*column, sign="+") for column in (*columns, over_domains)), str(len(found))])
         points[arm] = [(cell_name(cell), value[MEAN]) for cell, value in found.items()]
         intervals[arm] = columns[-1][1:]
-    header = ["arm", *domains, MEAN, "cells"]
+    header = ["arm", *domains, MEAN, "mean, interval over domains", "cells"]
     title = f"Difference to {baseline}"
     return Table(title, header, rows, PAIRED_NOTE, points, intervals, f"points above {baseline}") if rows else None
 

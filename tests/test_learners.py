@@ -125,16 +125,18 @@ def measure(tmp_path, raw, part, *words):
 def test_paired_differences():
     """Only cells that both arms have count; the mean of the domains is their plain mean."""
 
-    def results(*values):
-        return {cell: learners_jobs.Result({"a": value, "b": value + 2.0}, 10, 1.0) for cell, value in values}
+    def results(*values, above=2.0):
+        return {cell: learners_jobs.Result({"a": value, "b": value + above}, 10, 1.0) for cell, value in values}
 
     cells = [learners_jobs.Cell("16-42", seed) for seed in (42, 43, 44, 45)]
-    found = {"mixing": results((cells[0], 70.0), (cells[1], 71.0), (cells[2], 73.0)), "x": results((cells[0], 71.0), (cells[2], 73.5))}
+    found = {"mixing": results((cells[0], 70.0), (cells[1], 71.0), (cells[2], 73.0))}
+    found["x"] = results((cells[0], 71.0), (cells[2], 73.5), above=3.0)
     found["x"][cells[3]] = learners_jobs.Result({"a": 1.0, "b": 1.0}, 10, 1.0)
     differences = learners_report.paired_differences(found, "x", "mixing")
-    assert {cell: value["mean"] for cell, value in differences.items()} == {cells[0]: 1.0, cells[2]: 0.5}
+    assert {cell: value["mean"] for cell, value in differences.items()} == {cells[0]: 1.5, cells[2]: 1.0}
     (row,) = learners_report.paired_table(found, ("a", "b"), "mixing").rows
-    assert row == ["x", *["+0.8 [-2.4, +3.9]"] * 3, "2"]  # 12.7062 * (0.5 / sqrt(2)) / sqrt(2) = 3.18
+    # 12.7062 * (0.5 / sqrt(2)) / sqrt(2) = 3.18 over the cells, and twice that over the domains, whose means are 0.75 and 1.75
+    assert row == ["x", "+0.8 [-2.4, +3.9]", "+1.8 [-1.4, +4.9]", "+1.2 [-1.9, +4.4]", "+1.2 [-5.1, +7.6]", "2"]
     assert learners_report.paired_table({"mixing": found["mixing"]}, ("a", "b"), "mixing") is None
 
 
