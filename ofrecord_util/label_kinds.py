@@ -16,7 +16,8 @@ TASK_TYPES = CLASSIFICATION, REGRESSION, MULTI_LABEL = ("classification", "regre
 
 SEPARATORS = ",|"  # between the names of a set of labels; the first is the one that is written
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
-_LARGEST = float(np.finfo(np.float32).max)
+# The largest number of a regression. Losses are squares in float32, whose largest number is 3.4e38: those of 100 million samples have a sum
+LARGEST_NUMBER = 1e15
 
 
 class Classes:
@@ -98,7 +99,7 @@ class Classes:
 
 
 class Numbers(Classes):
-    """Regression: a finite number. The one output has a name too, `score` unless `--label_list` gives another."""
+    """Regression: a number of at most LARGEST_NUMBER. The one output has a name too, `score` unless `--label_list` gives another."""
 
     task_type, problem_type = REGRESSION, "regression"
     limits = (1, 1)
@@ -115,12 +116,17 @@ class Numbers(Classes):
         return repr(value) if number else value if isinstance(value, str) else None
 
     def read(self, cell: str, task: Any) -> float:  # noqa: ARG002
-        """The number. UserError if the cell is none, or is not finite as float32."""
+        """The number. UserError if the cell is none, or its square is too large for float32."""
         word = cell.strip()
-        value = float(word) if _NUMBER.match(word) else math.nan
-        if not abs(value) <= _LARGEST:
+        if not _NUMBER.match(word):
             raise UserError(
                 f"the label {word!r:.60} is not a finite number (--task_type regression); --label_column chooses another column"
+            )
+        value = float(word)
+        if abs(value) > LARGEST_NUMBER:
+            raise UserError(
+                f"the label {word!r:.60} is not from {-LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}, and float32 cannot add up the squares of "
+                "larger numbers: divide all labels by the same number"
             )
         return value
 
@@ -128,8 +134,8 @@ class Numbers(Classes):
         return repr(float(value))
 
     def wrong(self, label: np.ndarray, num_labels: int) -> Optional[Tuple[int, str]]:  # noqa: ARG002
-        bad = np.flatnonzero(~np.isfinite(label))
-        return (int(bad[0]), "finite numbers") if bad.size else None
+        bad = np.flatnonzero(~(np.abs(label) <= np.float32(LARGEST_NUMBER)))  # so that NaN is bad
+        return (int(bad[0]), f"{-LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}") if bad.size else None
 
     def counts(self, label: np.ndarray, num_labels: int) -> np.ndarray:  # noqa: ARG002
         return np.array([len(label)])
@@ -162,24 +168,29 @@ class Sets(Classes):
         return num_labels
 
     def names(self, cell: str) -> List[str]:
-        """The names of a cell, of which each is given once; an empty cell has none."""
+        """The names of a cell, of which each is given once; an empty cell has none.
+
+        Raises:
+            UserError: there is no name before, after or between two separators.
+        """
+        if not cell.strip():
+            return []
         words = [word.strip() for word in re.split(f"[{re.escape(SEPARATORS)}]", cell)]
-        return words if any(words) else []
+        if not all(words):
+            raise UserError(f"an empty name in the labels {cell.strip()!r:.60}; a row without labels has an empty cell")
+        return words
 
     def splits(self, name: str) -> bool:
         return not set(SEPARATORS).isdisjoint(name)
 
     def json_text(self, value: Any) -> Optional[str]:
-        if isinstance(value, list) and all(isinstance(name, str) and not self.splits(name) for name in value):
+        if isinstance(value, list) and all(isinstance(name, str) and name.strip() and not self.splits(name) for name in value):
             return SEPARATORS[0].join(value)
         return value if isinstance(value, str) else None
 
     def read(self, cell: str, task: Any) -> Tuple[int, ...]:
         """Positions of the labels, ascending. UserError if the task has no such label, or a name is empty or given twice."""
-        names = self.names(cell)
-        found = [task.label_id(name) for name in names if name]
-        if len(found) < len(names):
-            raise UserError(f"an empty name in the labels {cell.strip()!r:.60}; a row without labels has an empty cell")
+        found = [task.label_id(name) for name in self.names(cell)]
         if len(set(found)) < len(found):
             raise UserError(f"a label occurs twice in {cell.strip()!r:.60}; write each label once")
         return tuple(sorted(found))

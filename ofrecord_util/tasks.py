@@ -3,8 +3,8 @@
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Set, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import text
 from ofrecord_util.errors import UserError
@@ -43,6 +43,8 @@ class Task:
         labels: tuple of str; empty for text without labels.
         pair: True where a sample is a pair of texts (four columns).
         task_type: CLASSIFICATION, REGRESSION or MULTI_LABEL. The labels of a regression are the name of its number.
+        origins: dict of "domain" and "label" -> the file whose rows gave these names, for messages. A kind of names that a flag or the
+            name of the task gave is not in it.
 
     Raises:
         UserError: no domain, another number of labels than the type allows, a name twice (in any case), or a name with control characters
@@ -54,6 +56,7 @@ class Task:
     labels: tuple
     pair: bool = False
     task_type: str = CLASSIFICATION
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
@@ -130,11 +133,10 @@ class Task:
             raise UserError(
                 f"{kind} {spelled(name)} looks like {spelled(alike)} of task {self.name!r} and is another one; write both alike"
             )
-        raise UserError(
-            "{} {!r:.80} is not one of task {!r} ({}); {} or --task_name selects others".format(
-                kind, name, self.name, ", ".join(values), flag
-            )
-        )
+        remedy = f"{flag} or --task_name selects others"
+        if kind in self.origins:
+            remedy = f"{self.origins[kind]} has no row with it: correct this row, or name all {kind}s with {flag}"
+        raise UserError(f"{kind} {name!r:.80} is not one of task {self.name!r} ({', '.join(values)}); {remedy}")
 
     def to_dict(self) -> dict:
         """The task as a dict for JSON; `from_dict` reads it."""
@@ -233,10 +235,16 @@ def resolve_task(
         of_pairs = folder.pair("train")
         if of_pairs is not None:
             return Task(key, domains, labels, of_pairs, task_type)
-    found = folder.names("train")
-    if found is not None:
+    found, table = folder.names("train"), folder.table("train")
+    if found is not None and table is not None:
         found_domains, found_labels, pair = found
-        return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair, task_type)
+        if not labels and not found_labels:
+            raise UserError(
+                f"{table.path}: the label of each of the {len(table.rows)} rows is empty, so there is no label to learn: --label_column "
+                "chooses another column, and --label_list names the labels"
+            )
+        origins = {kind: table.path for kind, names in (("domain", domains), ("label", labels)) if not names}
+        return Task(key, domains or _sorted_names(found_domains), labels or _sorted_names(found_labels), pair, task_type, origins)
     manifest_path = _train_manifest(data_dir)
     if os.path.isfile(manifest_path):
         stored = _stored_task(manifest_path)
@@ -245,7 +253,8 @@ def resolve_task(
                 f"{manifest_path}: the records have the labels of --task_type {stored.task_type}, not of {task_type}: give --task_type, or "
                 "write them again from the text with --resave_ofrecord"
             )
-        return Task(key, domains or stored.domains, labels or stored.labels, stored.pair, task_type)
+        origins = {kind: manifest_path for kind, names in (("domain", domains), ("label", labels)) if not names}
+        return Task(key, domains or stored.domains, labels or stored.labels, stored.pair, task_type, origins)
     if domains and labels:
         return Task(key, domains, labels, False, task_type)
     raise UserError(

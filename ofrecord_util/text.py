@@ -65,7 +65,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
         a regression, there are no names of labels.
 
     Raises:
-        UserError: the rows do not all have the columns of one text or all those of two, or a name is empty or too long.
+        UserError: the rows do not all have the columns of one text or all those of two, or a name is empty or too long. Names file and row.
     """
     path, rows, labels_of = table.path, table.rows, LABEL_KINDS[task_type]
     width = len(rows[0][1])
@@ -76,7 +76,10 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
     for place, cells in rows:
         _check_columns(table, place, cells, width)
         domain, *label = map(str.strip, cells[1 + pair :])
-        found = [("domain", domain, domains), *(("label", name, labels) for cell in label for name in labels_of.names(cell))]
+        try:
+            found = [("domain", domain, domains), *(("label", name, labels) for cell in label for name in labels_of.names(cell))]
+        except UserError as error:
+            raise UserError(f"{path}: {place}: {error}") from error
         for kind, cell, names in found:
             if cell in names:
                 continue

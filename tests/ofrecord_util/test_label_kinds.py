@@ -76,13 +76,18 @@ def test_from_text_to_records(tmp_path, kind):
         (REGRESSION, "four", "row 3: the label 'four' is not a finite number"),
         (REGRESSION, "", "row 3: the label '' is not a finite number"),
         (REGRESSION, "nan", "'nan' is not a finite number"),
-        (REGRESSION, "1e39", "'1e39' is not a finite number"),
+        (REGRESSION, "1e39", "row 3: the label '1e39' is not from -1e+15 to 1e+15"),
+        (REGRESSION, "1e30", "row 3: the label '1e30' is not from -1e+15 to 1e+15"),
+        (REGRESSION, "-1.1e15", "row 3: the label '-1.1e15' is not from -1e+15 to 1e+15"),
         (REGRESSION, "1_0", "'1_0' is not a finite number"),
         (REGRESSION, "3,5", "'3,5' is not a finite number"),
         (MULTI_LABEL, "red,yellow", "row 3: label 'yellow' is not one of task 't' (red, green, blue)"),
         (MULTI_LABEL, "0", "row 3: label '0' is not one of task 't'"),
         (MULTI_LABEL, "red,RED", "row 3: a label occurs twice in 'red,RED'"),
         (MULTI_LABEL, "red,,blue", "row 3: an empty name in the labels 'red,,blue'"),
+        (MULTI_LABEL, ",|,", "row 3: an empty name in the labels ',|,'; a row without labels has an empty cell"),
+        (MULTI_LABEL, " , ", "row 3: an empty name in the labels ','"),
+        (MULTI_LABEL, "red,", "row 3: an empty name in the labels 'red,'"),
     ],
 )
 def test_invalid_labels(tmp_path, kind, cell, message):
@@ -91,6 +96,49 @@ def test_invalid_labels(tmp_path, kind, cell, message):
         read_text(path, task_of(kind))
     assert path in str(error.value)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("cell", [",|,", "|", "red,"])
+def test_separators_without_names_in_training_text(tmp_path, cell):
+    """The names of an unknown task are read from this text, so it has no task yet."""
+    path = write(tmp_path, ("red", "", cell))
+    with pytest.raises(UserError) as error:
+        resolve_task("t", str(tmp_path), task_type=MULTI_LABEL)
+    assert str(error.value).startswith(f"{path}: row 3: an empty name in the labels {cell!r}")
+
+
+def test_training_text_without_any_label(tmp_path):
+    path = write(tmp_path, ("", " ", ""))
+    for domains in (None, "d,e"):
+        with pytest.raises(UserError) as error:
+            resolve_task("t", str(tmp_path), domains, task_type=MULTI_LABEL)
+        assert str(error.value).startswith(f"{path}: the label of each of the 3 rows is empty")
+        assert "--label_list" in str(error.value)
+    assert resolve_task("t", str(tmp_path), label_list="red", task_type=MULTI_LABEL).labels == ("red",)
+
+
+def test_labels_of_dev_that_train_lacks(tmp_path):
+    """The message names the training text, because it gave the labels; those of a flag are the user's own."""
+    train, dev = write(tmp_path, ("red", "blue", "")), write(tmp_path, ("red", "green"), "dev.csv")
+    task = resolve_task("t", str(tmp_path), task_type=MULTI_LABEL)
+    with pytest.raises(UserError) as error:
+        read_text(dev, task)
+    remedy = f"{train} has no row with it: correct this row, or name all labels with --label_list"
+    assert str(error.value) == f"{dev}: row 2: label 'green' is not one of task 't' (blue, red); {remedy}"
+    task = resolve_task("t", str(tmp_path), label_list="red,blue", task_type=MULTI_LABEL)
+    with pytest.raises(UserError, match="--label_list or --task_name selects others"):
+        read_text(dev, task)
+    assert task == resolve_task("t", str(tmp_path), "d,e", "red,blue", task_type=MULTI_LABEL)
+
+
+def test_the_largest_number(tmp_path):
+    """The squares of 100 million samples have a sum in float32. Records may come from elsewhere, so their numbers are checked too."""
+    label = read_text(write(tmp_path, ("1e15", "-1e15", "1e0")), SCORE).label
+    assert np.isfinite(np.float32(1e8) * np.square(label)).all()
+    rules = LABEL_KINDS[REGRESSION]
+    assert rules.wrong(label, 1) is None
+    for value in (np.nan, np.inf, -np.inf, 1e30, -2e15):
+        assert rules.wrong(np.array([0, 1e15, value], np.float32), 1) == (2, "-1e+15 to 1e+15")
 
 
 def test_json_lines(tmp_path):
@@ -103,9 +151,10 @@ def test_json_lines(tmp_path):
         assert found.label.tolist() == {REGRESSION: [3.0, 2.5, -1.0], MULTI_LABEL: [[1, 0, 1], [0, 0, 0], [1, 1, 0]]}[kind]
         with pytest.raises(UserError, match=r"row [12].* 'label' is .*, which is not a text"):
             read_rows(str(path), TextOptions(only_domain="d"))
-    path.write_text(json.dumps({"text": "a", "label": ["red,blue"]}) + "\n")  # not one name
-    with pytest.raises(UserError, match="which is not a text"):
-        read_rows(str(path), options)
+    for names in (["red,blue"], [""], ["red", " "]):  # not one name, and no name
+        path.write_text(json.dumps({"text": "a", "label": names}) + "\n")
+        with pytest.raises(UserError, match=r"row 1 .*which is not a text"):
+            read_rows(str(path), options)
 
 
 def test_names_of_an_unknown_task(tmp_path):
@@ -145,7 +194,7 @@ def test_features():
 
 def test_values_out_of_range():
     assert LABEL_KINDS[CLASSIFICATION].wrong(np.array([0, 2, -1]), 2) == (1, "0 to 1")
-    assert LABEL_KINDS[REGRESSION].wrong(np.array([0.5, np.inf, np.nan]), 1) == (1, "finite numbers")
+    assert LABEL_KINDS[REGRESSION].wrong(np.array([0.5, np.inf, np.nan]), 1) == (1, "-1e+15 to 1e+15")
     assert LABEL_KINDS[MULTI_LABEL].wrong(np.array([[0, 1], [1, 1], [0, 2]]), 2) == (2, "0 and 1 for each label")
     for kind, label in zip(TASK_TYPES, (np.array([0, 1]), np.array([0.5, -3.0]), np.array([[0, 1], [1, 0]]))):
         assert LABEL_KINDS[kind].wrong(label, 2) is None
