@@ -19,6 +19,14 @@ LABEL_COLUMNS = frozenset((
     "label", "labels", "sentiment", "sentiments", "class", "classes", "category", "target", "targets", "polarity", "rating", "stars",
     "score", "gold", "gold_label", "gold_labels", "output", "label_text", "is_duplicate", "intent", "emotion", "y",
 ))
+SOURCE_COLUMNS = frozenset((  # of rows of a source and its target
+    "source", "sources", "source_text", "src", "input", "inputs", "input_text", "text", "article", "document", "content", "body", "passage",
+    "context", "dialogue", "question", "prompt", "instruction",
+))
+TARGET_COLUMNS = frozenset((
+    "target", "targets", "target_text", "tgt", "output", "outputs", "output_text", "summary", "highlights", "headline", "title", "answer",
+    "completion", "response", "reference", "translation",
+))
 INDEX_COLUMNS = frozenset(("", "id", "ids", "idx", "index", "row", "nr", "no", "#", "number", "unnamed:_0"))
 # fmt: on
 
@@ -59,6 +67,13 @@ def lookalike(name: str, others: Iterable[str]) -> Optional[str]:
 def column_word(cell: str) -> str:
     """The name of a column in the spelling of the sets above."""
     return cell.strip().strip("\"'").strip("\ufeff").lower().replace(" ", "_")
+
+
+def is_target_header(cells: Sequence[str]) -> bool:
+    """Whether a row of a source and its target has the names of columns: all are such names, and each of the two has one."""
+    words = [column_word(cell) for cell in cells]
+    names = SOURCE_COLUMNS | TARGET_COLUMNS | INDEX_COLUMNS
+    return all(word in names for word in words) and not any(names.isdisjoint(words) for names in (SOURCE_COLUMNS, TARGET_COLUMNS))
 
 
 def is_header(cells: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ Text without targets is cut in two: about the first 80 % of its tokens are the s
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -109,19 +109,22 @@ def digest_of(samples: Samples, targets: np.ndarray) -> str:
 # ---------------------------------------------------------------------------------------------------------------------- text
 
 
-def read_target_rows(path: str, options: TextOptions, form: str = PAIRS) -> List[Tuple[str, ...]]:
+def read_target_rows(
+    path: str, options: TextOptions, form: str = PAIRS, log: Callable[[str], Any] = lambda _line: None
+) -> List[Tuple[str, ...]]:
     """The rows of a text file: (source, target) or (text,).
 
     Args:
-        path: the file; source TAB target without a header.
+        path: the file; source TAB target, or columns that a header or flags name.
         options: `TextOptions`.
         form: PAIRS or TEXTS.
+        log: called with one line if columns are chosen by name or by flags.
 
     Raises:
         UserError: as `read_rows`; or a row has another number of columns, or an empty text.
     """
     pair = form == PAIRS
-    table = read_rows(path, options, ("text", "pair") if pair else ("text",))
+    table = read_rows(path, replace(options, targets=pair), ("text", "pair") if pair else ("text",))
     if pair and table.columns is not None and not table.columns.pair:
         raise UserError(f"{path}: no column is known as that of the targets ({table.columns.describe()}); --pair_column names it")
     rows = []
@@ -133,6 +136,8 @@ def read_target_rows(path: str, options: TextOptions, form: str = PAIRS) -> List
             if not cell.strip():
                 raise UserError(f"{path}: {place}: the {name} is empty")
         rows.append(tuple(cells))
+    if table.columns is not None:
+        log(table.describe())
     return rows
 
 
@@ -271,7 +276,7 @@ class TargetData:
 
     def _rows(self, split: str) -> Tuple[str, List[Tuple[str, ...]]]:
         path = find_text(self._data_dir, split)
-        return path, read_target_rows(path, self._options, self._form)
+        return path, read_target_rows(path, self._options, self._form, self._log)
 
     def _write(self, split: str, prefix: Optional[str], part_num: int) -> TargetSplit:
         path, rows = self._rows(split)

@@ -11,12 +11,23 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
-from ofrecord_util.names import DOMAIN_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS, TEXT_COLUMNS, column_word, is_header
+from ofrecord_util.names import (
+    DOMAIN_COLUMNS,
+    INDEX_COLUMNS,
+    LABEL_COLUMNS,
+    SOURCE_COLUMNS,
+    TARGET_COLUMNS,
+    TEXT_COLUMNS,
+    column_word,
+    is_header,
+    is_target_header,
+)
 from ofrecord_util.text_kinds import AUTO, CSV, JSONL, KIND_NAMES, TSV, Row
 
 ROLES = ("text", "pair", "domain", "label")
 _WHAT = {"text": "the text", "pair": "the second text", "domain": "the domain", "label": "the label"}
 _MAIN = {"text": "text", "domain": "domain", "label": "label"}  # wins over other names of the same meaning
+_SURE_TARGETS = (("source", "target"), ("src", "tgt"), ("source_text", "target_text"), ("input", "output"), ("input_text", "output_text"))
 _PAIRS = (
     *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("text_a", "text_b"), ("texta", "textb")),
     *(("a", "b"), ("question", "sentence"), ("query", "document")),
@@ -33,6 +44,7 @@ class TextOptions:
         text, pair, domain, label: names or numbers (from 1) of columns, or None: --text_column, ….
         only_domain: domain of all rows of files without a column of domains, or None if such files are refused.
         task_type: --task_type.
+        targets: whether a row is a source and its target, whose columns have other names (recipes/generation.py).
     """
 
     format: str = AUTO
@@ -42,11 +54,12 @@ class TextOptions:
     label: Optional[str] = None
     only_domain: Optional[str] = None
     task_type: str = CLASSIFICATION
+    targets: bool = False
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any], only_domain: Optional[str] = None) -> "TextOptions":
         """The options of a dict of flags by name; a flag that is missing or None is not set."""
-        columns = {role: flags.get(role + "_column") for role in ROLES}
+        columns: Dict[str, Any] = {role: flags.get(role + "_column") for role in ROLES}
         task_type = flags.get("task_type") or CLASSIFICATION
         return cls(flags.get("text_format") or AUTO, only_domain=only_domain, task_type=task_type, **columns)
 
@@ -176,7 +189,9 @@ def find_columns(
     else:
         names = [cell.strip().lstrip("\ufeff") for cell in first.cells]
         has_names = any(not _is_number(value) for value in given.values())
-        has_names = has_names or (looks_like_header(first.cells, kind) if header is None else header)
+        if header is None:
+            header = looks_like_header(first.cells, kind) or (options.targets and is_target_header(first.cells))
+        has_names = has_names or header
     if not has_names and not given:
         return None
     if kind == TSV and has_names and all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
@@ -186,7 +201,8 @@ def find_columns(
         )
     places = {role: _place(value, role, names, kind, where) for role, value in given.items()}
     if has_names:
-        for role, place in _by_name(names, places, roles, where).items():
+        by_name = _targets_by_name if options.targets else _by_name
+        for role, place in by_name(names, places, roles, where).items():
             places[role] = names[place] if kind == JSONL else place
     else:
         names = [str(number) for number in range(1, len(names) + 1)]
@@ -238,11 +254,35 @@ def _place(value: str, role: str, names: List[str], kind: str, where: str) -> An
     return names[found[0]] if kind == JSONL else found[0]
 
 
+def _free(names: List[str], places: Dict[str, Any]) -> List[int]:
+    """Positions of the columns that no flag has chosen."""
+    taken = {place if isinstance(place, int) else names.index(place) for place in places.values()}
+    return [position for position in range(len(names)) if position not in taken]
+
+
+def _targets_by_name(names: List[str], places: Dict[str, Any], roles: Tuple[str, ...], where: str) -> Dict[str, int]:
+    """`_by_name` for rows of a source and its target. The source comes first, unless the names are those of _SURE_TARGETS: the text for an
+    answer may be its question, or the other way round."""
+    words, free, found = [column_word(name) for name in names], _free(names, places), {}
+    for pair in _SURE_TARGETS:
+        if all(words.count(word) == 1 for word in pair):
+            known = {role: words.index(word) for role, word in zip(("text", "pair"), pair)}
+            return {role: place for role, place in known.items() if role in roles and place in free}
+    for role, known_words in (("text", SOURCE_COLUMNS), ("pair", TARGET_COLUMNS)):
+        positions = [position for position in free if words[position] in known_words]
+        if role in roles and role not in places and positions:
+            found[role] = _only(role, positions, words, names, where)
+    if len(found) == 2 and found["pair"] < found["text"]:
+        raise UserError(
+            f"{where}: the source comes before its target, but the columns are {_listed(names)}: --text_column names the source, and "
+            "--pair_column the target"
+        )
+    return found
+
+
 def _by_name(names: List[str], places: Dict[str, Any], roles: Tuple[str, ...], where: str) -> Dict[str, int]:
     """Positions of the roles that no flag has set, from the names of the columns."""
-    words = [column_word(name) for name in names]
-    taken = {place if isinstance(place, int) else names.index(place) for place in places.values()}
-    free = [position for position in range(len(names)) if position not in taken]
+    words, free = [column_word(name) for name in names], _free(names, places)
     found: Dict[str, int] = {}
     if "text" in roles and "text" not in places:
         texts = [position for position in free if words[position] in TEXT_COLUMNS]
@@ -272,7 +312,7 @@ def _by_name(names: List[str], places: Dict[str, Any], roles: Tuple[str, ...], w
 
 def _only(role: str, positions: List[int], words: List[str], names: List[str], where: str) -> int:
     """The one position, or that of the main name of the role. UserError if there are several."""
-    main = [position for position in positions if words[position] == _MAIN[role]]
+    main = [position for position in positions if words[position] == _MAIN.get(role)]
     if len(positions) == 1 or len(main) == 1:
         return (main or positions)[0]
     raise UserError(

@@ -124,14 +124,46 @@ def test_records_of_labels_are_refused(tmp_path, tokenizer):
     [
         ([("a", "b"), ("a",)], {}, "row 2: has 1 columns, expected 2: source, target; --text_column and --pair_column choose others"),
         ([("a", " ")], {}, "row 1: the target is empty"),
-        ([("source", "target"), ("a", "b")], {}, "no column is known as that of the text.*--text_column names it"),
-        ([("source", "target"), ("a", "b")], {"text": "source"}, "no column is known as that of the targets.*--pair_column names it"),
+        ([("id", "first", "second"), ("1", "a", "b")], {"text": "first"}, "no column is known as that of the targets.*--pair_column"),
+        ([("answer", "question"), ("a", "b")], {}, "the source comes before its target, but the columns are 'answer', 'question'"),
+        ([("context", "question", "answer"), ("a", "b", "c")], {}, "several columns may be the text.*--text_column decides"),
     ],
 )
 def test_rows_that_are_refused(tmp_path, rows, options, message):
     tiny.write_rows(tmp_path, "train", rows)
     with pytest.raises(UserError, match=message):
         read_target_rows(str(tmp_path / "train.csv"), TextOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "columns"),
+    [
+        ("source\ttarget", "a\tb, c", "text 'source', pair 'target'"),
+        ("Target Text\tSource Text", "b, c\ta", "text 'Source Text', pair 'Target Text'"),
+        ("id\tarticle\thighlights", "7\ta\tb, c", "text 'article', pair 'highlights', not used: 'id'"),
+        ("question\tanswer", "a\tb, c", "text 'question', pair 'answer'"),
+        ("input,output", 'a,"b, c"', "text 'input', pair 'output'"),
+        ("title,tgt,src", 'x,"b, c",a', "text 'src', pair 'tgt', not used: 'title'"),
+    ],
+)
+def test_a_header_is_no_row(tmp_path, header, row, columns):
+    path, lines = tmp_path / "train.csv", []
+    path.write_text(f"{header}\n{row}\n{row}\n")
+    assert read_target_rows(str(path), TextOptions(), log=lines.append) == [("a", "b, c")] * 2
+    assert [line.partition("header; columns: ")[2] for line in lines] == [columns]
+
+
+@pytest.mark.parametrize("first", ["question\tthing", "source\tinput", "the target\tthe source"])
+def test_other_first_rows_are_rows(tmp_path, first):
+    path = tmp_path / "train.csv"
+    path.write_text(f"{first}\na\tb\n")
+    assert read_target_rows(str(path), TextOptions()) == [tuple(first.split("\t")), ("a", "b")]
+
+
+def test_keys_of_json_lines(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"target": "b", "source": "a", "id": 7}\n')
+    assert read_target_rows(str(path), TextOptions()) == [("a", "b")]
 
 
 @pytest.mark.parametrize("kind", ["header", "jsonl"])
