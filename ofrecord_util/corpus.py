@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from ofrecord_util import files
-from ofrecord_util.corpus_kinds import LINE, PACKINGS, SENTENCES
+from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, Item
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
@@ -32,6 +32,14 @@ DOCUMENTS = CORPUS + ".documents.npy"
 _PART_TEXT, _MOST_PARTS = 100e6, 256  # bytes of text per part, unless --corpus_data_part_num says otherwise; files that are open together
 _CHUNK = 2048  # texts that are tokenized at once
 _HASHED = 1 << 20  # bytes
+
+
+# What records hold, and the script with all flags that choose it, which others lack
+_CONTENTS = {
+    LINE: "one text per record (recipes/pretrain_mlm.py --packing line)",
+    PACKED: "as many texts as a record has room for (recipes/pretrain_mlm.py --packing packed)",
+    **{name: f"the sentences of a text (recipes/pretrain_mlm.py --structural --document_end {end})" for end, name in SENTENCES.items()},
+}
 
 
 class Rows(NamedTuple):
@@ -141,11 +149,11 @@ def write_corpus(
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
     files.check_output_folder(folder, "--data_dir", whole=False)
     digests = text.digests()
-    files.make_folder(folder)
     previous, texts, found, longest, tokens = previous_files(folder), 0, 0, 0, 0
     documents = Documents()
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(files.filling(folder))
             parts = [_Part(stack.enter_context(files.replacing(path)), path) for path in paths]
             count = 0
             for rows, numbers in _all_rows(text, tokenizer, seq_length, packing):
@@ -337,8 +345,9 @@ class Corpus:
             "vocab_digest": "their vocabulary was another one, or the settings of its tokenizer differ",
         }
         changed = [name for name, value in wanted.items() if self.manifest.get(name) != value]
-        if {self.manifest.get("packing"), wanted.get("packing")} & set(SENTENCES.values()):
-            what["packing"] = "--structural or --document_end was another one"
+        if "packing" in changed:
+            held, needed = (_CONTENTS.get(values.get("packing", ""), "something else") for values in (self.manifest, wanted))
+            what["packing"] = f"they hold {held}, and this run needs {needed}"
         return [what.get(name, f"--{name} was {self.manifest.get(name)} and is {wanted[name]}") for name in changed]
 
 

@@ -40,6 +40,28 @@ def make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
+def filling(folder: str) -> Iterator[None]:
+    """Creates a folder and its parents for the files that the block writes. If the block raises, those that it has created are removed
+    again as far as they are empty: what is refused leaves nothing.
+
+    Raises:
+        UserError: as `make_folder`.
+    """
+    created, path = [], os.path.abspath(folder)
+    while not os.path.lexists(path):
+        created.append(path)
+        path = os.path.dirname(path)
+    try:
+        make_folder(folder)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that is not empty, or was not created
+            for path in created:
+                os.rmdir(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
     """Opens a temporary file next to the file `path`; it takes the name `path` when the block ends, and is removed when the block raises.
 

@@ -70,11 +70,11 @@ def save_scores(data_dir: str, scores: np.ndarray, text_digest: str, info: Optio
 def _write(paths: Tuple[str, str], data: bytes, description: dict) -> None:
     """Writes the file of an array and its description, which gets the digest of the file."""
     array_path, json_path = paths
-    files.make_folder(os.path.dirname(array_path))
     try:
-        with files.replacing(array_path) as file:
-            file.write(data)
-        files.write_json(json_path, dict(description, sha256=hashlib.sha256(data).hexdigest()))
+        with files.filling(os.path.dirname(array_path)):
+            with files.replacing(array_path) as file:
+                file.write(data)
+            files.write_json(json_path, dict(description, sha256=hashlib.sha256(data).hexdigest()))
     except OSError as error:
         raise UserError(f"{array_path}: cannot be written ({error.strerror}); check --data_dir") from error
 
@@ -146,7 +146,7 @@ def save_map(data_dir: str, embedding_map: EmbeddingMap, text_digest: str) -> No
         UserError: the files cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **embedding_map._asdict())
+    files.write_npz(buffer, embedding_map._asdict())
     _write(map_paths(data_dir), buffer.getvalue(), {"text_digest": text_digest, "count": len(embedding_map.coordinates)})
 
 

@@ -89,12 +89,12 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
     count, seq_length = columns[0].shape
     paths = plan_parts(data_dir, split, prefix, part_num, count)
     folder = split_folder(data_dir, split)
-    files.make_folder(folder)
     previous = previous_files(folder)
     bounds = [count * part // part_num for part in range(part_num + 1)]
     parts = []
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(files.filling(folder))
             for path, begin, end in zip(paths, bounds[:-1], bounds[1:]):
                 digest, size = _write_part(stack.enter_context(files.replacing(path)), columns, features, begin, end)
                 parts.append({"name": os.path.basename(path), "records": end - begin, "bytes": size, "sha256": digest})

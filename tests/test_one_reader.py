@@ -78,6 +78,12 @@ def test_each_exception_is_still_needed():
     assert set(ALLOWED) - set(found()) == set()
 
 
+def test_archives_are_written_in_one_place():
+    """`write_npz` prints no traceback on a full disk."""
+    paths = {path for path in sources() if b"np.savez" in tiny.read_bytes(os.path.join(tiny.ROOT, path))}
+    assert paths == {"ofrecord_util/files.py"}
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

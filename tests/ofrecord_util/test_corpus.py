@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from modeling.cli import advice
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import batch_weights, iterate_corpus, longest_rows, window_order
 from ofrecord_util.corpus_text import CorpusText, find_files
@@ -229,6 +230,11 @@ def test_too_few_records(tmp_path, tokenizer):
         write(tmp_path, tokenizer, lines(8), 9)
     with pytest.raises(UserError, match="the corpus has no text with a token"):
         write(tmp_path, tokenizer, [" "])
+    with pytest.raises(UserError, match="line 150: has a NUL"):
+        write(tmp_path, tokenizer, [*lines(149), "a\0b"])
+    with pytest.raises(UserError, match="needs documents of several sentences"):
+        write(tmp_path, tokenizer, ["good"], packing="sentences")
+    assert sorted(os.listdir(tmp_path)) == ["c.txt", "vocab.txt"]  # no folder of records
 
 
 def test_writing_that_is_interrupted_leaves_the_earlier_records(tmp_path, tokenizer):
@@ -281,13 +287,38 @@ def test_what_makes_records_stale(tmp_path, tokenizer):
     text = CorpusText([write_lines(tmp_path / "other.txt", lines(9, 2))], None, {})
     assert corpus.differences({"seq_length": LENGTH, "packing": "line"}) == []
     found = corpus.differences({**text.digests(), "packing": "packed"})
-    assert [part.split(",")[0] for part in found] == ["the text has changed since", "--packing was line and is packed"]
+    held = "they hold one text per record (recipes/pretrain_mlm.py --packing line)"
+    assert [part.split(",")[0] for part in found] == ["the text has changed since", held]
     manifest = os.path.join(corpus.path, "manifest.json")
     values = json.loads(tiny.read_bytes(manifest))
     with open(manifest, "w", encoding="utf-8") as file:
         json.dump({**values, "longest": "x"}, file)
     with pytest.raises(UserError, match="is not the manifest of a corpus"):
         Corpus(str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "needed", "flags"),
+    [
+        ("sentences", "line", ("--structural --document_end line", "--packing line")),
+        ("line", "sentences", ("--packing line", "--structural --document_end line")),
+        ("packed", "line", ("--packing packed", "--packing line")),
+        ("sentences", "sentences between blank lines", ("--structural --document_end line", "--structural --document_end blank_line")),
+    ],
+)
+def test_records_of_another_form(tmp_path, tokenizer, stored, needed, flags):
+    """The message keeps its cause in a script that has none of these flags, such as recipes/pretrain_discriminator.py."""
+    corpus = write(tmp_path, tokenizer, [f"{line}. it was good." for line in lines(9)], packing=stored)
+    (found,) = corpus.differences({"packing": needed})
+    assert found.startswith("they hold ")
+    places = [found.index(f"recipes/pretrain_mlm.py {flag})") for flag in flags]
+    assert places == sorted(places)
+    line = f"FILE: the records are stale; {found}; write them again with --resave_ofrecord"
+    advice.add_flags({"--resave_ofrecord"})
+    try:
+        assert advice.fitting(line) == line
+    finally:
+        advice.forget_flags()
 
 
 # ---------------------------------------------------------------------------------------------------- text of dev and test

@@ -294,6 +294,28 @@ def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
     files.check_output(os.devnull, "--output", others=[os.devnull])
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_nothing_was_written_into_is_removed(tmp_path, exists):
+    folder = tmp_path / "data" / "records" / "train"
+    if exists:
+        folder.parent.mkdir(parents=True)
+
+    def fill(path, work):
+        with files.filling(str(path)):
+            work()
+
+    with pytest.raises(ZeroDivisionError):
+        fill(folder, lambda: 1 // len(os.listdir(folder)))
+    assert (tmp_path / "data").exists() == folder.parent.exists() == exists
+    with pytest.raises(ZeroDivisionError):
+        fill(folder, lambda: 1 // ((folder / "part").write_text("x") - 1))
+    assert os.listdir(folder) == ["part"]
+    with pytest.raises(UserError, match="the folder cannot be created"):
+        fill(folder / "part" / "below", lambda: None)
+    fill(tmp_path / "new", lambda: None)
+    assert (tmp_path / "new").is_dir()
+
+
 def under_a_limit(code, folder):
     """Runs code in a process that cannot write files of more than 1024 bytes: a write fails as on a full disk."""
     start = (
