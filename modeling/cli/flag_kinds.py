@@ -1,6 +1,7 @@
 """Row type of the flag table, and the functions that parse the values of flags."""
 
 import argparse
+import math
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
 
 from modeling.cli.choices import BALANCED
@@ -122,8 +123,10 @@ def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int]
             parsed = number(value)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{value!r} is not {'an integer' if number is int else 'a number'}") from None
-        if not lowest <= parsed < float("inf"):
-            raise argparse.ArgumentTypeError(f"{value} is not {lowest} or more")
+        if isinstance(parsed, float) and not math.isfinite(parsed):  # inf, nan, and 1e400, which a float cannot hold
+            raise argparse.ArgumentTypeError(f"{value} is not a finite number")
+        if parsed < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is not {lowest:g} or more")
         most = LARGEST if highest is None and number is int else highest
         if most is not None and parsed > most:
             raise argparse.ArgumentTypeError(f"{value} is more than {most:,}")
