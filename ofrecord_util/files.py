@@ -134,14 +134,15 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
         path: the file.
         flag: what the user can change, for the message.
         makes_folder: whether the folder of the file is made if it does not exist.
-        others: the files that the command reads, and those that it writes too. None of them may be overwritten.
+        others: the files that the command reads, and those that it writes too, or folders of such files. None of them may be overwritten,
+            and nothing may be written into one of the folders.
     Raises:
-        UserError: the path is a folder, its folder does not exist or cannot be written, or it is one of the others.
+        UserError: the path is a folder, its folder does not exist or cannot be written, or it is one of the others or in one of them.
     """
     try:
         found = _stat(path)
-        if (found is None or stat.S_ISREG(found.st_mode)) and os.path.realpath(path) in map(os.path.realpath, others):
-            raise UserError(f"{path}: is another file of this command already and would be overwritten; give another {flag}")
+        if found is None or stat.S_ISREG(found.st_mode):
+            _check_is_none_of(path, found is not None, flag, others)
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
         if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:
@@ -151,6 +152,17 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
         _try_to_write(_nearest(folder) if makes_folder else folder)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
+
+
+def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str]) -> None:
+    """Raises a UserError if a path is one of some files or folders, or in one of the folders."""
+    place = os.path.realpath(path)
+    for other in others:
+        known = os.path.realpath(other)
+        if place == known or (exists and place.startswith(known + os.sep)):
+            raise UserError(f"{path}: is another file of this command already and would be overwritten; give another {flag}")
+        if place.startswith(known + os.sep):
+            raise UserError(f"{path}: is in {other}, a folder whose files this command uses; give another {flag}")
 
 
 def check_output_folder(path: str, flag: str, whole: bool = True) -> None:

@@ -10,7 +10,6 @@ same seed, or with the first run, by McNemar's exact test on the rows of test (o
 if not __package__:
     import _root  # noqa: F401
 
-import os
 import shutil
 import textwrap
 
@@ -18,9 +17,8 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.report.comparison import NOTES, group_rows, paired_rows, read_comparison, run_rows
 from modeling.report.comparison_page import comparison_page
-from modeling.report.page import write_document
+from modeling.report.page import check_page, write_document
 from ofrecord_util.escaping import say
-from ofrecord_util.files import check_output
 from tools.text_table import text_table
 
 
@@ -39,12 +37,12 @@ def print_comparison(comparison):
 def main():
     parser = Parser(prints_result=True, description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; the first is the baseline")
-    parser.add_argument("--html", metavar="FILE", help="file for a page with the tables and charts")
+    parser.add_argument(
+        "--html", metavar="FILE", help="file for a page with the tables and charts; in the folder of a run, its name must end in .html"
+    )
     args = parser.parse_args()
     if args.html is not None:
-        # a page that an earlier call wrote into the folder of a run may be replaced
-        found = [os.path.join(folder, name) for folder in args.runs if os.path.isdir(folder) for name in os.listdir(folder)]
-        check_output(args.html, "--html", others=[path for path in found if not path.endswith(".html") or path.endswith("report.html")])
+        check_page(args.html, "--html", args.runs)
     comparison = read_comparison(args.runs)
     print_comparison(comparison)
     if args.html is not None:

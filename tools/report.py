@@ -11,15 +11,15 @@ folder of the training records. The report lists the files that are missing.
 if not __package__:
     import _root  # noqa: F401
 
+import os
 import sys
 
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.report.card import write_cards
 from modeling.report.facts import read_run
-from modeling.report.page import write_page
+from modeling.report.page import REPORT_FILE, check_page, write_page
 from ofrecord_util.escaping import say
-from ofrecord_util.files import check_output
 
 
 def main():
@@ -29,7 +29,8 @@ def main():
     parser.add_argument("--output", metavar="FILE", help="file for the report (default: RUN/report.html)")
     args = parser.parse_args()
     if args.output is not None:
-        check_output(args.output, "--output")
+        own = os.path.realpath(os.path.join(args.run, REPORT_FILE))  # what is written without the flag
+        check_page(args.output, "--output", [] if os.path.realpath(args.output) == own else [args.run, *filter(None, [args.data_dir])])
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)
     say(write_page(facts, args.output))

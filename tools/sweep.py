@@ -30,11 +30,11 @@ from modeling.cli.scripts import SCRIPTS, TRAINING, script_path
 from modeling.engine.cpu_threads import cpu_threads
 from modeling.report.comparison import read_comparison
 from modeling.report.comparison_page import comparison_page
-from modeling.report.page import write_document
+from modeling.report.page import check_page, write_document
 from modeling.run.log import LOG_FILE, READY, Log
 from modeling.run.resume import list_states
 from ofrecord_util.escaping import say
-from ofrecord_util.files import check_output, check_output_folder, make_folder, open_to_append, remove_folder, write_json
+from ofrecord_util.files import check_output_folder, make_folder, open_to_append, remove_folder, write_json
 from ofrecord_util.reading import TEXT_LIMIT, read_json, read_text
 from tools.compare import print_comparison
 
@@ -121,6 +121,18 @@ def replaced(script, argv, variations, seeds):
     if seeds:
         values["seed"] = "--seeds", ",".join(map(str, seeds))
     return [f"--{flag} of the command is not used: {own} has {listed}" for flag, (own, listed) in values.items() if flag in given]
+
+
+def inputs(script, runs):
+    """The files and folders that exist and that a flag of a run names, such as the data.
+
+    Args:
+        script: as in `plan`.
+        runs: list of `Run`.
+    """
+    values = [value for one in runs for value in vars(parse_flags(script, argv=list(one.argv))).values()]
+    paths = [path for value in values for path in (value if isinstance(value, list) else [value]) if isinstance(path, str)]
+    return [path for path in paths if os.path.exists(path)]
 
 
 class Sweep:
@@ -293,7 +305,7 @@ def main():
     runs = plan(script, argv, variations, args.seeds)
     check_output_folder(args.output_dir, "--output_dir", whole=False)
     if args.html is not None:
-        check_output(args.html, "--html", makes_folder=True)
+        check_page(args.html, "--html", [args.output_dir, *inputs(script, runs)], makes_folder=True)
     make_folder(args.output_dir)
     log = Log(os.path.join(args.output_dir, SWEEP_LOG), exclusive=True)
     sweep = Sweep(args.output_dir, script, runs, log)

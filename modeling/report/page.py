@@ -10,7 +10,7 @@ from modeling.report.results import confusion_section, results_section, tile_lis
 from modeling.report.samples import hardest_section, training_section
 from modeling.report.settings import settings_section
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import replacing
+from ofrecord_util.files import check_output, replacing
 
 REPORT_FILE = "report.html"
 _STYLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.css")
@@ -74,6 +74,23 @@ def document(title, *parts):
     metas = "".join(f'<meta name="{name}" content="{content}">' for name, content in meta.items())
     head = element("head", '<meta charset="utf-8">' + metas, element("title", words(title)), style)
     return "<!DOCTYPE html>\n" + element("html", head, element("body", element("main", *parts)), lang="en") + "\n"
+
+
+def check_page(path, flag, used, makes_folder=False):
+    """Checks before the work that a page can be written. It may replace an earlier page, also one in the folder of a run, but no other
+    file that the command uses, and no report of a run.
+
+    Args:
+        path: of the page.
+        flag: that names it.
+        used: the files and folders that the command reads or writes.
+        makes_folder: as in `check_output`.
+    Raises:
+        UserError: as of `check_output`.
+    """
+    place = os.path.realpath(path)
+    is_page = place.endswith(".html") and os.path.basename(place) != REPORT_FILE
+    check_output(path, flag, makes_folder, () if is_page else used)
 
 
 def write_page(run, path=None):

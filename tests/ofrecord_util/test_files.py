@@ -294,6 +294,17 @@ def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
     files.check_output(os.devnull, "--output", others=[os.devnull])
 
 
+def test_nothing_is_written_into_a_folder_that_the_command_uses(tmp_path):
+    (tmp_path / "run" / "snapshot").mkdir(parents=True)
+    (tmp_path / "run" / "snapshot" / "meta").write_text("x")
+    os.symlink("run", str(tmp_path / "link"))
+    with pytest.raises(UserError, match="meta: is another file of this command already and would be overwritten; give another --output"):
+        files.check_output(str(tmp_path / "link" / "snapshot" / "meta"), "--output", others=[str(tmp_path / "run")])
+    with pytest.raises(UserError, match=r"new: is in .*run, a folder whose files this command uses; give another --output"):
+        files.check_output(str(tmp_path / "run" / "new"), "--output", others=[str(tmp_path / "run")])
+    files.check_output(str(tmp_path / "run-2"), "--output", others=[str(tmp_path / "run")])
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_folder_that_nothing_was_written_into_is_removed(tmp_path, exists):
     folder = tmp_path / "data" / "records" / "train"

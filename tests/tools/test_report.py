@@ -50,3 +50,12 @@ def test_refusals(tmp_path):
         assert result.stdout == ""
         assert len(result.stderr.splitlines()) == 1
         assert message in result.stderr
+
+
+def test_the_page_replaces_no_other_file_of_the_run(folder):
+    before = tiny.tree(folder)
+    result = tool(folder, "--output", os.path.join(folder, "metrics.jsonl"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "would be overwritten; give another --output" in result.stderr
+    assert tiny.tree(folder) == before
+    assert tool(folder, "--output", os.path.join(folder, "report.html")).returncode == 0

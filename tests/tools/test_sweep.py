@@ -15,7 +15,7 @@ import tiny
 from modeling.run.measures import mcnemar_test
 from modeling.run.predictions import read_predictions
 from ofrecord_util.errors import UserError
-from tools.sweep import parse_variations, plan, replaced
+from tools.sweep import inputs, main, parse_variations, plan, replaced
 
 COMMAND = (
     "finetuning.py --task_name sst-2 --data_dir data --model_load_dir encoder --seq_length 24 --vocab_file vocab.txt --num_epochs 2 "
@@ -212,6 +212,23 @@ def test_variations():
         with pytest.raises(UserError, match=f"--vary {re.escape(value)}: give FLAG=VALUE,VALUE(; each|$)"):
             parse_variations([value])
     assert parse_variations(["model_load_dir=a[1]/b,c"]) == {"model_load_dir": ["a[1]/b", "c"]}
+
+
+def test_the_page_replaces_no_input(tmp_path, monkeypatch):
+    """Neither a file of the data or of a snapshot, nor one that the sweep will write."""
+    for name in ("data", "encoder", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file.csv").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    line = ["--task_name", "t", "--data_dir", "data", "--corpus_file", "other/file.csv,gone"]
+    assert {"data", "other/file.csv"} <= set(inputs("pretrain_mlm", plan("pretrain_mlm", line, {}, [])))
+    command = "--vary model_load_dir=encoder,other --output_dir o -- finetuning.py --task_name t --data_dir data"
+    written = ("o/sweep.json", "o/model_load_dir=encoder/metrics.jsonl", "o/report.html")
+    for path in ("data/file.csv", "encoder/file.csv", "other/file.csv", *written):
+        monkeypatch.setattr("sys.argv", ["sweep.py", "--html", path, *command.split()])
+        with pytest.raises(UserError, match=f"^{path}: is .*; give another --html"):
+            main()
+    assert sorted(os.listdir(tmp_path)) == ["data", "encoder", "other"]
 
 
 def test_flags_of_the_command_that_the_sweep_sets():
