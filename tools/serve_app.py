@@ -111,6 +111,10 @@ def build_app(batcher, name, task, limits):
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 # a form on a page of another site cannot send this type
                 raise _BadRequest("the Content-Type must be application/json", 415)
+            encoding = request.headers.get("content-encoding", "identity").strip().lower()
+            if encoding != "identity":
+                # the limit of a body is that of its bytes here, and a small compressed one may be huge
+                raise _BadRequest(f"the Content-Encoding {encoding!r:.40} is not supported: send the body without compression", 415)
             body = await asyncio.wait_for(_read_body(request, limits.body_bytes), _SECONDS)
             texts, is_list = parse_request(body, task.pair, limits)
             found = [prediction.to_dict() for prediction in (await batcher.predict(texts) if texts else [])]

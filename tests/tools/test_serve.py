@@ -1,5 +1,6 @@
 """tools/serve.py with a real client: predictions in batches, limits, bad requests, the page, and the end by a signal."""
 
+import gzip
 import http.client
 import json
 import os
@@ -83,11 +84,11 @@ class Server:
         self.listener.close()
         assert not self._thread.is_alive()
 
-    def ask(self, body=None, method="POST", path="/predict", kind="application/json", port=None):
+    def ask(self, body=None, method="POST", path="/predict", kind="application/json", port=None, encoding="identity"):
         """(status, headers, text)"""
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode("utf-8")
-        connection.request(method, path, data, {"Content-Type": kind})
+        connection.request(method, path, data, {"Content-Type": kind, "Content-Encoding": encoding})
         response = connection.getresponse()
         text = response.read().decode("utf-8")
         connection.close()
@@ -152,6 +153,14 @@ def test_other_requests(server, method, path, kind, status):
     found, _, text = server.ask({"text": "a"}, method, path, kind)
     assert found == status
     assert list(json.loads(text)) == ["error"]
+
+
+def test_a_compressed_body(server):
+    body = gzip.compress(json.dumps({"text": "a"}).encode("ascii"))
+    status, headers, text = server.ask(body, encoding="gzip")
+    assert (status, headers["Connection"]) == (415, "close")
+    assert "Content-Encoding 'gzip' is not supported" in json.loads(text)["error"]
+    assert server.ask({"text": "a"}, encoding="Identity")[0] == 200
 
 
 def test_bytes_that_are_no_http(server):
