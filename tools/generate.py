@@ -13,6 +13,7 @@ if not __package__:
     import _root  # noqa: F401
 
 import collections
+import dataclasses
 import json
 import sys
 
@@ -97,7 +98,8 @@ def main():
     settings = args.device, args.batch_size, args.seq_length, args.vocab_file, warn, args.memory_limit
     generator = TextGenerator(args.model_load_dir, search, *settings)
     if not sources:
-        sources = texts_of(read_lines(stream, name), False, name, TextOptions.from_flags(vars(args)), warn=warn)
+        options = dataclasses.replace(TextOptions.from_flags(vars(args)), targets=True)  # the columns may be those of the training text
+        sources = texts_of(read_lines(stream, name), False, name, options, warn=warn)
     form = as_json if args.format == "json" else as_text
     if args.output is None:
         escape = str if not sys.stdout.isatty() else for_json if args.format == "json" else for_terminal

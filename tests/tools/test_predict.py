@@ -526,3 +526,11 @@ def test_json_that_is_refused_is_no_plain_text(more):
     line = '{"text": "a", ' + more + "}"
     with pytest.raises(UserError, match=r"input: row 1 \(JSON lines\): is not JSON"):
         list(texts_of([line, line], False, "input"))
+
+
+@pytest.mark.parametrize("header", ["source\ttarget", "id\tarticle\thighlights", "target\tsource"])
+def test_sources_of_a_table_with_targets(header):
+    """As tools/generate.py reads the text that recipes/generation.py was trained on."""
+    names = header.split("\t")
+    row = "\t".join({"source": "a", "article": "a"}.get(name, "b") for name in names)
+    assert list(texts_of([header, row, row], False, "FILE", TextOptions(targets=True))) == ["a", "a"]
