@@ -172,11 +172,12 @@ def describe_records(records, task):
     """
     names = {feature: (task or {}).get(feature + "s") for feature in ("domain", "label")}
 
-    unlabelled = UNLABELLED if (records.manifest or {}).get("split") == UNLABELLED else "records" if records.targets else None
+    unlabelled = (records.manifest or {}).get("split") == UNLABELLED
+    no_label = UNLABELLED if unlabelled else "records" if records.targets else None
 
     def name(feature, number):
-        if feature == "label" and unlabelled:
-            return unlabelled
+        if feature == "label" and no_label:
+            return no_label
         known = names[feature]
         return known[number] if known and 0 <= number < len(known) else str(number)
 
@@ -223,12 +224,8 @@ def record_lines(records, count, pieces=None):
         values["tokens"] = ids if pieces is None else [pieces[i] if 0 <= i < len(pieces) else f"id {i}" for i in ids]
         if records.segment_ids[row].any():
             values["segment_ids"] = records.segment_ids[row, : lengths[row]].tolist()
-        values.update(
-            {
-                name: array[row].tolist() if array.ndim == 1 else array[row, : lengths[row]].tolist()
-                for name, array in records.targets.items()
-            }
-        )
+        for name, array in records.targets.items():
+            values[name] = array[row, : lengths[row]].tolist() if array.ndim > 1 else int(array[row])
         yield json.dumps(values, ensure_ascii=False)
 
 
