@@ -1,6 +1,7 @@
 """recipes/sequence_labeling.py end to end: what it writes, resumed runs, domains that training has not seen, and tools/tag_words.py."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import SEQUENCE_LABELING
 from modeling.run.entity_measures import count_entities, entity_measures
 from modeling.tagger import Tagger
+from ofrecord_util.errors import UserError
 from tools.convert_checkpoint import convert
+from tools.tag_words import main
 
 pytestmark = pytest.mark.slow
 
@@ -225,3 +228,9 @@ def test_a_snapshot_without_the_head_is_refused(project):
     code, _, errors = project.call("tools.tag_words.py --model_load_dir encoder cats")
     assert code == 2
     assert "encoder: has no head that tags words" in errors
+
+
+def test_texts_without_a_word_are_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tag_words.py", "--model_load_dir", "x", " ", ""])
+    with pytest.raises(UserError, match="the texts have no word"):
+        main()
