@@ -10,7 +10,7 @@ from modeling.objectives.tokens import predict_spans
 from modeling.run.answering import find_answers
 from modeling.run.model_loading import shapes_without_pooler
 from modeling.text_model import TextModel
-from ofrecord_util.answer_windows import answer_windows
+from ofrecord_util.answer_windows import WindowForm, windows_of
 from ofrecord_util.encoding import Encoded
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
@@ -42,7 +42,9 @@ class Answerer(TextModel):
         head = dense_head_shapes(config, SPAN_HEAD, len(PLACES))
         shapes = {**shapes_without_pooler(config, None), **head}
         super().__init__(snapshot, config, shapes, {**encoder_shapes(config), **head}, log=log, **further)
-        self._windows, self._found, engine = (doc_stride, max_query_length), (n_best_size, max_answer_length, no_answer), self._engine
+        self._form, engine = WindowForm(doc_stride, max_query_length), self._engine
+        self._found = n_best_size, max_answer_length, no_answer
+        self._form.check_stride(self._tokenizer, self.seq_length)
 
         @global_function(type="predict", variables=self._variables, engine=engine)
         def predict_job(variables, **text):
@@ -69,9 +71,8 @@ class Answerer(TextModel):
         ids, nothing = list(map(str, range(len(questions)))), [()] * len(questions)
         first, second = ([question[place] for question in questions] for place in (0, 1))
         text = QuestionSplit("", first, second, zeros, zeros, "", ids=ids, answers=nothing)
-        windows = answer_windows(text, self._tokenizer, self.seq_length, *self._windows)
-        records = windows.records
+        records, cut = self._form.encode(text, self._tokenizer, self.seq_length)
         unknown, tokens = self._tokenizer.count_unknown(records.input_ids, records.input_mask)
         self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
-        encoded = Encoded(records.input_ids, records.input_mask, records.segment_ids, windows.cut)
-        return find_answers(self._padded(self._job, encoded, records.lengths), windows, *self._found)
+        encoded = Encoded(records.input_ids, records.input_mask, records.segment_ids, cut)
+        return find_answers(self._padded(self._job, encoded, records.lengths), windows_of(records, text), *self._found)

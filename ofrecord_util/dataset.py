@@ -18,12 +18,13 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.reader import check_ranges, read_split
+from ofrecord_util.record_forms import RowForm
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, split_flag
 from ofrecord_util.summary import describe_split
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
-from ofrecord_util.text_files import find_text, text_path
+from ofrecord_util.text_files import find_text
 from ofrecord_util.text_warnings import count_repeats, text_warnings
 from ofrecord_util.writer import MANIFEST, part_paths, plan_parts, split_folder, write_split
 
@@ -48,6 +49,7 @@ class Dataset:
         type_vocab_size: rows of the model's table of token types.
         made_from: scripts whose output for the training records the step needs too, for the message about stale records.
         train_split: the split that the step trains on, "train" or `UNLABELLED`.
+        form: how rows become records; None for the one of texts with a domain and a label.
 
     Attributes:
         scores: float32 [K], the scores of weight.npy that the training records hold; None before they are read, and without them.
@@ -66,12 +68,13 @@ class Dataset:
         type_vocab_size: int = 2,
         made_from: Sequence[str] = (),
         train_split: str = "train",
+        form: Optional[RowForm] = None,
     ) -> None:
         self._type_vocab_size, self._made_from, self._train_split = type_vocab_size, made_from, train_split
         self.data_dir, self.task, self.tokenizer, self.seq_length = data_dir, task, tokenizer, seq_length
         self.resave, self.log, self.use_scores = resave, log, use_scores
         self.scores: Optional[np.ndarray] = None
-        self._text = text or TextFolder(data_dir)
+        self._text, self._form = text or TextFolder(data_dir), form or RowForm()
         self._encoded: Set[str] = set()  # splits whose records were made from the text
         self._unscored: Optional[Tuple[Records, Optional[str], int]] = (
             None  # (all training `Records`, prefix, part_num) that `store_scores` is to write
@@ -112,25 +115,29 @@ class Dataset:
             records = read_split(self.data_dir, split, prefix, part_num)
             rows = self._check_fresh(records, split)
         check_ranges(records, None if self.tokenizer is None else self.tokenizer.vocab_size, self._type_vocab_size, self.task)
-        self._describe(split, records, rows)
-        used = len(records) if example_num is None else min(example_num, len(records))
+        if self._form.in_log:
+            self._describe(split, records, rows)
+        row_of = self._form.rows(records)
+        count = int(row_of[-1]) + 1
+        used = len(records) if example_num is None else int(np.searchsorted(row_of, example_num))
         if split == "train" and self.use_scores == SCORES_NEEDED:
             records = self._check_weights(records, used, writes)
         if split == "train" and self.use_scores == SCORES_MADE:
             self._unscored = records, prefix, part_num
-        if example_num is not None and example_num != len(records):
+        if example_num is not None and example_num != count:
             flag = split_flag(split, "example_num")
-            if used < len(records):
-                self.log(f"{split}: {flag} {example_num}: the first {used} of {len(records)} rows are used")
+            if example_num < count:
+                self.log(f"{split}: {flag} {example_num}: the first {example_num} of {count} rows are used")
             else:
-                self.log(f"{split}: {len(records)} rows, fewer than {flag} {example_num}: all are used")
+                self.log(f"{split}: {count} rows, fewer than {flag} {example_num}: all are used")
         return records.select(slice(0, used))
 
     def check_source(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> None:
         """Raises a UserError if a split has neither text nor, without `resave`, records. The arguments are those of `records`."""
         there = not self.resave and self._are_there(split, prefix, part_num)
         if not there:
-            find_text(self.data_dir, split, "" if self.resave else f"there are no records in {split_folder(self.data_dir, split)} either; ")
+            also = "" if self.resave else f"there are no records in {split_folder(self.data_dir, split)} either; "
+            find_text(self.data_dir, split, also, self._text.ends)
 
     def never_written(self, split: str, prefix: Optional[str] = None, part_num: int = 1) -> bool:
         """Whether a split has text and neither records nor a manifest. Such records are written without `resave`.
@@ -139,7 +146,7 @@ class Dataset:
         """
         if self.tokenizer is None or self._are_there(split, prefix, part_num):
             return False
-        return text_path(self.data_dir, split) is not None
+        return self._text.path(split) is not None
 
     def _are_there(self, split: str, prefix: Optional[str], part_num: int) -> bool:
         """Whether a split has a manifest or a part of its records."""
@@ -205,15 +212,9 @@ class Dataset:
         count = len(rows)
         if split == "train" and self.use_scores != SCORES_MADE:
             self._load_scores(rows.digest, count if example_num is None else min(example_num, count))
-        encoded = self.tokenizer.encode(rows.text_a, rows.text_b, self.seq_length)
-        records = Records(
-            input_ids=encoded.input_ids,
-            input_mask=encoded.input_mask,
-            segment_ids=encoded.segment_ids,
-            domain=rows.domain,
-            label=rows.label,
-            idxs=np.arange(count, dtype=np.int32),
-            sample_weights=np.ones(count, np.float32),
+        encoded, truncated = self._form.encode(rows, self.tokenizer, self.seq_length, self.task)
+        records = dataclasses.replace(
+            encoded,
             manifest={
                 "text_file": os.path.relpath(rows.path, self.data_dir),
                 "text_digest": rows.digest,
@@ -222,10 +223,11 @@ class Dataset:
                 "do_lower_case": self.tokenizer.do_lower_case,
                 "task": self.task.to_dict(),
                 "pair": self.task.pair,
-                "truncated": encoded.truncated,
+                "truncated": truncated,
+                **({} if self._form.name is None else {"form": self._form.name}),
+                **self._form.settings,
             },
             path=split_folder(self.data_dir, split),
-            text_digest=rows.digest,
         )
         if split == "train" and self.scores is not None:
             records = dataclasses.replace(records, sample_weights=_weights_of(records, self.scores), scored=True)
@@ -237,14 +239,11 @@ class Dataset:
         if manifest is None:  # records of another program: nothing is known of what they were made from
             manifest = dict.fromkeys(("vocab_digest", "do_lower_case", "task", "truncated"), None)
             manifest["text_digest"] = records.text_digest
-        arrays = {name: getattr(records, name) for name in FEATURE_NAMES}
+        arrays = {**{name: getattr(records, name) for name in FEATURE_NAMES}, **records.targets}
         written = write_split(self.data_dir, split, prefix, part_num, arrays, manifest)
         if split in self._encoded:
             source = os.path.join(self.data_dir, manifest["text_file"])
-            self.log(
-                f"{split}: {len(records)} rows of {source} written as OFRecord, "
-                f"{manifest['truncated']} truncated to {records.seq_length} tokens"
-            )
+            self.log(f"{split}: {self._form.written(records, source, manifest['truncated'])}")
         return dataclasses.replace(records, manifest=written)
 
     def _load_scores(self, digest: str, count: int) -> None:
@@ -276,10 +275,13 @@ class Dataset:
         Returns:
             the split's `TextSplit`, or None where there is no text or it need not be that of the records.
         """
-        differences, rows, task, tokenizer, other_text = [], None, self.task, self.tokenizer, False
+        rows, task, tokenizer, other_text = None, self.task, self.tokenizer, False
+        same_form, differences = self._form.differences(records.manifest or {})
+        if not same_form:  # so nothing else of them is what the step needs
+            raise UserError(f"{records.path}: the records are stale: {differences[0]}; {self._remedy(split, True)}")
         if records.seq_length != self.seq_length:
             differences.append(f"their length is {records.seq_length} and --seq_length is {self.seq_length}")
-        path = text_path(self.data_dir, split)
+        path = self._text.path(split)
         manifest = records.manifest
         if manifest is None:
             self.log(f"{records.path}: no manifest, so text and vocabulary of these records cannot be checked")

@@ -19,7 +19,7 @@ from ofrecord_util.reading import TEXT_LIMIT, read_json
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import TextRows, find_text, text_path
+from ofrecord_util.text_files import TextRows, find_text
 from ofrecord_util.text_kinds import TSV
 
 QUESTION_FILES = (".json",)  # end of the name of a split's file
@@ -120,7 +120,10 @@ def _text(value: dict, key: str, where: str) -> str:
 
 
 def _answers(entry: dict, context: str, where: str) -> Tuple[Answer, ...]:
-    if entry.get("is_impossible") is True:
+    impossible = entry.get("is_impossible", False)
+    if type(impossible) is not bool:
+        raise UserError(f"{where}: 'is_impossible' is {impossible!r:.40}, not true or false; {_REMEDY}")
+    if impossible:
         return ()
     found = []
     for _, answer in _list(entry, "answers", where):
@@ -140,6 +143,7 @@ class QuestionFolder(TextFolder):
     """The questions of a data folder: DATA_DIR/SPLIT.json. Each file is read at most once. The labels are PLACES."""
 
     training_file = "train.json"
+    ends = QUESTION_FILES
 
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
@@ -147,14 +151,14 @@ class QuestionFolder(TextFolder):
 
     def questions(self, split: str) -> Optional[List[Question]]:
         """The questions of a split; None where there is no file."""
-        path = text_path(self.data_dir, split, QUESTION_FILES)
+        path = self.path(split)
         if path is not None and split not in self._questions:
             self._questions[split] = read_questions(path)
         return self._questions.get(split)
 
     def table(self, split: str) -> Optional[TextRows]:
         """The questions as rows of question, context, domain and an empty label."""
-        found, path = self.questions(split), text_path(self.data_dir, split, QUESTION_FILES)
+        found, path = self.questions(split), self.path(split)
         if found is None or path is None:
             return None
         rows = [(f"question {each.id!r:.60}", [each.question, each.context, each.domain or "", ""]) for each in found]
@@ -180,7 +184,7 @@ class QuestionFolder(TextFolder):
     def read(self, split: str, task: Task) -> TextSplit:
         """The `QuestionSplit` of a split. UserError where there is none, or where it is invalid, as `TextFolder.read`."""
         if split not in self._splits:
-            path = find_text(self.data_dir, split, ends=QUESTION_FILES)
+            path = find_text(self.data_dir, split, ends=self.ends)
             found = self.questions(split) or []
             self._splits[split] = _numbered(path, found, [self._domain(each) for each in found], task)
         return self._splits[split]

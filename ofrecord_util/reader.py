@@ -19,7 +19,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_terminal
 from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
 from ofrecord_util.records import Records
-from ofrecord_util.schema import LENGTH_BYTES, Feature, entries_class, features_of, split_flag
+from ofrecord_util.schema import FEATURE_NAMES, LENGTH_BYTES, Feature, entries_class, features_of, split_flag
 from ofrecord_util.tasks import Task
 from ofrecord_util.wire_format import PADDING, decode
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, split_folder
@@ -74,7 +74,7 @@ def read_split(
                 )
             )
     try:
-        features = features_of(None if manifest is None else manifest.get("task"))
+        features = features_of((manifest or {}).get("task"), (manifest or {}).get("form"))
     except UserError as error:
         raise UserError(f"{manifest_path}: {error}; {REMEDY}") from error
     parts, places = [], []
@@ -91,7 +91,9 @@ def read_split(
         places.append((path, starts - LENGTH_BYTES))
     merged = {feature.name: np.concatenate([arrays[feature.name] for arrays in parts]) for feature in features}
     digest = manifest["text_digest"] if manifest is not None else _digest_of(merged)
-    return Records(manifest=manifest, path=split_folder(data_dir, split), text_digest=digest, places=tuple(places), **merged)
+    targets = {name: merged.pop(name) for name in list(merged) if name not in FEATURE_NAMES}
+    folder = split_folder(data_dir, split)
+    return Records(manifest=manifest, path=folder, text_digest=digest, places=tuple(places), targets=targets, **merged)
 
 
 def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: int, task: Task) -> None:
@@ -106,15 +108,17 @@ def check_ranges(records: Records, vocab_size: Optional[int], type_vocab_size: i
     The message names file, record and byte offset. Checked as well: the mask is 0 or 1 and has a real token in each
         record, idxs are not negative and differ, weights are finite.
     """
-    bounds = (
+    bounds = [
         ("input_ids", np.iinfo(np.int32).max if vocab_size is None else vocab_size, "--vocab_file or --vocab_size"),
         ("input_mask", 2, "--resave_ofrecord"),
         ("segment_ids", type_vocab_size, "--type_vocab_size"),
         ("domain", task.num_domains, "--task_name or --domains"),
         ("idxs", np.iinfo(np.int32).max, "--resave_ofrecord"),
-    )
+    ]
+    limits = {"tags": task.num_labels + 1, "start": records.seq_length, "end": records.seq_length}
+    bounds += [(name, limits.get(name, np.iinfo(np.int32).max), "--resave_ofrecord") for name in records.targets]
     for name, limit, flag in bounds:
-        values = getattr(records, name)
+        values = records.targets[name] if name in records.targets else getattr(records, name)
         bad = (values < 0) | (values >= limit)
         if bad.any():
             where = tuple(np.argwhere(bad)[0])

@@ -126,10 +126,14 @@ def read_text(path: str, remedy: str, limit: int = TEXT_LIMIT) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # the decoder counts from the end of a byte-order mark
-        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        start = first_byte(data, error)
         line = data.count(b"\n", 0, start) + 1
         raise UserError(f"{path}: line {line}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; {remedy}") from error
+
+
+def first_byte(data: bytes, error: UnicodeDecodeError) -> int:
+    """The first byte that "utf-8-sig" could not decode. The decoder counts from the end of a byte-order mark."""
+    return error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
 
 
 def lines_of(stream: BinaryIO, name: str, remedy: str, longest: int = LINE_LIMIT) -> Iterator[bytes]:
@@ -180,6 +184,18 @@ def _object(pairs: List[Tuple[str, Any]]) -> dict:
     return found
 
 
+def _json_text(data: bytes) -> str:
+    """The text of JSON. ValueError where it is not UTF-8."""
+    encoding = json.detect_encoding(data)
+    if not encoding.startswith("utf-8"):
+        raise ValueError(f"it looks like {encoding.upper():.6}, and JSON is UTF-8: convert it")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = first_byte(data, error)
+        raise ValueError(f"byte {start} of it (0x{data[start]:02x}) is not UTF-8, as JSON is: convert it") from error
+
+
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text.
 
@@ -189,7 +205,7 @@ def parse_json(data: bytes) -> Any:
             a run that diverges reports them.
     """
     try:
-        value = json.loads(data.decode("utf-8-sig"), parse_int=_whole_number, parse_float=_number, object_pairs_hook=_object)
+        value = json.loads(_json_text(data), parse_int=_whole_number, parse_float=_number, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     level, depth = [value], 0

@@ -1,7 +1,7 @@
 """The samples of a split as arrays: `Records` as the files hold them, `Samples` as the graphs see them."""
 
 from dataclasses import dataclass, field, replace
-from typing import Optional, Union
+from typing import Dict, Optional, Union
 
 import numpy as np
 
@@ -76,6 +76,7 @@ class Records:
             empty.
         scored: True where `sample_weights` are the prototypical scores of weight.npy.
         lengths: int64 [N], tokens of each record; counted when the records are made.
+        targets: dict of name -> int32 [N, S] or [N], the features of the records' form (`schema.TARGETS`).
     """
 
     input_ids: np.ndarray
@@ -91,6 +92,7 @@ class Records:
     places: tuple = ()
     scored: bool = False
     lengths: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
+    targets: Dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.lengths is None:
@@ -106,7 +108,8 @@ class Records:
     def select(self, index: Index) -> "Records":
         """The records of a slice or an integer array, in its order."""
         names = (*(feature.name for feature in FEATURES), "lengths")
-        return replace(self, places=(), **{name: getattr(self, name)[index] for name in names})
+        targets = {name: values[index] for name, values in self.targets.items()}
+        return replace(self, places=(), targets=targets, **{name: getattr(self, name)[index] for name in names})
 
     def samples(self, word_rows: Optional[np.ndarray] = None) -> Samples:
         """The `Samples` of these records.

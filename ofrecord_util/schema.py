@@ -17,7 +17,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.text_files import UNLABELLED
 
-Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key count", defaults=(None,))
+Feature = collections.namedtuple("Feature", "name key kind dtype per_token older_key count", defaults=(None, None))
 Feature.__doc__ = """One feature of a record.
 
 name: of its array. key: of the feature in the record. kind: the field of `record_pb2.Feature` that holds it. dtype: NumPy type of
@@ -36,25 +36,46 @@ FEATURES = (
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
+TAGS, ANSWERS = "tags", "answers"  # forms of records that have targets besides the features above, see `record_forms.py`
+# Their values are not negative, because a negative one takes 10 bytes: words and tags count from 1, and 0 is none
+TARGETS = {
+    TAGS: (
+        Feature("words", "words", "int32_list", np.int32, True),
+        Feature("tags", "tags", "int32_list", np.int32, True),
+    ),
+    ANSWERS: (
+        Feature("question", "question", "int32_list", np.int32, False),
+        Feature("first", "context_first", "int32_list", np.int32, False),
+        Feature("skipped", "context_skipped", "int32_list", np.int32, False),
+        Feature("count", "context_count", "int32_list", np.int32, False),
+        Feature("start", "answer_start", "int32_list", np.int32, False),
+        Feature("end", "answer_end", "int32_list", np.int32, False),
+        Feature("left", "token_start", "int32_list", np.int32, True),
+        Feature("right", "token_end", "int32_list", np.int32, True),
+    ),
+}
 
-def features_of(task: Any) -> Tuple[Feature, ...]:
-    """The features of the records of a task: `FEATURES`, in which the label has the form of the task's type.
+
+def features_of(task: Any, form: Any = None) -> Tuple[Feature, ...]:
+    """The features of the records of a task: `FEATURES`, in which the label has the form of the task's type, and those of the targets.
 
     Args:
         task: dict of `Task.to_dict`, as a manifest has it, or None: then it is that of classification.
+        form: TAGS, ANSWERS, or any other value for records without targets of their own.
 
     Raises:
         UserError: the task has an unknown type, or no list of labels.
     """
     task = task if isinstance(task, dict) else {}
     task_type, labels = task.get("task_type", CLASSIFICATION), task.get("labels", [])
+    targets = TARGETS.get(form, ()) if isinstance(form, str) else ()
     if task_type == CLASSIFICATION:
-        return FEATURES
+        return FEATURES + targets
     if task_type not in LABEL_KINDS or not isinstance(labels, list) or not labels:
         raise UserError(f"task description: task_type {task_type!r:.40} with the labels {labels!r:.80}, which a task cannot have")
     kind = LABEL_KINDS[task_type]
-    form = {"kind": kind.record_kind, "dtype": kind.dtype, "count": kind.count(len(labels)), "older_key": None}
-    return tuple(feature._replace(**form) if feature.name == "label" else feature for feature in FEATURES)
+    label = {"kind": kind.record_kind, "dtype": kind.dtype, "count": kind.count(len(labels)), "older_key": None}
+    return tuple(feature._replace(**label) if feature.name == "label" else feature for feature in FEATURES) + targets
 
 
 LENGTH_BYTES = 8  # each record's length precedes it: signed, little-endian

@@ -19,12 +19,13 @@ from ofrecord_util.reading import TEXT_LIMIT, read_bytes
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import TextRows, decode_text, find_text, text_path
+from ofrecord_util.text_files import TextRows, decode_text, find_text
 from ofrecord_util.text_kinds import TSV, lines_of_text
 
 TAG_FILES = (".tsv", ".txt", ".conll", ".csv")  # ends of the names of a split's file
 OUTSIDE = "O"  # the tag of a word outside of entities
 _TAG = re.compile(r"O\Z|[BIES](-.+)?\Z")
+_FORM = "a tag is O, or B, I, E or S with a dash and a type, such as B-PER"
 
 
 class Sentence(NamedTuple):
@@ -54,13 +55,16 @@ class TaggedSplit(TextSplit):
         return replace(self, **lists)
 
 
-def read_sentences(lines: Iterable[str], path: str, tagged: bool = True) -> Iterator[Sentence]:
+def read_sentences(
+    lines: Iterable[str], path: str, tagged: bool = True, warn: Optional[Callable[[str], object]] = None
+) -> Iterator[Sentence]:
     """Yields the sentences of a file. The lines are read as they are needed.
 
     Args:
         lines: of the file, with or without their ends.
         path: its name, for messages.
         tagged: whether rows have tags. Otherwise a row is a word, and further columns are not read.
+        warn: called with one line if there are columns that are not read.
 
     Raises:
         UserError: a row does not have the columns of the first one, or a word, domain or tag is empty or impossible. The message names it.
@@ -80,6 +84,9 @@ def read_sentences(lines: Iterable[str], path: str, tagged: bool = True) -> Iter
             _check_row(cells, width, path, number)
         elif not cells[0].strip():
             raise UserError(f"{path}: row {number}: the word is empty")
+        elif len(cells) > 1 and warn is not None:
+            warn(f"warning: {path}: row {number} has {len(cells)} columns: the first one is the word, the others are not read, in any row")
+            warn = None
         here = cells[1].strip() if tagged and width == 3 else None
         if not words:
             start, domain = number, here
@@ -105,16 +112,14 @@ def _check_row(cells: List[str], width: int, path: str, number: int) -> None:
         if not cell.strip():
             raise UserError(f"{path}: row {number}: the {name} is empty")
     if not _TAG.match(cells[-1].strip()):
-        raise UserError(
-            f"{path}: row {number}: the tag {cells[-1].strip()!r:.60} is none: a tag is O, or B, I, E or S with a dash and a type, such as "
-            "B-PER, and the file has no header"
-        )
+        raise UserError(f"{path}: row {number}: the tag {cells[-1].strip()!r:.60} is none: {_FORM}, and the file has no header")
 
 
 class TaggedFolder(TextFolder):
     """The tagged text of a data folder: DATA_DIR/SPLIT.tsv, .txt, .conll or .csv. Each file is read at most once."""
 
     training_file = "train.tsv"
+    ends = TAG_FILES
 
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         super().__init__(data_dir, options)
@@ -122,7 +127,7 @@ class TaggedFolder(TextFolder):
 
     def sentences(self, split: str) -> Optional[List[Sentence]]:
         """The sentences of a split; None where there is no file. A file without sentences is a UserError."""
-        path = text_path(self.data_dir, split, TAG_FILES)
+        path = self.path(split)
         if path is not None and split not in self._sentences:
             content = decode_text(read_bytes(path, "check --data_dir", TEXT_LIMIT), path)
             self._sentences[split] = list(read_sentences(lines_of_text(content), path))
@@ -132,7 +137,7 @@ class TaggedFolder(TextFolder):
 
     def table(self, split: str) -> Optional[TextRows]:
         """The sentences as rows of text, domain and an empty label."""
-        found, path = self.sentences(split), text_path(self.data_dir, split, TAG_FILES)
+        found, path = self.sentences(split), self.path(split)
         if found is None or path is None:
             return None
         return TextRows(path, TSV, None, False, [(f"row {each.row}", [" ".join(each.words), each.domain or "", ""]) for each in found])
@@ -159,10 +164,20 @@ class TaggedFolder(TextFolder):
     def read(self, split: str, task: Task) -> TextSplit:
         """The `TaggedSplit` of a split. UserError where there is none, or where it is invalid, as `TextFolder.read`."""
         if split not in self._splits:
-            path = find_text(self.data_dir, split, ends=TAG_FILES)
+            path = find_text(self.data_dir, split, ends=self.ends)
             found = self.sentences(split) or []
             self._splits[split] = _numbered(path, found, [self._domain(each) for each in found], task)
         return self._splits[split]
+
+
+def check_tags(task: Task) -> None:
+    """Raises a UserError if a label of a task is no tag."""
+    wrong = next((label for label in task.labels if not _TAG.match(label)), None)
+    if wrong is not None:
+        raise UserError(
+            f"--label_list: the label {wrong!r:.60} of task {task.name!r:.60} is no tag: {_FORM}; without the flag, a task of your own "
+            "(--task_name) has the tags of the training text"
+        )
 
 
 def _numbered(path: str, sentences: List[Sentence], domains: List[str], task: Task) -> TaggedSplit:

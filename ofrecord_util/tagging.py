@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -10,8 +10,13 @@ from ofrecord_util.batches import Batch
 from ofrecord_util.corpus_batches import batch_weights
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
+from ofrecord_util.reader import REMEDY
+from ofrecord_util.record_forms import RowForm, plain_records
 from ofrecord_util.records import Records
+from ofrecord_util.schema import TAGS
 from ofrecord_util.tagged_text import TaggedSplit
+from ofrecord_util.tasks import Task
+from ofrecord_util.text import TextSplit
 
 NO_TAG = -1  # of a piece whose tag is not learnt or predicted
 _INSIDE = {"B": "I", "S": "E"}
@@ -79,23 +84,74 @@ def split_words(tokenizer: TextEncoder, sentences: Sequence[List[str]], seq_leng
     return Pieces(ids, mask, words, inside, cut)
 
 
+class TagForm(RowForm):
+    """A record for each sentence, with the number of the word that begins with a piece, and the tag that a piece is to learn.
+
+    Args:
+        label_all_tokens: whether the later pieces of a word learn a tag too, that of `inner_tags`.
+    """
+
+    name = TAGS
+    in_log = False
+
+    def __init__(self, label_all_tokens: bool = True) -> None:
+        super().__init__(label_all_tokens=label_all_tokens)
+
+    def encode(self, text: TextSplit, tokenizer: TextEncoder, seq_length: int, task: Task) -> Tuple[Records, int]:
+        """As of `RowForm`. `text` is a `TaggedSplit`; the number is that of words of which no piece has a place."""
+        if not isinstance(text, TaggedSplit):
+            raise TypeError("a TaggedSplit is needed")
+        pieces, inner = split_words(tokenizer, text.words, seq_length), inner_tags(task.labels)
+        tags = np.full(pieces.words.shape, NO_TAG, np.int32)
+        for row, own in enumerate(text.tags):
+            tags[row] = _spread(np.array(own, np.int32), pieces.words[row])
+            if self.settings["label_all_tokens"]:
+                tags[row] = np.where(pieces.inside[row] >= 0, _spread(inner[own], pieces.inside[row]), tags[row])
+        targets = {"words": pieces.words - NO_TAG, "tags": tags - NO_TAG}
+        return plain_records(text, pieces.input_ids, pieces.input_mask, np.zeros_like(pieces.input_ids), targets=targets), pieces.cut
+
+    def written(self, records: Records, source: str, truncated: int) -> str:
+        return f"{len(records)} sentences of {source} written as OFRecord, {truncated} words without a token"
+
+
 @dataclass(frozen=True)
 class TaggedRecords:
     """The records of a tagged split.
 
     Attributes:
-        text: `TaggedSplit`, of these N sentences.
-        records: `Records`.
-        words: int32 [N, S], see `Pieces`.
-        tags: int32 [N, S], the tag that a piece is to learn, or NO_TAG.
-        cut: see `Pieces`.
+        records: `Records` of the form `TagForm`, of N sentences.
+        text: `TaggedSplit`, of the same sentences; None if it is not needed and not there.
+
+    Raises:
+        UserError: the records have words that the text does not have.
     """
 
-    text: TaggedSplit
     records: Records
-    words: np.ndarray
-    tags: np.ndarray
-    cut: int
+    text: Optional[TaggedSplit] = None
+
+    def __post_init__(self) -> None:
+        if self.text is None:
+            return
+        numbers, sizes = self.records.targets["words"], [len(words) for words in self.text.words]
+        if len(numbers) != len(sizes) or (numbers.max(axis=1) > sizes).any():
+            raise UserError(f"{self.records.path}: the words of the records are not those of {self.text.path}; {REMEDY}")
+
+    @property
+    def words(self) -> np.ndarray:
+        """int32 [N, S], see `Pieces`."""
+        return self.records.targets["words"] + NO_TAG
+
+    @property
+    def tags(self) -> np.ndarray:
+        """int32 [N, S], the tag that a piece is to learn, or NO_TAG."""
+        return self.records.targets["tags"] + NO_TAG
+
+    @property
+    def tags_of_words(self) -> List[List[int]]:
+        """The tags of the words of each sentence; without the text, of the words that have a token."""
+        if self.text is not None:
+            return self.text.tags
+        return [tags[words >= 0].tolist() for words, tags in zip(self.words, self.tags)]
 
     @property
     def digest(self) -> str:
@@ -105,38 +161,6 @@ class TaggedRecords:
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
-
-
-def tagged_records(
-    text: TaggedSplit, tokenizer: TextEncoder, seq_length: int, labels: Sequence[str], label_all_tokens: bool = True
-) -> TaggedRecords:
-    """The `TaggedRecords` of a split.
-
-    Args:
-        text: `TaggedSplit`.
-        tokenizer, seq_length: as in `split_words`.
-        labels: names of the tags.
-        label_all_tokens: whether the later pieces of a word learn a tag too, that of `inner_tags`.
-    """
-    pieces, inner = split_words(tokenizer, text.words, seq_length), inner_tags(labels)
-    tags = np.full(pieces.words.shape, NO_TAG, np.int32)
-    for row, own in enumerate(text.tags):
-        tags[row] = _spread(np.array(own, np.int32), pieces.words[row])
-        if label_all_tokens:
-            tags[row] = np.where(pieces.inside[row] >= 0, _spread(inner[own], pieces.inside[row]), tags[row])
-    count = len(text)
-    records = Records(
-        input_ids=pieces.input_ids,
-        input_mask=pieces.input_mask,
-        segment_ids=np.zeros_like(pieces.input_ids),
-        domain=text.domain,
-        label=text.label,
-        idxs=np.arange(count, dtype=np.int32),
-        sample_weights=np.ones(count, np.float32),
-        path=text.path,
-        text_digest=text.digest,
-    )
-    return TaggedRecords(text, records, pieces.words, tags, pieces.cut)
 
 
 def _spread(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -84,8 +84,8 @@ class Task:
                 raise UserError(
                     f"{flag}: the {kind}s {spelled(alike[0])} and {spelled(alike[1])} look the same; write both in the same way"
                 )
-            for value in folded:
-                if not value.strip() or folded.count(value) > 1:
+            for value in values:
+                if not value.strip() or folded.count(value.lower()) > 1:
                     raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
 
     @property

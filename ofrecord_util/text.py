@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.names import MANY_ROWS, is_number, lookalike, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import TextRows, find_text, read_rows, roles_of, text_path
+from ofrecord_util.text_files import TEXT_FILES, TextRows, find_text, read_rows, roles_of, text_path
 from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
 
 if TYPE_CHECKING:
@@ -284,15 +284,20 @@ class TextFolder:
     """
 
     training_file = "train.csv"  # for messages
+    ends: Sequence[str] = TEXT_FILES  # of the name of a split's file
 
     def __init__(self, data_dir: str, options: Optional[TextOptions] = None) -> None:
         self.data_dir, self.options = data_dir, options or TextOptions()
         self._tables: Dict[str, TextRows] = {}  # split -> rows of its file, until `read` has made a `TextSplit` of them
         self._splits: Dict[str, TextSplit] = {}  # split -> `TextSplit`
 
+    def path(self, split: str) -> Optional[str]:
+        """Path of a split's text, or None."""
+        return text_path(self.data_dir, split, self.ends)
+
     def table(self, split: str) -> Optional[TextRows]:
         """The `TextRows` of a split; None where there is no text. To be called before `read`, if at all."""
-        path = text_path(self.data_dir, split)
+        path = self.path(split)
         if path is None:
             return None
         if split not in self._tables:
@@ -317,7 +322,7 @@ class TextFolder:
             task: `Task`, the same in each call.
         """
         if split not in self._splits:
-            path = find_text(self.data_dir, split)
+            path = find_text(self.data_dir, split, ends=self.ends)
             self.table(split)
             self._splits[split] = read_text(path, task, self._tables.pop(split))
         return self._splits[split]

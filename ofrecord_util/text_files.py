@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import TEXT_LIMIT, read_bytes
+from ofrecord_util.reading import TEXT_LIMIT, first_byte, read_bytes
 from ofrecord_util.text_columns import ROLES, Columns, TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, KIND_NAMES, TSV, find_kind, lines_of_text, parse_rows
 
@@ -18,7 +18,7 @@ Rows = List[Tuple[str, List[str]]]  # ("row 3", for messages; cells) of each row
 
 UNLABELLED = "unlabelled"  # the split whose text has no column of labels; its records have the label 0, which nothing reads
 SENTI_HEADER = ("review", "domain", "sentiment")  # of the Meta-KD data
-_ENDS = (".csv", ".tsv", ".jsonl")  # of the names of files with a row per sample
+TEXT_FILES = (".csv", ".tsv", ".jsonl")  # of the names of files with a row per sample
 _BREAKS = re.compile(r"[\t\r\n]+")
 
 
@@ -62,7 +62,7 @@ def roles_of(split: str) -> Tuple[str, ...]:
     return tuple(role for role in ROLES if role != "label" or split != UNLABELLED)
 
 
-def text_path(data_dir: str, split: str, ends: Sequence[str] = _ENDS) -> Optional[str]:
+def text_path(data_dir: str, split: str, ends: Sequence[str] = TEXT_FILES) -> Optional[str]:
     """Path of a split's text: the first of DATA_DIR/SPLIT.csv, DATA_DIR/ofrecord/SPLIT.csv, and the same with .tsv and .jsonl, or with
     other `ends`. None where there is none.
     """
@@ -71,7 +71,7 @@ def text_path(data_dir: str, split: str, ends: Sequence[str] = _ENDS) -> Optiona
     return next(filter(os.path.isfile, _places(data_dir, split, ends)), None)
 
 
-def find_text(data_dir: str, split: str, also: str = "", ends: Sequence[str] = _ENDS) -> str:
+def find_text(data_dir: str, split: str, also: str = "", ends: Sequence[str] = TEXT_FILES) -> str:
     """Path of a split's text as of `text_path`. UserError where there is none; it names the possible places, and says `also`."""
     path = text_path(data_dir, split, ends)
     if path is None:
@@ -91,8 +91,7 @@ def decode_text(data: bytes, path: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # the decoder counts from the end of a byte-order mark
-        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        start = first_byte(data, error)
         raise UserError(
             f"{path}: {_row_at(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
         ) from error

@@ -72,8 +72,8 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
         split: "train", "dev" or "test".
         prefix: name of a part without its number; None means `SPLIT.of_record-`.
         part_num: number of parts; part p gets the p-th run of consecutive records.
-        arrays: dict, or object with attributes, of the features of the manifest's task (`schema.features_of`): [N, S] int32 for
-            tokens, [N, count] or [N] for the others.
+        arrays: dict, or object with attributes, of the features of the manifest's task and form (`schema.features_of`): [N, S] int32
+            for tokens, [N, count] or [N] for the others.
         manifest: dict of what the records were made from (text_digest, vocab_digest, seq_length, do_lower_case, task,
             truncated, …).
 
@@ -84,7 +84,7 @@ def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int,
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
         ValueError: arrays of wrong shape.
     """
-    features = features_of(manifest.get("task"))
+    features = features_of(manifest.get("task"), manifest.get("form"))
     columns = _columns(arrays, features)
     count, seq_length = columns[0].shape
     paths = plan_parts(data_dir, split, prefix, part_num, count)

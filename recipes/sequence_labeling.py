@@ -29,14 +29,15 @@ from modeling.run.model_loading import load_model, shapes_without_pooler
 from modeling.run.start import start_evaluation
 from modeling.run.tagging import TagEvaluator, load_tagged
 from modeling.run.token_training import TokenTraining, check_head
-from ofrecord_util.tagged_text import TaggedFolder
-from ofrecord_util.tagging import with_tags
+from ofrecord_util.tagged_text import TaggedFolder, check_tags
+from ofrecord_util.tagging import TagForm, with_tags
 
 
 def main():
     flags = parse_flags(SEQUENCE_LABELING, __doc__)
     do_train, do_eval = check_modes(flags)
-    context = RunContext(flags, flags.model_load_dir, folder_of_text=TaggedFolder)
+    context = RunContext(flags, flags.model_load_dir, folder_of_text=TaggedFolder, record_form=TagForm(flags.label_all_tokens))
+    check_tags(context.task)
     if not do_train:
         check_head(context, TAG_HEAD, "head that tags words")
     config, kernels = context.config, context.engine.kernels

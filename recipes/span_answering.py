@@ -29,14 +29,16 @@ from modeling.run.evaluation import evaluate_splits
 from modeling.run.model_loading import load_model, shapes_without_pooler
 from modeling.run.start import start_evaluation
 from modeling.run.token_training import TokenTraining, check_head
-from ofrecord_util.answer_windows import with_answers
+from ofrecord_util.answer_windows import WindowForm, with_answers
 from ofrecord_util.question_text import PLACES, QuestionFolder
 
 
 def main():
     flags = parse_flags(SPAN_ANSWERING, __doc__)
     do_train, do_eval = check_modes(flags)
-    context = RunContext(flags, flags.model_load_dir, folder_of_text=QuestionFolder)
+    form = WindowForm(flags.doc_stride, flags.max_query_length)
+    context = RunContext(flags, flags.model_load_dir, folder_of_text=QuestionFolder, record_form=form)
+    form.check_stride(context.tokenizer, flags.seq_length)
     if not do_train:
         check_head(context, SPAN_HEAD, "head that finds answers")
     config, kernels = context.config, context.engine.kernels

@@ -32,6 +32,10 @@ def check_flags(parser, args):
     """Raises a UserError where the flags contradict each other."""
     if (args.question is None) != (args.context is None) or (args.question is None) == (args.input is None):
         raise UserError("give --input FILE, or --question and --context")
+    for name in ("question", "context"):
+        text = getattr(args, name)
+        if text is not None and not text.strip():
+            raise UserError(f"--{name} {text!r:.40} has no word: give a text")
     if args.input is None:
         if args.output or args.nbest:
             raise UserError("--output and --nbest belong to --input: the answers to --question are printed")

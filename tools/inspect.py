@@ -172,11 +172,12 @@ def describe_records(records, task):
     """
     names = {feature: (task or {}).get(feature + "s") for feature in ("domain", "label")}
 
-    labelled = (records.manifest or {}).get("split") != UNLABELLED
+    unlabelled = (records.manifest or {}).get("split") == UNLABELLED
+    no_label = UNLABELLED if unlabelled else "records" if records.targets else None
 
     def name(feature, number):
-        if feature == "label" and not labelled:
-            return UNLABELLED
+        if feature == "label" and no_label:
+            return no_label
         known = names[feature]
         return known[number] if known and 0 <= number < len(known) else str(number)
 
@@ -214,7 +215,7 @@ def _places(kind, label):
 
 
 def record_lines(records, count, pieces=None):
-    """Yields the first records as JSON lines: idxs, domain, label, weight and token ids (or pieces) without padding."""
+    """Yields the first records as JSON lines: idxs, domain, label, weight, token ids (or pieces) and targets without padding."""
     lengths = records.lengths
     for row in range(min(count, len(records))):
         ids = records.input_ids[row, : lengths[row]].tolist()
@@ -223,6 +224,8 @@ def record_lines(records, count, pieces=None):
         values["tokens"] = ids if pieces is None else [pieces[i] if 0 <= i < len(pieces) else f"id {i}" for i in ids]
         if records.segment_ids[row].any():
             values["segment_ids"] = records.segment_ids[row, : lengths[row]].tolist()
+        for name, array in records.targets.items():
+            values[name] = array[row, : lengths[row]].tolist() if array.ndim > 1 else int(array[row])
         yield json.dumps(values, ensure_ascii=False)
 
 

@@ -4,8 +4,9 @@
     python3 tools/tag_words.py --model_load_dir SNAPSHOT --input words.txt --output tagged.tsv
     cat words.txt | python3 tools/tag_words.py --model_load_dir SNAPSHOT
 
-The input has one word per line, and a blank line after each sentence; further columns, separated by tabs, are not read. A sentence among
-the arguments has blanks between its words. The output has a word, a tab and its tag per line, and a blank line after each sentence.
+The input has one word per line, and a blank line after each sentence; further columns, separated by tabs, are not read, with a warning.
+A sentence among the arguments has blanks between its words. The output has a word, a tab and its tag per line, and a blank line after each
+sentence.
 """
 
 if not __package__:
@@ -60,6 +61,8 @@ def main():
     args = parser.parse_args()
     if args.text and args.input:
         raise UserError("set either texts or --input, not both")
+    if args.text and not any(map(str.strip, args.text)):
+        raise UserError("the texts have no word")
     if args.output is None:
         prepare_output(parser, "give --output FILE")
     else:
@@ -74,7 +77,7 @@ def main():
     settings = {key: getattr(args, key) for key in ("device", "batch_size", "seq_length", "vocab_file", "memory_limit")}
     tagger = Tagger(args.model_load_dir, log=warn, announce=warn if args.output is not None else None, **settings)
     given = (decode_argument(text).split() for text in args.text)
-    read = (sentence.words for sentence in read_sentences(read_lines(stream, name), name, tagged=False)) if not args.text else ()
+    read = (sentence.words for sentence in read_sentences(read_lines(stream, name), name, tagged=False, warn=warn)) if not args.text else ()
     count = 0
     with writer(args.output) as write:
         for line in rows_of(tagger, given if args.text else read):

@@ -89,9 +89,7 @@ OUTPUT = Group("output and machine")
 TASK_TEXT = tuple(script for script in ALL if script not in TEXT_GENERATION)  # scripts whose texts have domains and labels
 TASK_ROWS = tuple(script for script in TASK_TEXT if script in ROW_TEXT)
 SPLIT_READING = tuple(script for script in ALL if script not in CORPUS_TRAINING)  # scripts that read the training split
-SPLIT_ROWS = tuple(script for script in SPLIT_READING if script in ROW_TEXT)
 LABELLED = tuple(script for script in SPLIT_READING if script in TASK_TEXT)
-DEV_ROWS = tuple(script for script in DEV_SPLIT if script in ROW_TEXT)
 
 # The rows' default is None, so that a script can tell whether a size was set.
 MODEL_SIZE_DEFAULTS = {
@@ -124,7 +122,7 @@ FLAGS = (
          "lower-case the text and strip accents; set to false for a cased vocabulary. A snapshot that has its own casing sets the default"),
     Flag("seq_length", DATA, ROW_TEXT, at_least(int, 3), 512, "tokens per record, with [CLS] and [SEP]; longer texts are truncated",
          aliases=("--max_seq_length",), metavar="TOKENS"),
-    Flag("resave_ofrecord", DATA, ROW_TEXT, boolean, False,
+    Flag("resave_ofrecord", DATA, ALL, boolean, False,
          "write the OFRecord files from the text again, after a change of text, length or vocabulary; the scores of preprocess.py are "
          "kept. Files that do not exist are written without this flag"),
     Flag("domains", DATA, TASK_TEXT, comma_list, None, "domains of a custom task, comma-separated", unset="read from the training text"),
@@ -143,8 +141,8 @@ FLAGS = (
          unset=_BY_NAME.format("domain")),
     Flag("label_column", DATA, TASK_ROWS, text, None, _COLUMN.format("label"), unset=_BY_NAME.format("label or sentiment")),
     Flag("data_url", DATA, ROW_TEXT, text, "", "--data_dir names the data", has_effect=False),
-    Flag("train_data_prefix", DATA, SPLIT_ROWS, text, "train.of_record-", _PREFIX.format("training")),
-    Flag("train_data_part_num", DATA, SPLIT_ROWS, part_count, 1, _PARTS.format("training")),
+    Flag("train_data_prefix", DATA, SPLIT_READING, text, "train.of_record-", _PREFIX.format("training")),
+    Flag("train_data_part_num", DATA, SPLIT_READING, part_count, 1, _PARTS.format("training")),
     Flag("train_example_num", DATA, SPLIT_READING, non_negative_int, None, _ROWS.format("training"), unset="all rows"),
     Flag("batch_size_per_device", DATA, META_LEARNING, batch_size, 32, "--inner_batch_size is the batch of this script", has_effect=False),
     Flag("batch_size_per_device", DATA, EPOCH_TRAINING, batch_size, 32, "rows per batch of the training split"),
@@ -152,12 +150,12 @@ FLAGS = (
          "pairs per batch, half of them of equal labels; with --head finetune also rows per batch of the fine-tuning"),
     Flag("preprocess_batch_size_per_device", DATA, (PREPROCESS,), batch_size, 32,
          "rows per batch when the training split is embedded on a GPU; on a CPU, the size of the model determines it"),
-    Flag("dev_data_prefix", DATA, DEV_ROWS, text, "dev.of_record-", _PREFIX.format("dev")),
-    Flag("dev_data_part_num", DATA, DEV_ROWS, part_count, 1, _PARTS.format("dev")),
+    Flag("dev_data_prefix", DATA, DEV_SPLIT, text, "dev.of_record-", _PREFIX.format("dev")),
+    Flag("dev_data_part_num", DATA, DEV_SPLIT, part_count, 1, _PARTS.format("dev")),
     Flag("dev_example_num", DATA, DEV_SPLIT, non_negative_int, None, _ROWS.format("dev"), unset="all rows"),
     Flag("dev_batch_size_per_device", DATA, DEV_EVALUATION, batch_size, 64, _CPU_BATCH.format("dev")),
-    Flag("eval_data_prefix", DATA, DEV_ROWS, text, "test.of_record-", _PREFIX.format("test")),
-    Flag("eval_data_part_num", DATA, DEV_ROWS, part_count, 1, _PARTS.format("test")),
+    Flag("eval_data_prefix", DATA, DEV_SPLIT, text, "test.of_record-", _PREFIX.format("test")),
+    Flag("eval_data_part_num", DATA, DEV_SPLIT, part_count, 1, _PARTS.format("test")),
     Flag("eval_example_num", DATA, EVAL_TEST_SPLIT, non_negative_int, None, _ROWS.format("test"), unset="all rows"),
     Flag("eval_batch_size_per_device", DATA, DEV_EVALUATION, batch_size, 64, _CPU_BATCH.format("test")),
     Flag("eval_data_prefix", DATA, META_KD, text, "dev.of_record-", _PREFIX.format("dev")),

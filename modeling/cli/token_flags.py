@@ -4,7 +4,11 @@ from modeling.cli.choices import ANSWER_F1, ANSWER_METRICS, ENTITY_F1, TAG_METRI
 from modeling.cli.flag_kinds import Flag, Group, at_least, batch_size, boolean, fraction, non_negative_float, positive_int, text
 from modeling.cli.scripts import SEQUENCE_LABELING, SPAN_ANSWERING, TOKEN_TRAINING
 
-TOKENS = Group("tags and answers", "Texts are split into tokens at each start; no OFRecord files are written.")
+TOKENS = Group(
+    "tags and answers",
+    "The OFRecord files depend on --label_all_tokens, or on --doc_stride and --max_query_length, too: after a change, --resave_ofrecord "
+    "writes them again.",
+)
 TAGS, ANSWERS = (SEQUENCE_LABELING,), (SPAN_ANSWERING,)
 _BEST = "measure on dev that selects the best snapshot: the highest value, or the lowest cross-entropy; its name contains the F1"
 
@@ -15,7 +19,6 @@ TOKEN_FLAGS = (
     Flag("seq_length", TOKENS, ANSWERS, at_least(int, 8), 384,
          "tokens of a window, with question and special tokens; a longer context has several windows",
          aliases=("--max_seq_length",), metavar="TOKENS"),
-    Flag("resave_ofrecord", TOKENS, TOKEN_TRAINING, boolean, False, "there are no OFRecord files", has_effect=False),
     Flag("label_all_tokens", TOKENS, TAGS, boolean, True,
          "the later tokens of a word learn a tag too, I- after a B-; otherwise the first one alone. Only the first one is measured"),
     Flag("doc_stride", TOKENS, ANSWERS, positive_int, 64, "tokens of the context between the starts of two windows"),

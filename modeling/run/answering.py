@@ -12,49 +12,44 @@ from modeling.run.answer_measures import best_of, exact_match, f1
 from modeling.run.evaluation import Evaluation
 from modeling.run.measures import log_softmax
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import TokenEvaluator, example_num, note_split
-from ofrecord_util.answer_windows import answer_windows
+from modeling.run.token_training import TokenEvaluator, note_split, read_split
+from ofrecord_util.answer_windows import windows_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
-from ofrecord_util.question_text import QUESTION_FILES
-from ofrecord_util.text_files import text_path
 
 
 def load_questions(context, split, optional=False):
     """The `Windows` of a split.
 
     Args:
-        context: `RunContext` with a `QuestionFolder`.
+        context: `RunContext` with a `QuestionFolder` and a `WindowForm`.
         split: "train", "dev" or "test".
         optional: whether None is returned if there is no file.
     Raises:
-        UserError: the text is missing or invalid, has questions without answers although --no_answer is not set, or does not fit the
-            vocabulary or the length.
+        UserError: text or records are missing, invalid or stale, have questions without answers although --no_answer is not set, or do not
+            fit the vocabulary or the length.
     """
-    flags, task, tokenizer = context.flags, context.task, context.tokenizer
-    if optional and text_path(flags.data_dir, split, QUESTION_FILES) is None:
-        context.log(f"no {split} split: there is no {split}{QUESTION_FILES[0]}")
+    task, tokenizer = context.task, context.tokenizer
+    records, text = read_split(context, split, optional)
+    if records is None:
         return None
-    warning = tokenizer.check_casing() if split != "test" else None
-    if warning:
-        context.log(f"warning: {warning}")
-    text = context.splits.text(split, needed=True).first(example_num(flags, split))
-    without = [own for own, answers in zip(text.ids, text.answers) if not answers]
-    if without and not flags.no_answer:
+    found = windows_of(records, text)
+    without = found.without_answer
+    if len(without) and not context.flags.no_answer:
+        name = f"{text.path}: question {text.ids[without[0]]!r:.60}" if text else f"{records.path}: question {without[0] + 1}"
         raise UserError(
-            f"{text.path}: question {without[0]!r:.60} and {len(without) - 1} others have no answer: give --no_answer, with which the "
-            "model learns to leave questions open, or remove them"
+            f"{name} and {len(without) - 1} others have no answer: give --no_answer, with which the model learns to leave questions open, "
+            "or remove them"
         )
-    found = answer_windows(text, tokenizer, flags.seq_length, flags.doc_stride, flags.max_query_length)
-    counts = np.bincount(text.domain, minlength=task.num_domains).tolist()
-    facts = {"rows": len(text), "by_domain": {}, "text_file": os.path.basename(text.path), "text_digest": text.digest}
-    note_split(context, split, dict(facts, windows=len(found.question), questions_cut=found.cut), found.digest)
-    unknown, total = tokenizer.count_unknown(found.records.input_ids, found.records.input_mask)
+    cut, windows = records.manifest.get("truncated"), len(records)
+    counts = np.bincount(records.domain[np.unique(found.question, return_index=True)[1]], minlength=task.num_domains).tolist()
+    note_split(context, split, {"rows": found.questions, "by_domain": {}, "windows": windows, "questions_cut": cut}, found)
+    unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     domains = ", ".join(f"{name} {count}" for name, count in zip(task.domains, counts))
     context.log(
-        f"{split}: {len(text)} questions of {text.path} ({domains}), {len(without)} without an answer, {len(found.question)} windows of at "
-        f"most {int(found.records.lengths.max())} tokens; {found.cut} questions cut at --max_query_length; {unknown} of {total} tokens are "
-        "unknown"
+        f"{split}: {found.questions} questions of {(text or records).path} ({domains}), {len(without)} without an answer, {windows} "
+        f"windows of at most {int(records.lengths.max())} tokens; {cut} questions of the split cut at --max_query_length; "
+        f"{unknown} of {total} tokens are unknown"
     )
     return found
 
@@ -110,7 +105,7 @@ def find_answers(outputs, windows, most, longest, no_answer):
         longest: tokens of an answer at most.
         no_answer: whether a question may have none. The score of that is the lowest one of its windows at [CLS].
     """
-    candidates = [[] for _ in windows.text.ids]
+    candidates = [[] for _ in range(windows.questions)]
     empty, losses = np.full(len(candidates), np.inf), np.zeros(len(windows.question))
     for rows, logits in outputs:
         for window, own in zip(rows.tolist(), logits):

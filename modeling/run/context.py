@@ -52,11 +52,12 @@ class RunContext:
         load_dir: snapshot folder to load, None to start from initial values.
         trains: whether the script writes a run folder. The constructor starts such a script once per rank.
         folder_of_text: `TextFolder`, or a subclass that reads another kind of text.
+        record_form: `RowForm` of the records; None for the one of texts with a domain and a label.
     Raises:
         UserError: a flag, the data folder, the vocabulary or the snapshot is invalid, or they do not fit each other.
     """
 
-    def __init__(self, flags, load_dir: Optional[str], trains: bool = True, folder_of_text=TextFolder):
+    def __init__(self, flags, load_dir: Optional[str], trains: bool = True, folder_of_text=TextFolder, record_form=None):
         self.flags = flags
         device = select_device(flags.device)
         if trains:
@@ -92,7 +93,7 @@ class RunContext:
         self.folder = RunFolder(self) if trains else None
         self._log_path = os.path.join(flags.log_dir, flags.script + ".log")
         self.log = self.folder.log if trains else _step_log(self._log_path)
-        self.splits = Splits(self, text)
+        self.splits = Splits(self, text, record_form)
         self._say_what_runs()
 
     def _find_task(self, text):

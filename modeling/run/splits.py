@@ -31,7 +31,7 @@ from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
 from ofrecord_util.scores import HELD_OUT_KEY, score_info
-from ofrecord_util.text_files import UNLABELLED, text_path
+from ofrecord_util.text_files import UNLABELLED
 from ofrecord_util.writer import part_paths
 
 # These scripts need the held-out rows too: to write a score for each row, and to adapt to a domain that no task of the training has
@@ -66,9 +66,10 @@ class Splits:
     Args:
         context: `RunContext`.
         text: `TextFolder` of the data folder.
+        form: `RowForm` of its records, or None.
     """
 
-    def __init__(self, context, text):
+    def __init__(self, context, text, form=None):
         flags = self._flags = context.flags
         self._task, self._log, self._text = context.task, context.log, text
         self.train_split = training_split(flags)
@@ -89,6 +90,7 @@ class Splits:
             context.config.type_vocab_size,
             (teaches,) if getattr(flags, "teacher_outputs", None) == DISK else (),
             self.train_split,
+            form,
         )
         self.facts, self.digests = {}, {}
         self.held_out = held_out_domains(flags, context.task)
@@ -116,7 +118,7 @@ class Splits:
         for split in splits:
             if split == "dev":
                 self.dataset.check_source(split, *self._files(split, "eval" if self._flags.script in META_KD else split))
-            if text_path(self._flags.data_dir, split):
+            if self.has_text(split):
                 self._text.read(split, self._task)
 
     def _files(self, split, name):
@@ -125,6 +127,15 @@ class Splits:
         if split == UNLABELLED and "train_data_prefix" not in self._flags.given:
             prefix = None  # the default of the flag is that of the training split
         return prefix, part_num
+
+    @property
+    def text_ends(self):
+        """Ends of the names of a split's text."""
+        return self._text.ends
+
+    def has_text(self, split):
+        """Whether there is a text of a split."""
+        return self._text.path(split) is not None
 
     def text(self, split, needed=False):
         """The `TextSplit` of a split. If it is not `needed`, None where there is no text or it is invalid.
@@ -140,15 +151,14 @@ class Splits:
 
         The arguments are those of `records`.
         """
-        has_text = text_path(self._flags.data_dir, split) is not None
-        return has_text and (self._flags.resave_ofrecord or self.dataset.never_written(split, *self._files(split, name or split)))
+        written = self._flags.resave_ofrecord or self.dataset.never_written(split, *self._files(split, name or split))
+        return self.has_text(split) and written
 
     def test_records(self, name="test"):
         """`Records` of an optional test split, or None if there is neither text nor records. `name` is that of `records`."""
         flags = self._flags
         first = part_paths(flags.data_dir, "test", *self._files("test", name))[0]
-        has_text = text_path(flags.data_dir, "test") is not None
-        if not has_text and (flags.resave_ofrecord or not os.path.exists(first)):
+        if not self.has_text("test") and (flags.resave_ofrecord or not os.path.exists(first)):
             self._log("no test split: there is no test.csv")
             return None
         return self.records("test", name)

@@ -10,44 +10,40 @@ from modeling.run.entity_measures import Counts, count_entities, entity_measures
 from modeling.run.evaluation import Evaluation
 from modeling.run.measures import cross_entropies, log_softmax
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import TokenEvaluator, example_num, note_split
+from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
-from ofrecord_util.tagged_text import OUTSIDE, TAG_FILES
-from ofrecord_util.tagging import tagged_records, words_of
-from ofrecord_util.text_files import text_path
+from ofrecord_util.tagged_text import OUTSIDE
+from ofrecord_util.tagging import TaggedRecords, words_of
 
 
 def load_tagged(context, split, optional=False):
     """The `TaggedRecords` of a split.
 
     Args:
-        context: `RunContext` with a `TaggedFolder`.
+        context: `RunContext` with a `TaggedFolder` and a `TagForm`.
         split: "train", "dev" or "test".
         optional: whether None is returned if there is no file.
     Raises:
-        UserError: the text is missing or invalid, or does not fit the vocabulary.
+        UserError: text or records are missing, invalid or stale, or do not fit the vocabulary.
     """
-    flags, task, tokenizer = context.flags, context.task, context.tokenizer
-    if optional and text_path(flags.data_dir, split, TAG_FILES) is None:
-        context.log(f"no {split} split: there is no {split}{TAG_FILES[0]}")
+    task, tokenizer = context.task, context.tokenizer
+    records, text = read_split(context, split, optional)
+    if records is None:
         return None
-    warning = tokenizer.check_casing() if split != "test" else None
-    if warning:
-        context.log(f"warning: {warning}")
-    text = context.splits.text(split, needed=True).first(example_num(flags, split))
-    found = tagged_records(text, tokenizer, flags.seq_length, task.labels, getattr(flags, "label_all_tokens", True))
-    counts = np.zeros((task.num_domains, task.num_labels), int)
-    np.add.at(counts, (np.repeat(text.domain, list(map(len, text.tags))), np.concatenate(text.tags)), 1)
+    found = TaggedRecords(records, text)
+    counts, tags = np.zeros((task.num_domains, task.num_labels), int), found.tags_of_words
+    np.add.at(counts, (np.repeat(records.domain, list(map(len, tags))), np.concatenate(tags).astype(int)), 1)
     by_domain = {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)}
-    facts = {"rows": int(counts.sum()), "by_domain": by_domain, "text_file": os.path.basename(text.path), "text_digest": text.digest}
-    note_split(context, split, dict(facts, sentences=len(text), words_without_token=found.cut), found.digest)
-    unknown, total = tokenizer.count_unknown(found.records.input_ids, found.records.input_mask)
+    cut = records.manifest.get("truncated")
+    more = {"sentences": len(records), "words_without_token": cut}
+    note_split(context, split, {"rows": int(counts.sum()), "by_domain": by_domain, **more}, found)
+    unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     named = [task.labels[tag] for tag in np.flatnonzero(counts.sum(axis=0))]
-    domains = ", ".join(f"{name} {np.count_nonzero(text.domain == place)}" for place, name in enumerate(task.domains))
+    domains = ", ".join(f"{name} {np.count_nonzero(records.domain == place)}" for place, name in enumerate(task.domains))
     context.log(
-        f"{split}: {len(text)} sentences of {text.path} ({domains}), {counts.sum()} words, tags {', '.join(named)}; {found.cut} words have "
-        f"no token, most of them cut at --seq_length {flags.seq_length}; {unknown} of {total} tokens are unknown"
+        f"{split}: {len(records)} sentences of {(text or records).path} ({domains}), {counts.sum()} words, tags {', '.join(named)}; {cut} "
+        f"words of the split have no token, most of them cut at --seq_length {records.seq_length}; {unknown} of {total} tokens are unknown"
     )
     return found
 

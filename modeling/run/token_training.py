@@ -73,19 +73,38 @@ def check_head(context, head, what):
         raise UserError(f"--do_train false: {snapshot.path} was trained for the labels {found}: give them with --label_list")
 
 
-def note_split(context, name, facts, digest):
+def read_split(context, split, optional):
+    """(`Records`, text) of a split that the flags allow. The text of "train" may be None: records are enough to train. Dev and test need
+    their text, whose words or answers are measured and written. Both are None if there is no text and the split is optional.
+
+    Args:
+        context: `RunContext`.
+        split: "train", "dev" or "test".
+        optional: whether the text may be missing.
+    Raises:
+        UserError: text or records are missing, invalid or stale.
+    """
+    splits, flag = context.splits, "eval" if split == "test" else split
+    if optional and not splits.has_text(split):
+        context.log(f"no {split} split: there is no {split}{splits.text_ends[0]}")
+        return None, None
+    needed = split != "train"
+    if needed:
+        splits.text(split, needed=True)  # before its records are written
+    records = splits.records(split, flag)
+    text = splits.text(split, needed) if needed or splits.has_text(split) else None
+    return records, text and text.first(getattr(context.flags, f"{flag}_example_num"))
+
+
+def note_split(context, name, facts, found):
     """Stores what flags.json says of a split, and what must be the same when the run continues.
 
     Args:
         context: `RunContext`.
         name: of the split.
-        facts: dict for flags.json.
-        digest: sha256 (hex) of what the run reads.
+        facts: dict for flags.json, besides those that all splits have.
+        found: what the run reads of the split, with `records` and `digest`.
     """
-    context.splits.facts[name] = facts
-    context.splits.digests["{} data's digest".format("training" if name == "train" else name)] = digest
-
-
-def example_num(flags, split):
-    """The number of rows of a split that the flags allow, or None."""
-    return getattr(flags, "{}_example_num".format("eval" if split == "test" else split))
+    stored = context.splits.facts[name]
+    context.splits.facts[name] = {**facts, **{key: stored[key] for key in ("text_file", "text_digest")}}
+    context.splits.digests["{} data's digest".format("training" if name == "train" else name)] = found.digest

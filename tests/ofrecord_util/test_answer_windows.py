@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ofrecord_util.answer_windows import NO_ANSWER, answer_windows, with_answers
+from ofrecord_util.answer_windows import NO_ANSWER, WindowForm, windows_of, with_answers
 from ofrecord_util.errors import UserError
 from ofrecord_util.question_text import Answer, QuestionSplit
 from ofrecord_util.tokenization import Tokenizer
@@ -36,6 +36,11 @@ def split(*questions):
 
 def at(text, context=CONTEXT):
     return text, context.index(text)
+
+
+def answer_windows(text, tokenizer, length, stride, most_query):
+    """The `Windows` of a text."""
+    return windows_of(WindowForm(stride, most_query).encode(text, tokenizer, length)[0], text)
 
 
 TEXTS = [
@@ -114,13 +119,12 @@ def test_windows(tokenizer, stride):
         expected = (first + answer[0] - skipped, first + answer[-1] - skipped) if inside else (NO_ANSWER, NO_ANSWER)
         assert (found.start[window], found.end[window]) == expected
     assert set(found.start[found.question == 1]) == {NO_ANSWER}
-    assert found.spans[0] is found.spans[1]
 
 
 def test_long_questions_are_cut(tokenizer):
-    found = answer_windows(split(("the " * 9, CONTEXT, [])), tokenizer, 24, 2, 3)
-    assert found.cut == 1
-    assert set(found.first.tolist()) == {5}
+    records, cut = WindowForm(2, 3).encode(split(("the " * 9, CONTEXT, [])), tokenizer, 24)
+    assert cut == 1
+    assert set(records.targets["first"].tolist()) == {5}
 
 
 def test_blanks_are_not_part_of_an_answer(tokenizer):
@@ -131,11 +135,43 @@ def test_blanks_are_not_part_of_an_answer(tokenizer):
 
 @pytest.mark.parametrize(
     ("length", "stride", "said"),
-    [(8, 9, "--doc_stride 9: a window has room for 3 tokens"), (5, 1, "--seq_length 5 is too short for a question of 2 tokens")],
+    [
+        (8, 9, "--doc_stride 9: a window has room for 4 tokens of a context, beside a question of one token"),
+        (8, 4, "--doc_stride 4: a window has room for 3 tokens of a context beside a question of 2"),
+        (5, 1, "--seq_length 5 is too short for a question of 2 tokens"),
+    ],
 )
 def test_windows_that_are_refused(tokenizer, length, stride, said):
     with pytest.raises(UserError, match=said):
         answer_windows(split(("the film", CONTEXT, [])), tokenizer, length, stride, 8)
+
+
+def test_a_stride_that_no_window_has_room_for_is_refused_whatever_the_contexts(tokenizer):
+    short = split(("the", "film", []))
+    with pytest.raises(UserError, match=r"--doc_stride 5: .* give at most --doc_stride 4, or a higher --seq_length than 8"):
+        WindowForm(5, 8).encode(short, tokenizer, 8)
+    assert len(answer_windows(short, tokenizer, 8, 4, 8).records) == 1
+
+
+def test_a_context_is_split_once_for_all_its_questions(tokenizer, monkeypatch):
+    calls, spans = [], Tokenizer.ids_and_spans
+    monkeypatch.setattr(Tokenizer, "ids_and_spans", lambda self, text: calls.append(text) or spans(self, text))
+    answer_windows(split(("the", CONTEXT, []), ("film", CONTEXT, []), ("a", "good", [])), tokenizer, 13, 3, 8)
+    assert calls == [CONTEXT, "good"]
+
+
+def test_records_that_are_not_those_of_the_questions(tokenizer):
+    text = split(("the film", CONTEXT, [at("actors")]), ("a", CONTEXT, []))
+    records = answer_windows(text, tokenizer, 13, 3, 8).records
+    assert windows_of(records).questions == 2
+    assert windows_of(records).without_answer.tolist() == windows_of(records, text).without_answer.tolist() == [1]
+    for wrong, words in (
+        (records.select(slice(1, 3)), text),
+        (records.select(np.array([0, len(records) - 1, 1])), None),
+        (records, text.first(1)),
+    ):
+        with pytest.raises(UserError, match="not those of the questions; write the records again with --resave_ofrecord"):
+            windows_of(wrong, words)
 
 
 def test_batches_get_the_places(tokenizer):

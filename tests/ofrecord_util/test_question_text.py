@@ -111,6 +111,10 @@ def test_the_digest_names_everything_that_is_read(tmp_path):
         (changed(lambda q, p, a: q["answers"][0].update(answer_start=True)), "'answer_start' is True"),
         (changed(lambda q, p, a: q["answers"][0].update(text="")), "'text' is ''"),
         (changed(lambda q, p, a: a.update(domain=7)), "the domain is 7"),
+        *(
+            (changed(lambda q, p, a, value=value: q.update(is_impossible=value)), f"question 'q1': 'is_impossible' is {value!r}, not true")
+            for value in ("yes", 1, 0, None, [])
+        ),
         (changed(lambda q, p, a: a.update(domain="fr")), "question 'q1': domain 'fr' is not one of task"),
     ],
 )

@@ -84,7 +84,12 @@ def test_rights_are_said(tmp_path, monkeypatch):
         (b"", "is not JSON"),
         (b"[1]", "holds list"),
         (b'{"a": 1', "is not JSON"),
-        (b'{"a": "\xff"}', "is not JSON"),
+        (b'{"a": "\xff"}', "is not JSON (byte 7 of it (0xff) is not UTF-8, as JSON is: convert it)"),
+        (b'\xef\xbb\xbf{"a": "\xff"}', "is not JSON (byte 10 of it (0xff) is not UTF-8"),
+        *(
+            ('{"a": "\u00e9"}'.encode(name), f"is not JSON (it looks like {name[:6].upper()}, and JSON is UTF-8: convert it)")
+            for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")
+        ),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
         (b'{"a": 1' + b"0" * 400 + b"}", "more than 64 bits"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.tagged_text import TaggedFolder, read_sentences
+from ofrecord_util.tagged_text import TaggedFolder, check_tags, read_sentences
 from ofrecord_util.tasks import Task, resolve_task
 from ofrecord_util.text_columns import TextOptions
 
@@ -25,6 +25,11 @@ def test_sentences():
     (plain,) = read_sentences(["Ann\tx\ty", "sleeps"], "f", tagged=False)
     assert plain.words == ["Ann", "sleeps"]
     assert plain.tags == []
+    lines = []
+    list(read_sentences(["Ann", "", "sleeps\tx\ty", "well\tz"], "f", tagged=False, warn=lines.append))
+    assert lines == ["warning: f: row 3 has 3 columns: the first one is the word, the others are not read, in any row"]
+    list(read_sentences(["Ann", "sleeps"], "f", tagged=False, warn=lines.append))
+    assert len(lines) == 1
 
 
 def test_a_task_is_read_from_the_text(tmp_path):
@@ -87,6 +92,15 @@ def test_bad_rows(tmp_path, content, said):
         text.read("train", Task("names", ("news", "sea"), ("B-PER", "I-LOC", "O")))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels", [("PER", "LOC"), ("B-PER", "O", "loc"), ("b-PER", "O")])
+def test_labels_that_are_no_tags(labels):
+    """The flag is named, not a row of the text."""
+    wrong = next(label for label in labels if label not in ("B-PER", "O"))
+    with pytest.raises(UserError, match=f"^--label_list: the label '{wrong}' of task 'names' is no tag: a tag is O, or B, I, E or S"):
+        check_tags(Task("names", ("news", "sea"), labels))
+    check_tags(Task("names", ("news",), ("O", "B-PER", "I-a-b", "E", "S-x")))
 
 
 def test_a_missing_split(tmp_path):

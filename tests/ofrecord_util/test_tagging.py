@@ -6,7 +6,8 @@ import tiny
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.tagged_text import TaggedSplit
-from ofrecord_util.tagging import NO_TAG, inner_tags, split_words, tagged_records, with_tags, words_of
+from ofrecord_util.tagging import NO_TAG, TagForm, TaggedRecords, inner_tags, split_words, with_tags, words_of
+from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 
 LABELS = ("B-LOC", "B-PER", "I-PER", "O")
@@ -24,6 +25,11 @@ def text(words=WORDS, tags=((1, 3), (3, 0, 3))):
         "f", [" ".join(own) for own in words], None, np.arange(count, dtype=np.int32) % 2, np.zeros(count, np.int32), "digest",
         words=list(words), tags=[list(own) for own in tags],
     )  # fmt: skip
+
+
+def tagged_records(text, tokenizer, length, labels, everything=True):
+    """The `TaggedRecords` of a text."""
+    return TaggedRecords(TagForm(everything).encode(text, tokenizer, length, Task("t", ("a", "b"), labels))[0], text)
 
 
 def test_inner_tags():
@@ -76,6 +82,17 @@ def test_the_digest_depends_on_what_is_learnt(tokenizer):
     more = tagged_records(text(tags=((1, 3), (3, 3, 3))), tokenizer, 9, LABELS).digest
     assert one == again
     assert len({one, other, more}) == 3
+
+
+def test_records_without_their_text(tokenizer):
+    """The tags of the words are those of their first pieces; a text with fewer words or sentences is another one."""
+    text_of_both = text()
+    found = tagged_records(text_of_both, tokenizer, 9, LABELS)
+    assert TaggedRecords(found.records).tags_of_words == found.tags_of_words == [[1, 3], [3, 0, 3]]
+    assert TaggedRecords(found.records).digest == found.digest
+    for other in (text([["actors"], ["the", "boredom", "!?"]], [[1], [3, 0, 3]]), text_of_both.first(1)):
+        with pytest.raises(UserError, match="the words of the records are not those of f; write the records again with --resave_ofrecord"):
+            TaggedRecords(found.records, other)
 
 
 def test_weights_of_a_batch():

@@ -1,6 +1,7 @@
 """recipes/sequence_labeling.py end to end: what it writes, resumed runs, domains that training has not seen, and tools/tag_words.py."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import SEQUENCE_LABELING
 from modeling.run.entity_measures import count_entities, entity_measures
 from modeling.tagger import Tagger
+from ofrecord_util.errors import UserError
 from tools.convert_checkpoint import convert
+from tools.tag_words import main
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +72,9 @@ def test_what_a_run_writes(project, run):
     page = tiny.read_bytes(run.path("report.html"))
     assert b"dev F1" in page
     assert b"Not on this page" not in page
-    assert not [name for name in os.listdir(project.path("data")) if name == "ofrecord"]
+    for split in ("train", "dev", "test"):
+        assert f"{split}.tsv written as OFRecord" in run.log
+        assert sorted(os.listdir(project.path("data", "ofrecord", split))) == sorted(["manifest.json", f"{split}.of_record-0"])
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -88,6 +93,24 @@ def test_the_files_of_tags_have_the_measures(project, run, split):
         own = [sentence for sentence in sentences if sentence[0][1] == domain]
         tags = [[[row[column] for row in sentence] for sentence in own] for column in (2, 3)]
         assert values["entity_f1"] == pytest.approx(entity_measures(count_entities(*tags))["entity_f1"])
+
+
+def test_a_run_from_records_is_that_from_the_text(project, run):
+    """Also without the training text, and with records that are written again."""
+    before, text = tiny.tree(project.path("data", "ofrecord")), project.path("data", "train.tsv")
+    rows = [row for row in run.rows("train") if row["step"] <= 3]
+    for name, more in (("records", ""), ("resaved", "--resave_ofrecord"), ("no-text", "")):
+        if name == "no-text":
+            os.rename(text, text + ".away")
+        try:
+            found = project.run_of(project.run(f"{LINE} {more} --max_steps 3 --model_save_dir output/{name}"))
+        finally:
+            if name == "no-text":
+                os.rename(text + ".away", text)
+        assert tiny.without_times(found.rows("train")) == tiny.without_times(rows)
+        assert ("written as OFRecord" in found.log) == bool(more)
+        assert found.flags["data"]["train"]["rows"] == run.flags["data"]["train"]["rows"]
+        assert tiny.tree(project.path("data", "ofrecord")) == before
 
 
 @pytest.mark.parametrize("stop", [19, 20])
@@ -110,7 +133,7 @@ def test_parts_ranks_and_label_all_tokens_do_what_they_say(project):
     losses = {}
     variants = {
         "whole": "", "parts": "--gradient_accumulation_steps 2 --batch_size_per_device 3", "ranks": "--gpu_num_per_node 2 "
-        "--batch_size_per_device 3", "first": "--label_all_tokens false", "child": "--child_tuning D",
+        "--batch_size_per_device 3", "child": "--child_tuning D", "first": "--label_all_tokens false --resave_ofrecord",
     }  # fmt: skip
     for name, more in variants.items():
         project.run(f"{LINE} {dry} {more} --model_save_dir output/{name}")
@@ -120,6 +143,7 @@ def test_parts_ranks_and_label_all_tokens_do_what_they_say(project):
     assert losses["child"][0] == losses["whole"][0]
     assert losses["child"][2] != losses["whole"][2]  # the first step has the rate 0
     assert losses["first"][0] != losses["whole"][0]  # actors has three pieces
+    project.run(f"{LINE} --resave_ofrecord --max_steps 1 --model_save_dir output/again")  # the records of the other tests
 
 
 def test_another_domain_is_measured_without_training(project, run):
@@ -137,7 +161,9 @@ def test_the_tool_tags_as_the_run_did(project, run):
     tagger = Tagger(run.path(run.best()), device="cpu", batch_size=4)
     assert list(tagger([[row[0] for row in sentence] for sentence in sentences])) == [[row[3] for row in own] for own in sentences]
     assert tagger.cut == 0
-    output = project.run(f"{tiny.ROOT}/tools/tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu")
+    code, output, errors = project.call(f"tools.tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu")
+    assert code == 0
+    assert "warning: data/test.tsv: row 1 has 3 columns: the first one is the word" in errors
     assert output == "\n".join("".join(f"{row[0]}\t{row[3]}\n" for row in sentence) for sentence in sentences) + "\n"
     project.run(f"{tiny.ROOT}/tools/tag_words.py --model_load_dir {run.folder} --input data/test.tsv --device cpu --output out.tsv")
     kept = tiny.read_bytes(project.path("out.tsv"))
@@ -174,13 +200,22 @@ def test_xlm_r(tmp_path):
     ("more", "said"),
     [
         ("--do_train false", "--do_train false: encoder has no head that tags words"),
-        ("--label_list B-PER,O", "train.tsv: row "),
-        ("--domains mr", "is not one of task 'names' (mr)"),
-        ("--task_name g1", "is not one of task 'g1'"),
+        ("--label_list B-PER,O", f"their task is names with domains cr,mr and labels {','.join(LABELS)}, not names with cr,mr and B-PER,O"),
+        ("--label_list B-PER,O --resave_ofrecord", "train.tsv: row "),
+        ("--label_list PER,LOC", "error: --label_list: the label 'PER' of task 'names' is no tag"),
+        ("--label_list O,O", "--label_list: label 'O' is listed twice"),
+        (
+            "--label_all_tokens false",
+            "they were written with --label_all_tokens true; write them again with --resave_ofrecord",
+        ),
+        ("--seq_length 23", "their length is 24 and --seq_length is 23; write them again with --resave_ofrecord"),
+        ("--domains mr --resave_ofrecord", "is not one of task 'names' (mr)"),
+        ("--task_name g1", "--label_list: the label '0' of task 'g1' is no tag"),
         ("--text_format csv", "--text_format"),
         ("--metric_for_best macro_f1", "--metric_for_best"),
     ],
 )
+@pytest.mark.usefixtures("run")  # which has written the records
 def test_what_is_refused(project, more, said):
     code, _, errors = project.call(f"recipes.sequence_labeling.py {' '.join(LINE.split()[1:])} {more}")
     assert code == 2
@@ -193,3 +228,9 @@ def test_a_snapshot_without_the_head_is_refused(project):
     code, _, errors = project.call("tools.tag_words.py --model_load_dir encoder cats")
     assert code == 2
     assert "encoder: has no head that tags words" in errors
+
+
+def test_texts_without_a_word_are_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tag_words.py", "--model_load_dir", "x", " ", ""])
+    with pytest.raises(UserError, match="the texts have no word"):
+        main()

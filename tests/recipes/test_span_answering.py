@@ -1,5 +1,6 @@
 """recipes/span_answering.py end to end: what it writes, resumed runs, questions without answers, and tools/answer_questions.py."""
 
+import argparse
 import json
 import os
 
@@ -11,7 +12,9 @@ from modeling.bert.names import SPAN_HEAD
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import SPAN_ANSWERING
 from modeling.run.answer_measures import best_of, exact_match, f1
+from ofrecord_util.errors import UserError
 from ofrecord_util.question_text import read_questions
+from tools.answer_questions import check_flags
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +87,18 @@ def test_the_files_of_answers_have_the_measures(project, run, split):
             assert len(each["text"].split()) <= 4
 
 
+def test_a_run_from_records_is_that_from_the_text(project, run):
+    """Also with records that are written again; other windows are refused until they are."""
+    before = tiny.tree(project.path("data", "ofrecord"))
+    rows = [row for row in run.rows("train") if row["step"] <= 3]
+    assert run.log.count("written as OFRecord") == 3
+    for name, more in (("records", ""), ("resaved", "--resave_ofrecord")):
+        found = project.run_of(project.run(f"{LINE} {more} --max_steps 3 --model_save_dir output/{name}"))
+        assert tiny.without_times(found.rows("train")) == tiny.without_times(rows)
+        assert ("written as OFRecord" in found.log) == bool(more)
+        assert tiny.tree(project.path("data", "ofrecord")) == before
+
+
 @pytest.mark.parametrize("stop", [29, 30])
 def test_a_run_goes_on_where_it_stopped(project, run, stop):
     """Bit for bit, before and at an evaluation."""
@@ -145,12 +160,16 @@ def test_questions_without_answers(project):
     ("more", "said"),
     [
         ("--do_train false", "--do_train false: encoder has no head that finds answers"),
-        ("--domains mr", "is not one of task 'places' (mr)"),
+        ("--domains mr", "their task is places with domains cr,mr and labels end,start, not places with mr"),
+        ("--domains mr --resave_ofrecord", "is not one of task 'places' (mr)"),
         ("--data_dir encoder", "put train.json there"),
-        ("--doc_stride 18", "--doc_stride 18: a window has room for"),
+        ("--doc_stride 18", "--doc_stride 18: a window has room for 15 tokens of a context, beside a question of one token"),
+        ("--doc_stride 6", "the records are stale: they were written with --doc_stride 5; write them again with --resave_ofrecord"),
+        ("--max_query_length 3", "they were written with --max_query_length 64"),
         ("--metric_for_best entity_f1", "--metric_for_best"),
     ],
 )
+@pytest.mark.usefixtures("run")  # which has written the records
 def test_what_is_refused(project, more, said):
     code, _, errors = project.call(f"recipes.span_answering.py {' '.join(LINE.split()[1:])} {more}")
     assert code == 2
@@ -173,3 +192,10 @@ def test_what_the_tool_refuses(project, more, said):
     code, _, errors = project.call(f"tools.answer_questions.py --model_load_dir encoder {more}")
     assert code == 2
     assert said in errors
+
+
+@pytest.mark.parametrize(("question", "context", "said"), [(" \u3000", "b", "--question ' "), ("a", "\t", "--context '")])
+def test_blank_texts_are_refused(question, context, said):
+    flags = argparse.Namespace(question=question, context=context, input=None, output=None, nbest=None)
+    with pytest.raises(UserError, match=f"{said}.* has no word: give a text"):
+        check_flags(None, flags)

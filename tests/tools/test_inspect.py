@@ -11,11 +11,15 @@ import pytest
 import tiny
 
 from modeling.checkpoints.snapshot import Snapshot
+from ofrecord_util.dataset import Dataset
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import read_split
+from ofrecord_util.tagged_text import TaggedFolder
+from ofrecord_util.tagging import TagForm
+from ofrecord_util.tasks import resolve_task
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import write_split
-from tools.inspect import describe_records, describe_snapshot, find_parts
+from tools.inspect import describe_records, describe_snapshot, find_parts, record_lines
 
 COUNT, LENGTH = 11, 17
 TASK = {"name": "t", "domains": ["books", "dvd", "mr"], "labels": ["no", "yes"], "pair": False}
@@ -123,6 +127,22 @@ def test_snapshot(tmp_path):
     assert result.returncode == 0
     assert "bert-pooler-dense-weight" in result.stdout
     assert found["digest"] in result.stdout
+
+
+def test_records_of_tags(tmp_path):
+    """They have no label, and a number and a tag for the tokens of words."""
+    tiny.write_tagged(str(tmp_path), counts=(3, 1, 1))
+    tokenizer, text = Tokenizer(tiny.write_vocabulary(str(tmp_path / "vocab.txt"))), TaggedFolder(str(tmp_path))
+    task = resolve_task("t", str(tmp_path), folder=text)
+    Dataset(str(tmp_path), task, tokenizer, 13, text=text, form=TagForm(), log=lambda _: None).records("train")
+    records = read_split(*find_parts(str(tmp_path / "ofrecord" / "train")))
+    described = describe_records(records, records.manifest["task"])
+    assert described["counts"] == {"mr": {"records": 3}, "cr": {"records": 3}}
+    assert described["manifest"]["form"] == "tags"
+    line = json.loads(next(record_lines(records, 1)))
+    assert len(line["words"]) == len(line["tags"]) == len(line["tokens"]) == records.lengths[0]
+    assert line["words"][:2] == [0, 1]
+    assert task.labels[line["tags"][1] - 1] == text.sentences("train")[0].tags[0]
 
 
 def test_text(tmp_path):

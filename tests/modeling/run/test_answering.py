@@ -6,7 +6,7 @@ import tiny
 
 from modeling.run.answering import best_spans, find_answers
 from modeling.run.measures import log_softmax
-from ofrecord_util.answer_windows import answer_windows
+from ofrecord_util.answer_windows import WindowForm, windows_of
 from ofrecord_util.question_text import Answer, QuestionSplit
 from ofrecord_util.tokenization import Tokenizer
 
@@ -27,7 +27,7 @@ def windows(tmp_path_factory):
         "f", ["it", "a"], [CONTEXT, "run"], np.zeros(2, np.int32), np.zeros(2, np.int32), "0f", ids=["x", "y"],
         answers=[(Answer("bad film", 22),), ()],
     )  # fmt: skip
-    return answer_windows(text, tokenizer, 8, 2, 4)
+    return windows_of(WindowForm(2, 4).encode(text, tokenizer, 8)[0], text)
 
 
 def logits_of(windows, best, seed=1):
