@@ -1,13 +1,13 @@
-"""Compares the memory that each script announces with the memory that it uses, for two sizes of BERT.
+"""Compares the memory that each script announces with the memory that it uses, for several sizes of BERT.
 
-    python3 benchmarks/bench_memory.py [--sizes mini,base] [--memory_limits mini=2.5,base=8] [--phases meta_teacher,predict] \\
-        [--data_dir DATA --task_name senti --texts 240] [--max_steps 12] [--work_dir FOLDER]
+    python3 benchmarks/bench_memory.py [--sizes mini,base,large] [--memory_limits mini=2.5,base=8,large=14] \\
+        [--phases meta_teacher,predict] [--data_dir DATA --task_name senti --texts 240] [--max_steps 12] [--work_dir FOLDER]
 
 Prints one JSON line per size and script: the announced and the measured peak in GB, their ratio, and the number of parts of a training
 step. The flags are the documented ones, with --max_steps and --memory_limit; "predict" is tools/predict.py. "mini" is the model of
---model_dir; "base" is a BERT of 12 x 768 with random weights and the vocabulary of --model_dir. The data are the first --texts rows of
-each split of --data_dir. A run uses less than announced if it ends before a batch of each length has occurred. With --work_dir, a
-benchmark that was interrupted continues after its last line.
+--model_dir; "base" and "large" are BERTs of 12 x 768 and 24 x 1024 with random weights and the vocabulary of --model_dir. The data are
+the first --texts rows of each split of --data_dir. A run uses less than announced if it ends before a batch of each length has
+occurred. With --work_dir, a benchmark that was interrupted continues after its last line.
 """
 
 if not __package__:
@@ -36,17 +36,21 @@ from modeling.cli.flag_kinds import positive_float
 from ofrecord_util.files import write_json
 from ofrecord_util.reading import read_json
 
-SIZES = ("mini", "base")
+RANDOM_SIZES = {
+    "base": {},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+}  # what they set of `BertConfig`
+SIZES = ("mini", *RANDOM_SIZES)
 PREDICT = "predict"
 STEPS = (*PHASES, PREDICT)
 UNITS = {"GB": 1e9, "MB": 1e6}
 
 
-def random_base(folder, vocab_file):
-    """Writes a snapshot of BERT-base with random weights and the pieces of `vocab_file`."""
+def random_model(folder, size, vocab_file):
+    """Writes a snapshot of a size of `RANDOM_SIZES` with random weights and the pieces of `vocab_file`."""
     with open(vocab_file, encoding="utf-8") as file:
         pieces = file.read()
-    config = BertConfig(vocab_size=len(pieces.rstrip("\n").split("\n")))
+    config = BertConfig(vocab_size=len(pieces.rstrip("\n").split("\n")), **RANDOM_SIZES[size])
     values = {name: initial_value(name, shape, 1) for name, shape in encoder_shapes(config).items()}
     write_variables(folder, values, {CONFIG_FILE: config.to_json(), VOCAB_FILE: pieces})
 
@@ -69,8 +73,10 @@ def announced(output):
 
 def main():
     parser = Parser(prints_result=True, description=__doc__)
-    parser.add_argument("--sizes", default="mini,base", help="mini, base or both (default)")
-    parser.add_argument("--memory_limits", default="mini=2.5,base=8", help="SIZE=GB, comma-separated: --memory_limit of the scripts")
+    parser.add_argument("--sizes", default="mini,base", help="sizes of the model: mini, base, large")
+    parser.add_argument(
+        "--memory_limits", default="mini=2.5,base=8,large=14", help="SIZE=GB, comma-separated: --memory_limit of the scripts"
+    )
     parser.add_argument("--texts", type=int, default=240, help="rows of each split to use")
     parser.add_argument("--work_dir", help="folder for models, runs and results; a second call continues there (default: a temporary one)")
     add_flags(parser, max_steps=12)
@@ -104,10 +110,10 @@ def measure(args, size, limit, folder):
     """
     args = copy.copy(args)
     first_rows(args.data_dir, os.path.join(folder, "data"), args.texts)
-    if size == "base":
+    if size in RANDOM_SIZES:
         model = os.path.join(folder, "model")
         if not os.path.isdir(model):
-            random_base(model, os.path.join(args.model_dir, VOCAB_FILE))
+            random_model(model, size, os.path.join(args.model_dir, VOCAB_FILE))
         args.model_dir = model
     args.data_dir = os.path.join(folder, "data")
     wanted = args.phases.split(",")

@@ -1,4 +1,4 @@
-"""A Chinese StructBERT through all six steps: from its archive and Chinese text to predictions."""
+"""A Chinese StructBERT through all six steps: from its archive and Chinese text to predictions, the server and exports."""
 
 import dataclasses
 import json
@@ -9,13 +9,17 @@ from types import SimpleNamespace
 import chinese
 import numpy as np
 import pytest
+import serving
 import tiny
+from tokenizers import Tokenizer as LibraryTokenizer
 
+from benchmarks.hugging_face_parity import ask_transformers
+from benchmarks.side_by_side import torch_python
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.predictor import Predictor
 from ofrecord_util.tokenization import Tokenizer, TokenizerSettings
-from tools.convert_checkpoint import convert
+from tools.convert_checkpoint import HUGGING_FACE, ONNX, convert
 
 DATA, ENCODER = "data/评论", "structbert"
 COMMON = f"--task_name reviews --data_dir {DATA} --seq_length 26 --seed 42 --vocab_file {ENCODER}/vocab.txt"
@@ -109,23 +113,72 @@ def test_meta_fine_tuning(project):
     assert right >= 27  # of 36; guessing gives 18
 
 
-@pytest.mark.slow
-def test_meta_kd(project):
+@pytest.fixture(scope="module")
+def kd(project):
+    """Teacher, its outputs, and a student of two of the three layers."""
     steps = "--num_epochs 30 --eval_every_step_num 40 --eval_batch_size_per_device 6 --loss_print_every_n_iter 4"
     output = project.call.call_well(f"meta_teacher.py {COMMON} --model_load_dir {ENCODER} {TRAIN} {steps} --model_save_dir output/teacher")
     teacher = finish(project, "teacher", output)
-    first, last = training_loss(teacher)
-    assert last < 0.6 * first, (first, last)
     student = "--student_num_hidden_layers 2"
     project.call.call_well(f"meta_teacher_eval.py {COMMON} --model_load_dir {teacher.snapshot} {student} --eval_batch_size_per_device 6")
     output = project.call.call_well(
         f"meta_distill.py {COMMON} --student_model {ENCODER} --teacher_model {teacher.snapshot} {TRAIN} {steps} {student} "
         "--model_save_dir output/student"
     )
-    distilled = finish(project, "student", output)
-    losses = [row["loss"] for row in distilled.rows("train")]
+    return SimpleNamespace(teacher=teacher, student=finish(project, "student", output))
+
+
+@pytest.mark.slow
+def test_meta_kd(project, kd):
+    first, last = training_loss(kd.teacher)
+    assert last < 0.6 * first, (first, last)
+    losses = [row["loss"] for row in kd.student.rows("train")]
     assert losses[-1] < 0.8 * losses[0]
-    snapshot = Snapshot(project.path(distilled.snapshot))
+    snapshot = Snapshot(project.path(kd.student.snapshot))
     assert snapshot.config().num_hidden_layers == 2
     with open(os.path.join(snapshot.path, "task.json"), encoding="utf-8") as file:
         assert set(json.load(file)["domains"]) == set(chinese.DOMAINS)
+
+
+TEXTS = ["早餐糟糕，WiFi还连不上，差!", "房间很干净，服务也很好。", "龘", "电池优秀，推荐。"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_teacher_and_student_predict_and_serve(project, kd, kind, monkeypatch, capsys):
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    found = serving.check_all_ways(project.path(getattr(kd, kind).snapshot), TEXTS, monkeypatch, capsys)
+    assert [prediction.label for prediction in found if prediction.text != "龘"] == ["差评", "好评", "好评"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch_python() is None, reason="BENCH_TORCH_PYTHON names no Python with torch and transformers")
+def test_the_student_in_transformers(project, kd, tmp_path):
+    """From the raw text, by the Auto classes: the ids and log-probabilities of the distilled StructBERT."""
+    path = project.path(kd.student.snapshot)
+    convert(path, str(tmp_path / "hf"), to=HUGGING_FACE, log=lambda line: None)
+    theirs = ask_transformers(torch_python(), {"folder": str(tmp_path / "hf"), "texts": TEXTS, "pairs": None})
+    predictor = Predictor(path, "cpu")
+    ours = np.log([list(prediction.probabilities.values()) for prediction in predictor(TEXTS)])
+    encoded = predictor.preprocess(TEXTS)
+    assert theirs["ids"] == [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
+    np.testing.assert_allclose(ours, theirs["log_probabilities"], rtol=0, atol=1e-5)
+    assert np.ptp(ours[:, 0]) > 0.5  # the texts differ by far more than the tolerance
+
+
+@pytest.mark.slow
+def test_the_student_in_onnx_runtime(project, kd, tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = project.path(kd.student.snapshot)
+    convert(path, str(tmp_path / "student.onnx"), to=ONNX, log=lambda line: None)
+    session = onnxruntime.InferenceSession(str(tmp_path / "student.onnx"), providers=["CPUExecutionProvider"])
+    tokenizer = LibraryTokenizer.from_str(json.dumps(json.loads(session.get_modelmeta().custom_metadata_map["tokenizer.json"])))
+    for text, prediction in zip(TEXTS, Predictor(path, "cpu")(TEXTS)):
+        encoding = tokenizer.encode(text)
+        arrays = (encoding.ids, encoding.attention_mask, encoding.type_ids)
+        inputs = {name: np.array([values]) for name, values in zip(("input_ids", "attention_mask", "token_type_ids"), arrays)}
+        (logits,) = session.run(None, inputs)
+        log_probabilities = logits[0] - np.log(np.exp(logits[0].astype(np.float64)).sum())
+        np.testing.assert_allclose(log_probabilities, np.log(list(prediction.probabilities.values())), rtol=0, atol=1e-5)

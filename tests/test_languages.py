@@ -1,4 +1,4 @@
-"""XLM-R through all six steps: the domains are languages, one of which no step trains on; then predictions, and the way back."""
+"""XLM-R through all six steps: the domains are languages, one of which no step trains on; then predictions and the server."""
 
 import json
 import os
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import serving
 import tiny
 import xlmr
 from tokenizers import Tokenizer as LibraryTokenizer
@@ -13,6 +14,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
+from benchmarks.hugging_face_parity import ask_transformers
+from benchmarks.side_by_side import torch_python
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.predictor import Predictor
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 DATA, ENCODER = "data/reviews", "xlmr"
 COMMON = f"--task_name reviews --data_dir {DATA} --seq_length 37 --seed 42"
+TEXTS = ["The room was good.", "Das Personal war schlecht.", "Une bonne batterie.", "房间很好。"]
 TRAIN = "--batch_size_per_device 9 --learning_rate 5e-3 --num_epochs 40 --loss_print_every_n_iter 6"
 
 
@@ -96,19 +100,48 @@ def test_predictions_and_the_way_back(project, tuned, tmp_path, capsys, monkeypa
         assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_meta_kd(project):
+@pytest.fixture(scope="module")
+def kd(project):
+    """Teacher, its outputs, and a student of two of the three layers; no step trains on zh."""
     steps = f"{TRAIN} --eval_every_step_num 120 --model_save_dir"
     project.call_well(f"meta_teacher.py {COMMON} --held_out_domains zh --model_load_dir {ENCODER} {steps} output/teacher")
     teacher = run_of(project, "teacher")
-    falls(teacher, "classification_loss", 0.8)
     student = "--held_out_domains zh --student_num_hidden_layers 2"
     project.call_well(f"meta_teacher_eval.py {COMMON} {student} --model_load_dir {teacher.snapshot}")
     models = f"--student_model {ENCODER} --teacher_model {teacher.snapshot}"
     project.call_well(f"meta_distill.py {COMMON} {student} {models} {steps} output/student")
-    distilled = run_of(project, "student")
-    falls(distilled, "loss", 0.9)
-    snapshot = Snapshot(project.path(distilled.snapshot))
+    return SimpleNamespace(teacher=teacher, student=run_of(project, "student"))
+
+
+def test_meta_kd(project, kd):
+    falls(kd.teacher, "classification_loss", 0.8)
+    falls(kd.student, "loss", 0.9)
+    snapshot = Snapshot(project.path(kd.student.snapshot))
     assert (snapshot.config().model_type, snapshot.config().num_hidden_layers) == ("xlm-roberta", 2)
+    assert tiny.read_bytes(snapshot.vocab_file()) == tiny.read_bytes(Snapshot(project.path(ENCODER)).vocab_file())
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_teacher_and_student_predict_and_serve(project, kd, kind, monkeypatch, capsys):
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    found = serving.check_all_ways(project.path(getattr(kd, kind).snapshot), TEXTS, monkeypatch, capsys)
+    shares = [prediction.probabilities["good"] for prediction in found]
+    assert max(shares) - min(shares) > 0.1  # the texts differ by far more than the tolerance
+
+
+@pytest.mark.skipif(torch_python() is None, reason="BENCH_TORCH_PYTHON names no Python with torch and transformers")
+def test_the_student_in_transformers(project, kd, tmp_path):
+    """From the raw text, by the Auto classes: the ids and log-probabilities of the distilled XLM-R."""
+    path = project.path(kd.student.snapshot)
+    convert(path, str(tmp_path / "hf"), to="hugging_face", log=lambda line: None)
+    theirs = ask_transformers(torch_python(), {"folder": str(tmp_path / "hf"), "texts": TEXTS, "pairs": None})
+    predictor = Predictor(path, "cpu")
+    ours = np.log([list(prediction.probabilities.values()) for prediction in predictor(TEXTS)])
+    encoded = predictor.preprocess(TEXTS)
+    assert theirs["ids"] == [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
+    np.testing.assert_allclose(ours, theirs["log_probabilities"], rtol=0, atol=1e-5)
+    assert np.ptp(ours[:, 0]) > 0.5  # the texts differ by far more than the tolerance
 
 
 def test_pairs_need_no_second_token_type(project):

@@ -85,9 +85,9 @@ class Checkpoint(NamedTuple):
         return checkpoint_names.POOLER[0].snapshot in self.variables
 
 
-def check_is_bert(checkpoint, form):
-    """Raises a UserError if a format that has BERTs only is to hold a model of another kind."""
-    if checkpoint.config.model_type != BERT:
+def check_is_bert(checkpoint, form, kinds=(BERT,)):
+    """Raises a UserError if a format that has only BERTs, or only encoders of these kinds, is to hold a model of another kind."""
+    if checkpoint.config.model_type not in kinds:
         kind = checkpoint.config.model_type
         raise UserError(f"--to {form}: the model is of the kind {kind}, and this format has BERTs only; use --to hugging_face")
 

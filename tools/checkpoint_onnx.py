@@ -13,10 +13,13 @@ import numpy as np
 import six
 
 from modeling.bert import names
-from modeling.bert.config import CLS, MEAN
+from modeling.bert.config import CLS, MEAN, MODEL_TYPES
+from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.json_tokenizer import JSON_FILE
 from ofrecord_util.reading import PartFile
+from tools import checkpoint_roberta
 from tools.checkpoint_labels import label_names
 from tools.checkpoint_model import check_is_bert
 from tools.checkpoint_tokenizer import TOKENIZER, tokenizer_texts
@@ -139,10 +142,10 @@ def build_model(checkpoint):
     onnx = extra("onnx", "--to onnx")
     if not checkpoint.num_labels:
         raise UserError("the checkpoint has no classifier, so there are no logits to compute: --to onnx takes a trained snapshot")
-    check_is_bert(checkpoint, "onnx")
+    check_is_bert(checkpoint, "onnx", MODEL_TYPES)
     if checkpoint.config.pooling == CLS and not checkpoint.has_pooler:
         raise UserError("the checkpoint has a classifier but no pooler; train the model here first")
-    if checkpoint.do_lower_case is None:
+    if checkpoint.do_lower_case is None and checkpoint.vocab_name == VOCAB_FILE:
         raise UserError("the checkpoint does not say whether it is cased; set --do_lower_case to true (uncased) or false")
     size = sum(value.nbytes for value in checkpoint.variables.values())
     if size > _LIMIT:
@@ -154,8 +157,10 @@ def build_model(checkpoint):
     outputs = [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, ["batch", len(labels)])]
     graph = helper.make_graph(bert.graph.nodes, "bert", inputs, outputs, list(bert.graph.constants.values()))
     model = helper.make_model(graph, producer_name=PRODUCER, ir_version=_IR, opset_imports=[helper.make_opsetid("", _OPSET)])
-    tokens = checkpoint.vocab.split("\n")[:-1]
-    tokenizer = tokenizer_texts(checkpoint.settings, tokens, checkpoint.max_length)[TOKENIZER]
+    if checkpoint.vocab_name == VOCAB_FILE:
+        tokenizer = tokenizer_texts(checkpoint.settings, checkpoint.vocab.split("\n")[:-1], checkpoint.max_length)[TOKENIZER]
+    else:  # XLM-R and RoBERTa. Their positions and types are those of a BERT here, so the graph is the same
+        tokenizer = json.loads(checkpoint_roberta.tokenizer_files(checkpoint)[JSON_FILE])
     about = {"labels": labels, "seq_length": checkpoint.max_length, "pair": bool((checkpoint.task or {}).get("pair")), TOKENIZER: tokenizer}
     task_type = (checkpoint.task or {}).get("task_type")
     about.update({} if task_type is None else {"task_type": task_type})

@@ -149,11 +149,8 @@ def check_flags(args):
         raise UserError("standard input is closed: give --input FILE")
 
 
-def main():
-    parser = Parser(may_be_empty=("text",), description=__doc__)
-    parser.add_argument("text", nargs="*", help="queries of --neighbours")
-    add_model_flags(parser)
-    parser.add_argument("--output", metavar="FILE", help="file for the vectors, .npy")
+def add_vector_flags(parser):
+    """Adds the flags that say how the states of a text become its vector."""
     parser.add_argument("--layer", type=positive_int, help="encoder layer, from 1, whose states are used (default: the last one)")
     parser.add_argument(
         "--reduction",
@@ -161,6 +158,14 @@ def main():
         default=MEAN,
         help="the vector of a text: mean or max of its states, cls = the state at [CLS], pooler = the pooler's output for it",
     )
+
+
+def main():
+    parser = Parser(may_be_empty=("text",), description=__doc__)
+    parser.add_argument("text", nargs="*", help="queries of --neighbours")
+    add_model_flags(parser)
+    parser.add_argument("--output", metavar="FILE", help="file for the vectors, .npy")
+    add_vector_flags(parser)
     parser.add_argument("--neighbours", type=positive_int, metavar="K", help="print the K most similar texts of each query")
     parser.add_argument("--query", metavar="FILE", help="queries of --neighbours: one text per line, or a table")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines of --neighbours")

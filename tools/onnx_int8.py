@@ -8,10 +8,10 @@ import tempfile
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_tokenizer import load_tokenizer
 from ofrecord_util.label_kinds import CLASSIFICATION
 from ofrecord_util.reading import read_bytes
 from ofrecord_util.tasks import Task
-from ofrecord_util.tokenization import Tokenizer
 from tools.evaluate import read_labelled
 from tools.extras import extra
 
@@ -91,10 +91,10 @@ def loss_text(plain, small, checkpoint, dev_file, text_flags):
         raise UserError("--int8 measures its loss by the share of right labels, so it needs a model of --task_type classification")
     _, texts = read_labelled(dev_file, Task.from_dict(checkpoint.task), text_flags)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "vocab.txt")
+        path = os.path.join(folder, checkpoint.vocab_name)
         with open(path, "wb") as file:
             file.write(checkpoint.vocab.encode("utf-8"))
-        tokenizer = Tokenizer(path, checkpoint.settings)
+        tokenizer = load_tokenizer(path, checkpoint.settings)
     encoded = tokenizer.encode(texts.text_a, texts.text_b, checkpoint.max_length)
     both = [logits_of(open_session(data), encoded) for data in (plain, small)]
     labels = [logits.argmax(axis=1) for logits in both]

@@ -267,14 +267,15 @@ def prepare_output(parser, remedy):
         sys.stdout.reconfigure(encoding="utf-8")
 
 
-def add_model_flags(parser, words=False):
-    """Adds the flags of a tool that reads texts for a snapshot. With `words`, the input has one word per line."""
+def add_model_flags(parser, words=False, has_input=True):
+    """Adds the flags of a tool that reads texts for a snapshot. With `words`, the input has one word per line. Without `has_input`, the
+    tool has flags of its own for its files."""
     parser.add_argument(
         "--model_load_dir", required=True, metavar="SNAPSHOT", help="snapshot of a training script, or the folder of its run"
     )
     if words:
         parser.add_argument("--input", metavar="FILE", help="file with one word per line, and a blank line after each sentence")
-    else:
+    elif has_input:
         parser.add_argument("--input", metavar="FILE", help="file with one text per line, or a table")
         add_text_flags(parser, ("text_format", "text_column", "pair_column"))
     parser.add_argument(

@@ -14,8 +14,9 @@ _STEP = 16  # row lengths are multiples of it
 _TOKENS_PER_TEXT = 8  # a row of P tokens has at most P / 8 texts
 _SAMPLE = 4096  # texts whose lengths are looked at
 # A graph of more tokens is a little faster, but needs memory for each of them: the outputs of a graph's operations take about this many
-# bytes, or twice the bytes of the model's weights if these are more
-_OUTPUT_BYTES, _LEAST_TOKENS, _MOST_TOKENS = 3e8, 128, 1024
+# bytes, or twice the bytes of the model's weights if these are more, up to a limit: beside the training of a BERT-large, which needs 11 GB
+# for a single row, there is no room for more
+_OUTPUT_BYTES, _MOST_OUTPUT_BYTES, _LEAST_TOKENS, _MOST_TOKENS = 3e8, 1.2e9, 128, 1024
 # Rough costs. They decide between row lengths: operations per second of the cores, the cost of one attention score of a head in one layer
 # in operations, and the seconds to compile a graph, per encoder layer and lane
 _FLOPS_PER_SECOND, _SCORE_FLOPS, _GRAPH_SECONDS = 1.5e11, 300, 0.12
@@ -39,7 +40,7 @@ def token_bytes(config, length, all_tokens=False) -> int:
 
 def tokens_at_once(config, length=128) -> int:
     """Tokens of a prediction batch on a CPU."""
-    affordable = max(_OUTPUT_BYTES, 8 * config.dense_weights) // token_bytes(config, length)
+    affordable = min(max(_OUTPUT_BYTES, 8 * config.dense_weights), _MOST_OUTPUT_BYTES) // token_bytes(config, length)
     return int(min(_MOST_TOKENS, max(_LEAST_TOKENS, affordable)))
 
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import xlmr
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from benchmarks.hugging_face_parity import ask_transformers
 from benchmarks.side_by_side import torch_python
@@ -166,10 +167,43 @@ def test_tokenizers_that_do_not_fit(tmp_path):
     vocabulary = tiny.write_vocabulary(str(tmp_path / "vocab.txt"))
     with pytest.raises(UserError, match="another kind of model; this one is a xlm-roberta"):
         open_tokenizer(snapshot, snapshot.config(), vocabulary)
-    for form, name in (("npz", "x.npz"), ("onnx", "x.onnx")):
-        with pytest.raises(UserError, match=r"xlm-roberta, and this format has BERTs only|onnx"):
-            convert(str(tmp_path / "out"), str(tmp_path / name), to=form, log=silent)
-        assert not (tmp_path / name).exists()
+    with pytest.raises(UserError, match="xlm-roberta, and this format has BERTs only"):
+        convert(str(tmp_path / "out"), str(tmp_path / "x.npz"), to="npz", log=silent)
+    assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_onnx(tmp_path, pair):
+    """ONNX Runtime with the tokenizer of the file's metadata gives the probabilities of the snapshot."""
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    sizes = {"vocab_size": len(GOLDEN["tokenizer"]["model"]["vocab"]), "max_position_embeddings": 42}
+    tables = {"word": sizes["vocab_size"], "position": 42}
+    shapes = {f"roberta.embeddings.{name}_embeddings.weight": (rows, GOLDEN["sizes"]["hidden_size"]) for name, rows in tables.items()}
+    tensors = xlmr.formula_tensors("classifier", **shapes)
+    source = xlmr.write_folder(tmp_path / "hf", tensors, tokenizer=GOLDEN["tokenizer"], **sizes)
+    convert(source, str(tmp_path / "out"), pair=pair, log=silent)
+    texts = list(zip(GOLDEN["texts"], GOLDEN["texts"][1:])) if pair else GOLDEN["texts"]
+    (tmp_path / "dev.csv").write_text("".join("\t".join([*text, "d", "0\n"]) for text in [("good", "day")[: 1 + pair]]), encoding="utf-8")
+    for name, more in (("x.onnx", {}), ("small.onnx", {"dev_file": str(tmp_path / "dev.csv")})):
+        log = []
+        convert(str(tmp_path / "out"), str(tmp_path / name), to="onnx", log=log.append, **more)
+    assert any(line.startswith("int8 on 1 rows") for line in log), log
+    session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    tokenizer = Tokenizer.from_str(about["tokenizer.json"])
+    tokenizer.encode_special_tokens = True  # texts are not searched for special tokens; tokenizer.json does not have this setting
+    assert json.loads(about["pair"]) is pair
+    found = []
+    for text in texts:
+        encoding = tokenizer.encode(*text) if pair else tokenizer.encode(text)
+        arrays = encoding.ids, encoding.attention_mask, encoding.type_ids
+        inputs = zip(("input_ids", "attention_mask", "token_type_ids"), arrays)
+        found.append(session.run(None, {name: np.array([values]) for name, values in inputs})[0][0])
+    ours = np.log([list(prediction.probabilities.values()) for prediction in Predictor(str(tmp_path / "out"), "cpu")(texts)])
+    theirs = np.array(found, np.float64)
+    np.testing.assert_allclose(theirs - np.log(np.exp(theirs).sum(axis=1, keepdims=True)), ours, rtol=0, atol=1e-5)
+    assert np.ptp(ours[:, 0]) > 0.01
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ NEED_ONEFLOW = (  # they import it at their start
     "tools/embed.py",
     "tools/evaluate.py",
     "tools/generate.py",
+    "tools/retrieve.py",
     "tools/serve.py",
     "tools/tag_words.py",
 )

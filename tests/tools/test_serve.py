@@ -19,6 +19,8 @@ import tiny
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from serving import LIMITS, Server
+
 from modeling.bert.variables import classifier_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
 from modeling.predictor import Prediction, Predictor
@@ -27,13 +29,12 @@ from ofrecord_util.label_kinds import MULTI_LABEL, REGRESSION
 from ofrecord_util.tasks import Task
 from tools import extras
 from tools import serve as serve_module
-from tools.serve import open_socket, serve
-from tools.serve_app import Limits, _BadRequest, parse_request
+from tools.serve import open_socket
+from tools.serve_app import _BadRequest, parse_request
 from tools.serve_page import page
 
 LABELS = ("no", "<b>yes</b>")
 TEXTS = ["a good film", "the plot was bad and boring", "Great!", "ünïcode 語"]
-LIMITS = Limits(body_bytes=3000, texts=5, characters=200)
 
 
 def write_snapshot(folder):
@@ -61,38 +62,6 @@ class Model:
             raise UserError("no memory")
         for text in texts:
             yield Prediction(str(sum(map(len, text)) if isinstance(text, tuple) else len(text)), {"no": 0.25}, text)
-
-
-class Server:
-    """A server in a thread of this process, until the block ends."""
-
-    def __init__(self, model, most_waiting=100):
-        self.listener, self.model = open_socket("127.0.0.1", 0), model
-        self.port, self._ready = self.listener.getsockname()[1], threading.Event()
-        self._ended = threading.Event()
-        arguments = model, self.listener, LIMITS, most_waiting, self._ready.set, self._ended.is_set
-        self._thread = threading.Thread(target=serve, args=arguments)
-
-    def __enter__(self):
-        self._thread.start()
-        assert self._ready.wait(30)
-        return self
-
-    def __exit__(self, *raised):
-        self._ended.set()
-        self._thread.join(30)
-        self.listener.close()
-        assert not self._thread.is_alive()
-
-    def ask(self, body=None, method="POST", path="/predict", kind="application/json", port=None, encoding="identity"):
-        """(status, headers, text)"""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
-        data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode("utf-8")
-        connection.request(method, path, data, {"Content-Type": kind, "Content-Encoding": encoding})
-        response = connection.getresponse()
-        text = response.read().decode("utf-8")
-        connection.close()
-        return response.status, response.headers, text
 
 
 @pytest.fixture(scope="module")
