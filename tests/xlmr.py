@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import re
 
 import numpy as np
 import tiny
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
-from tokenizers.trainers import UnigramTrainer
+from tokenizers.models import Unigram
 
 with open(os.path.join(tiny.ROOT, "tests", "golden", "xlmr.json"), encoding="utf-8") as _file:
     GOLDEN = json.load(_file)
@@ -57,8 +58,13 @@ def review_tokenizer():
     """A tokenizer whose pieces are the words of REVIEWS, as dict of its tokenizer.json."""
     library = Tokenizer.from_str(json.dumps(GOLDEN["tokenizer"]))
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    texts = [text for texts in REVIEWS.values() for text in texts] * 9
-    library.train_from_iterator(texts, UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False))
+    words, characters = {}, {}  # UnigramTrainer gives another vocabulary in each process
+    for text in (text for texts in REVIEWS.values() for text in texts):
+        for marked, _ in library.pre_tokenizer.pre_tokenize_str(library.normalizer.normalize_str(text)):
+            words.update(dict.fromkeys(re.findall(r"\w+|\W\w*", marked), -3.0))
+            characters.update(dict.fromkeys(marked, -9.0))
+    pieces = {**dict.fromkeys(special, 0.0), **characters, **words}
+    library.model = Unigram(list(pieces.items()), unk_id=special.index("<unk>"))
     return json.loads(library.to_str())
 
 

@@ -84,7 +84,8 @@ def write(folder, checkpoint):
     if checkpoint_names.SPANS[0].snapshot in checkpoint.variables:
         notes.append("head of answers kept; recipes/span_answering.py continues from it")
     if checkpoint.has_token_head:
-        notes.append("head of masked language modelling kept; recipes/pretrain_mlm.py continues from it, other steps do not use it")
+        step = "recipes/generation.py --objective pretraining" if checkpoint.config.model_type == PALM else "recipes/pretrain_mlm.py"
+        notes.append(f"head of masked language modelling kept; {step} continues from it, other steps do not use it")
     if checkpoint.do_lower_case is False and checkpoint.config.model_type == BERT:
         notes.append("the model is cased; the scripts find that in the snapshot, and run with --do_lower_case false")
     return set(checkpoint.variables), notes

@@ -76,7 +76,9 @@ class BertConfig:
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
         if self.model_type not in self.model_types:
-            raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(self.model_types)}")
+            palm = "; a PALM is an encoder-decoder, for recipes/generation.py and tools/generate.py alone"
+            advice = palm if self.model_type == PALM else ""
+            raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(self.model_types)}{advice}")
 
     def check_pairs(self, at):
         """Raises a UserError if the table of token types has no row for the second text of a pair. Only a BERT needs one.

@@ -47,6 +47,9 @@ def test_there_and_back(tmp_path, tensors):
     assert set(snapshot.sizes) == set(palm_shapes(config, snapshot.sizes))
     assert {"bert-pooler-dense-weight", "cls-seq_relationship-bias", "cls-predictions-output_bias"} <= set(snapshot.sizes)
     assert "initialise" not in "".join(lines)
+    assert "recipes/generation.py --objective pretraining continues from it" in "".join(lines)
+    with pytest.raises(UserError, match="'palm' is none of bert, xlm-roberta, roberta; a PALM is an encoder-decoder, for recipes/gen"):
+        snapshot.config()  # of an encoder, as all other scripts read it
     convert(str(tmp_path / "snapshot"), str(tmp_path / "back"), to="palm", log=lines.append)
     back = load_file(str(tmp_path / "back" / "model.safetensors"))
     assert set(back) == {*tensors, *copy}
