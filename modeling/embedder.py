@@ -56,7 +56,7 @@ class Embedder(TextModel):
         if reduction == POOLER and not any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes):
             raise UserError(f"--reduction {POOLER}: {snapshot.path} has no pooler: give another reduction")
         pooling = CLS if reduction == POOLER else reduction
-        config = dataclasses.replace(stored, num_hidden_layers=layer or layers, pooling=pooling)
+        config = dataclasses.replace(stored.of_layers(range(layer or layers)), pooling=pooling)
         left_out = () if reduction == POOLER else POOLER_PREFIX
         shapes = {name: shape for name, shape in encoder_shapes(config).items() if not name.startswith(left_out)}
         super().__init__(snapshot, config, shapes, encoder_shapes(stored), log=log, **further)

@@ -10,7 +10,6 @@ README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceCla
 tags, answers or masked language modelling, or AutoModel if there is none.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -235,7 +234,7 @@ def to_config(checkpoint, labels):
         labels: names in the order of their ids; empty without a classifier or tags.
     """
     config = checkpoint.config
-    values = dict(dataclasses.asdict(config), model_type=BERT, position_embedding_type="absolute")
+    values = dict(config.as_dict(), model_type=BERT, position_embedding_type="absolute")
     del values["pooling"], values["pooler_input_dropout_prob"]  # the BERT of transformers has cls only, see `write`
     kind = checkpoint_names.head_of(checkpoint.variables)[1]
     values.update(architectures=["Bert" + kind], classifier_dropout=None, torch_dtype="float32")

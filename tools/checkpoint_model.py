@@ -4,7 +4,6 @@ The module of each format (checkpoint_hugging_face.py, …) reads a `Checkpoint`
 that all formats share: no name is unknown or missing, the shapes fit, and all values are finite float32 numbers.
 """
 
-import dataclasses
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -240,5 +239,5 @@ def select_layers(checkpoint, layers):
             if name.startswith(old):
                 variables[new + name[len(old) :]] = value
     note = f"layers {', '.join(map(str, layers))} of {count} kept, now 0 to {len(layers) - 1}"
-    config = dataclasses.replace(checkpoint.config, num_hidden_layers=len(layers))
+    config = checkpoint.config.of_layers(layers)
     return checkpoint._replace(variables=variables, config=config, notes=(*checkpoint.notes, note))

@@ -7,7 +7,7 @@ backward pass below the first trained variable. Dropout is active in frozen laye
 from typing import NamedTuple
 
 from modeling.bert.config import CLS
-from modeling.bert.names import EMBEDDINGS_PREFIX, POOLER_PREFIX, layer_of
+from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, POOLER_PREFIX, layer_of
 from ofrecord_util.errors import UserError
 
 
@@ -17,6 +17,7 @@ class Freezing(NamedTuple):
     embeddings: bool = False
     layers: int = 0  # the first encoder layers, how many
     pooler: bool = False  # also if --pooling bypasses it
+    final_norm: bool = False  # of an encoder with norms before its layers
 
     def holds(self, name):
         """Whether the variable `name` is frozen."""
@@ -25,6 +26,8 @@ class Freezing(NamedTuple):
             return layer < self.layers
         if name.startswith(POOLER_PREFIX):
             return self.pooler
+        if name.startswith(ENCODER_NORM):
+            return self.final_norm
         return self.embeddings and name.startswith(EMBEDDINGS_PREFIX)
 
 
@@ -42,7 +45,7 @@ def plan_freezing(flags, config):
     if everything and layers is not None:
         raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} only the first ones: give one of the two")
     if everything:
-        return Freezing(True, num_hidden_layers, True)
+        return Freezing(True, num_hidden_layers, True, True)
     if layers is None:
         return Freezing(pooler=config.pooling != CLS)
     if layers > num_hidden_layers:
