@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 from modeling.bert.variant import AFTER, BERT_FORM, LEARNED_WITH_BIAS, Variant
-from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
+from modeling.cli.choices import CLASSIFIER_POOLINGS, CLS, MAX, MEAN, ONE_HEAD, POOLINGS, RAW_CLS, TWO_HEADS
 from ofrecord_util.errors import UserError
 
 __all__ = ["BERT", "CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
@@ -75,8 +75,8 @@ class BertConfig:
             )
         if self.hidden_act != "gelu":
             raise UserError(f"hidden_act {self.hidden_act!r:.80} is not supported, only gelu (the exact form with erf)")
-        if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
+        if self.pooling not in CLASSIFIER_POOLINGS:
+            raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(CLASSIFIER_POOLINGS)}")
         if self.model_type not in self.model_types:
             raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(self.model_types)}")
         self.variant.check_layers(self.num_hidden_layers)
@@ -103,9 +103,19 @@ class BertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def pooling_heads(self):
+        """The number of attention heads that pool the last layer (modeling/bert/pooling.py); 0 for other poolings."""
+        return {ONE_HEAD: 1, TWO_HEADS: 2}.get(self.pooling, 0)
+
+    @property
+    def pooled_size(self):
+        """Width of the vector that a classifier reads."""
+        return self.hidden_size * max(1, self.pooling_heads)
+
+    @property
     def ends_at_cls(self):
         """Whether a classifier needs the last layer at [CLS] alone, in a form of layers for which the encoder can compute it alone."""
-        return self.pooling == CLS and self.variant.layer_norms == AFTER and not self.variant.relative_distances
+        return self.pooling in (CLS, RAW_CLS) and self.variant.layer_norms == AFTER and not self.variant.relative_distances
 
     def of_layers(self, layers):
         """The config of an encoder with only these layers (from 0), in this order."""

@@ -15,9 +15,10 @@ from modeling.bert.config import CLS, BertConfig
 from modeling.bert.dropout import Dropout
 from modeling.bert.names import layer_prefix
 from modeling.bert.norm_placement import NORM_PLACEMENTS
-from modeling.bert.pooling import pool
+from modeling.bert.pooling import attention_pool, pool
 from modeling.bert.positions import EMBEDDED_POSITIONS
 from modeling.bert.sequence_layout import sequence_layout
+from modeling.cli.choices import RAW_CLS
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import fan_out
 
@@ -28,7 +29,7 @@ class BertOutput(NamedTuple):
     hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: the embeddings, then each encoder layer
     attention_scores: tuple  # L of [B, N, S, S], before softmax, -10000 added at padding keys
     attention_probs: tuple  # L of [B, N, S, S], before dropout
-    # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling); None without `pools`
+    # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or another pooling of h_L (config.pooling); None without `pools`
     pooled: object
     projections: tuple = ()  # queries, keys and values of the last layer, each [B, N, S, D]; () if that layer computes [CLS] only
 
@@ -206,6 +207,28 @@ def cls_prediction_layer(encoder, layer, x, batch):
     return _feed_forward(encoder, prefix, cls, context, cls_only=True)
 
 
+def _pooled(encoder, x, input_mask, is_cls):
+    """The vector of each text that a classifier reads, from the output of the last layer.
+
+    Args:
+        x: [T, H], or if `is_cls` that at [CLS] alone, [B, H].
+        input_mask: as for `build_bert`.
+    Returns:
+        [B, H], of two pooling heads [B, 2 * H].
+    """
+    config, dropout = encoder.config, encoder.dropout
+    if config.pooling in (CLS, RAW_CLS):
+        cls = x if is_cls else encoder.layout.cls_states(x)
+        if config.pooling == RAW_CLS:
+            return cls
+        return flow.tanh(encoder.linear(encoder.drop(cls, dropout and dropout.pooler_input()), names.POOLER))
+    # The pooler was trained on [CLS], so that the other poolings of the last layer bypass it
+    if config.pooling_heads:
+        return attention_pool(encoder, x, input_mask)
+    length = encoder.layout.length
+    return pool(x.reshape(x.shape[0] // length, length, x.shape[1]), input_mask, config.pooling, encoder.kernels.device)
+
+
 def build_bert(
     variables,
     config: BertConfig,
@@ -261,13 +284,7 @@ def build_bert(
     elif pooled_only:
         x = cls_layer(encoder, config.num_hidden_layers - 1, x, mask, batch)
 
-    if not pools:
-        pooled = None
-    elif config.pooling == CLS:
-        cls = encoder.drop(x if pooled_only else layout.cls_states(x), dropout and dropout.pooler_input())  # [B, H]
-        pooled = flow.tanh(encoder.linear(cls, names.POOLER))
-    else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
-        pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)
+    pooled = _pooled(encoder, x, input_mask, pooled_only) if pools else None
     hidden_states = _HiddenStates([embeddings, *(output.hidden for output in outputs)], (batch, length, config.hidden_size))
     scores, probs = (tuple(getattr(output, name) for output in outputs) for name in ("scores", "probs"))
     return BertOutput(hidden_states, scores, probs, pooled, () if pooled_only else outputs[-1].projections)

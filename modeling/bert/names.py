@@ -14,6 +14,11 @@ POSITION_EMBEDDINGS = EMBEDDINGS_PREFIX + "position_embeddings"
 EMBEDDINGS_NORM = EMBEDDINGS_PREFIX + "LayerNorm"
 POOLER_PREFIX = "bert-pooler-"
 POOLER = POOLER_PREFIX + "dense"
+POOLING_HEAD = POOLER_PREFIX + "head_{}"  # formatted with 0 or 1: the attention head of `pooling` sha, the two of 2ha
+POOLING_QUERY, POOLING_KEY = "-query", "-key"
+POOLING_HEADS = tuple(
+    f"{POOLING_HEAD.format(head)}{dense}-{part}" for head in (0, 1) for dense in (POOLING_QUERY, POOLING_KEY) for part in ("weight", "bias")
+)
 
 # Of one encoder layer, after `layer_prefix(layer)`
 QUERY, KEY, VALUE = (f"attention-self-{part}" for part in ("query", "key", "value"))

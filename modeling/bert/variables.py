@@ -29,7 +29,8 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
-_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *PALM_SENTENCE_HEAD, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
+# A model takes those that it needs
+_HEADS = (*names.POOLING_HEADS, *CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *PALM_SENTENCE_HEAD, *TAG_HEAD, *SPAN_HEAD)
 _MOST_PARTS = 128  # outputs of one split_like
 
 
@@ -61,7 +62,15 @@ def encoder_shapes(config):
     shapes.update(_norm_shapes(names.ENCODER_NORM, hidden) if variant.layer_norms == BEFORE else {})
     shapes[names.POOLER + "-weight"] = (hidden, hidden)
     shapes[names.POOLER + "-bias"] = (hidden,)
+    shapes.update(_pooling_head_shapes(config))
     return shapes
+
+
+def _pooling_head_shapes(config):
+    """dict of name -> shape of the attention heads that pool the last layer."""
+    size = config.variant.pooling_head_size
+    used = names.POOLING_HEADS[: 4 * config.pooling_heads]
+    return {name: (config.hidden_size, size) if name.endswith("weight") else (size,) for name in used}
 
 
 def _norm_shapes(name, hidden):
@@ -70,7 +79,7 @@ def _norm_shapes(name, hidden):
 
 def classifier_shapes(config, num_labels):
     """dict of name -> shape of the label classifier."""
-    return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
+    return {CLASSIFIER[0]: (num_labels, config.pooled_size), CLASSIFIER[1]: (num_labels,)}
 
 
 def dense_head_shapes(config, head, outputs):

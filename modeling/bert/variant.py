@@ -15,6 +15,7 @@ TOKEN_HEADS = TRANSFORMED, PLAIN = ("transformed", "plain")
 
 _CHOICES = {"layer_norms": LAYER_NORMS, "positions": POSITIONS, "token_head": TOKEN_HEADS}
 _FARTHEST = 65_536  # as many positions as a model may have
+_WIDEST_HEAD = 32_768  # as wide as a model may be
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Variant:
         relative_values: whether relative positions are added to the values, too, and not to the keys alone.
         windowed: whether tokens attend only to tokens at distances up to k.
         token_head: the head of masked language modelling. "transformed" is BERT's; "plain" is the product with the word embeddings.
+        pooling_head_size: width of the queries and keys of `pooling` "sha" and "2ha".
 
     Raises:
         UserError: a value is not one of these.
@@ -42,6 +44,7 @@ class Variant:
     relative_values: bool = False
     windowed: bool = False
     token_head: str = TRANSFORMED
+    pooling_head_size: int = 64
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
@@ -50,6 +53,8 @@ class Variant:
         for name in ("embeddings_norm", "relative_values", "windowed"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"variant: {name} must be true or false, not {getattr(self, name)!r:.80}")
+        if type(self.pooling_head_size) is not int or not 1 <= self.pooling_head_size <= _WIDEST_HEAD:
+            raise UserError(f"variant: pooling_head_size must be a number from 1 to {_WIDEST_HEAD}, not {self.pooling_head_size!r:.80}")
         distances = self.relative_distances
         if not isinstance(distances, tuple) or not all(type(k) is int and 1 <= k <= _FARTHEST for k in distances):
             raise UserError(f"variant: relative_distances must be a list of numbers from 1 to {_FARTHEST}, not {distances!r:.80}")

@@ -5,16 +5,18 @@ import json
 
 import numpy as np
 import pytest
-from reference_encoder import encode, sinusoids
+from reference_encoder import encode, sinusoids, softmax
 from tiny_model import CONFIG, KERNELS, NO_DROPOUT, gradients, run_graph
 
 from modeling.bert import names
 from modeling.bert.attention import RelativeAttention
 from modeling.bert.config import MEAN, BertConfig
 from modeling.bert.encoder import GraphParts, build_bert
+from modeling.bert.pooling import pool
 from modeling.bert.positions import sinusoids as sinusoids_in_graph
-from modeling.bert.variables import encoder_shapes
+from modeling.bert.variables import classifier_shapes, encoder_shapes
 from modeling.bert.variant import BERT_FORM, Variant
+from modeling.objectives.mft import predict_logits
 from modeling.palm.config import PalmConfig
 from ofrecord_util.errors import UserError
 
@@ -37,10 +39,13 @@ def config_of(form, **more):
     return dataclasses.replace(NO_DROPOUT, num_hidden_layers=2, variant=variant, type_vocab_size=types, **more)
 
 
-def values_of(config, seed=4):
+def values_of(config, seed=4, shapes=None):
     """Values of which each matters: gammas are not 1, and biases not 0."""
     draw = np.random.RandomState(seed)
-    return {name: (draw.randn(*shape) * 0.4 + name.endswith("gamma")).astype(np.float32) for name, shape in encoder_shapes(config).items()}
+    return {
+        name: (draw.randn(*shape) * 0.4 + name.endswith("gamma")).astype(np.float32)
+        for name, shape in (shapes or encoder_shapes(config)).items()
+    }
 
 
 def texts(seed=5):
@@ -128,6 +133,68 @@ def test_gradients(form):
         np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-3, atol=2e-5, err_msg=name)
         used += abs(slope) > 1e-4
     assert used > 0.8 * len(found)
+
+
+def pooled_by_hand(values, config, state):
+    """The vector of one text of n tokens, from its states [n, H]."""
+    root = np.sqrt(len(state))
+    if config.pooling == "raw_cls":
+        return state[0]
+    if config.pooling == "sqrt_length":
+        return state.sum(axis=0) * root
+    vectors = []
+    for head in range(config.pooling_heads):
+        query, key = (state @ values[f"bert-pooler-head_{head}-{part}-weight"] + values[f"bert-pooler-head_{head}-{part}-bias"]
+                      for part in ("query", "key"))  # fmt: skip
+        attended = [softmax(key @ q) @ state for q in query]
+        vectors.append(np.sum(attended, axis=0) * root)
+    return np.concatenate(vectors)
+
+
+@pytest.mark.parametrize("kernels", sorted(KERNELS))
+@pytest.mark.parametrize("pooling", ["raw_cls", "sqrt_length", "sha", "2ha"])
+def test_poolings(pooling, kernels):
+    """By the logits of a classifier, of texts with a row of their own and of texts that share one."""
+    config = dataclasses.replace(NO_DROPOUT, num_hidden_layers=1, pooling=pooling, variant=Variant(pooling_head_size=3))
+    shapes = {**encoder_shapes(config), **classifier_shapes(config, 3)}
+    assert shapes[names.CLASSIFIER[0]] == (3, 40 if pooling == "2ha" else 20)
+    values = values_of(config, shapes=shapes)
+
+    def logits(variables, **text):
+        return predict_logits(variables, config, KERNELS[kernels], **text)
+
+    weights, bias = (values[name] for name in names.CLASSIFIER)
+    for text in (padded(), packed()):
+        for row, state in zip(run_graph(logits, text, values), wanted(values, config)):
+            np.testing.assert_allclose(row, pooled_by_hand(values, config, state) @ weights.T + bias, rtol=2e-5, atol=5e-4)
+
+
+def test_four_tokens_of_ones():
+    ones, mask = np.ones((1, 6, 5), np.float32), np.array([[1, 1, 1, 1, 0, 0]], np.int32)
+    found = run_graph(lambda variables, hidden, mask: pool(hidden, mask, "sqrt_length", "cpu"), {"hidden": ones, "mask": mask})
+    np.testing.assert_allclose(found, np.full((1, 5), 8), rtol=1e-6)
+
+
+def test_gradients_of_pooling_heads():
+    config = dataclasses.replace(NO_DROPOUT, num_hidden_layers=1, pooling="2ha", variant=Variant(pooling_head_size=3))
+    values, draw = values_of(config), np.random.RandomState(6)
+    weights = draw.randn(len(LENGTHS), config.pooled_size).astype(np.float32) * 0.01
+
+    def weighted(variables, weights, **features):
+        return (build_bert(variables, config, KERNELS["cpu"], **features).pooled * weights).sum()
+
+    _, found = gradients(weighted, values, dict(padded(), weights=weights), frozen=[names.POOLER + "-weight"])
+    states = wanted(values, config)
+
+    def at(changed):
+        return sum((pooled_by_hand(changed, config, state) * part).sum() for state, part in zip(states, weights.astype(np.float64)))
+
+    exact, step = {name: value.astype(np.float64) for name, value in values.items()}, 1e-5
+    for name in names.POOLING_HEADS:
+        direction = draw.randn(*values[name].shape)
+        slope = (at({**exact, name: exact[name] + step * direction}) - at({**exact, name: exact[name] - step * direction})) / (2 * step)
+        np.testing.assert_allclose((found[name] * direction).sum(), slope, rtol=1e-3, atol=2e-5, err_msg=name)
+        assert abs(slope) > 1e-3 or name.endswith("key-bias")  # softmax does not see a constant added to all keys
 
 
 def test_golden_relative_attention():
