@@ -273,8 +273,8 @@ def write(folder, checkpoint):
     notes = []
     if checkpoint.num_labels and checkpoint.config.pooling != CLS:
         raise UserError(
-            f"the classifier of the checkpoint uses the {checkpoint.config.pooling} over the tokens (--pooling), that of transformers uses "
-            "[CLS] only; keep the model as a snapshot, or train one with --pooling cls"
+            f"the classifier of the checkpoint uses --pooling {checkpoint.config.pooling}, that of transformers uses cls only; keep the "
+            "model as a snapshot, or train one with --pooling cls"
         )
     if checkpoint.num_labels and not checkpoint.has_pooler:
         raise UserError(
