@@ -159,7 +159,8 @@ def main():
         "--reduction",
         choices=REDUCTIONS,
         default=MEAN,
-        help="the vector of a text: mean or max of its states, cls = the state at [CLS], pooler = the pooler's output for it",
+        help="the vector of a text: mean or max of its states, cls = the state at [CLS], pooler = the pooler's output for it; "
+        "sqrt_length, sha and 2ha as in MEAD (docs/models.md)",
     )
     parser.add_argument("--neighbours", type=positive_int, metavar="K", help="print the K most similar texts of each query")
     parser.add_argument("--query", metavar="FILE", help="queries of --neighbours: one text per line, or a table")

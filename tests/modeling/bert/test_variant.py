@@ -12,9 +12,10 @@ from modeling.bert import names
 from modeling.bert.attention import RelativeAttention
 from modeling.bert.config import MEAN, BertConfig
 from modeling.bert.encoder import GraphParts, build_bert
+from modeling.bert.heads import token_logits
 from modeling.bert.pooling import pool
 from modeling.bert.positions import sinusoids as sinusoids_in_graph
-from modeling.bert.variables import classifier_shapes, encoder_shapes
+from modeling.bert.variables import classifier_shapes, encoder_shapes, token_head_shapes
 from modeling.bert.variant import BERT_FORM, Variant
 from modeling.objectives.mft import predict_logits
 from modeling.palm.config import PalmConfig
@@ -224,6 +225,15 @@ def test_golden_relative_attention():
     np.testing.assert_allclose(keys_only[0, 0, 0], [0.5810717, 0.6215846, 0.3697565], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[("relative_values",)][1][0, 0, 0], [0.4354187, 0.7257893, 0.6748099], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[("windowed",)][0][0, 0, 0], [0.69825484, 0.25144419, 0.05030096, 0, 0], rtol=0, atol=1e-6)
+
+
+def test_plain_head_of_language_modelling():
+    config, draw = dataclasses.replace(CONFIG, variant=Variant(token_head="plain")), np.random.RandomState(8)
+    assert token_head_shapes(config) == {names.TOKEN_BIAS: (99,)}
+    words, bias, hidden = (draw.randn(*shape).astype(np.float32) for shape in ((99, 20), (99,), (7, 20)))
+    values = {names.WORD_EMBEDDINGS: words, names.TOKEN_BIAS: bias}
+    found = run_graph(lambda variables, hidden: token_logits(variables, config, KERNELS["cpu"], hidden), {"hidden": hidden}, values)
+    np.testing.assert_allclose(found, hidden @ words.T + bias, rtol=0, atol=1e-5)
 
 
 def test_sinusoids_of_many_positions():
