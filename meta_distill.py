@@ -74,7 +74,7 @@ def main():
     own, depth = context.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
-    config = dataclasses.replace(context.config, num_hidden_layers=depth)
+    config = context.config.of_layers(start)
     context.use_config(config)
     frozen = context.freezing.layers
     loss_weights = without_constant_terms(loss_weights, frozen, depth, log)

@@ -12,11 +12,11 @@ import numpy as np
 
 from modeling.bert.config import CLS, POOLINGS
 from modeling.bert.encoder import build_bert
-from modeling.bert.names import POOLER_PREFIX
+from modeling.bert.names import POOLER_PREFIX, POOLING_HEADS
 from modeling.bert.pooling import pool
 from modeling.bert.variables import encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot, find_snapshot
-from modeling.cli.choices import MEAN
+from modeling.cli.choices import MEAN, ONE_HEAD, SQRT_LENGTH, TWO_HEADS
 from modeling.engine.global_function import global_function
 from modeling.objectives.metric import predict_vectors
 from modeling.text_model import TextModel
@@ -24,7 +24,8 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 
 POOLER = "pooler"
-REDUCTIONS = (*POOLINGS, POOLER)  # cls is the state at [CLS] as it is, as in preprocess.py; pooler is BERT's tanh(W h[CLS] + b)
+# cls is the state at [CLS] as it is, as in preprocess.py; pooler is BERT's tanh(W h[CLS] + b)
+REDUCTIONS = (*POOLINGS, SQRT_LENGTH, ONE_HEAD, TWO_HEADS, POOLER)
 _QUERIES_AT_ONCE, _VECTORS_AT_ONCE, _LEAST_NORM = 256, 4096, 1e-12
 
 
@@ -39,7 +40,7 @@ class Embedder(TextModel):
     Attributes:
         path, pair, seq_length, unknown, tokens: as of `TextModel`. A text is a pair if the snapshot was trained for text pairs.
         layer: the encoder layer whose states are used, from 1.
-        width: numbers per vector, H.
+        width: numbers per vector, H; 2 H of the two heads of `2ha`.
     Raises:
         UserError: the path is not a snapshot, the snapshot has no such layer, no pooler or no vocabulary.
     """
@@ -57,11 +58,14 @@ class Embedder(TextModel):
         if reduction == POOLER and not any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes):
             raise UserError(f"--reduction {POOLER}: {snapshot.path} has no pooler: give another reduction")
         pooling = CLS if reduction == POOLER else reduction
-        config = dataclasses.replace(stored, num_hidden_layers=layer or layers, pooling=pooling)
+        config = dataclasses.replace(stored.of_layers(range(layer or layers)), pooling=pooling)
+        lacking = sorted(set(encoder_shapes(config)) & set(POOLING_HEADS) - set(snapshot.sizes))
+        if lacking:
+            raise UserError(f"--reduction {reduction}: {snapshot.path} has no {lacking[0]}: give another reduction")
         left_out = () if reduction == POOLER else POOLER_PREFIX
-        shapes = {name: shape for name, shape in encoder_shapes(config).items() if not name.startswith(left_out)}
+        shapes = {name: shape for name, shape in encoder_shapes(config).items() if name in POOLING_HEADS or not name.startswith(left_out)}
         super().__init__(snapshot, config, shapes, encoder_shapes(stored), log=log, **further)
-        self.layer, self.width, engine = config.num_hidden_layers, config.hidden_size, self._engine
+        self.layer, self.width, engine = config.num_hidden_layers, config.pooled_size, self._engine
 
         @global_function(type="predict", variables=self._variables, engine=engine)
         def embed_job(variables, **text):

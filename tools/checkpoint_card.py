@@ -1,6 +1,5 @@
 """The model card of a Hugging Face folder, with the results of the run that trained the model."""
 
-import dataclasses
 import os
 
 from modeling.report.card import CARD_FILE
@@ -32,7 +31,7 @@ def card(name, checkpoint):
             except UserError as error:
                 notes.append(f"the card has no results: {error}")
     task = Task.from_dict(checkpoint.task) if checkpoint.task is not None and checkpoint.num_labels else None
-    sizes = dataclasses.asdict(checkpoint.config)
+    sizes = checkpoint.config.as_dict()
     head = _HEADS.get(checkpoint_names.head_of(checkpoint.variables)[1])
     text = hub_card(name, task, sizes, checkpoint.max_length, checkpoint.settings.lowers, run, snapshot, checkpoint.license, head)
     return text, notes

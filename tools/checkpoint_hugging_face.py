@@ -10,7 +10,6 @@ README.md. AutoTokenizer of transformers loads them, and AutoModelForSequenceCla
 tags, answers or masked language modelling, or AutoModel if there is none.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -235,7 +234,7 @@ def to_config(checkpoint, labels):
         labels: names in the order of their ids; empty without a classifier or tags.
     """
     config = checkpoint.config
-    values = dict(dataclasses.asdict(config), model_type=BERT, position_embedding_type="absolute")
+    values = dict(config.as_dict(), model_type=BERT, position_embedding_type="absolute")
     del values["pooling"], values["pooler_input_dropout_prob"]  # the BERT of transformers has cls only, see `write`
     kind = checkpoint_names.head_of(checkpoint.variables)[1]
     values.update(architectures=["Bert" + kind], classifier_dropout=None, torch_dtype="float32")
@@ -274,8 +273,8 @@ def write(folder, checkpoint):
     notes = []
     if checkpoint.num_labels and checkpoint.config.pooling != CLS:
         raise UserError(
-            f"the classifier of the checkpoint uses the {checkpoint.config.pooling} over the tokens (--pooling), that of transformers uses "
-            "[CLS] only; keep the model as a snapshot, or train one with --pooling cls"
+            f"the classifier of the checkpoint uses --pooling {checkpoint.config.pooling}, that of transformers uses cls only; keep the "
+            "model as a snapshot, or train one with --pooling cls"
         )
     if checkpoint.num_labels and not checkpoint.has_pooler:
         raise UserError(

@@ -4,12 +4,12 @@ The module of each format (checkpoint_hugging_face.py, …) reads a `Checkpoint`
 that all formats share: no name is unknown or missing, the shapes fit, and all values are finite float32 numbers.
 """
 
-import dataclasses
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
 from modeling.bert.config import BERT, PALM, BertConfig
+from modeling.bert.variant import BERT_FORM
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.report.hub_card import UNKNOWN_LICENSE
 from ofrecord_util.errors import UserError
@@ -78,7 +78,7 @@ class Checkpoint(NamedTuple):
     @property
     def has_token_head(self):
         """Whether the model has the head of masked language modelling."""
-        return checkpoint_names.TOKEN_HEAD[0].snapshot in self.variables
+        return checkpoint_names.PLAIN_TOKEN_HEAD[0].snapshot in self.variables  # both kinds have it
 
     @property
     def has_pooler(self):
@@ -104,7 +104,7 @@ def array_tensor(array):
     return Tensor(tuple(array.shape), dtype or str(array.dtype), read)
 
 
-def check_names(stored, form, num_hidden_layers, origin):
+def check_names(stored, form, num_hidden_layers, origin, variant=BERT_FORM):
     """Returns the pairs of a checkpoint: embeddings, encoder layers, and its heads.
 
     Args:
@@ -112,11 +112,12 @@ def check_names(stored, form, num_hidden_layers, origin):
         form: a name of `Pair`.
         num_hidden_layers: the number of layers that must be there.
         origin: the source of this number, for the message.
+        variant: `Variant` of the encoder.
     Raises:
         UserError: if names are missing or unknown. The message lists them all.
     """
-    pairs = checkpoint_names.encoder_pairs(num_hidden_layers)
-    for head in (checkpoint_names.POOLER, *(head for head, _ in checkpoint_names.HEADS)):
+    pairs = checkpoint_names.encoder_pairs(num_hidden_layers, variant)
+    for head in (checkpoint_names.POOLER, *checkpoint_names.head_pairs(variant)):
         if any(getattr(pair, form) in stored for pair in head):  # a head must be complete
             pairs.extend(head)
     names = [getattr(pair, form) for pair in pairs]
@@ -160,7 +161,7 @@ def read_variables(tensors, stored, form, config, origin):
         UserError: if tensors are missing or unknown, shapes or types are wrong (the message lists them all), or values are
             not finite.
     """
-    pairs = check_names(stored, form, config.num_hidden_layers, origin)
+    pairs = check_names(stored, form, config.num_hidden_layers, origin, config.variant)
     biases = [stored.get(getattr(head[1], form)) for head in (checkpoint_names.CLASSIFIER, checkpoint_names.TAGS)]
     shapes = variable_shapes(config, *(0 if name is None else int(np.prod(tensors[name].shape)) for name in biases))
     problems = []
@@ -240,5 +241,5 @@ def select_layers(checkpoint, layers):
             if name.startswith(old):
                 variables[new + name[len(old) :]] = value
     note = f"layers {', '.join(map(str, layers))} of {count} kept, now 0 to {len(layers) - 1}"
-    config = dataclasses.replace(checkpoint.config, num_hidden_layers=len(layers))
+    config = checkpoint.config.of_layers(layers)
     return checkpoint._replace(variables=variables, config=config, notes=(*checkpoint.notes, note))

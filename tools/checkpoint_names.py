@@ -5,6 +5,8 @@ The names of Hugging Face have no prefix `bert.` here. Checkpoints with a head p
 
 import collections
 
+from modeling.bert.variant import BEFORE, BERT_FORM, PLAIN
+
 Pair = collections.namedtuple("Pair", ("hugging_face", "snapshot", "transposed", "mead", "google"))
 Pair.__doc__ = """The names of one variable. A name is None if the format does not have the variable.
 
@@ -22,12 +24,13 @@ HEADS_LEFT_BEHIND = ("cls.",)
 DECODER_WEIGHT, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 
 MEAD_LAYERS = "TLM/TransformerEncoderStack/"
+RELATIVE_KEY, RELATIVE_VALUE = "attn/rpr_key", "attn/rpr_value"  # of one layer
 
 _PREFIX = "bert."
 _OLD_LAYER_NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
-def _pair(hugging_face, snapshot, mead, transposed=False):
+def _pair(hugging_face, snapshot, mead=None, transposed=False):
     # Google's names differ from a snapshot's in their separators. Its classifier has no scope.
     google = snapshot.replace("classification-", "").replace("-weight", "-kernel").replace("-", "/")
     return Pair(hugging_face, snapshot, transposed, mead, google)
@@ -47,26 +50,33 @@ def _layer_norm(hugging_face, snapshot, mead=None):
     ]
 
 
-_EMBEDDINGS = [
+_EMBEDDINGS = (
     _pair("embeddings.word_embeddings.weight", "bert-embeddings-word_embeddings", "TLM/Embeddings/x/weights"),
     _pair("embeddings.token_type_embeddings.weight", "bert-embeddings-token_type_embeddings", "TLM/Embeddings/tt/weights"),
-    _pair("embeddings.position_embeddings.weight", "bert-embeddings-position_embeddings", "TLM/Embeddings/x/pos_weights"),
-    *_layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm", "TLM/Embeddings/reduction/ln"),
-]
+)
+_POSITIONS = (_pair("embeddings.position_embeddings.weight", "bert-embeddings-position_embeddings", "TLM/Embeddings/x/pos_weights"),)
+_EMBEDDINGS_NORM = tuple(_layer_norm("embeddings.LayerNorm", "bert-embeddings-LayerNorm", "TLM/Embeddings/reduction/ln"))
+# Of norms before the layers; transformers' BERT has none
+_FINAL_NORM = tuple(
+    _pair(None, f"bert-encoder-LayerNorm-{ours}", f"{MEAD_LAYERS}ln/{mead}") for ours, mead in (("gamma", "weights"), ("beta", "bias"))
+)
 
 
-def _layer(i):
+def _layer(i, variant):
+    # MEAD numbers its norms in the order of a layer that normalises first. In BERT the order is ln2, ln1.
+    attention_norm, output_norm = ("ln1", "ln2") if variant.layer_norms == BEFORE else ("ln2", "ln1")
     theirs, ours, mead = f"encoder.layer.{i}.", f"bert-encoder-layer_{i}-", f"{MEAD_LAYERS}{i}/"
     return (
         _dense(theirs + "attention.self.query", ours + "attention-self-query", mead + "attn/w_Q")
         + _dense(theirs + "attention.self.key", ours + "attention-self-key", mead + "attn/w_K")
         + _dense(theirs + "attention.self.value", ours + "attention-self-value", mead + "attn/w_V")
         + _dense(theirs + "attention.output.dense", ours + "attention-output-dense", mead + "attn/w_O")
-        # MEAD numbers its norms in the order of a layer that normalises first. In BERT the order is ln2, ln1.
-        + _layer_norm(theirs + "attention.output.LayerNorm", ours + "attention-output-LayerNorm", mead + "ln2")
+        + _layer_norm(theirs + "attention.output.LayerNorm", ours + "attention-output-LayerNorm", mead + attention_norm)
         + _dense(theirs + "intermediate.dense", ours + "intermediate-dense", mead + "ffn/expansion")
         + _dense(theirs + "output.dense", ours + "output-dense", mead + "ffn/squeeze")
-        + _layer_norm(theirs + "output.LayerNorm", ours + "output-LayerNorm", mead + "ln1")
+        + _layer_norm(theirs + "output.LayerNorm", ours + "output-LayerNorm", mead + output_norm)
+        + [_pair(None, ours + "attention-self-relative_keys", mead + RELATIVE_KEY)] * bool(variant.relative_distances)
+        + [_pair(None, ours + "attention-self-relative_values", mead + RELATIVE_VALUE)] * variant.relative_values
     )
 
 
@@ -89,12 +99,13 @@ SPANS = (
     _pair("qa_outputs.bias", "span_answering-output_bias", None),
 )
 
-# Masked language modelling. MEAD's head is the word embeddings alone, without these.
+# Masked language modelling. MEAD's head is the word embeddings alone, without these; its bias is optional.
 TOKEN_HEAD = (
     *_dense("cls.predictions.transform.dense", "cls-predictions-transform-dense"),
     *_layer_norm("cls.predictions.transform.LayerNorm", "cls-predictions-transform-LayerNorm"),
     _pair("cls.predictions.bias", "cls-predictions-output_bias", None),
 )
+PLAIN_TOKEN_HEAD = (_pair(None, "cls-predictions-output_bias", "output/bias"),)
 
 
 def whole_token_head(names, form):
@@ -117,12 +128,23 @@ def head_of(variables):
     return next(((pairs, kind) for pairs, kind in HEADS if pairs[0].snapshot in variables), ((), "Model"))
 
 
-def encoder_pairs(num_hidden_layers):
-    """Returns the pairs of the embeddings and the encoder layers, without those of the pooler and the heads."""
-    pairs = list(_EMBEDDINGS)
+def encoder_pairs(num_hidden_layers, variant=BERT_FORM):
+    """Returns the pairs of the embeddings and the encoder layers, without those of the pooler and the heads.
+
+    Args:
+        num_hidden_layers: L.
+        variant: `Variant` of the encoder.
+    """
+    pairs = [*_EMBEDDINGS, *_POSITIONS * variant.has_position_table, *_EMBEDDINGS_NORM * variant.embeddings_norm]
     for i in range(num_hidden_layers):
-        pairs += _layer(i)
-    return pairs
+        pairs += _layer(i, variant)
+    return [*pairs, *_FINAL_NORM * (variant.layer_norms == BEFORE)]
+
+
+def head_pairs(variant=BERT_FORM):
+    """Returns a list of the pairs of each head."""
+    heads = [pairs for pairs, _ in HEADS if pairs != TOKEN_HEAD]
+    return [*heads, PLAIN_TOKEN_HEAD if variant.token_head == PLAIN else TOKEN_HEAD]
 
 
 def canonical_name(name):

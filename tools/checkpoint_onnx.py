@@ -15,6 +15,7 @@ import six
 from modeling.bert import names
 from modeling.bert.config import CLS, MEAN, MODEL_TYPES
 from modeling.checkpoints.snapshot import VOCAB_FILE
+from modeling.cli.choices import ONE_HEAD, RAW_CLS, SQRT_LENGTH, TWO_HEADS
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.json_tokenizer import JSON_FILE
@@ -115,13 +116,31 @@ class _Bert:
     def pooled(self, x):
         """[B, S, H] -> [B, H], as modeling/bert/pooling.py."""
         op = self.graph.op
-        if self.config.pooling == CLS:
-            return op("Tanh", self.linear(op("Gather", x, self.graph.constant(np.array(0, np.int64)), axis=1), names.POOLER))
+        if self.config.pooling in (CLS, RAW_CLS):
+            cls = op("Gather", x, self.graph.constant(np.array(0, np.int64)), axis=1)
+            return op("Tanh", self.linear(cls, names.POOLER)) if self.config.pooling == CLS else cls
         if self.config.pooling == MEAN:
             mask = op("Unsqueeze", op("Cast", INPUTS[1], to=self.graph.onnx.TensorProto.FLOAT), self.integers(2))  # [B, S, 1]
             count = op("Max", op("ReduceSum", mask, self.integers(1), keepdims=0), self.number(1.0))  # [B, 1]
             return op("Div", op("ReduceSum", op("Mul", x, mask), self.integers(1), keepdims=0), count)
+        if self.config.pooling in (SQRT_LENGTH, ONE_HEAD, TWO_HEADS):
+            return self.root_pooled(x)
         return op("ReduceMax", op("Add", x, self.away([2])), axes=[1], keepdims=0)
+
+    def root_pooled(self, x):
+        """MEAD's poolings, [B, S, H] -> [B, H], of two heads [B, 2 * H]."""
+        op = self.graph.op
+        mask = op("Unsqueeze", op("Cast", INPUTS[1], to=self.graph.onnx.TensorProto.FLOAT), self.integers(1))  # [B, 1, S]
+        weights = op("Mul", mask, op("Sqrt", op("ReduceSum", mask, self.integers(2), keepdims=1)))
+        if not self.config.pooling_heads:
+            return op("Squeeze", op("MatMul", weights, x), self.integers(1))
+        vectors = []
+        for head in map(names.POOLING_HEAD.format, range(self.config.pooling_heads)):
+            query, key = (self.linear(x, head + dense) for dense in (names.POOLING_QUERY, names.POOLING_KEY))
+            scores = op("MatMul", query, op("Transpose", key, perm=[0, 2, 1]))
+            probs = op("Softmax", op("Add", scores, self.away([1])), axis=-1)  # [B, S, S]
+            vectors.append(op("Squeeze", op("MatMul", op("MatMul", weights, probs), x), self.integers(1)))
+        return op("Concat", *vectors, axis=1)
 
     def logits(self):
         """[B, labels]"""
@@ -197,7 +216,7 @@ def write(path, checkpoint, dev_file=None, text_flags=None):
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     used = {tensor for tensor in checkpoint.variables if tensor not in (*names.DOMAIN_HEAD, *names.PRETRAINING_HEADS)}
     if checkpoint.config.pooling != CLS:
-        used -= {name for name in used if name.startswith(names.POOLER_PREFIX)}
+        used -= {name for name in used if name.startswith(names.POOLER)}
     left = sorted(set(checkpoint.variables) - used)
     if left:
         notes.append("left out, the logits do not depend on them: " + ", ".join(left))

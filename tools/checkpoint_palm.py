@@ -5,7 +5,6 @@ them so, since it writes no pickle: `safetensors.torch.load_file` gives the dict
 and value of a layer as one matrix [3 H, H], key and value of a cross-attention as one [2 H, H]; a snapshot has them apart, [H, H] each.
 """
 
-import dataclasses
 import json
 import os
 from typing import NamedTuple
@@ -250,7 +249,7 @@ def write(folder, checkpoint):
     """
     config = checkpoint.config
     tensors = to_tensors(checkpoint.variables, config)
-    sizes = dataclasses.asdict(config)
+    sizes = config.as_dict()
     ours = ("pooling", "pooler_input_dropout_prob")  # keys that SOFA does not know; encoder_final_layer_norms is kept for the way back
     values = {name: value for name, value in sizes.items() if name not in ours}
     values.update(architectures=["PalmForConditionalGeneration"], layernorm_epsilon=config.layer_norm_eps, pre_ln=True, attn_separate=False)

@@ -31,7 +31,7 @@ def read(path, vocab_file=None, num_heads=None):
     Raises:
         UserError: if the folder is not a snapshot, is damaged, or variables are missing or unknown (the message lists them).
     """
-    from modeling.bert.names import DOMAIN_HEAD, REPLACED_HEAD, SENTENCE_HEAD
+    from modeling.bert.names import DOMAIN_HEAD, POOLING_HEADS, REPLACED_HEAD, SENTENCE_HEAD
     from modeling.bert.variables import replaced_head_shapes, sentence_head_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
@@ -40,10 +40,11 @@ def read(path, vocab_file=None, num_heads=None):
         origin = path
         num_heads = number_of_heads(sizes.get("bert-embeddings-LayerNorm-gamma", 0), num_heads, path)
     config = snapshot.config(num_heads=num_heads)
-    own = (*DOMAIN_HEAD, *SENTENCE_HEAD, *REPLACED_HEAD)  # heads that no other format has
-    stored = {name: name for name in sizes if name not in own}
-    pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin)
     shapes = variable_shapes(config, *(sizes.get(head[1].snapshot, 0) for head in (checkpoint_names.CLASSIFIER, checkpoint_names.TAGS)))
+    # heads that no other format has
+    own = (*DOMAIN_HEAD, *SENTENCE_HEAD, *REPLACED_HEAD, *(name for name in POOLING_HEADS if name in shapes))
+    stored = {name: name for name in sizes if name not in own}
+    pairs = check_names(stored, "snapshot", config.num_hidden_layers, origin, config.variant)
     shapes.update({**replaced_head_shapes(config), **sentence_head_shapes(config, sizes.get(SENTENCE_HEAD[1], 0))})
     for name in DOMAIN_HEAD:  # a student of Meta-KD has only the first of the three
         size = sizes.get(name, 0)

@@ -27,6 +27,7 @@ import functools
 import os
 
 from modeling.bert.config import BERT, PALM
+from modeling.bert.variant import LAYER_NORMS, POSITIONS
 from modeling.checkpoints.snapshot import DONE, VOCAB_FILE, find_snapshot
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
@@ -37,6 +38,7 @@ from ofrecord_util.escaping import say
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_palm, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_card import CARD_FILE, is_own_card
 from tools.checkpoint_model import select_layers
+from tools.checkpoint_variant import BEFORE_RESIDUAL, change_form, check_form
 
 SNAPSHOT, HUGGING_FACE, NPZ, ONNX, SOFA_PALM = "snapshot", "hugging_face", "npz", "onnx", "palm"
 _WRITERS = {
@@ -120,6 +122,8 @@ def _check_kind(checkpoint, to, layers, pair):
         raise UserError(f"--to {to}: the model is a PALM, which has another form: --to {SNAPSHOT} or --to {SOFA_PALM}")
     if not is_palm and to == SOFA_PALM:
         raise UserError(f"--to {SOFA_PALM}: the model is not a PALM")
+    if to in (HUGGING_FACE, ONNX):
+        check_form(checkpoint, to)
     if is_palm and (layers is not None or pair):
         raise UserError(f"{'--layers' if layers is not None else '--pair'}: the model is a PALM: leave the flag out")
 
@@ -133,7 +137,7 @@ def _agreed(flag, given, found, model_dir):
 
 def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers=None, vocab_file=None,
             num_attention_heads=None, do_lower_case=None, pair=False, license=UNKNOWN_LICENSE, dev_file=None,
-            text_flags=None):  # fmt: skip
+            text_flags=None, layer_norms=None, positions=None, windowed=False):  # fmt: skip
     """Converts the BERT at `model_dir`.
 
     Args:
@@ -151,6 +155,9 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         license: identifier of the hub for the card of a Hugging Face folder.
         dev_file: labelled text; if it is given, an ONNX file has 8-bit weights, and their loss of accuracy on the text is measured.
         text_flags: dict of the flags that describe this text, by name.
+        layer_norms, positions: form of an encoder of MEAD, which its NPZ does not say, or another form of a BERT
+            (tools/checkpoint_variant.py); None for that of the checkpoint.
+        windowed: whether the relative positions of an NPZ limit the attention.
     Raises:
         UserError: if the input is not a BERT or is damaged, a flag contradicts it, or the output cannot be written.
     """
@@ -164,7 +171,12 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         files.check_output_folder(output_dir, "--output_dir")
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
-    checkpoint = reader.read(model_dir, vocab_file, num_attention_heads)
+    if reader is checkpoint_npz:
+        checkpoint = reader.read(model_dir, vocab_file, num_attention_heads, layer_norms, positions, windowed)
+    elif windowed:
+        raise UserError(f"--windowed says how an .npz file is read, and {model_dir} is none: leave the flag out")
+    else:
+        checkpoint = change_form(reader.read(model_dir, vocab_file, num_attention_heads), layer_norms, positions)
     _check_kind(checkpoint, to, layers, pair)
     _agreed("--num_attention_heads", num_attention_heads, checkpoint.config.num_attention_heads, model_dir)
     lower = do_lower_case
@@ -190,7 +202,8 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")
     if layers is not None:
         checkpoint = select_layers(checkpoint, layers)
-    measured = layers is None and vocab_file is None and reader is checkpoint_snapshot  # the results of the run are those of this model
+    changed = any(value is not None for value in (layers, vocab_file, layer_norms, positions))
+    measured = not changed and reader is checkpoint_snapshot  # the results of the run are those of this model
     checkpoint = checkpoint._replace(source=model_dir if measured else None, license=license)
     write = _WRITERS[to].write
     if dev_file is not None:
@@ -231,6 +244,14 @@ def main(argv=None):
     parser.add_argument(
         "--num_attention_heads", type=int, help="number of heads, for weights without a configuration (default: heads of size 64)"
     )
+    parser.add_argument(
+        "--layer_norms",
+        choices=(*LAYER_NORMS, BEFORE_RESIDUAL),
+        help=f"where the layer norms of an encoder of MEAD are, which .npz does not say if they come first ({BEFORE_RESIDUAL}: MEAD's "
+        "default); or another place in a BERT, which must be trained then",
+    )
+    parser.add_argument("--positions", choices=POSITIONS, help="kind of positions, likewise")
+    parser.add_argument("--windowed", action="store_true", help="the relative positions of the .npz file limit the attention")
     parser.add_argument("--do_lower_case", choices=("true", "false"), help="whether the model is uncased (default: as in the checkpoint)")
     parser.add_argument("--pair", action="store_true", help="the classifier of the Hugging Face folder labels pairs of texts")
     parser.add_argument("--license", default=UNKNOWN_LICENSE, help="licence for the card of --to hugging_face, as the hub names it")
@@ -257,6 +278,9 @@ def main(argv=None):
         license=flags.license,
         dev_file=flags.dev_file,
         text_flags=vars(flags),
+        layer_norms=flags.layer_norms,
+        positions=flags.positions,
+        windowed=flags.windowed,
     )
 
 

@@ -156,7 +156,8 @@ def add_vector_flags(parser):
         "--reduction",
         choices=REDUCTIONS,
         default=MEAN,
-        help="the vector of a text: mean or max of its states, cls = the state at [CLS], pooler = the pooler's output for it",
+        help="the vector of a text: mean or max of its states, cls = the state at [CLS], pooler = the pooler's output for it; "
+        "sqrt_length, sha and 2ha as in MEAD (docs/models.md)",
     )
 
 

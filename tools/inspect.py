@@ -15,7 +15,6 @@ kind, columns, and counts by domain and label (`--task_type` says what a label i
 if not __package__:
     import _root  # noqa: F401
 
-import dataclasses
 import json
 import os
 import re
@@ -63,7 +62,7 @@ def describe_snapshot(path):
         "snapshot": snapshot.path,
         "complete": os.path.exists(os.path.join(path, DONE)),
         **trained,
-        "config": dataclasses.asdict(config),
+        "config": config.as_dict(),
         "task": snapshot.task(),
         "parameters": sum(snapshot.sizes.values()),
         "bytes": 4 * sum(snapshot.sizes.values()),

@@ -5,7 +5,8 @@ import json
 import math
 from typing import ClassVar
 
-from modeling.cli.choices import CLS, MAX, MEAN, POOLINGS
+from modeling.bert.variant import AFTER, BERT_FORM, LEARNED_WITH_BIAS, Variant
+from modeling.cli.choices import CLASSIFIER_POOLINGS, CLS, MAX, MEAN, ONE_HEAD, POOLINGS, RAW_CLS, TWO_HEADS
 from ofrecord_util.errors import UserError
 
 __all__ = ["BERT", "CLS", "LARGEST", "MAX", "MEAN", "POOLINGS", "BertConfig"]
@@ -51,6 +52,7 @@ class BertConfig:
     pooling: str = CLS  # cls is BERT's tanh(W h[CLS] + b)
     model_type: str = BERT
     pooler_input_dropout_prob: float = 0.0  # of h[CLS] before the pooler, as in RoBERTa's classifier
+    variant: Variant = BERT_FORM
     model_types: ClassVar[tuple] = MODEL_TYPES  # the values of model_type that this class describes
 
     def __post_init__(self):
@@ -73,12 +75,17 @@ class BertConfig:
             )
         if self.hidden_act != "gelu":
             raise UserError(f"hidden_act {self.hidden_act!r:.80} is not supported, only gelu (the exact form with erf)")
-        if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(POOLINGS)}")
+        if self.pooling not in CLASSIFIER_POOLINGS:
+            raise UserError(f"pooling {self.pooling!r:.80} is none of {', '.join(CLASSIFIER_POOLINGS)}")
         if self.model_type not in self.model_types:
             palm = "; a PALM is an encoder-decoder, for recipes/generation.py and tools/generate.py alone"
             advice = palm if self.model_type == PALM else ""
             raise UserError(f"model_type {self.model_type!r:.80} is none of {', '.join(self.model_types)}{advice}")
+        self.variant.check_layers(self.num_hidden_layers)
+        if self.variant.positions == LEARNED_WITH_BIAS and self.type_vocab_size != 1:
+            raise UserError(f"variant: positions {LEARNED_WITH_BIAS}: type_vocab_size must be 1, not {self.type_vocab_size}")
+        if self.variant != BERT_FORM and self.model_type != BERT:
+            raise UserError(f"variant ({self.variant}): a model of type {self.model_type} has none")
 
     def check_pairs(self, at):
         """Raises a UserError if the table of token types has no row for the second text of a pair. Only a BERT needs one.
@@ -86,7 +93,7 @@ class BertConfig:
         Args:
             at: what names the model, for the message.
         """
-        if self.model_type == BERT and self.type_vocab_size < 2:
+        if self.model_type == BERT and self.type_vocab_size < 2 and self.variant.positions != LEARNED_WITH_BIAS:
             raise UserError(
                 f"{at}: the model has {self.type_vocab_size} token type (type_vocab_size), but the task has pairs of texts, which need 2: "
                 "take another model, or a task of single texts"
@@ -98,9 +105,29 @@ class BertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def pooling_heads(self):
+        """The number of attention heads that pool the last layer (modeling/bert/pooling.py); 0 for other poolings."""
+        return {ONE_HEAD: 1, TWO_HEADS: 2}.get(self.pooling, 0)
+
+    @property
+    def pooled_size(self):
+        """Width of the vector that a classifier reads."""
+        return self.hidden_size * max(1, self.pooling_heads)
+
+    @property
+    def ends_at_cls(self):
+        """Whether a classifier needs the last layer at [CLS] alone, in a form of layers for which the encoder can compute it alone."""
+        return self.pooling in (CLS, RAW_CLS) and self.variant.layer_norms == AFTER and not self.variant.relative_distances
+
+    def of_layers(self, layers):
+        """The config of an encoder with only these layers (from 0), in this order."""
+        return dataclasses.replace(self, num_hidden_layers=len(layers), variant=self.variant.of_layers(layers))
+
+    @property
     def description(self):
         """Kind and number of layers, for the log."""
-        return f"BERT of {self.num_hidden_layers} layers x {self.hidden_size}"
+        form = f" ({self.variant})" if self.variant != BERT_FORM else ""
+        return f"BERT of {self.num_hidden_layers} layers x {self.hidden_size}{form}"
 
     @property
     def dense_weights(self):
@@ -108,9 +135,14 @@ class BertConfig:
         width = self.hidden_size
         return self.num_hidden_layers * (4 * width * width + 2 * width * self.intermediate_size)
 
+    def as_dict(self):
+        """The values of bert_config.json; `variant` only if it is not BERT's."""
+        values = dict(dataclasses.asdict(self), variant=self.variant.differences)
+        return {name: value for name, value in values.items() if name != "variant" or value}
+
     def to_json(self):
         """The text of bert_config.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        return json.dumps(self.as_dict(), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_dict(cls, values, source="bert_config.json"):
@@ -129,7 +161,8 @@ class BertConfig:
         if missing:
             raise UserError("{} lacks {}".format(source, ", ".join(missing)))
         try:
-            return cls(**{name: value for name, value in values.items() if name in known})
+            variant = Variant.from_dict(values.get("variant", {}))
+            return cls(**dict({name: value for name, value in values.items() if name in known}, variant=variant))
         except TypeError as error:
             raise UserError(f"{source}: a value has the wrong type ({error})") from error
         except UserError as error:

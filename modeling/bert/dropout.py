@@ -84,7 +84,7 @@ class DropoutPlan:
             return [hidden, *[attention, *[(rate, (batch * length, config.hidden_size))] * 2] * config.num_hidden_layers]
 
         first = encoder(self._generator) if self._generator else []
-        pooled = (config.hidden_dropout_prob, (texts or batch, config.hidden_size))
+        pooled = (config.hidden_dropout_prob, (texts or batch, config.pooled_size))
         pooler = [(config.pooler_input_dropout_prob, pooled[1])] * (config.pooling == CLS)  # the mean and the maximum bypass the pooler
         head = [hidden] if self._of_tokens else [*pooler, pooled]
         layers = first + [*encoder(config), *head] * self._passes

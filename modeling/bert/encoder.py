@@ -10,11 +10,15 @@ import math
 from typing import NamedTuple, Optional
 
 from modeling.bert import names
+from modeling.bert.attention import attention_of
 from modeling.bert.config import CLS, BertConfig
 from modeling.bert.dropout import Dropout
 from modeling.bert.names import layer_prefix
-from modeling.bert.pooling import pool
+from modeling.bert.norm_placement import NORM_PLACEMENTS
+from modeling.bert.pooling import attention_pool, pool
+from modeling.bert.positions import EMBEDDED_POSITIONS
 from modeling.bert.sequence_layout import sequence_layout
+from modeling.cli.choices import RAW_CLS
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import fan_out
 
@@ -25,7 +29,7 @@ class BertOutput(NamedTuple):
     hidden_states: collections.abc.Sequence  # L + 1 of [B, S, H]: the embeddings, then each encoder layer
     attention_scores: tuple  # L of [B, N, S, S], before softmax, -10000 added at padding keys
     attention_probs: tuple  # L of [B, N, S, S], before dropout
-    # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or the mean or maximum of h_L (config.pooling); None without `pools`
+    # [B, H], the input of a classifier: tanh(W h_L[CLS] + b), or another pooling of h_L (config.pooling); None without `pools`
     pooled: object
     projections: tuple = ()  # queries, keys and values of the last layer, each [B, N, S, D]; () if that layer computes [CLS] only
 
@@ -63,6 +67,11 @@ class GraphParts(NamedTuple):
     layout: object  # of `sequence_layout`
     dropout: Optional[Dropout]
 
+    @property
+    def norms(self):
+        """Where the layer norms are, a class of modeling/bert/norm_placement.py."""
+        return NORM_PLACEMENTS[self.config.variant.layer_norms]
+
     def linear(self, x, name):
         """x [T, in] -> [T, out]."""
         return self.kernels.linear(x, self.variables.get(name + "-weight"), self.variables.fused(name + "-bias"))
@@ -90,28 +99,27 @@ class GraphParts(NamedTuple):
 
 def _embeddings(encoder, word_rows, segment_ids, shift):
     """The sum of word, segment and position embeddings, and of a shift [T, H] if there is one, normalised -> [T, H]."""
-    variables = encoder.variables
-    words = flow._C.gather(variables.get(names.WORD_EMBEDDINGS), word_rows.reshape(-1), axis=0)  # [T, H]
+    variant = encoder.config.variant
+    words = flow._C.gather(encoder.variables.get(names.WORD_EMBEDDINGS), word_rows.reshape(-1), axis=0)  # [T, H]
     words = words if shift is None else words + shift
-    types = flow._C.gather(variables.get(names.TOKEN_TYPE_EMBEDDINGS), segment_ids.reshape(-1), axis=0)  # [T, H]
-    x = encoder.layout.add_positions(words + types, variables.get(names.POSITION_EMBEDDINGS))
-    x = encoder.layer_norm(x, names.EMBEDDINGS_NORM)
+    x = EMBEDDED_POSITIONS[variant.positions](encoder, words, segment_ids)
+    x = encoder.layer_norm(x, names.EMBEDDINGS_NORM) if variant.embeddings_norm else x
     return encoder.drop(x, encoder.hidden_mask())
 
 
 def _queries_keys_values(encoder, prefix, x, batch):
     """The projections of x [T, H] by one GEMM: (x for the residual connection, query, key, value [B, N, S, D])."""
-    to_heads, x = fan_out(x, 2)
+    to_heads, x = encoder.norms.inputs(encoder, x, prefix + names.ATTENTION_NORM)
     weight, bias = (encoder.variables.fused(*names.attention_names(prefix, kind)) for kind in ("weight", "bias"))
     query, key, value = encoder.kernels.heads(encoder.kernels.linear(to_heads, weight, bias), batch, encoder.config.num_attention_heads, 3)
     return x, query, key, value
 
 
-def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_only=False):
+def _attend_and_feed_forward(encoder, layer, x, query, key, value, mask, cls_only=False):
     """A layer from its projections on, for all tokens or for those at [CLS] alone.
 
     Args:
-        prefix: of the layer's variables.
+        layer: its number, from 0.
         x: the layer's input, [T, H] or [B, H].
         query, key, value: [B, N, S, D]; query [B, N, 1, D] for [CLS] alone.
         mask: added to the scores, [B, N, S, S] or [B, N, 1, S].
@@ -119,9 +127,11 @@ def _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_on
     Returns:
         `LayerOutput`.
     """
-    scores = encoder.kernels.attention_scores(query, key, mask)  # [B, N, S, S]
+    prefix = layer_prefix(layer)
+    attention = attention_of(encoder, layer, prefix)
+    scores = attention.scores(query, key, mask)  # [B, N, S, S]
     probs = flow.softmax(scores, dim=-1)
-    context = flow.matmul(encoder.drop(probs, encoder.attention_mask(cls_only)), value)  # [B, N, S, D]
+    context = attention.context(encoder.drop(probs, encoder.attention_mask(cls_only)), value)  # [B, N, S, D]
     context = context.permute(0, 2, 1, 3).reshape(x.shape[0], encoder.config.hidden_size)  # [T, H]
     return LayerOutput(_feed_forward(encoder, prefix, x, context, cls_only), scores, probs, (query, key, value))
 
@@ -130,14 +140,15 @@ def _feed_forward(encoder, prefix, x, context, cls_only=False):
     """A layer from its attention's context on: x, context [T, H] -> [T, H], or [B, H] -> [B, H]."""
     attended = encoder.linear(context, prefix + names.ATTENTION_OUTPUT)
     attended = encoder.drop(attended, encoder.hidden_mask(cls_only))
-    x = encoder.layer_norm(x + attended, prefix + names.ATTENTION_NORM)
+    x = encoder.norms.add(encoder, x, attended, prefix + names.ATTENTION_NORM)
+    normed, x = encoder.norms.inputs(encoder, x, prefix + names.OUTPUT_NORM)
     inner, outer = (
         (encoder.variables.get(f"{prefix}{dense}-weight"), encoder.variables.fused(f"{prefix}{dense}-bias"))
         for dense in (names.INTERMEDIATE, names.OUTPUT)
     )
-    outer = encoder.kernels.feed_forward(x, *inner, *outer)
+    outer = encoder.kernels.feed_forward(normed, *inner, *outer)
     outer = encoder.drop(outer, encoder.hidden_mask(cls_only))
-    return encoder.layer_norm(x + outer, prefix + names.OUTPUT_NORM)
+    return encoder.norms.add(encoder, x, outer, prefix + names.OUTPUT_NORM)
 
 
 def encoder_layer(encoder, layer, x, mask, batch):
@@ -152,7 +163,7 @@ def encoder_layer(encoder, layer, x, mask, batch):
     """
     prefix = layer_prefix(layer)
     x, query, key, value = _queries_keys_values(encoder, prefix, x, batch)
-    return _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask)
+    return _attend_and_feed_forward(encoder, layer, x, query, key, value, mask)
 
 
 def cls_layer(encoder, layer, x, mask, batch):
@@ -167,7 +178,7 @@ def cls_layer(encoder, layer, x, mask, batch):
     x, query, key, value = _queries_keys_values(encoder, prefix, x, batch)
     x, query = layout.cls_states(x), layout.cls_queries(query)
     mask = layout.cls_attention_mask(mask, encoder.config.num_attention_heads)
-    return _attend_and_feed_forward(encoder, prefix, x, query, key, value, mask, cls_only=True).hidden
+    return _attend_and_feed_forward(encoder, layer, x, query, key, value, mask, cls_only=True).hidden
 
 
 def cls_prediction_layer(encoder, layer, x, batch):
@@ -196,6 +207,28 @@ def cls_prediction_layer(encoder, layer, x, batch):
     return _feed_forward(encoder, prefix, cls, context, cls_only=True)
 
 
+def _pooled(encoder, x, input_mask, is_cls):
+    """The vector of each text that a classifier reads, from the output of the last layer.
+
+    Args:
+        x: [T, H], or if `is_cls` that at [CLS] alone, [B, H].
+        input_mask: as for `build_bert`.
+    Returns:
+        [B, H], of two pooling heads [B, 2 * H].
+    """
+    config, dropout = encoder.config, encoder.dropout
+    if config.pooling in (CLS, RAW_CLS):
+        cls = x if is_cls else encoder.layout.cls_states(x)
+        if config.pooling == RAW_CLS:
+            return cls
+        return flow.tanh(encoder.linear(encoder.drop(cls, dropout and dropout.pooler_input()), names.POOLER))
+    # The pooler was trained on [CLS], so that the other poolings of the last layer bypass it
+    if config.pooling_heads:
+        return attention_pool(encoder, x, input_mask)
+    length = encoder.layout.length
+    return pool(x.reshape(x.shape[0] // length, length, x.shape[1]), input_mask, config.pooling, encoder.kernels.device)
+
+
 def build_bert(
     variables,
     config: BertConfig,
@@ -221,7 +254,7 @@ def build_bert(
         input_mask: int32 [B, S], 1 for tokens, 0 for padding.
         segment_ids: int32 [B, S].
         dropout: the `Dropout` of a training step, None for prediction.
-        pooled_only: whether only `pooled` is used. With CLS pooling the last layer then computes only the states at [CLS], and the
+        pooled_only: whether only `pooled` is used. If `config.ends_at_cls`, the last layer then computes only the states at [CLS], and the
             output contains neither its hidden states nor its attention nor its projections.
         starts, positions: of a packed batch, see `modeling.bert.sequence_layout.PackedLayout`; input_mask is [R, C, S] then, and all of
             `BertOutput` except `pooled` has R rows in place of B.
@@ -234,7 +267,7 @@ def build_bert(
     batch, length = word_rows.shape
     layout = sequence_layout(word_rows, input_mask, kernels, starts, positions)
     encoder = GraphParts(variables, config, kernels, layout, dropout)
-    pooled_only = pooled_only and config.pooling == CLS
+    pooled_only = pooled_only and config.ends_at_cls
 
     x = _embeddings(encoder, word_rows, segment_ids, shift)
     x = x if project is None else project(x)
@@ -242,6 +275,8 @@ def build_bert(
     embeddings, outputs = x, []
     for layer in range(config.num_hidden_layers - pooled_only):
         output = encoder_layer(encoder, layer, x, mask, batch)
+        if layer == config.num_hidden_layers - 1:
+            output = output._replace(hidden=encoder.norms.final(encoder, output.hidden))
         hidden, x = fan_out(output.hidden, 2)
         outputs.append(output._replace(hidden=hidden))
     if pooled_only and kernels.predicts:
@@ -249,13 +284,7 @@ def build_bert(
     elif pooled_only:
         x = cls_layer(encoder, config.num_hidden_layers - 1, x, mask, batch)
 
-    if not pools:
-        pooled = None
-    elif config.pooling == CLS:
-        cls = encoder.drop(x if pooled_only else layout.cls_states(x), dropout and dropout.pooler_input())  # [B, H]
-        pooled = flow.tanh(encoder.linear(cls, names.POOLER))
-    else:  # the pooler was trained on [CLS], so the mean and the maximum of the last layer bypass it
-        pooled = pool(x.reshape(batch, length, config.hidden_size), input_mask, config.pooling, kernels.device)
+    pooled = _pooled(encoder, x, input_mask, pooled_only) if pools else None
     hidden_states = _HiddenStates([embeddings, *(output.hidden for output in outputs)], (batch, length, config.hidden_size))
     scores, probs = (tuple(getattr(output, name) for output in outputs) for name in ("scores", "probs"))
     return BertOutput(hidden_states, scores, probs, pooled, () if pooled_only else outputs[-1].projections)

@@ -7,7 +7,7 @@ backward pass below the first trained variable. Dropout is active in frozen laye
 from typing import NamedTuple
 
 from modeling.bert.config import CLS
-from modeling.bert.names import EMBEDDINGS_PREFIX, POOLER_PREFIX, layer_of
+from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, POOLER_PREFIX, POOLING_HEADS, layer_of
 from ofrecord_util.errors import UserError
 
 
@@ -17,12 +17,15 @@ class Freezing(NamedTuple):
     embeddings: bool = False
     layers: int = 0  # the first encoder layers, how many
     pooler: bool = False  # also if --pooling bypasses it
+    everything: bool = False  # also the final norm of an encoder with norms before its layers, and the heads of `--pooling sha`
 
     def holds(self, name):
         """Whether the variable `name` is frozen."""
         layer = layer_of(name)
         if layer is not None:
             return layer < self.layers
+        if name.startswith(ENCODER_NORM) or name in POOLING_HEADS:
+            return self.everything
         if name.startswith(POOLER_PREFIX):
             return self.pooler
         return self.embeddings and name.startswith(EMBEDDINGS_PREFIX)
@@ -42,7 +45,7 @@ def plan_freezing(flags, config):
     if everything and layers is not None:
         raise UserError(f"--freeze_encoder freezes every layer, --freeze_layers {layers} only the first ones: give one of the two")
     if everything:
-        return Freezing(True, num_hidden_layers, True)
+        return Freezing(True, num_hidden_layers, True, True)
     if layers is None:
         return Freezing(pooler=config.pooling != CLS)
     if layers > num_hidden_layers:

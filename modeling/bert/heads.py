@@ -13,6 +13,7 @@ from modeling.bert.names import (
     WORD_EMBEDDINGS,
 )
 from modeling.bert.pooling import masked_mean
+from modeling.bert.variant import PLAIN, TRANSFORMED
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
 
@@ -71,7 +72,7 @@ def dense_logits(variables, kernels, head, hidden, mask=None):
 
 
 def token_logits(variables, config, kernels, hidden):
-    """Logits of all tokens of the vocabulary: E LN(gelu(W h + b)) + c, with the word embeddings E.
+    """Logits of all tokens of the vocabulary: E LN(gelu(W h + b)) + c, with the word embeddings E; E h + c of a plain head.
 
     Args:
         variables: the graph's view of a `Variables` that holds all word embeddings.
@@ -81,10 +82,24 @@ def token_logits(variables, config, kernels, hidden):
     Returns:
         [T, V].
     """
+    return kernels.table_scores(
+        _TOKEN_HEADS[config.variant.token_head](variables, config, kernels, hidden),
+        variables.get(WORD_EMBEDDINGS),
+        variables.fused(TOKEN_BIAS),
+    )
+
+
+def _transformed(variables, config, kernels, hidden):
     x = kernels.gelu_layer(hidden, variables.get(TOKEN_DENSE + "-weight"), variables.fused(TOKEN_DENSE + "-bias"))
     gamma, beta = (variables.fused(f"{TOKEN_NORM}-{part}") for part in ("gamma", "beta"))
-    x = kernels.layer_norm(x, gamma, beta, config.layer_norm_eps)
-    return kernels.table_scores(x, variables.get(WORD_EMBEDDINGS), variables.fused(TOKEN_BIAS))
+    return kernels.layer_norm(x, gamma, beta, config.layer_norm_eps)
+
+
+def _plain(_variables, _config, _kernels, hidden):
+    return hidden
+
+
+_TOKEN_HEADS = {TRANSFORMED: _transformed, PLAIN: _plain}
 
 
 def sentence_logits(variables, pooled):

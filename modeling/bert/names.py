@@ -14,9 +14,15 @@ POSITION_EMBEDDINGS = EMBEDDINGS_PREFIX + "position_embeddings"
 EMBEDDINGS_NORM = EMBEDDINGS_PREFIX + "LayerNorm"
 POOLER_PREFIX = "bert-pooler-"
 POOLER = POOLER_PREFIX + "dense"
+POOLING_HEAD = POOLER_PREFIX + "head_{}"  # formatted with 0 or 1: the attention head of `pooling` sha, the two of 2ha
+POOLING_QUERY, POOLING_KEY = "-query", "-key"
+POOLING_HEADS = tuple(
+    f"{POOLING_HEAD.format(head)}{dense}-{part}" for head in (0, 1) for dense in (POOLING_QUERY, POOLING_KEY) for part in ("weight", "bias")
+)
 
 # Of one encoder layer, after `layer_prefix(layer)`
 QUERY, KEY, VALUE = (f"attention-self-{part}" for part in ("query", "key", "value"))
+RELATIVE_KEYS, RELATIVE_VALUES = "attention-self-relative_keys", "attention-self-relative_values"  # of modeling/bert/attention.py
 ATTENTION_OUTPUT, ATTENTION_NORM = "attention-output-dense", "attention-output-LayerNorm"
 INTERMEDIATE, OUTPUT, OUTPUT_NORM = "intermediate-dense", "output-dense", "output-LayerNorm"
 
@@ -41,8 +47,9 @@ PRETRAINING_HEADS = (*TOKEN_HEAD, *SENTENCE_HEAD, *REPLACED_HEAD)
 # One dense layer on each token: its tag, or whether an answer starts or ends there
 TAG_HEAD = ("token_classification-output_weights", "token_classification-output_bias")
 SPAN_HEAD = ("span_answering-output_weights", "span_answering-output_bias")
-# PALM, an encoder-decoder (modeling/palm). Its encoder has the names of BERT's, and a norm after the last layer
+# Of encoders with norms before the layers: the norm after the last one
 ENCODER_NORM = ENCODER_PREFIX + "encoder-LayerNorm"
+# PALM, an encoder-decoder (modeling/palm). Its encoder has the names of BERT's
 DECODER_PREFIX = "palm-decoder-"
 DECODER_NORM = DECODER_PREFIX + "LayerNorm"
 # Of one decoder layer, after `decoder_prefix(layer)`, besides QUERY, KEY, VALUE, ATTENTION_OUTPUT, INTERMEDIATE and OUTPUT

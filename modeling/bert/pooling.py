@@ -1,9 +1,12 @@
-"""Pools the hidden states of a text into one vector: the state at [CLS], the mean, or the maximum. Padding contributes nothing.
+"""Pools the hidden states of a text into one vector: the state at [CLS], the mean, the maximum, or one of MEAD's poolings. Padding
+contributes nothing.
 
 Dimension letters: see modeling/bert/encoder.py.
 """
 
+from modeling.bert import names
 from modeling.bert.config import CLS, MEAN
+from modeling.cli.choices import RAW_CLS, SQRT_LENGTH
 from modeling.engine import parallel
 from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
@@ -27,6 +30,46 @@ def masked_mean(hidden, input_mask):
 
     weights = memoize("token_weights", token_weights, of=input_mask)
     return flow.matmul(weights, hidden).reshape(-1, hidden_size)  # [R, C, S] @ [R, S, H]
+
+
+def _root_weights(input_mask, rows, length):
+    """The root of the number of a text's tokens, at its tokens -> [R, C, S]."""
+
+    def make():
+        mask = input_mask.to(flow.float32)
+        return (mask * flow.sqrt(mask.sum(dim=-1, keepdim=True))).reshape(rows, -1, length)
+
+    return memoize("root_weights", make, of=input_mask)
+
+
+def sqrt_length_pool(hidden, input_mask):
+    """MEAD's `sqrt_length`: the sum of the hidden states times the root of their number n. Others divide by this root; the direction of
+    the vector is the same. Arguments and return value as for `masked_mean`."""
+    rows, length, hidden_size = hidden.shape
+    return flow.matmul(_root_weights(input_mask, rows, length), hidden).reshape(-1, hidden_size)
+
+
+def attention_pool(encoder, x, input_mask):
+    """MEAD's `sha` and `2ha`: self-attention of heads that do not scale their scores, with the states themselves as values, then
+    `sqrt_length_pool`. The vectors of two heads are concatenated.
+
+    Args:
+        encoder: `GraphParts`.
+        x: states of the last layer, [T, H].
+        input_mask: see `masked_mean`.
+    Returns:
+        [B, heads * H].
+    """
+    rows, length, width = x.shape[0] // encoder.layout.length, encoder.layout.length, x.shape[1]
+    hidden, weights = x.reshape(rows, length, width), _root_weights(input_mask, rows, length)
+    mask = encoder.layout.attention_mask(1)  # [R, 1, S, S], or [R, 1, 1, S]
+    mask = mask.reshape(rows, mask.shape[2], length)
+    vectors = []
+    for head in map(names.POOLING_HEAD.format, range(encoder.config.pooling_heads)):
+        query, key = (encoder.linear(x, head + dense).reshape(rows, length, -1) for dense in (names.POOLING_QUERY, names.POOLING_KEY))
+        probs = flow.softmax(flow.matmul(query, key, transpose_b=True) + mask, dim=-1)  # [R, S, S]
+        vectors.append(flow.matmul(flow.matmul(weights, probs), hidden).reshape(-1, width))  # the sum over queries first: [R, C, S]
+    return vectors[0] if len(vectors) == 1 else flow.cat(vectors, dim=1)
 
 
 def masked_max(hidden, input_mask, device):
@@ -53,10 +96,11 @@ def pool(hidden, input_mask, pooling, device, starts=None):
     """Pools hidden [B, S, H] with input_mask [B, S] -> [B, H].
 
     Args:
-        pooling: one of `modeling.bert.config.POOLINGS`.
+        pooling: one of `modeling.cli.choices.CLASSIFIER_POOLINGS` without heads; CLS is the state without a dense layer, as RAW_CLS.
         starts: [R, C, S] of a packed batch (modeling/bert/sequence_layout.py), with hidden [R, S, H] and input_mask [R, C, S]; not for
             MAX.
     """
-    if pooling == CLS:
+    if pooling in (CLS, RAW_CLS):
         return hidden[:, 0] if starts is None else flow.matmul(starts, hidden).reshape(-1, hidden.shape[2])
-    return masked_mean(hidden, input_mask) if pooling == MEAN else masked_max(hidden, input_mask, device)
+    reductions = {MEAN: masked_mean, SQRT_LENGTH: sqrt_length_pool}
+    return reductions[pooling](hidden, input_mask) if pooling in reductions else masked_max(hidden, input_mask, device)

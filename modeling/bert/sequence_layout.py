@@ -20,6 +20,11 @@ class PaddedLayout:
     def __init__(self, word_rows, input_mask, kernels):
         self._shape, self._mask, self._kernels = word_rows.shape, input_mask, kernels
 
+    @property
+    def length(self):
+        """Tokens per row, S."""
+        return self._shape[1]
+
     def add_positions(self, x, table):
         """Adds to x [T, H] the position embeddings of its tokens, from the table [positions, H] -> [T, H]."""
         batch, length = self._shape
@@ -68,6 +73,11 @@ class PackedLayout:
     def __init__(self, word_rows, input_mask, starts, positions, kernels):
         self._shape, self._mask, self._starts, self._positions = word_rows.shape, input_mask, starts, positions
         self._kernels = kernels
+
+    @property
+    def length(self):
+        """As in `PaddedLayout`."""
+        return self._shape[1]
 
     def add_positions(self, x, table):
         """As in `PaddedLayout`."""

@@ -20,6 +20,7 @@ from modeling.bert.names import (
     layer_of,
     layer_prefix,
 )
+from modeling.bert.variant import BEFORE, PLAIN
 from modeling.engine import parallel
 from modeling.engine.memo import memoize
 from modeling.engine.runtime import flow
@@ -28,20 +29,18 @@ from ofrecord_util.escaping import say
 from ofrecord_util.on_demand import OnDemand
 from ofrecord_util.seeds import initial_value_stream
 
-_HEADS = (*CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *PALM_SENTENCE_HEAD, *TAG_HEAD, *SPAN_HEAD)  # a model takes those that it needs
+# A model takes those that it needs
+_HEADS = (*names.POOLING_HEADS, *CLASSIFIER, *DOMAIN_HEAD, *PRETRAINING_HEADS, *PALM_SENTENCE_HEAD, *TAG_HEAD, *SPAN_HEAD)
 _MOST_PARTS = 128  # outputs of one split_like
 
 
 def encoder_shapes(config):
     """dict of documented name -> shape of the embeddings, encoder layers and pooler; dense weights are [in, out]."""
-    hidden, intermediate = config.hidden_size, config.intermediate_size
-    shapes = {
-        WORD_EMBEDDINGS: (config.vocab_size, hidden),
-        names.TOKEN_TYPE_EMBEDDINGS: (config.type_vocab_size, hidden),
-        names.POSITION_EMBEDDINGS: (config.max_position_embeddings, hidden),
-        names.EMBEDDINGS_NORM + "-gamma": (hidden,),
-        names.EMBEDDINGS_NORM + "-beta": (hidden,),
-    }
+    hidden, intermediate, variant = config.hidden_size, config.intermediate_size, config.variant
+    shapes = {WORD_EMBEDDINGS: (config.vocab_size, hidden), names.TOKEN_TYPE_EMBEDDINGS: (config.type_vocab_size, hidden)}
+    if variant.has_position_table:
+        shapes[names.POSITION_EMBEDDINGS] = (config.max_position_embeddings, hidden)
+    shapes.update(_norm_shapes(names.EMBEDDINGS_NORM, hidden) if variant.embeddings_norm else {})
     dense = {
         names.QUERY: (hidden, hidden),
         names.KEY: (hidden, hidden),
@@ -56,16 +55,31 @@ def encoder_shapes(config):
             shapes[prefix + name + "-weight"] = shape
             shapes[prefix + name + "-bias"] = shape[1:]
         for name in (names.ATTENTION_NORM, names.OUTPUT_NORM):
-            shapes[prefix + name + "-gamma"] = (hidden,)
-            shapes[prefix + name + "-beta"] = (hidden,)
+            shapes.update(_norm_shapes(prefix + name, hidden))
+        if variant.relative_distances:
+            tables = (names.RELATIVE_KEYS, names.RELATIVE_VALUES) if variant.relative_values else (names.RELATIVE_KEYS,)
+            shapes.update({prefix + table: (2 * variant.relative_distances[layer] + 1, config.head_size) for table in tables})
+    shapes.update(_norm_shapes(names.ENCODER_NORM, hidden) if variant.layer_norms == BEFORE else {})
     shapes[names.POOLER + "-weight"] = (hidden, hidden)
     shapes[names.POOLER + "-bias"] = (hidden,)
+    shapes.update(_pooling_head_shapes(config))
     return shapes
+
+
+def _pooling_head_shapes(config):
+    """dict of name -> shape of the attention heads that pool the last layer."""
+    size = config.variant.pooling_head_size
+    used = names.POOLING_HEADS[: 4 * config.pooling_heads]
+    return {name: (config.hidden_size, size) if name.endswith("weight") else (size,) for name in used}
+
+
+def _norm_shapes(name, hidden):
+    return {f"{name}-gamma": (hidden,), f"{name}-beta": (hidden,)}
 
 
 def classifier_shapes(config, num_labels):
     """dict of name -> shape of the label classifier."""
-    return {CLASSIFIER[0]: (num_labels, config.hidden_size), CLASSIFIER[1]: (num_labels,)}
+    return {CLASSIFIER[0]: (num_labels, config.pooled_size), CLASSIFIER[1]: (num_labels,)}
 
 
 def dense_head_shapes(config, head, outputs):
@@ -76,6 +90,8 @@ def dense_head_shapes(config, head, outputs):
 def token_head_shapes(config):
     """dict of name -> shape of the head of masked language modelling, without its output weights, the word embeddings."""
     hidden = config.hidden_size
+    if config.variant.token_head == PLAIN:
+        return {names.TOKEN_BIAS: (config.vocab_size,)}
     return dict(zip(names.TOKEN_HEAD, ((hidden, hidden), (hidden,), (hidden,), (hidden,), (config.vocab_size,))))
 
 

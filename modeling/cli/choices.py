@@ -1,6 +1,8 @@
 """Values that flags accept by name. The flag table and the code that reads a value share these constants."""
 
 POOLINGS = CLS, MEAN, MAX = ("cls", "mean", "max")
+RAW_CLS, SQRT_LENGTH, ONE_HEAD, TWO_HEADS = ("raw_cls", "sqrt_length", "sha", "2ha")  # MEAD's names of the last three
+CLASSIFIER_POOLINGS = (*POOLINGS, RAW_CLS, SQRT_LENGTH, ONE_HEAD, TWO_HEADS)
 CORRUPTIONS = SAMPLED, ALL_OTHERS = ("sampled", "all")
 TEACHER_OUTPUTS = DISK, ONLINE = ("disk", "online")
 METRICS = ACCURACY, MACRO_F1, MATTHEWS, CROSS_ENTROPY = ("accuracy", "macro_f1", "matthews", "cross_entropy")  # of --metric_for_best

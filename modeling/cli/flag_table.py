@@ -4,6 +4,7 @@ from modeling.cli.choices import (
     ACCURACY,
     AUTO,
     CHILD_TUNINGS,
+    CLASSIFIER_POOLINGS,
     CORRUPTIONS,
     DEVICES,
     DISK,
@@ -199,10 +200,11 @@ FLAGS = (
     Flag("hidden_dropout_prob", MODEL, ALL, fraction, None, "dropout probability of hidden states", unset=_DROPOUT),
     Flag("pooling", MODEL, (*EPOCH_TRAINING, *META_LEARNING), text, None,
          "sentence representation that the classifier reads: cls = tanh(W h[CLS] + b); mean or max = over the real tokens of the last "
-         "layer, without that dense layer", unset="that of the snapshot, cls if the snapshot has no classifier", choices=POOLINGS),
+         "layer, without that dense layer; raw_cls = h[CLS]; sqrt_length, sha and 2ha as in MEAD (docs/models.md)",
+         unset="that of the snapshot, cls if the snapshot has no classifier", choices=CLASSIFIER_POOLINGS),
     Flag("pooling", MODEL, PAIR_TRAINING, text, None,
-         "vector of a text: mean or max = over the real tokens of the last layer; cls = tanh(W h[CLS] + b)",
-         unset="that of the snapshot, mean if the snapshot has no classifier", choices=POOLINGS),
+         "vector of a text: mean or max = over the real tokens of the last layer; cls = tanh(W h[CLS] + b); raw_cls = h[CLS]; sqrt_length, "
+         "sha and 2ha as in MEAD", unset="that of the snapshot, mean if the snapshot has no classifier", choices=CLASSIFIER_POOLINGS),
     Flag("max_predictions_per_seq", MODEL, LABELLED, int, 80, "used in pre-training only", has_effect=False),
     Flag("model", MODEL, ALL, text, None, "used in pre-training only", has_effect=False),
 

@@ -1,6 +1,6 @@
 """The flags of recipes/pretrain_pairs.py alone, as rows of the flag table (modeling/cli/flag_table.py)."""
 
-from modeling.cli.choices import ACCURACY, CROSS_ENTROPY, PAIR_LOSSES, POOLINGS, SYMMETRIC
+from modeling.cli.choices import ACCURACY, CLASSIFIER_POOLINGS, CROSS_ENTROPY, PAIR_LOSSES, SYMMETRIC
 from modeling.cli.flag_kinds import Flag, Group, at_least, positive_int, text
 from modeling.cli.scripts import CORPUS_PAIR_TRAINING
 
@@ -17,8 +17,8 @@ HALVES_FLAGS = (
          "from 1 to the root of the hidden size in 10,000 steps; triplet = the cosine with one other half may not be greater",
          choices=PAIR_LOSSES),
     Flag("pooling", HALVES, CORPUS_PAIR_TRAINING, text, None,
-         "vector of a text: mean or max = over the real tokens of the last layer; cls = tanh(W h[CLS] + b)",
-         unset="that of the snapshot, mean if the snapshot has no classifier", choices=POOLINGS),
+         "vector of a text: mean or max = over the real tokens of the last layer; cls = tanh(W h[CLS] + b); raw_cls = h[CLS]; sqrt_length, "
+         "sha and 2ha as in MEAD", unset="that of the snapshot, mean if the snapshot has no classifier", choices=CLASSIFIER_POOLINGS),
     Flag("metric_for_best", HALVES, CORPUS_PAIR_TRAINING, text, ACCURACY,
          "measure on dev that selects the best snapshot: accuracy = recall, or the lowest cross-entropy",
          choices=(ACCURACY, CROSS_ENTROPY)),

@@ -86,6 +86,17 @@ def constant(shape, value, device):
     return memoize(("constant", tuple(shape), value, device), make)
 
 
+def arange(count, device):
+    """0, 1, … as float32 [count], inside a graph."""
+
+    def make():
+        if size() == 1:
+            return flow.arange(count, dtype=flow.float32, device=flow.device(device))
+        return flow.arange(count, dtype=flow.float32, placement=_placement(device), sbp=[flow.sbp.broadcast])
+
+    return memoize(("arange", count, device), make)
+
+
 def device_of(variables) -> str:
     """The device of a module's parameters, "cpu" or "cuda"."""
     parameter = next(variables.parameters())

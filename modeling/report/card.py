@@ -7,7 +7,7 @@ no paths of the machine, and no flags that a continued run may change.
 import os
 
 from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, stored_task
-from modeling.cli.choices import ACCURACY, CLS
+from modeling.cli.choices import ACCURACY, CLS, RAW_CLS
 from modeling.cli.flags import (
     DOMAIN_MIXING,
     FINETUNING,
@@ -117,7 +117,7 @@ def card(run, path, task, length, lower_case):
         steps = [step]
         if run.script == PRETRAIN_PAIRS:
             pooling = Snapshot(path).config().pooling
-            reduction = "pooler" if pooling == CLS else pooling
+            reduction = {CLS: "pooler", RAW_CLS: CLS}.get(pooling, pooling)
             vectors = f"--reduction {reduction} --input FILE --output vectors.npy"
             steps.append(f"python3 tools/embed.py --model_load_dir {for_shell(name)} {vectors}")
         lines += ["", "## Use", "", *markdown_block(steps), "", "It has no classifier. Every step takes it as its start.", ""]

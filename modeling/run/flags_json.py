@@ -1,7 +1,6 @@
 """`flags.json`: the flags, data and versions of a run. The report and `--resume` read it. To repeat a run, use run.flags
 (modeling/cli/flags_file.py)."""
 
-import dataclasses
 import os
 import platform
 import sys
@@ -31,7 +30,7 @@ def write_flags(context, **facts) -> None:
         **facts,
         "device": context.engine.device,
         "task": context.task.to_dict(),
-        "config": dataclasses.asdict(context.config),
+        "config": context.config.as_dict(),
         "data": context.splits.facts,
         "vocab_digest": context.tokenizer.digest,
         "snapshot_digest": snapshot.digest() if snapshot else None,

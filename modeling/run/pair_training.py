@@ -10,7 +10,7 @@ import numpy as np
 
 from modeling.bert.config import CLS
 from modeling.bert.dropout import DropoutPlan
-from modeling.bert.names import POOLER_PREFIX, TEMPERATURE
+from modeling.bert.names import POOLER, TEMPERATURE
 from modeling.bert.variables import encoder_shapes
 from modeling.cli.choices import ALL_PAIRS
 from modeling.objectives.metric import grouped_vectors
@@ -34,8 +34,8 @@ def pair_shapes(config, snapshot, loss=None):
     Args:
         loss: --pair_loss; None for a run that does not train.
     """
-    needed = config.pooling == CLS or snapshot is None or any(name.startswith(POOLER_PREFIX) for name in snapshot.sizes)
-    shapes = {name: shape for name, shape in encoder_shapes(config).items() if needed or not name.startswith(POOLER_PREFIX)}
+    needed = config.pooling == CLS or snapshot is None or any(name.startswith(POOLER) for name in snapshot.sizes)
+    shapes = {name: shape for name, shape in encoder_shapes(config).items() if needed or not name.startswith(POOLER)}
     return {**shapes, **(temperature_shapes(loss) if loss else {})}
 
 

@@ -6,7 +6,7 @@ So there are few shapes, each has only as many tokens as keep the cores busy, an
 
 import numpy as np
 
-from modeling.bert.config import CLS, MAX
+from modeling.bert.config import MAX
 from modeling.engine import parallel
 from ofrecord_util.packing import Rows, fill
 
@@ -34,7 +34,7 @@ def token_bytes(config, length, all_tokens=False) -> int:
         length: tokens per row.
         all_tokens: whether the last layer is computed for all tokens. If its output is needed at [CLS] only, it takes little memory.
     """
-    layers = max(1, config.num_hidden_layers - (config.pooling == CLS and not all_tokens))
+    layers = max(1, config.num_hidden_layers - (config.ends_at_cls and not all_tokens))
     return 4 * layers * (33 * config.hidden_size + 2 * config.intermediate_size + 3 * config.num_attention_heads * length)
 
 

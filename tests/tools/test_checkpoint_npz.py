@@ -5,9 +5,15 @@ import zipfile
 
 import numpy as np
 import pytest
+from reference_encoder import encode_normalising_residuals
 
 from modeling.bert.config import BertConfig
+from modeling.bert.encoder import build_bert
+from modeling.bert.variables import Variables
+from modeling.bert.variant import Variant
 from modeling.checkpoints.snapshot import Snapshot
+from modeling.engine.global_function import GlobalFunction
+from modeling.engine.kernels import select_kernels
 from modeling.engine.runtime import flow
 from ofrecord_util.errors import UserError
 from tools.convert_checkpoint import convert
@@ -112,15 +118,30 @@ def test_there_and_back_is_bit_equal(tmp_path, vocab):
     assert sorted(os.listdir(str(tmp_path))) == ["back.npz", "encoder.npz", "snapshot", "vocab.txt"]
 
 
-def test_the_head_of_language_modelling_stays_behind(tmp_path, vocab):
-    """MEAD's is the word embeddings alone; another `output` is unknown."""
+def same_arrays(path, arrays):
+    with np.load(str(path), allow_pickle=False) as file:
+        assert sorted(file.files) == sorted(arrays)
+        assert all(file[name].tobytes() == np.ascontiguousarray(arrays[name]).tobytes() for name in arrays)
+
+
+def test_the_head_of_language_modelling(tmp_path, vocab):
+    """MEAD's is the word embeddings alone, with a bias or without; another `output` is left out or unknown."""
     arrays, log = mead_arrays(), []
     arrays["output/weights"] = arrays["TLM/Embeddings/x/weights"]
-    convert(write_npz(tmp_path, arrays), str(tmp_path / "kept"), vocab_file=vocab, num_attention_heads=2, log=log.append)
-    assert len(load(tmp_path / "kept")) == len(mead_arrays())
-    assert any(line.startswith("left out: output/weights") for line in log)
+    convert(write_npz(tmp_path, arrays), str(tmp_path / "kept"), vocab_file=vocab, num_attention_heads=2)
+    assert not load(tmp_path / "kept")["cls-predictions-output_bias"].any()
+    arrays["output/bias"] = np.arange(VOCAB, dtype=np.float32)
+    convert(write_npz(tmp_path, arrays), str(tmp_path / "biased"), vocab_file=vocab, num_attention_heads=2)
+    np.testing.assert_array_equal(load(tmp_path / "biased")["cls-predictions-output_bias"], arrays["output/bias"])
+    assert Snapshot(str(tmp_path / "biased")).config().variant == Variant(token_head="plain")
+    convert(str(tmp_path / "biased"), str(tmp_path / "back.npz"), to="npz")
+    same_arrays(tmp_path / "back.npz", arrays)
+    arrays["output/weights"] = arrays["output/weights"] + 1
+    convert(write_npz(tmp_path, arrays), str(tmp_path / "untied"), vocab_file=vocab, num_attention_heads=2, log=log.append)
+    assert len(load(tmp_path / "untied")) == len(mead_arrays())
+    assert any(line.startswith("left out: output/weights, output/bias: ") for line in log)
     arrays["output/weights"] = np.zeros((3, H), np.float32)
-    assert "unknown output/weights" in refused(write_npz(tmp_path, arrays), tmp_path, vocab)
+    assert "unknown output/weights" in refused(write_npz(tmp_path, without(arrays, "output/bias")), tmp_path, vocab)
 
 
 def test_heads_of_64_unless_said(tmp_path, vocab):
@@ -142,12 +163,12 @@ def test_vocabulary_is_wanted(tmp_path, vocab):
 
 def test_missing_and_unknown_names_are_all_listed(tmp_path, vocab):
     arrays = mead_arrays()
-    for name in (STACK + "1/ln1/bias", "TLM/Embeddings/x/pos_weights"):
+    for name in (STACK + "1/ln1/bias", "TLM/Embeddings/reduction/ln/bias"):
         del arrays[name]
     arrays.update({STACK + "5/ln1/bias": np.zeros(H, np.float32), "TLM/pooler/weights": np.zeros((H, H), np.float32)})
     missing, unknown = refused(write_npz(tmp_path, arrays), tmp_path, vocab).split("; unknown ")
     assert STACK + "1/ln1/bias" in missing
-    assert "TLM/Embeddings/x/pos_weights" in missing
+    assert "TLM/Embeddings/reduction/ln/bias" in missing
     assert STACK + "5/ln1/bias" in unknown
     assert "TLM/pooler/weights" in unknown
     assert "missing TLM/Embeddings/x/weights" in refused(write_npz(tmp_path, {"x": np.zeros(3)}), tmp_path, vocab)
@@ -160,12 +181,118 @@ def test_names_that_lead_out_of_the_folder(tmp_path, vocab):
     assert "/tmp/y" in unknown
 
 
-def test_stack_that_normalises_first_is_no_bert(tmp_path, vocab):
-    arrays = dict(mead_arrays(), **{STACK + "ln/weights": np.ones(H, np.float32), STACK + "ln/bias": np.ones(H, np.float32)})
-    message = refused(write_npz(tmp_path, arrays), tmp_path, vocab)
-    assert "2 layers" in message
-    assert "missing" not in message
-    assert message.endswith(f": unknown {STACK}ln/bias, {STACK}ln/weights")
+def first_norms(arrays):
+    """The arrays of a stack that normalises first."""
+    draw = np.random.RandomState(12)
+    return dict(arrays, **{STACK + "ln/" + part: draw.randn(H).astype(np.float32) for part in ("weights", "bias")})
+
+
+def without(arrays, *parts):
+    return {name: value for name, value in arrays.items() if not any(part in name for part in parts)}
+
+
+def relative(arrays, parts, distances=(2, 3)):
+    draw = np.random.RandomState(13)
+    tables = {
+        f"{STACK}{i}/attn/{part}": draw.randn(2 * k + 1, H // 2).astype(np.float32) for i, k in enumerate(distances) for part in parts
+    }
+    return dict(arrays, **tables)
+
+
+def biased(arrays):
+    return dict(arrays, **{"TLM/Embeddings/tt/weights": np.stack([np.full(H, 0.3, np.float32), np.zeros(H, np.float32)])})
+
+
+BEFORE, NO_NORM, SINES = {"layer_norms": "before"}, {"embeddings_norm": False}, {"positions": "sinusoidal"}
+FORMS = {  # arrays, flags, variant
+    "before": (first_norms(mead_arrays()), BEFORE, BEFORE),
+    "before, bare": (first_norms(without(mead_arrays(), "reduction", "tt/")), BEFORE, {**BEFORE, **NO_NORM}),
+    "after, bare": (without(mead_arrays(), "reduction"), {}, NO_NORM),
+    "sinusoidal": (without(mead_arrays(), "pos_weights"), SINES, SINES),
+    "with bias": (biased(mead_arrays()), {"positions": "learned_with_bias"}, {"positions": "learned_with_bias"}),
+    "relative": (
+        relative(first_norms(without(mead_arrays(), "pos_weights", "reduction", "tt/")), ["rpr_key"]),
+        {**BEFORE, "windowed": True},
+        {**BEFORE, **NO_NORM, "positions": "none", "relative_distances": (2, 3), "windowed": True},
+    ),
+    "relative values": (
+        relative(mead_arrays(), ["rpr_key", "rpr_value"]), {}, {"relative_distances": (2, 3), "relative_values": True},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_forms_there_and_back(tmp_path, vocab, form):
+    """The snapshot has the form, and it converts back to the same bits."""
+    arrays, flags, variant = FORMS[form]
+    convert(write_npz(tmp_path, arrays), str(tmp_path / "snapshot"), vocab_file=vocab, num_attention_heads=2, **flags)
+    log = []
+    assert Snapshot(str(tmp_path / "snapshot")).config().variant == Variant(**variant)
+    convert(str(tmp_path / "snapshot"), str(tmp_path / "back.npz"), to="npz", log=log.append)
+    same_arrays(tmp_path / "back.npz", arrays)
+    for flag, value in flags.items():
+        assert ("--windowed" if flag == "windowed" else f"--{flag} {value}") in log[-1]
+
+
+def test_norm_before_the_residual_is_the_norm_after_the_sum(tmp_path, vocab):
+    """MEAD's default stack, against its own formula."""
+    arrays, ids = first_norms(without(mead_arrays(), "reduction")), np.array([2, 7, 5, 12, 3], np.int32)
+    folder = str(tmp_path / "snapshot")
+    convert(write_npz(tmp_path, arrays), folder, vocab_file=vocab, num_attention_heads=2, layer_norms="before_residual")
+    config, values = Snapshot(folder).config(), load(folder)
+    assert config.variant == Variant()
+
+    def states(variables, word_rows, input_mask):
+        return build_bert(variables, config, select_kernels("cpu"), word_rows, input_mask, word_rows * 0, pools=False).hidden_states[-1]
+
+    found = GlobalFunction(states, "predict", Variables(values))({"word_rows": ids[None], "input_mask": np.ones((1, 5), np.int32)}).numpy()
+    for layer in range(LAYERS):
+        for mead, ours in (("ln1", "first"), ("ln2", "second")):
+            gamma, beta = (arrays[f"{STACK}{layer}/{mead}/{part}"] for part in ("weights", "bias"))
+            values.update({f"{ours}_{layer}-gamma": gamma, f"{ours}_{layer}-beta": beta})
+    values.update({"last-gamma": arrays[STACK + "ln/weights"], "last-beta": arrays[STACK + "ln/bias"]})
+    wanted = encode_normalising_residuals({name: value.astype(np.float64) for name, value in values.items()}, config, ids, ids * 0)
+    np.testing.assert_allclose(found[0], wanted, rtol=0, atol=2e-5)
+
+
+def test_what_a_file_does_not_say(tmp_path, vocab):
+    path = write_npz(tmp_path, first_norms(mead_arrays()))
+    assert "set --layer_norms before_residual (MEAD's default) or before" in refused(path, tmp_path, vocab)
+    assert "--layer_norms after: " in refused(path, tmp_path, vocab, layer_norms="after")
+    assert "two norms in a row" in refused(path, tmp_path, vocab, layer_norms="before_residual")
+    assert "which are learned positions" in refused(path, tmp_path, vocab, layer_norms="before", positions="none")
+    assert "has no relative positions" in refused(path, tmp_path, vocab, layer_norms="before", windowed=True)
+    path = write_npz(tmp_path, without(mead_arrays(), "pos_weights"))
+    assert "set --positions sinusoidal or none" in refused(path, tmp_path, vocab)
+    assert "--positions learned: " in refused(path, tmp_path, vocab, positions="learned")
+    assert "--layer_norms before: " in refused(path, tmp_path, vocab, layer_norms="before", positions="none")
+    damaged = relative(mead_arrays(), ["rpr_key"])
+    damaged[STACK + "1/attn/rpr_key"] = damaged[STACK + "1/attn/rpr_key"][1:]
+    assert "must have an odd number of rows" in refused(write_npz(tmp_path, damaged), tmp_path, vocab)
+    assert "0/attn/rpr_key is there" in refused(write_npz(tmp_path, without(damaged, "1/attn/rpr_key")), tmp_path, vocab)
+    bucketed = dict(mead_arrays(), **{STACK + "0/attn/rel_embedding": np.zeros((2, 32), np.float32)})
+    assert "unknown " + STACK + "0/attn/rel_embedding" in refused(write_npz(tmp_path, bucketed), tmp_path, vocab)
+
+
+def test_another_form_of_a_bert(tmp_path, vocab):
+    """A training can start from it; other formats have no such form."""
+    bert, folder = write_npz(tmp_path, mead_arrays()), str(tmp_path / "bert")
+    convert(bert, folder, vocab_file=vocab, num_attention_heads=2)
+    log = []
+    convert(folder, str(tmp_path / "other"), layer_norms="before", positions="sinusoidal", log=log.append)
+    assert any("computes something else now: train it" in line for line in log)
+    other, before = load(tmp_path / "other"), load(folder)
+    assert set(before) - set(other) == {"bert-embeddings-position_embeddings"}
+    assert (other["bert-encoder-LayerNorm-gamma"] == 1).all()
+    assert not other["bert-encoder-LayerNorm-beta"].any()
+    convert(folder, str(tmp_path / "biased"), positions="learned_with_bias")
+    assert load(tmp_path / "biased")["bert-embeddings-token_type_embeddings"].shape == (1, H)
+    assert "already" in refused(tmp_path / "other", tmp_path, None, positions="learned")
+    assert "computes the same as after" in refused(folder, tmp_path, None, layer_norms="before_residual")
+    assert "--windowed says how" in refused(folder, tmp_path, None, windowed=True)
+    for to, end in (("hugging_face", ""), ("onnx", ".onnx")):
+        with pytest.raises(UserError, match=f"--to {to}: this format does not have the form of the encoder .layer_norms"):
+            convert(str(tmp_path / "other"), str(tmp_path / ("out" + end)), to=to, do_lower_case=True)
 
 
 def test_wrong_shapes_types_and_values(tmp_path, vocab):

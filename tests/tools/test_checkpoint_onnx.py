@@ -10,7 +10,7 @@ import pytest
 import tiny
 from tokenizers import Tokenizer as LibraryTokenizer
 
-from modeling.bert.config import POOLINGS
+from modeling.bert.config import CLASSIFIER_POOLINGS
 from modeling.bert.names import DOMAIN_HEAD
 from modeling.bert.variables import Variables, classifier_shapes, domain_head_shapes, encoder_shapes, initial_value
 from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, VOCAB_FILE, write_variables
@@ -70,7 +70,7 @@ def random_inputs(batch, length, seed=0):
     return ids, mask, draw.randint(0, 2, (batch, length)) * mask
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", CLASSIFIER_POOLINGS)
 def test_logits(tmp_path, pooling):
     folder, config, values = write_snapshot(tmp_path / "snapshot", pooling)
     session, lines = to_onnx(folder, tmp_path / "model.onnx")
@@ -79,7 +79,7 @@ def test_logits(tmp_path, pooling):
         found = session.run(None, dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs)))[0]
         expected = graph_logits(config, values, inputs)
         assert found.shape == (batch, 3)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max()))
         assert batch == 1 or np.ptp(expected, axis=0).max() > 0.05
     assert any(DOMAIN_HEAD[0] in line and "left out" in line for line in lines)
 

@@ -307,7 +307,7 @@ def test_pooling():
         ({"hidden_act": "relu"}, "gelu"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"vocab_size": "99"}, "vocab_size"),
-        ({"pooling": "sum"}, "pooling 'sum' is none of cls, mean, max"),
+        ({"pooling": "sum"}, "pooling 'sum' is none of cls, mean, max, raw_cls, sqrt_length, sha, 2ha"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob"),
         ({"hidden_dropout_prob": "0.1"}, "hidden_dropout_prob"),
         ({"layer_norm_eps": "1e-12"}, "layer_norm_eps must be a number"),
