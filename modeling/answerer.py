@@ -29,7 +29,7 @@ class Answerer(TextModel):
         doc_stride, max_query_length, n_best_size, max_answer_length, no_answer: as the flags of recipes/span_answering.py.
         log, further: as of `TextModel`.
     Raises:
-        UserError: the path is not a snapshot, or the snapshot finds no answers.
+        UserError: the path is not a snapshot, the snapshot finds no answers, or no window has room for `doc_stride` tokens.
     """
 
     _name = "the answerer"

@@ -21,6 +21,7 @@ from ofrecord_util.text import TextFolder, TextSplit
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TextRows, decode_text, find_text
 from ofrecord_util.text_kinds import TSV, lines_of_text
+from ofrecord_util.text_warnings import unread_columns
 
 TAG_FILES = (".tsv", ".txt", ".conll", ".csv")  # ends of the names of a split's file
 OUTSIDE = "O"  # the tag of a word outside of entities
@@ -64,7 +65,7 @@ def read_sentences(
         lines: of the file, with or without their ends.
         path: its name, for messages.
         tagged: whether rows have tags. Otherwise a row is a word, and further columns are not read.
-        warn: called with one line if there are columns that are not read.
+        warn: called with one line at the first row without a tag that has columns that are not read, or several words.
 
     Raises:
         UserError: a row does not have the columns of the first one, or a word, domain or tag is empty or impossible. The message names it.
@@ -85,7 +86,13 @@ def read_sentences(
         elif not cells[0].strip():
             raise UserError(f"{path}: row {number}: the word is empty")
         elif len(cells) > 1 and warn is not None:
-            warn(f"warning: {path}: row {number} has {len(cells)} columns: the first one is the word, the others are not read, in any row")
+            warn(unread_columns(f"{path}: row {number}", len(cells), "the first one is the word"))
+            warn = None
+        elif len(cells[0].split()) > 1 and warn is not None:
+            warn(
+                f"warning: {path}: row {number} is read as one word ({cells[0].strip()!r:.60}): a row has one word, and blanks do not "
+                "separate columns"
+            )
             warn = None
         here = cells[1].strip() if tagged and width == 3 else None
         if not words:

@@ -84,9 +84,12 @@ class Task:
                 raise UserError(
                     f"{flag}: the {kind}s {spelled(alike[0])} and {spelled(alike[1])} look the same; write both in the same way"
                 )
-            for value in values:
-                if not value.strip() or folded.count(value.lower()) > 1:
-                    raise UserError("{}: {} {!r} is {}".format(flag, kind, value, "listed twice" if value.strip() else "empty"))
+            for place, (value, first) in enumerate(zip(values, map(folded.index, folded))):
+                if not value.strip():
+                    raise UserError(f"{flag}: {kind} {value!r} is empty")
+                if first != place:
+                    also = "" if value == values[first] else f" (also as {values[first]!r}: upper and lower case are the same)"
+                    raise UserError(f"{flag}: {kind} {value!r} is listed twice{also}")
 
     @property
     def kind(self) -> Classes:

@@ -35,6 +35,17 @@ _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequen
 _ONE_DOMAIN_UNLABELLED = "the student learns from this domain only"
 
 
+def unread_columns(place: str, count: int, read: str) -> str:
+    """The warning about a row whose further columns are not read.
+
+    Args:
+        place: the input and the row.
+        count: columns of the row.
+        read: what is read of it.
+    """
+    return f"warning: {place} has {count} columns: {read}, the others are not read, in any row"
+
+
 class Repeats(NamedTuple):
     """Counts of repeated texts in a split.
 

@@ -9,13 +9,13 @@
     python3 tools/predict.py --model_load_dir SNAPSHOT --domain_scores train.csv "a moving film"
 
 The input has one text per line. If a line has tabs, only its first column is read (the first two for a task of text pairs),
-so files with domain and label columns can be used. Files with a header, comma-separated files with a header and JSON lines are
-read too, in the same way as by the training scripts; `--text_column` chooses the column. Empty lines at the end are left out.
-The output has one line per text, in the same order: the label, its probability and the text, separated by tabs, or a JSON
-object with all probabilities. A model of --task_type regression gives a number without a probability, one of multi_label the
-labels with a probability above 0.5, with commas between them and between their probabilities. The tool reads texts as it needs
-them, so a large file needs little memory. With --domain_scores the domain that is most similar and its score follow the
-probability. --pipeline runs a class of your own around the model.
+with a warning, so files with domain and label columns can be used. Files with a header, comma-separated files with a header
+and JSON lines are read too, in the same way as by the training scripts; `--text_column` chooses the column. Empty lines at
+the end are left out. The output has one line per text, in the same order: the label, its probability and the text, separated
+by tabs, or a JSON object with all probabilities. A model of --task_type regression gives a number without a probability, one
+of multi_label the labels with a probability above 0.5, with commas between them and between their probabilities. The tool
+reads texts as it needs them, so a large file needs little memory. With --domain_scores the domain that is most similar and
+its score follow the probability. --pipeline runs a class of your own around the model.
 """
 
 if not __package__:
@@ -44,6 +44,7 @@ from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, TSV, kind_of_stream, parse_rows
+from ofrecord_util.text_warnings import unread_columns
 from tools.evaluate import read_labelled
 from tools.pipeline import HELP, load_pipeline
 
@@ -141,7 +142,8 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
         name: of the input, for messages.
         options: `TextOptions`, or None.
         header: False if the first line is not a header in any case.
-        warn: called with one line if the first line is a text that may be the name of a column; None to say nothing.
+        warn: called with one line if the first line is a text that may be the name of a column, and with one if there are columns that
+            are not read and have no name; None to say nothing.
     Raises:
         UserError: if a row does not fit the kind, has no second text for text pairs, is a header in the middle or in words that are not
             known, or begins with an index; or if the lines are a table without a header. The message names it.
@@ -156,7 +158,7 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
     if kind == AUTO:
         kind = kind_of_stream(head[0], name, bool(options.columns()), head if header is None else ())
     columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
-    numbers = 0
+    numbers, told = 0, False
     for row in parse_rows(itertools.chain(head, lines), kind, name):
         if row.number == 1:
             columns = find_columns(row, kind, options, name, roles, header)
@@ -189,6 +191,10 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 raise UserError(
                     f"{name}: line {row.line} is a header ({' TAB '.join(cells):.90}), which would be read as a text; remove it"
                 )
+            if len(cells) > len(roles) and warn is not None and not told:
+                first = "the first two are the texts" if pair else "the first one is the text"
+                warn(unread_columns(f"{name}: line {row.line}", len(cells), first))
+                told = True
             if pair and len(cells) < 2:
                 raise UserError(
                     f"{name}: line {row.line} has 1 column, but a task of text pairs needs two texts separated by a tab: {cells[0][:40]!r}"

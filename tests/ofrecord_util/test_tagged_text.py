@@ -30,6 +30,8 @@ def test_sentences():
     assert lines == ["warning: f: row 3 has 3 columns: the first one is the word, the others are not read, in any row"]
     list(read_sentences(["Ann", "sleeps"], "f", tagged=False, warn=lines.append))
     assert len(lines) == 1
+    list(read_sentences(["Ann", "lives in Oslo", "Oslo NNP"], "f", tagged=False, warn=lines.append))
+    assert lines[1:] == ["warning: f: row 2 is read as one word ('lives in Oslo'): a row has one word, and blanks do not separate columns"]
 
 
 def test_a_task_is_read_from_the_text(tmp_path):

@@ -148,6 +148,22 @@ def test_bad_names(domains, labels):
         Task("t", domains, labels)
 
 
+@pytest.mark.parametrize(
+    ("domains", "labels", "said"),
+    [
+        ("d", "O,O", "--label_list: label 'O' is listed twice"),
+        ("d", "B-PER,O,b-PER", "--label_list: label 'b-PER' is listed twice (also as 'B-PER': upper and lower case are the same)"),
+        ("SST-2,mr,SST-2", "0,1", "--domains: domain 'SST-2' is listed twice"),
+        ("Mr,d,MR", "0,1", "--domains: domain 'MR' is listed twice (also as 'Mr': upper and lower case are the same)"),
+    ],
+)
+def test_names_that_are_listed_twice(domains, labels, said):
+    """The message has the names as the flag has them."""
+    with pytest.raises(UserError) as error:
+        resolve_task("g1", "no/such/folder", domains=domains, label_list=labels)
+    assert str(error.value) == said
+
+
 @pytest.mark.parametrize("values", [None, {}, {"name": "t", "domains": "ab", "labels": ["0", "1"], "pair": False}, []])
 def test_bad_dict(values):
     with pytest.raises(UserError):

@@ -135,6 +135,11 @@ def test_the_tool_answers_as_the_run_did(project, run):
     project.run(f"{tool} --input data/test.json --output answers.json --nbest nbest.json")
     assert read_json(project.path("answers.json")) == read_json(run.path("answers_test.json"))
     assert list(read_json(project.path("nbest.json"))) == [question.id for question in questions]
+    code, _, errors = project.call(
+        f"tools.answer_questions.py --model_load_dir {run.folder} --device cpu --doc_stride 16 --question a --context b"
+    )
+    assert code == 2
+    assert "--doc_stride 16: a window has room for 15 tokens of a context" in errors
 
 
 def test_questions_without_answers(project):
