@@ -59,7 +59,7 @@ def main():
     folder = output_folder(flags)
     log(f"{len(records)} samples, {lengths.sum()} tokens: {folder} will take {size_text(estimate(layout.arrays(lengths)))}")
 
-    facts = dict(identity, teacher=context.snapshot.path, teacher_digest=context.snapshot.digest(), config=vars(config))
+    facts = dict(identity, teacher=context.snapshot.path, teacher_digest=context.snapshot.digest(), config=config.as_dict())
     with TeacherOutputWriter(folder, layout, records.idxs, lengths, facts) as writer:
         shapes = {
             **encoder_shapes(config),

@@ -18,6 +18,7 @@ ALLOWED = {  # (file, call): reason
     ("modeling/cli/process.py", "open"): "a stream of this process that was closed",
     ("modeling/run/resources.py", "open"): "what the system says of its memory",
     ("tools/checkpoint_tokenizer.py", "json.loads"): "what the tokenizers library has made",
+    ("tools/checkpoint_onnx.py", "json.loads"): "what the tokenizers library has made",
     ("modeling/run/resume.py", "json.loads"): "a copy of the run's own flags",
     ("modeling/report/page.py", "open"): "the style sheet of this project",
     ("tools/demo_prototypes.py", "np.load"): "files that the demo has just made",

@@ -1,7 +1,7 @@
 """Measures how well the vectors of texts find their translations, as Tatoeba does it: of two aligned files, the nearest text is right.
 
-    python3 tools/retrieve.py --model_load_dir SNAPSHOT --source tatoeba.deu --target tatoeba.eng --layer 19
-    python3 tools/retrieve.py --model_load_dir SNAPSHOT --source tatoeba.deu --target tatoeba.eng --format json
+    python3 tools/retrieve.py --model_load_dir output/RUN --source deu.txt --target eng.txt --layer 19
+    python3 tools/retrieve.py --model_load_dir output/RUN --source deu.txt --target eng.txt --format json
 
 Text N of --target is the translation of text N of --source. For each text of one file, the text of the other file whose vector has the
 greatest cosine similarity is found. Accuracy is the share of texts for which this is their translation; both directions are measured. A
