@@ -1,7 +1,7 @@
 """Measures how well the vectors of texts find their translations, as Tatoeba does it: of two aligned files, the nearest text is right.
 
-    python3 tools/retrieve.py --model_load_dir output/RUN --source deu.txt --target eng.txt --layer 19
-    python3 tools/retrieve.py --model_load_dir output/RUN --source deu.txt --target eng.txt --format json
+    python3 tools/retrieve.py --model_load_dir SNAPSHOT --source a.txt --target b.txt --layer 19
+    python3 tools/retrieve.py --model_load_dir SNAPSHOT --source a.txt --target b.txt --format json
 
 Text N of --target is the translation of text N of --source. For each text of one file, the text of the other file whose vector has the
 greatest cosine similarity is found. Accuracy is the share of texts for which this is their translation; both directions are measured. A
@@ -99,7 +99,7 @@ def main():
     if args.format == "json":
         ways = {name: {"correct": number, "accuracy": number / count} for name, number in zip(("forward", "backward"), right)}
         about = {"source": paths[0], "target": paths[1], "layer": embedder.layer, "reduction": args.reduction, "texts": count}
-        print(for_json(json.dumps({**about, **ways}, ensure_ascii=False)))
+        say(for_json(json.dumps({**about, **ways}, ensure_ascii=False)))
     else:
         for (one, other), number in zip((paths, paths[::-1]), right):
             say(f"{one} to {other}: accuracy {number / count:.4f} ({number} of {count})")

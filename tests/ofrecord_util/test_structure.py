@@ -112,8 +112,10 @@ def test_text_without_pairs(tmp_path, tokenizer, text, end, said):
 def test_stale_and_damaged_documents(tmp_path, tokenizer):
     corpus = write(tmp_path, tokenizer, LINES)
     assert corpus.differences({"packing": SENTENCES[LINE_END]}) == []
-    for other in ("line", SENTENCES[BLANK_LINE]):
-        assert corpus.differences({"packing": other}) == ["--structural or --document_end was another one"]
+    held = "they hold the sentences of a text (recipes/pretrain_mlm.py --structural --document_end line), and this run needs"
+    for other, needed in (("line", "one text per record"), (SENTENCES[BLANK_LINE], "the sentences of a text")):
+        (difference,) = corpus.differences({"packing": other})
+        assert difference.startswith(f"{held} {needed} (recipes/pretrain_mlm.py --")
     digest = corpus.digest
     path = tmp_path / "data" / "ofrecord" / CORPUS / DOCUMENTS
     np.save(str(path), np.array([0, 1, 3, 4]))
