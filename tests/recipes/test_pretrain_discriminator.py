@@ -105,7 +105,7 @@ def test_the_next_steps_take_the_snapshot(project, run):
     ("more", "said"),
     [
         ("--do_train false", "--do_train false: a snapshot has no generator"),
-        ("--packing packed", "--packing was line and is packed"),
+        ("--packing packed", "they hold one text per record (recipes/pretrain_mlm.py --packing line), and this run needs"),
     ],
 )
 def test_what_is_refused(project, run, more, said):

@@ -168,7 +168,7 @@ def test_a_run_without_training_measures_the_snapshot(project, run):
     ("more", "said"),
     [
         ("--evaluation_text refuse --resave_ofrecord", "is a text of dev"),
-        ("--packing packed", "--packing was line and is packed"),
+        ("--packing packed", "they hold one text per record (recipes/pretrain_mlm.py --packing line), and this run needs"),
         ("--corpus_file eight.txt", "the text has changed since, or --corpus_file"),
         ("--use_task_text false --corpus_file ,", "--use_task_text false: the corpus has no text"),
         ("--corpus_file absent.txt", "--corpus_file absent.txt: no such file"),

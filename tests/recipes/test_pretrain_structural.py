@@ -95,8 +95,8 @@ def test_the_next_steps_take_the_snapshot(project, run):
     ("more", "said"),
     [
         ("--packing packed", "--packing packed: with --structural a record has sentences of one text: leave the flag out"),
-        ("--document_end blank_line", "--structural or --document_end was another one"),
-        ("--structural false", "--structural or --document_end was another one"),
+        ("--document_end blank_line", "--structural --document_end line), and this run needs the sentences of a text"),
+        ("--structural false", "--structural --document_end line), and this run needs one text per record"),
         ("--seq_length 4 --resave_ofrecord", "--seq_length 4 is too short"),
         ("--model_load_dir one_type", "one_type has 1 token type, but pairs of sentences need 2"),
         ("--data_dir short --use_task_text false --corpus_file short.txt --corpus_data_part_num 1", "no document of the corpus has two"),
