@@ -29,7 +29,7 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, write_variabl
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from ofrecord_util.files import write_json
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 
 WORDS = [f"word{number}" for number in range(2000)]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

@@ -34,7 +34,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_float
 from ofrecord_util.files import write_json
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 
 RANDOM_SIZES = {
     "base": {},

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from ofrecord_util import files
+from ofrecord_util.array_reading import PartFile, parse_npy
 from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, Item
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import REMEDY, read_manifest
-from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, PartFile, parse_npy, read_bytes
+from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
 from ofrecord_util.sentences import Documents, sentence_rows
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes

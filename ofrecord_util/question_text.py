@@ -15,7 +15,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import TEXT_LIMIT, read_json
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import TEXT_LIMIT
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
 from ofrecord_util.text_columns import TextOptions

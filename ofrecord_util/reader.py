@@ -15,9 +15,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from ofrecord_util.array_reading import PartFile
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import for_terminal
-from ofrecord_util.reading import RECORDS_LIMIT, PartFile, read_json
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import RECORDS_LIMIT
 from ofrecord_util.records import Records
 from ofrecord_util.schema import FEATURE_NAMES, LENGTH_BYTES, Feature, entries_class, features_of, split_flag
 from ofrecord_util.tasks import Task

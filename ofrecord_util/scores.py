@@ -15,8 +15,10 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from ofrecord_util import files
+from ofrecord_util.array_reading import parse_npy, parse_npz
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import ARRAY_LIMIT, parse_npy, parse_npz, read_bytes, read_json
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import ARRAY_LIMIT, read_bytes
 from ofrecord_util.writer import split_folder
 
 HELD_OUT_KEY = "held_out_domains"  # in the information about scores: names of the domains whose rows are in no prototype

@@ -8,9 +8,9 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import text
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
 from ofrecord_util.names import lookalike, spelled, split_by_look
-from ofrecord_util.reading import read_json
 from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]

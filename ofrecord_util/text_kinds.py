@@ -14,8 +14,9 @@ import re
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_reading import any_json, parse_json
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import LINE_LIMIT, any_json, parse_json, size_text
+from ofrecord_util.reading import LINE_LIMIT, size_text
 
 AUTO, TSV, CSV, JSONL = "auto", "tsv", "csv", "jsonl"
 FORMATS = (AUTO, TSV, CSV, JSONL)  # values of --text_format

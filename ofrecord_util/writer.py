@@ -14,7 +14,7 @@ import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.schema import Feature, default_prefix, features_of, split_flag
 from ofrecord_util.wire_format import encode
 

@@ -4,8 +4,13 @@ import http.client
 import json
 import threading
 
+import numpy as np
+
+from benchmarks.hugging_face_parity import ask_transformers
+from benchmarks.side_by_side import torch_python
 from modeling.predictor import Predictor
 from tools import predict
+from tools.convert_checkpoint import HUGGING_FACE, convert
 from tools.serve import open_socket, serve
 from tools.serve_app import Limits
 
@@ -70,3 +75,21 @@ def check_all_ways(path, texts, monkeypatch, capsys):
             assert all(abs(each["probabilities"][name] - value) < 2e-6 for name, value in prediction.probabilities.items())
     assert len(lines) == len(texts)
     return expected
+
+
+def check_in_transformers(path, texts, folder):
+    """Checks that transformers, from the raw texts and by its Auto classes, has the ids and log-probabilities of a `Predictor`.
+
+    Args:
+        path: of a snapshot.
+        texts: texts of which some get other probabilities than others.
+        folder: for the Hugging Face folder, which must not exist.
+    """
+    convert(path, folder, to=HUGGING_FACE, log=lambda line: None)
+    theirs = ask_transformers(torch_python(), {"folder": folder, "texts": texts, "pairs": None})
+    predictor = Predictor(path, "cpu")
+    ours = np.log([list(prediction.probabilities.values()) for prediction in predictor(texts)])
+    encoded = predictor.preprocess(texts)
+    assert theirs["ids"] == [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
+    np.testing.assert_allclose(ours, theirs["log_probabilities"], rtol=0, atol=1e-5)
+    assert np.ptp(ours[:, 0]) > 0.5  # the texts differ by far more than the tolerance

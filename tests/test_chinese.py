@@ -13,13 +13,12 @@ import serving
 import tiny
 from tokenizers import Tokenizer as LibraryTokenizer
 
-from benchmarks.hugging_face_parity import ask_transformers
 from benchmarks.side_by_side import torch_python
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
 from modeling.predictor import Predictor
 from ofrecord_util.tokenization import Tokenizer, TokenizerSettings
-from tools.convert_checkpoint import HUGGING_FACE, ONNX, convert
+from tools.convert_checkpoint import ONNX, convert
 
 DATA, ENCODER = "data/评论", "structbert"
 COMMON = f"--task_name reviews --data_dir {DATA} --seq_length 26 --seed 42 --vocab_file {ENCODER}/vocab.txt"
@@ -156,15 +155,7 @@ def test_teacher_and_student_predict_and_serve(project, kd, kind, monkeypatch, c
 @pytest.mark.skipif(torch_python() is None, reason="BENCH_TORCH_PYTHON names no Python with torch and transformers")
 def test_the_student_in_transformers(project, kd, tmp_path):
     """From the raw text, by the Auto classes: the ids and log-probabilities of the distilled StructBERT."""
-    path = project.path(kd.student.snapshot)
-    convert(path, str(tmp_path / "hf"), to=HUGGING_FACE, log=lambda line: None)
-    theirs = ask_transformers(torch_python(), {"folder": str(tmp_path / "hf"), "texts": TEXTS, "pairs": None})
-    predictor = Predictor(path, "cpu")
-    ours = np.log([list(prediction.probabilities.values()) for prediction in predictor(TEXTS)])
-    encoded = predictor.preprocess(TEXTS)
-    assert theirs["ids"] == [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
-    np.testing.assert_allclose(ours, theirs["log_probabilities"], rtol=0, atol=1e-5)
-    assert np.ptp(ours[:, 0]) > 0.5  # the texts differ by far more than the tolerance
+    serving.check_in_transformers(project.path(kd.student.snapshot), TEXTS, str(tmp_path / "hf"))
 
 
 @pytest.mark.slow

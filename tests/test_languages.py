@@ -14,7 +14,6 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from benchmarks.hugging_face_parity import ask_transformers
 from benchmarks.side_by_side import torch_python
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
@@ -133,15 +132,7 @@ def test_teacher_and_student_predict_and_serve(project, kd, kind, monkeypatch, c
 @pytest.mark.skipif(torch_python() is None, reason="BENCH_TORCH_PYTHON names no Python with torch and transformers")
 def test_the_student_in_transformers(project, kd, tmp_path):
     """From the raw text, by the Auto classes: the ids and log-probabilities of the distilled XLM-R."""
-    path = project.path(kd.student.snapshot)
-    convert(path, str(tmp_path / "hf"), to="hugging_face", log=lambda line: None)
-    theirs = ask_transformers(torch_python(), {"folder": str(tmp_path / "hf"), "texts": TEXTS, "pairs": None})
-    predictor = Predictor(path, "cpu")
-    ours = np.log([list(prediction.probabilities.values()) for prediction in predictor(TEXTS)])
-    encoded = predictor.preprocess(TEXTS)
-    assert theirs["ids"] == [row[: mask.sum()].tolist() for row, mask in zip(encoded.input_ids, encoded.input_mask)]
-    np.testing.assert_allclose(ours, theirs["log_probabilities"], rtol=0, atol=1e-5)
-    assert np.ptp(ours[:, 0]) > 0.5  # the texts differ by far more than the tolerance
+    serving.check_in_transformers(project.path(kd.student.snapshot), TEXTS, str(tmp_path / "hf"))
 
 
 def test_pairs_need_no_second_token_type(project):

@@ -20,8 +20,8 @@ from safetensors.numpy import save
 from modeling.bert.config import BERT, CLS, BertConfig
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
-from ofrecord_util.reading import read_json
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names, checkpoint_roberta
 from tools.checkpoint_card import CARD_FILE, card

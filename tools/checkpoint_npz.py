@@ -24,9 +24,10 @@ from modeling.bert.variant import (
     TRANSFORMED,
     Variant,
 )
+from ofrecord_util.array_reading import npz_names, read_npz
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing, sync_folder, write_npz
-from ofrecord_util.reading import VARIABLE_LIMIT, npz_names, read_npz
+from ofrecord_util.reading import VARIABLE_LIMIT
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_is_bert, check_names, number_of_heads, read_variables, rename

@@ -16,10 +16,10 @@ from modeling.bert import names
 from modeling.bert.config import CLS, MEAN, MODEL_TYPES
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.cli.choices import ONE_HEAD, RAW_CLS, SQRT_LENGTH, TWO_HEADS
+from ofrecord_util.array_reading import PartFile
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.json_tokenizer import JSON_FILE
-from ofrecord_util.reading import PartFile
 from tools import checkpoint_roberta
 from tools.checkpoint_labels import label_names
 from tools.checkpoint_model import check_is_bert

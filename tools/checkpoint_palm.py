@@ -18,7 +18,7 @@ from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE, Snapshot
 from modeling.checkpoints.snapshot_tokenizer import stored_settings
 from modeling.palm.config import PalmConfig
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools.checkpoint_files import read_vocabulary, refuse_pointer, write_folder
 from tools.checkpoint_model import Checkpoint, check_finite, is_float

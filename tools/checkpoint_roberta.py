@@ -13,8 +13,8 @@ import numpy as np
 from tokenizers.processors import TemplateProcessing
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.json_tokenizer import BEGIN, END, JSON_FILE, MASKED, PADDING, UNKNOWN, parse_tokenizer
-from ofrecord_util.reading import read_json
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Tensor
 from tools.checkpoint_tokenizer import FROM_JSON, SPECIAL_TOKENS, TOKENIZER_CONFIG, refuse

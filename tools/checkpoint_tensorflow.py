@@ -10,7 +10,7 @@ import numpy as np
 from modeling.bert.config import BertConfig
 from modeling.checkpoints.snapshot import CONFIG_FILE, VOCAB_FILE
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from tools import checkpoint_names
 from tools.checkpoint_files import read_vocabulary
 from tools.checkpoint_model import Checkpoint, array_tensor, check_names, read_variables

@@ -7,8 +7,9 @@ import os
 
 import numpy as np
 
+from ofrecord_util.array_reading import PartFile
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import PartFile, read_json
+from ofrecord_util.json_reading import read_json
 from tools.checkpoint_files import refuse_pointer
 from tools.checkpoint_model import Tensor
 

@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.tokenization import CLS, PAD, SEP, UNK, TokenizerSettings
 
 TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (

@@ -32,10 +32,10 @@ from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.measures import NUMBERS, OF_PARTS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
+from ofrecord_util.json_reading import read_json, read_json_lines
 from ofrecord_util.json_tokenizer import vocabulary_tokens
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
 from ofrecord_util.reader import read_split
-from ofrecord_util.reading import read_json, read_json_lines
 from ofrecord_util.schema import default_prefix
 from ofrecord_util.text import read_names
 from ofrecord_util.text_columns import TextOptions

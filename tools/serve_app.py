@@ -5,8 +5,8 @@ import json
 from typing import NamedTuple
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.json_reading import parse_json
 from ofrecord_util.label_kinds import CLASSIFICATION
-from ofrecord_util.reading import parse_json
 from tools.extras import extra
 from tools.serve_batches import Busy
 from tools.serve_page import POLICY, page

@@ -35,7 +35,8 @@ from modeling.run.log import LOG_FILE, READY, Log
 from modeling.run.resume import list_states
 from ofrecord_util.escaping import say
 from ofrecord_util.files import check_output_folder, make_folder, open_to_append, remove_folder, write_json
-from ofrecord_util.reading import TEXT_LIMIT, read_json, read_text
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import TEXT_LIMIT, read_text
 from tools.compare import print_comparison
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

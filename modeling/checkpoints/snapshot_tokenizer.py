@@ -9,8 +9,8 @@ from modeling.checkpoints.snapshot import TASK_FILE, VOCAB_FILE
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.json_tokenizer import load_tokenizer, vocabulary_tokens
-from ofrecord_util.reading import read_json
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 
 TOKENIZER_FILE = "tokenizer_config.json"

@@ -16,7 +16,8 @@ from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, 
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import check_space
-from ofrecord_util.reading import read_json, size_text
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import size_text
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 

@@ -32,8 +32,10 @@ import numpy as np
 from modeling.bert.config import LARGEST
 from modeling.cli.flags import training_split
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, REPRESENTATION, Knowledge
+from ofrecord_util.array_reading import PartFile, parse_npy
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import ARRAY_LIMIT, PartFile, parse_npy, read_bytes, read_json
+from ofrecord_util.json_reading import read_json
+from ofrecord_util.reading import ARRAY_LIMIT, read_bytes
 
 MANIFEST = "manifest.json"
 FORMAT = "teacher outputs 2"

@@ -16,7 +16,7 @@ from modeling.run.metrics import EVALUATED, METRICS_FILE, read_metrics
 from modeling.run.predictions import summarize, written_predictions
 from modeling.run.resume import list_states
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.scores import load_map, load_scores, score_paths
 from ofrecord_util.tasks import Task, only_domain
 from ofrecord_util.text import TextFolder

@@ -9,7 +9,7 @@ from modeling.cli.flags import evaluation_flag, training_split
 from modeling.cli.scripts import EPOCH_TRAINING
 from modeling.run.auto_settings import Known, choose_settings, describe_settings
 from modeling.run.held_out import held_out_domains
-from ofrecord_util.reading import read_json
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.writer import MANIFEST, split_folder
 
 _FLAGS = ("seq_length", "batch_size_per_device", "num_epochs", "learning_rate", "warmup_proportion")

@@ -9,7 +9,7 @@ from modeling.run.held_out import held_out_name
 from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, TEXT_SCORES, ClassMeasures, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
-from ofrecord_util.reading import read_json_lines
+from ofrecord_util.json_reading import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
 

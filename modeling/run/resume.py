@@ -25,8 +25,8 @@ from modeling.run.log import LOG_FILE
 from modeling.run.measures import MSE, further_needed, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
+from ofrecord_util.json_reading import read_json
 from ofrecord_util.on_demand import OnDemand
-from ofrecord_util.reading import read_json
 
 STATE_PREFIX, STATE_FILE = "state_step_", "state.json"
 KEPT = 2

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ofrecord_util import reading
+from ofrecord_util import array_reading, json_reading, reading
 from ofrecord_util.errors import UserError
 
 REMEDY = "do this"
@@ -36,7 +36,13 @@ def sparse(path, size):
     return str(path)
 
 
-READERS = (reading.read_json, reading.read_npy, reading.read_npz, reading.read_text, lambda *given: list(reading.read_json_lines(*given)))
+READERS = (
+    json_reading.read_json,
+    array_reading.read_npy,
+    array_reading.read_npz,
+    reading.read_text,
+    lambda *given: list(json_reading.read_json_lines(*given)),
+)
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -104,24 +110,24 @@ def test_rights_are_said(tmp_path, monkeypatch):
 )
 def test_json_that_no_program_could_use(tmp_path, text, said):
     (tmp_path / "f.json").write_bytes(text)
-    assert said in refused(reading.read_json, str(tmp_path / "f.json"), REMEDY)
+    assert said in refused(json_reading.read_json, str(tmp_path / "f.json"), REMEDY)
 
 
 def test_json(tmp_path):
     value = {"a": [1, -2, 2**63 - 1, -(2**63), 1.5, 1e308, True, None, "\u00e9 \U0001f600"], "b": {}}
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), "\ufeff" + json.dumps(value)):
         (tmp_path / "f.json").write_bytes(text.encode("utf-8"))
-        assert reading.read_json(str(tmp_path / "f.json"), REMEDY) == value
-    assert np.isnan(reading.parse_json(b"NaN"))
+        assert json_reading.read_json(str(tmp_path / "f.json"), REMEDY) == value
+    assert np.isnan(json_reading.parse_json(b"NaN"))
 
 
 def test_json_lines(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": ')
-    assert list(reading.read_json_lines(str(path), REMEDY)) == [(1, {"a": 1}), (2, {"a": 2})]
+    assert list(json_reading.read_json_lines(str(path), REMEDY)) == [(1, {"a": 1}), (2, {"a": 2})]
     for bad in (b"{}\n{\n{}\n", b"{}\n3\n{}\n", b"{}\n\n{}\n", b"{}\n\xff\n"):
         path.write_bytes(bad)
-        assert "line 2: " in refused(lambda *given: list(reading.read_json_lines(*given)), str(path), REMEDY)
+        assert "line 2: " in refused(lambda *given: list(json_reading.read_json_lines(*given)), str(path), REMEDY)
 
 
 def npy(array, **settings):
@@ -150,7 +156,10 @@ def header(text, version=b"\x01\x00", values=b""):
 def test_arrays(tmp_path, array):
     np.save(str(tmp_path / "a.npy"), array)
     np.savez_compressed(str(tmp_path / "a.npz"), array)
-    for found in (reading.read_npy(str(tmp_path / "a.npy"), REMEDY), reading.read_npz(str(tmp_path / "a.npz"), REMEDY)["arr_0"]):
+    for found in (
+        array_reading.read_npy(str(tmp_path / "a.npy"), REMEDY),
+        array_reading.read_npz(str(tmp_path / "a.npz"), REMEDY)["arr_0"],
+    ):
         assert found.dtype == array.dtype
         assert np.array_equal(found, array)
 
@@ -184,10 +193,10 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_arrays(tmp_path, name):
     (tmp_path / "a.npy").write_bytes(DAMAGED[name])
-    assert "a.npy: is not an array" in refused(reading.read_npy, str(tmp_path / "a.npy"), REMEDY)
+    assert "a.npy: is not an array" in refused(array_reading.read_npy, str(tmp_path / "a.npy"), REMEDY)
     with zipfile.ZipFile(str(tmp_path / "a.npz"), "w") as archive:
         archive.writestr("a.npy", DAMAGED[name])
-    assert "a.npz: is not a complete NPZ file" in refused(reading.read_npz, str(tmp_path / "a.npz"), REMEDY)
+    assert "a.npz: is not a complete NPZ file" in refused(array_reading.read_npz, str(tmp_path / "a.npz"), REMEDY)
 
 
 def test_damaged_archives(tmp_path):
@@ -205,7 +214,7 @@ def test_damaged_archives(tmp_path):
     deflate[80] ^= 0xFF
     for damaged in (whole[:-30], whole[: len(whole) // 2], encrypted, method, deflate, b"PK", b"junk"):
         path.write_bytes(bytes(damaged))
-        refused(reading.read_npz, str(path), REMEDY)
+        refused(array_reading.read_npz, str(path), REMEDY)
 
 
 def test_an_archive_that_unpacks_to_gigabytes(tmp_path):
@@ -214,13 +223,13 @@ def test_an_archive_that_unpacks_to_gigabytes(tmp_path):
         file.write(header("{'descr': '|u1', 'fortran_order': False, 'shape': (200000000,)}"))
         for _ in range(200):
             file.write(bytes(10**6))
-    assert "unpack to 200.0 MB" in refused(reading.read_npz, path, REMEDY)
+    assert "unpack to 200.0 MB" in refused(array_reading.read_npz, path, REMEDY)
 
 
 def test_parts_of_a_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(bytes(range(100)))
-    with reading.PartFile(str(path), REMEDY, 100) as file:
+    with array_reading.PartFile(str(path), REMEDY, 100) as file:
         assert file.read(np.empty(3, np.uint8), 7).tolist() == [7, 8, 9]
         assert file.read(np.empty((2, 2), "<u2"), 10).tolist() == [[0x0B0A, 0x0D0C], [0x0F0E, 0x1110]]
         assert file.read(np.empty(0, np.float32), 200).tolist() == []
