@@ -113,6 +113,18 @@ def first_byte(data: bytes, error: UnicodeDecodeError) -> int:
     return error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
 
 
+def has_utf8(data: bytes) -> bool:
+    """Whether bytes have a character of UTF-8 outside of ASCII."""
+    return any(ord(char) > 127 for char in data.decode("utf-8", "ignore"))
+
+
+def utf8_remedy(data: bytes) -> str:
+    """What helps against a byte that is not UTF-8. A conversion would spoil other characters that are."""
+    if has_utf8(data):
+        return "other characters of it are UTF-8, so mend this row (iconv -c -f utf-8 -t utf-8 leaves such bytes out)"
+    return "convert the file to UTF-8"
+
+
 def lines_of(stream: BinaryIO, name: str, remedy: str, longest: int = LINE_LIMIT) -> Iterator[bytes]:
     """Yields the lines of a stream of any length, such as standard input, with their ends.
 

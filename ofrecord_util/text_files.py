@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.names import is_header
-from ofrecord_util.reading import TEXT_LIMIT, first_byte, read_bytes
+from ofrecord_util.reading import TEXT_LIMIT, first_byte, read_bytes, utf8_remedy
 from ofrecord_util.text_columns import ROLES, Columns, TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, KIND_NAMES, TSV, find_kind, lines_of_text, parse_rows
 
@@ -93,7 +93,7 @@ def decode_text(data: bytes, path: str) -> str:
     except UnicodeDecodeError as error:
         start = first_byte(data, error)
         raise UserError(
-            f"{path}: {_row_at(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; convert the file to UTF-8"
+            f"{path}: {_row_at(data, start)}: byte {start} of the file (0x{data[start]:02x}) is not UTF-8; {utf8_remedy(data)}"
         ) from error
 
 

@@ -108,9 +108,10 @@ def test_empty_train_file(project, line):
         (b"good film\tmr\t2", ("label '2' is not one of task 'g1' (0, 1)", "--label_list")),
         (b"good film\tbooks\t1", ("domain 'books' is not one of task 'g1' (SST-2, mr, cr)", "--domains")),
         (b" \tmr\t1", ("the text is empty",)),
-        (b"good \xff film\tmr\t1", ("is not UTF-8",)),
+        (b"good \xff film\tmr\t1", ("is not UTF-8; convert the file to UTF-8",)),
+        (b"caf\xc3\xa9 \xff film\tmr\t1", ("is not UTF-8; other characters of it are UTF-8, so mend this row",)),
     ],
-    ids=("two columns", "label", "domain", "no text", "bytes"),
+    ids=("two columns", "label", "domain", "no text", "bytes", "a stray byte"),
 )
 def test_bad_row(project, line, row, parts):
     rewrite(project, "data/train.csv", lambda data: data + row + b"\n")

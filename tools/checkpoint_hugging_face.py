@@ -77,10 +77,7 @@ def read_config(model_dir):
         value = values.get(key, 1e-12)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
             raise UserError(f"{path}: {key} must be a number above 0, not {value!r}")
-    try:
-        return BertConfig.from_dict(values), values
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    return BertConfig.from_dict(values, path), values
 
 
 def _tied_token_head(tensors):

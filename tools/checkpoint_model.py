@@ -172,9 +172,9 @@ def read_variables(tensors, stored, form, config, origin):
         if not is_float(tensor):
             problems.append(f"{name} is of type {tensor.dtype}, not floating point of 16 to 64 bits")
         elif tensor.shape != wanted:
-            problems.append(f"{name} has shape {list(tensor.shape)}, {origin} says {list(wanted)}")
+            problems.append(f"{name} has shape {list(tensor.shape)}, but must have {list(wanted)}")
     if problems:
-        raise UserError("the tensors do not fit: " + "; ".join(problems))
+        raise UserError(f"the tensors do not fit the model of {origin}: " + "; ".join(problems))
     values = {}
     for pair in pairs:
         name = stored[getattr(pair, form)]

@@ -191,12 +191,13 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
         if checkpoint.task is not None:
             checkpoint = checkpoint._replace(task=dict(checkpoint.task, do_lower_case=lower))
     if pair:
-        if checkpoint.task is None:
+        if checkpoint.task is None or not checkpoint.num_labels:
             raise UserError(f"--pair: {model_dir} has no classifier with names of labels, so it does not label pairs; leave the flag out")
         checkpoint.config.check_pairs(model_dir)
         checkpoint = checkpoint._replace(task=dict(checkpoint.task, pair=True))
-    if reader is checkpoint_hugging_face and checkpoint.task is not None:
-        kind = "pairs of texts" if pair else "single texts (--pair converts a classifier of text pairs)"
+    if reader is checkpoint_hugging_face and checkpoint.num_labels:
+        advice = " (--pair converts a classifier of text pairs)" if checkpoint.config.takes_pairs else ""
+        kind = "pairs of texts" if pair else "single texts" + advice
         checkpoint = checkpoint._replace(notes=(*checkpoint.notes, f"tools/predict.py labels {kind} with this classifier"))
     if checkpoint.vocab is None and to != NPZ:
         raise UserError(f"--model_dir {model_dir}: no vocabulary in the same folder as the weights; set --vocab_file")

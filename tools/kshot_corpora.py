@@ -11,7 +11,8 @@ import unicodedata
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
-from ofrecord_util.reading import TEXT_LIMIT, read_bytes
+from ofrecord_util.names import lookalike, spelled
+from ofrecord_util.reading import TEXT_LIMIT, has_utf8, read_bytes
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import rows_of_text
 from ofrecord_util.text_kinds import CSV, JSONL, TSV
@@ -175,11 +176,6 @@ def parse_sources(flag, values, options=None):
     return {source.domain: source for source in sorted(sources.values())}
 
 
-def _has_utf8(data):
-    """Whether bytes have a character of UTF-8 outside of ASCII."""
-    return any(ord(char) > 127 for char in data.decode("utf-8", "ignore"))
-
-
 def _stray_byte(error):
     """Decodes the bytes of a UnicodeDecodeError of UTF-8 as cp1252."""
     try:
@@ -195,7 +191,7 @@ _MIXED = "UTF-8 with single bytes of cp1252"
 def _decode(path, data, encoding, mixed=False):
     """Returns (text, name of the encoding, note for the user) for the bytes of a file. In a `mixed` file that has UTF-8, only the bytes
     that are not UTF-8 are read as cp1252."""
-    note, tried = "", [encoding] if encoding else ["utf-8", *([_MIXED] if mixed and _has_utf8(data) else []), "cp1252"]
+    note, tried = "", [encoding] if encoding else ["utf-8", *([_MIXED] if mixed and has_utf8(data) else []), "cp1252"]
     for name in tried:
         try:
             content = data.decode("utf-8", "cp1252-bytes") if name == _MIXED else data.decode(name)
@@ -214,7 +210,7 @@ def _decode(path, data, encoding, mixed=False):
         if name == "utf-8" and _MIXED in tried:
             note = f"{where} not UTF-8; such bytes are read as cp1252"
             continue
-        if name in ("utf-8", _MIXED) and encoding is None and _has_utf8(data):
+        if name in ("utf-8", _MIXED) and encoding is None and has_utf8(data):
             # as cp1252, each character outside of ASCII would become two or three others
             raise UserError(
                 f"{path}: {where} not UTF-8, but other rows are; mend this row (iconv -c -f utf-8 -t utf-8 leaves such bytes out), or set "
@@ -328,6 +324,12 @@ def read_source(source, flag, encoding=None, log=say):
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
         raise UserError(f"{flag} {source.domain}: all rows have the label {labels[0]!r}, but a task needs at least two labels")
+    for label in labels:
+        other = lookalike(label, labels)
+        if other is not None:
+            raise UserError(
+                f"{flag} {source.domain}: the labels {spelled(other)} and {spelled(label)} look the same; write both in the same way"
+            )
     if len(labels) * 2 > len(rows) > 4:
         raise UserError(f"{flag} {source.domain}: {len(labels)} labels in {len(rows)} rows; check whether text and label are swapped")
     if len({label.lower() for label in labels}) < len(labels):

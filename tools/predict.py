@@ -65,7 +65,9 @@ def read_lines(stream, name):
         try:
             line = six.ensure_text(data, "utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{name}: line {number} is not UTF-8 (byte {error.start + 1}: 0x{error.object[error.start]:02X})") from error
+            byte = error.object[error.start]
+            where = f"{name}: line {number} is not UTF-8 (byte {error.start + 1} of it: 0x{byte:02X})"
+            raise UserError(f"{where}; mend it, or convert all of the text to UTF-8") from error
         if not line.strip():
             blank.append(line)
             continue

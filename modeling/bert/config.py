@@ -87,13 +87,18 @@ class BertConfig:
         if self.variant != BERT_FORM and self.model_type != BERT:
             raise UserError(f"variant ({self.variant}): a model of type {self.model_type} has none")
 
+    @property
+    def takes_pairs(self):
+        """Whether a record may hold two texts: a BERT needs a token type for the second one."""
+        return self.model_type != BERT or self.type_vocab_size > 1 or self.variant.positions == LEARNED_WITH_BIAS
+
     def check_pairs(self, at):
         """Raises a UserError if the table of token types has no row for the second text of a pair. Only a BERT needs one.
 
         Args:
             at: what names the model, for the message.
         """
-        if self.model_type == BERT and self.type_vocab_size < 2 and self.variant.positions != LEARNED_WITH_BIAS:
+        if not self.takes_pairs:
             raise UserError(
                 f"{at}: the model has {self.type_vocab_size} token type (type_vocab_size), but the task has pairs of texts, which need 2: "
                 "take another model, or a task of single texts"

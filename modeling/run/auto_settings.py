@@ -113,10 +113,10 @@ def weak_training_warning(steps: int, loss: Optional[float], labels: int) -> Opt
     reasons: List[str] = []
     chance = math.log(labels)
     if steps < _FEW_STEPS and (loss is None or loss > _LEARNT * chance):
-        reasons.append(f"the run has only {steps} steps")
+        reasons.append(f"the run has only {steps} step{'s' * (steps != 1)}")
     if loss is not None and loss > _NEAR_CHANCE * chance:
         where = "near" if loss < 2 * chance - _NEAR_CHANCE * chance else "above"
-        reasons.append(f"its last training loss, {loss:.3f}, is {where} that of guessing (ln {labels} = {chance:.3f})")
+        reasons.append(f"its last cross-entropy on training rows, {loss:.3f}, is {where} that of guessing (ln {labels} = {chance:.3f})")
     if not reasons:
         return None
     return (

@@ -38,10 +38,8 @@ def start_run(context, variables, schedule, batch_size, memory, **facts) -> None
     parts = f" in {facts['parts_per_step']} parts" if facts["parts_per_step"] > 1 else ""
     rows = "texts" if facts["texts_per_row"] == 1 else f"rows of {facts['texts_per_row']} texts"
     lengths = "/".join(map(str, facts["lengths"]))
-    log(
-        f"{schedule.total_steps} steps of {batch_size} samples{parts}, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} "
-        f"tokens; {READY}"
-    )
+    steps = f"{schedule.total_steps} step{'s' * (schedule.total_steps != 1)}"
+    log(f"{steps} of {batch_size} samples{parts}, {schedule.warmup_steps} of them warm-up, {rows} padded to {lengths} tokens; {READY}")
 
 
 def announce_predictions(context, variables, others=(), per_row=None) -> None:

@@ -337,7 +337,7 @@ def test_wrong_shapes_and_types_are_all_listed(tmp_path):
     tensors["encoder.layer.0.intermediate.dense.weight"] = np.zeros((H, F), np.float32)
     tensors["embeddings.word_embeddings.weight"] = np.zeros((VOCAB, H), np.int8)
     message = refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-    assert "encoder.layer.0.intermediate.dense.weight has shape [6, 10], config.json says [10, 6]" in message
+    assert "encoder.layer.0.intermediate.dense.weight has shape [6, 10], but must have [10, 6]" in message
     assert "embeddings.word_embeddings.weight is of type I8" in message
 
 

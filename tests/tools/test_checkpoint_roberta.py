@@ -141,7 +141,7 @@ def test_other_heads_and_forms(tmp_path):
         ({"model_type": "camembert"}, "model_type is 'camembert'"),
         ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new'"),
         ({"tokenizer_class": "BartTokenizer"}, "tokenizer_class is 'BartTokenizer'"),
-        ({"vocab_size": 50}, "word_embeddings.weight has shape [51, 20], config.json says [50, 20]"),
+        ({"vocab_size": 50}, "word_embeddings.weight has shape [51, 20], but must have [50, 20]"),
     ],
 )
 def test_what_is_refused(tmp_path, about, words):

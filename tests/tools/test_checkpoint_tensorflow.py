@@ -162,6 +162,6 @@ def test_what_does_not_fit_is_refused(tmp_path, folder, monkeypatch):
     assert "bert/encoder/layer_1/output/dense/kernel" in missing
     assert "bert/encoder/layer_3/output/dense/bias" in unknown
     fake_tensorflow(monkeypatch, dict(theirs, **{"bert/encoder/layer_0/intermediate/dense/kernel": np.zeros((F, H), np.float32)}))
-    assert "has shape [10, 6], bert_config.json says [6, 10]" in refused(folder, tmp_path)
+    assert "has shape [10, 6], but must have [6, 10]" in refused(folder, tmp_path)
     (folder / "bert_config.json").unlink()
     assert "bert_config.json: no such file" in refused(folder, tmp_path)

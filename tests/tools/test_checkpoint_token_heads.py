@@ -46,7 +46,11 @@ def test_a_head_goes_to_transformers_and_back(tmp_path, kind, architecture, name
     assert np.array_equal(tensors[name + ".weight"], values[head[0]])
     assert np.array_equal(tensors[name + ".bias"], values[head[1]])
     assert all(other.startswith(("bert.", name + ".")) for other in tensors)
-    project.call_well("tools.convert_checkpoint.py --model_dir folder --output_dir back")
+    output = project.call_well("tools.convert_checkpoint.py --model_dir folder --output_dir back")
+    assert "predict.py" not in output  # it needs a classifier of texts
+    code, _, errors = project.call("tools.convert_checkpoint.py --model_dir folder --output_dir pairs --pair")
+    assert code == 2
+    assert "has no classifier with names of labels" in errors
     back = Snapshot(project.path("back"))
     assert set(back.sizes) == set(values)
     for own, value in values.items():

@@ -739,3 +739,12 @@ def test_html_does_not_hide_a_test_row(other):
     assert find_leaks([make_row(other, "1")], [test]) == ["equal"]
     assert make_row(other, "1").text == other  # the output keeps the text
     assert find_leaks([make_row("x &lt; y and AT&T", "1")], [test]) == [None]
+
+
+def test_labels_that_look_alike(tmp_path):
+    """The scripts would refuse the files that were made."""
+    rows = [f"text number {row}\t{label}\n" for row in range(20) for label in ("positif", "positif\u200b")]
+    (tmp_path / "raw.tsv").write_text("".join(rows), encoding="utf-8")
+    source = parse_source("--source", f"d=tsv:{tmp_path}/raw.tsv")
+    with pytest.raises(UserError, match=r"--source d: the labels 'positif.*' and 'positif.*' look the same"):
+        read_source(source, "--source")

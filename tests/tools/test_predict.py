@@ -177,7 +177,7 @@ def test_lines_and_columns():
     lines = list(read_lines(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo\tmr\t1\n\nlast"), "FILE"))
     assert lines == ["one", "two\tmr\t1", "", "last"]
     assert list(texts_of(lines, False, "FILE")) == ["one", "two", "", "last"]
-    with pytest.raises(UserError, match=r"FILE: line 2 is not UTF-8 \(byte 3: 0xE9\)"):
+    with pytest.raises(UserError, match=r"FILE: line 2 is not UTF-8 \(byte 3 of it: 0xE9\); mend it"):
         list(read_lines(io.BytesIO(b"ok\nca\xe9\n"), "FILE"))
 
 

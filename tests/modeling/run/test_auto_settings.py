@@ -105,11 +105,11 @@ def test_the_written_rule_has_the_numbers_of_the_code():
         (49, 0.3, 2, []),  # 0.5 ln 2 = 0.3466
         (50, 0.1, 2, []),
         (50, 0.62, 2, []),  # 0.9 ln 2 = 0.6238
-        (50, 1.153, 2, ["its last training loss, 1.153, is above that of guessing (ln 2 = 0.693)"]),
-        (50, 0.63, 2, ["its last training loss, 0.630, is near that of guessing (ln 2 = 0.693)"]),
+        (50, 1.153, 2, ["its last cross-entropy on training rows, 1.153, is above that of guessing (ln 2 = 0.693)"]),
+        (50, 0.63, 2, ["its last cross-entropy on training rows, 0.630, is near that of guessing (ln 2 = 0.693)"]),
         (50, 0.99, 3, ["(ln 3 = 1.099)"]),
         (50, 0.98, 3, []),
-        (9, 0.69, 2, ["only 9 steps and its last training loss"]),
+        (9, 0.69, 2, ["only 9 steps and its last cross-entropy"]),
         (9, None, 2, ["only 9 steps"]),
         (90, None, 2, []),
     ],
