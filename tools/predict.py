@@ -193,7 +193,8 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 raise UserError(
                     f"{name}: line {row.line} is a header ({' TAB '.join(cells):.90}), which would be read as a text; remove it"
                 )
-            if len(cells) > len(roles) and warn is not None and not told:
+            # rows of training text have a domain and a label too, and are often predicted
+            if len(cells) > len(roles) and len(cells) != len(roles) + 2 and warn is not None and not told:
                 first = "the first two are the texts" if pair else "the first one is the text"
                 warn(unread_columns(f"{name}: line {row.line}", len(cells), first))
                 told = True

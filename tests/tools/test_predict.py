@@ -230,17 +230,19 @@ def test_the_name_of_a_single_column_is_said():
 
 
 def test_columns_that_are_not_read_are_said():
-    """Once, for the first such row; not where a header or a flag names the columns."""
+    """Once, for the first such row; not where a header or a flag names the columns, or where they are those of training text."""
     said = []
-    assert list(texts_of(["one", "two\tmr\t1", "three\tcr"], False, "FILE", warn=said.append)) == ["one", "two", "three"]
+    assert list(texts_of(["one", "two\tmr", "three\tcr"], False, "FILE", warn=said.append)) == ["one", "two", "three"]
     assert list(texts_of(["a\tb", "c\td\tmr"], True, "FILE", warn=said.append)) == [("a", "b"), ("c", "d")]
     assert said == [
-        "warning: FILE: line 2 has 3 columns: the first one is the text, the others are not read, in any row",
+        "warning: FILE: line 2 has 2 columns: the first one is the text, the others are not read, in any row",
         "warning: FILE: line 2 has 3 columns: the first two are the texts, the others are not read, in any row",
     ]
     list(texts_of(["review\tdomain", "one\tmr"], False, "FILE", warn=said.append))
     list(texts_of(["1\tone", "0\ttwo"], False, "FILE", TextOptions(text="2"), warn=said.append))
     list(texts_of(["one", "two, three"], False, "FILE", warn=said.append))
+    assert list(texts_of(["one\tmr\t1"], False, "FILE", warn=said.append)) == ["one"]
+    assert list(texts_of(["a\tb\tmr\t1"], True, "FILE", warn=said.append)) == [("a", "b")]
     assert len(said) == 2
 
 
