@@ -24,7 +24,7 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.names import CLASSIFIER
 from modeling.bert.pooling import pool
 from modeling.bert.variables import classifier_shapes, encoder_shapes
-from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, find_snapshot
+from modeling.checkpoints.snapshot import TASK_FILE, Snapshot, find_snapshot, stored_task
 from modeling.engine.global_function import global_function
 from modeling.objectives.mft import predict_logits
 from modeling.run.domain_prototypes import DomainPrototypes
@@ -33,7 +33,6 @@ from modeling.text_model import TextModel
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.label_kinds import CLASSIFICATION
-from ofrecord_util.tasks import Task
 
 
 class Prediction(NamedTuple):
@@ -87,11 +86,11 @@ class Predictor(TextModel):
     def __init__(self, path, device="auto", batch_size=32, seq_length=None, vocab_file=None, log=say, memory_limit=None, announce=None):
         path = find_snapshot(path)
         snapshot = Snapshot(path)
-        stored = snapshot.task()
+        stored = stored_task(snapshot)
         if stored is None or not set(CLASSIFIER) <= set(snapshot.sizes):
             missing = TASK_FILE if stored is None else CLASSIFIER[0]
             raise UserError(f"{path}: no {missing}, so it has no labels to predict: give a snapshot of a training step")
-        self.task, config = Task.from_dict(stored), snapshot.config()
+        self.task, config = stored, snapshot.config()
         shapes = {**encoder_shapes(config), **classifier_shapes(config, self.task.num_labels)}
         super().__init__(snapshot, config, shapes, None, device, batch_size, seq_length, vocab_file, log, memory_limit, announce)
         variables, engine = self._variables, self._engine

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from modeling.bert.config import CLS
+from modeling.bert.names import POOLER
 from modeling.bert.variables import Variables, load_values
 from modeling.checkpoints.snapshot import VOCAB_FILE, stored_task
 from modeling.checkpoints.snapshot_tokenizer import open_tokenizer
@@ -108,6 +110,10 @@ class TextModel:
         device = select_device(device, log)
         self._packs, self._shapes = can_pack(config, device), []  # `Rows` of the compiled graphs, in the order in which they were needed
         self._engine = plan_engine(device, config.dense_weights, max(batch_size, cpu_threads()), self.seq_length)
+        unread = POOLER + "-" if config.pooling != CLS else None  # only pooling at [CLS] reads the pooler
+        lacking = [name for name in shapes if name not in snapshot.sizes and not (unread and name.startswith(unread))]
+        if lacking:
+            raise UserError(f"{self.path}: no {lacking[0]}, which predictions need: train the model from this snapshot first")
         values = load_values(stored_shapes or shapes, snapshot, 0, log=lambda _line: None)
         self._variables = Variables(OnDemand(shapes, values.__getitem__), self._engine.device, shapes=shapes)
         self._lock = threading.RLock()

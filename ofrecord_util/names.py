@@ -58,6 +58,11 @@ def spelled(name: str) -> str:
     return ascii(name if len(name) <= 80 else name[:80] + "…")
 
 
+def odd_character(name: str) -> Optional[str]:
+    """The first character of a name that would change a terminal, a file or a page that shows it, or None."""
+    return next((char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
+
+
 def lookalike(name: str, others: Iterable[str]) -> Optional[str]:
     """The first of the other names that looks like `name` and is spelled otherwise (apart from case), or None."""
     seen, folded = look(name), name.strip().lower()

@@ -162,6 +162,10 @@ def read_manifest(path: str) -> dict:
         )
     if not fits:
         raise UserError(f"{path}: does not hold parts (name, records, bytes, sha256) and text_digest; {REMEDY}")
+    for key, lowest in (("seq_length", 1), ("num_records", 1), ("truncated", 0)):
+        value = manifest.get(key, lowest)
+        if value is not None and (type(value) is not int or value < lowest):
+            raise UserError(f"{path}: {key} is {value!r:.40}, not a whole number of {lowest} or more; {REMEDY}")
     return manifest
 
 

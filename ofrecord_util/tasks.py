@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence, Set, Tuple, Union
 
@@ -10,7 +9,7 @@ from ofrecord_util import text
 from ofrecord_util.errors import UserError
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
-from ofrecord_util.names import lookalike, spelled, split_by_look
+from ofrecord_util.names import lookalike, odd_character, spelled, split_by_look
 from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]
@@ -26,7 +25,7 @@ _LONGEST_TASK_NAME, _LONGEST_NAME = 150, 800
 
 def _check_name(name: str, what: str, longest: int) -> None:
     """UserError for a name that cannot be a column of a file, or would change a terminal or a page that shows it."""
-    odd = next((char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
+    odd = odd_character(name)
     if odd is not None:
         raise UserError(f"{what} {name!a:.80} contains the character U+{ord(odd):04X}, which is not text: give another name")
     if len(name.encode("utf-8")) > longest:
@@ -147,9 +146,24 @@ class Task:
         return {"name": self.name, "domains": list(self.domains), "labels": list(self.labels), "pair": self.pair, **other}
 
     @classmethod
-    def from_dict(cls, values: Any) -> "Task":
-        """The task of `to_dict`. UserError where a key is missing or has another type."""
-        values = values if isinstance(values, dict) else {}
+    def from_dict(cls, values: Any, path: Optional[str] = None, remedy: str = "") -> "Task":
+        """The task of `to_dict`.
+
+        Args:
+            values: parsed from JSON.
+            path: the file that holds them, for messages.
+            remedy: what the user can do about a damaged file, for messages.
+
+        Raises:
+            UserError: a key is missing or has another type, or they are no task.
+        """
+        try:
+            return cls._from_values(values if isinstance(values, dict) else {})
+        except UserError as error:
+            raise UserError(": ".join(filter(None, (path, str(error)))) + (f"; {remedy}" if remedy else "")) from error
+
+    @classmethod
+    def _from_values(cls, values: Dict[str, Any]) -> "Task":
         for key, kind in (("name", str), ("domains", (list, tuple)), ("labels", (list, tuple)), ("pair", bool)):
             if not isinstance(values.get(key), kind):
                 raise UserError(f"task description: {key!r} is {values.get(key)!r}, which a task cannot have")
@@ -308,7 +322,8 @@ def _train_manifest(data_dir: str) -> str:
 
 
 def _stored_task(manifest_path: str) -> Task:
-    return Task.from_dict(read_json(manifest_path, "write the records again with --resave_ofrecord").get("task"))
+    remedy = "write the records again with --resave_ofrecord"
+    return Task.from_dict(read_json(manifest_path, remedy).get("task"), manifest_path, remedy)
 
 
 def _sorted_names(names: Set[str]) -> Tuple[str, ...]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tupl
 import numpy as np
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
-from ofrecord_util.names import MANY_ROWS, is_number, lookalike, spelled, unlike_the_rest
+from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
+from ofrecord_util.names import MANY_ROWS, is_number, lookalike, odd_character, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TEXT_FILES, TextRows, find_text, read_rows, roles_of, text_path
 from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
@@ -90,6 +90,9 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
                     f"{path}: {place}: the {kind} has {len(cell)} characters, allowed are {_LONGEST_NAME}; the columns are text, "
                     "domain, label, or those of --text_column, --domain_column and --label_column"
                 )
+            odd = odd_character(cell)
+            if odd is not None:
+                raise UserError(f"{path}: {place}: the {kind} {cell!a:.80} contains the character U+{ord(odd):04X}, which is not text")
             other = lookalike(cell, names)
             if other is not None:
                 raise UserError(
@@ -102,7 +105,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
                     "without quotes, or as comma-separated text"
                 )
             names.add(cell)
-    _check_first_row(table)
+    _check_first_row(table, task_type)
     for kind, names in (("domain", domains), ("label", labels)):
         if len(names) == len(rows) >= MANY_ROWS and (kind == "domain" or labels_of.exclusive):
             raise UserError(
@@ -123,7 +126,7 @@ def _check_not_index(table: TextRows, width: int) -> None:
             )
 
 
-def _check_first_row(table: TextRows) -> None:
+def _check_first_row(table: TextRows, task_type: str) -> None:
     """Raises a UserError if the first row is a header in words that are not known."""
     # the names of a header that was recognised are not among the rows; keys of JSON lines are none
     if table.columns is not None and (table.columns.header or table.kind == JSONL):
@@ -131,10 +134,13 @@ def _check_first_row(table: TextRows) -> None:
     first = table.rows[0][1]
     columns = (-1,) if table.columns is not None and table.columns.only_domain is not None else (-2, -1)
     if unlike_the_rest([cells for _, cells in table.rows], columns):
+        names = "name all domains and labels with --domains and --label_list"
+        if task_type == REGRESSION:
+            names = "its label must be a finite number, or name all domains with --domains"
         raise UserError(
             f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are unlike "
             "those of the other rows; give --text_column, --domain_column and --label_column the names of its columns, not their numbers; "
-            "if it is none, name all domains and labels with --domains and --label_list"
+            f"if it is none, {names}"
         )
 
 

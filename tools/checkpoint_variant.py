@@ -30,7 +30,9 @@ def change_form(checkpoint: Checkpoint, layer_norms=None, positions=None) -> Che
         return checkpoint
     flags = " and ".join(f"--{flag}" for flag, value in (("layer_norms", layer_norms), ("positions", positions)) if value)
     if variant.layer_norms != AFTER or variant.positions != LEARNED:
-        raise UserError(f"{flags}: the model has another form than BERT already ({variant}): leave the flag out")
+        raise UserError(
+            f"{flags}: the model has another form than BERT already ({variant}): convert the BERT that it was made from, with all flags"
+        )
     if wanted.positions == LEARNED_WITH_BIAS:
         variables[names.TOKEN_TYPE_EMBEDDINGS] = variables[names.TOKEN_TYPE_EMBEDDINGS][:1]
         config = dataclasses.replace(config, type_vocab_size=1)

@@ -306,7 +306,9 @@ def main():
     runs = plan(script, argv, variations, args.seeds)
     check_output_folder(args.output_dir, "--output_dir", whole=False)
     if args.html is not None:
-        check_page(args.html, "--html", [args.output_dir, *inputs(script, runs)], makes_folder=True)
+        used = [args.output_dir, args.command[0], *inputs(script, runs)]
+        is_inside = os.path.dirname(os.path.realpath(args.html)) == os.path.realpath(args.output_dir)
+        check_page(args.html, "--html", used, makes_folder=is_inside)
     make_folder(args.output_dir)
     log = Log(os.path.join(args.output_dir, SWEEP_LOG), exclusive=True)
     sweep = Sweep(args.output_dir, script, runs, log)

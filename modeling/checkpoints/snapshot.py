@@ -285,7 +285,4 @@ def stored_task(snapshot):
         UserError: its task.json is damaged.
     """
     values = snapshot.task()
-    try:
-        return None if values is None else Task.from_dict(values)
-    except UserError as error:
-        raise UserError(f"{os.path.join(snapshot.path, TASK_FILE)}: {error}") from error
+    return None if values is None else Task.from_dict(values, os.path.join(snapshot.path, TASK_FILE))

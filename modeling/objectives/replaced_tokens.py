@@ -13,7 +13,7 @@ import dataclasses
 from modeling.bert.config import BertConfig
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import replaced_logits
-from modeling.bert.names import EMBEDDINGS_PREFIX, GENERATOR_PREFIX, GENERATOR_PROJECTION, WORD_EMBEDDINGS, layer_of
+from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, GENERATOR_PREFIX, GENERATOR_PROJECTION, WORD_EMBEDDINGS, layer_of
 from modeling.bert.variables import encoder_shapes, token_head_shapes
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
@@ -53,7 +53,8 @@ def generator_shapes(config: BertConfig, generator: BertConfig) -> dict:
     """
     inner, outer = generator.hidden_size, config.hidden_size
     dense, *others = token_head_shapes(config).items()  # the head ends in the width of the embeddings
-    shapes = {name: shape for name, shape in encoder_shapes(generator).items() if layer_of(name) is not None}
+    all_shapes = encoder_shapes(generator).items()
+    shapes = {name: shape for name, shape in all_shapes if layer_of(name) is not None or name.startswith(ENCODER_NORM)}
     shapes.update({dense[0]: (inner, outer), **dict(others)})
     projection = {f"{GENERATOR_PROJECTION}-weight": (outer, inner), f"{GENERATOR_PROJECTION}-bias": (inner,)}
     return {**projection, **{GENERATOR_PREFIX + name: shape for name, shape in shapes.items()}}

@@ -171,6 +171,22 @@ def test_names_of_an_unknown_task(tmp_path):
         resolve_task("t", str(tmp_path), label_list="a,b", task_type=REGRESSION)
 
 
+def test_a_bad_label_of_the_first_row(tmp_path):
+    """Where an unknown header would be suspected, the remedy is that of a number."""
+    rows = read_rows(write(tmp_path, ["good", "1", "2", "3.5", "4", "1", "2", "0"]))
+    with pytest.raises(
+        UserError, match=r"row 1 looks like a header.*; if it is none, its label must be a finite number, or name all domains"
+    ):
+        read_names(rows, REGRESSION)
+
+
+@pytest.mark.parametrize("task_type", [CLASSIFICATION, MULTI_LABEL])
+def test_a_label_that_is_not_text(tmp_path, task_type):
+    table = read_rows(write(tmp_path, ["a", "b", "a\x1b[31m", "b"]))
+    with pytest.raises(UserError, match=r"row 3: the label 'a\\x1b\[31m' contains the character U\+001B"):
+        read_names(table, task_type)
+
+
 def test_tasks_as_json():
     for task in (SCORE, SETS):
         assert task.to_dict()["task_type"] == task.task_type

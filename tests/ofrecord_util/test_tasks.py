@@ -41,6 +41,14 @@ def test_all_known_tasks_survive_the_dict():
         assert Task.from_dict(task.to_dict()) == task
 
 
+@pytest.mark.parametrize("task", [7, {}, {"name": "t", "domains": ["d"], "labels": ["a"], "pair": False}])
+def test_damaged_tasks_are_named(tmp_path, task):
+    (tmp_path / "ofrecord" / "train").mkdir(parents=True)
+    (tmp_path / "ofrecord" / "train" / "manifest.json").write_text(json.dumps({"task": task}))
+    with pytest.raises(UserError, match=r"ofrecord/train/manifest\.json: .*; write the records again with --resave_ofrecord$"):
+        resolve_task("t", str(tmp_path))
+
+
 def test_numbers_are_ids_where_labels_are_words():
     senti = resolve_task("senti", "")
     assert [senti.label_id(word) for word in ("positive", "Negative", "0", "1", " 1 ")] == [0, 1, 0, 1, 1]

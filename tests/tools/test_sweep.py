@@ -224,11 +224,15 @@ def test_the_page_replaces_no_input(tmp_path, monkeypatch):
     assert {"data", "other/file.csv"} <= set(inputs("pretrain_mlm", plan("pretrain_mlm", line, {}, [])))
     command = "--vary model_load_dir=encoder,other --output_dir o -- finetuning.py --task_name t --data_dir data"
     written = ("o/sweep.json", "o/model_load_dir=encoder/metrics.jsonl", "o/report.html")
-    for path in ("data/file.csv", "encoder/file.csv", "other/file.csv", *written):
+    (tmp_path / "finetuning.py").write_text("x")
+    for path in ("data/file.csv", "encoder/file.csv", "other/file.csv", "finetuning.py", *written):
         monkeypatch.setattr("sys.argv", ["sweep.py", "--html", path, *command.split()])
         with pytest.raises(UserError, match=f"^{path}: is .*; give another --html"):
             main()
-    assert sorted(os.listdir(tmp_path)) == ["data", "encoder", "other"]
+    monkeypatch.setattr("sys.argv", ["sweep.py", "--html", "gone/page.html", *command.split()])
+    with pytest.raises(UserError, match=r"gone/page\.html: cannot be written .*give another --html"):
+        main()
+    assert sorted(os.listdir(tmp_path)) == ["data", "encoder", "finetuning.py", "other"]
 
 
 def test_flags_of_the_command_that_the_sweep_sets():

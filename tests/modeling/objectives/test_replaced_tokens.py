@@ -19,8 +19,9 @@ from tiny_model import KERNELS, gradients, log_softmax, run_graph
 
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import replaced_logits
-from modeling.bert.names import EMBEDDINGS_PREFIX, GENERATOR_PREFIX, GENERATOR_PROJECTION, REPLACED_HEAD, TOKEN_HEAD
+from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, GENERATOR_PREFIX, GENERATOR_PROJECTION, REPLACED_HEAD, TOKEN_HEAD
 from modeling.bert.variables import encoder_shapes, initial_value, replaced_head_shapes, token_head_shapes
+from modeling.bert.variant import Variant
 from modeling.objectives.replaced_tokens import (
     REPLACED_METRICS,
     binary_cross_entropy,
@@ -120,6 +121,12 @@ def test_the_sizes_of_a_generator(width, share, sizes):
     assert (found.hidden_size, found.num_attention_heads) == sizes
     assert found.intermediate_size == 4 * found.hidden_size
     assert found.num_hidden_layers == config.num_hidden_layers
+
+
+def test_a_generator_has_the_norm_after_norms_before_its_layers():
+    config = dataclasses.replace(CONFIG, variant=Variant(layer_norms="before"))
+    added = set(generator_shapes(config, generator_config(config, 0.5))) - set(generator_shapes(CONFIG, generator_config(CONFIG, 0.5)))
+    assert added == {f"{GENERATOR_PREFIX}{ENCODER_NORM}-{part}" for part in ("gamma", "beta")}
 
 
 # -------------------------------------------------------------------------------------------------------- both models
