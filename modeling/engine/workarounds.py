@@ -111,7 +111,7 @@ FAULTS = (
         "0.8.0, 0.9.0",
         "The OFRecord reader ends the process on a truncated file, a bad length or a missing feature.",
         "ofrecord_util/reader.py reads the files and checks them before it uses them.",
-        "tests/ofrecord_util/test_records.py",
+        "tests/ofrecord_util/test_damaged_records.py",
     ),
     Fault(
         "0.8.0, 0.9.0",

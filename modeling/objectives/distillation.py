@@ -1,6 +1,6 @@
 """Meta-KD's distillation objective (section 4): its loss terms as graph functions, and their sum.
 
-tests/modeling/objectives/test_distillation.py has a NumPy reference for each term. The teacher's outputs come from
+tests/modeling/distillation_reference.py has a NumPy reference for each term. The teacher's outputs come from
 modeling/objectives/teacher.py. Dimension letters as in modeling/bert/encoder.py; M is the number of the student's encoder layers, H_S
 and H_T are the hidden sizes of student and teacher, N_S and N_T their numbers of heads, D_S and D_T the sizes of their heads.
 """

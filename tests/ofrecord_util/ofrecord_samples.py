@@ -5,7 +5,9 @@ import struct
 
 import numpy as np
 
-from ofrecord_util.schema import FEATURES, record_class
+from ofrecord_util.errors import UserError
+from ofrecord_util.reader import read_split
+from ofrecord_util.schema import FEATURE_NAMES, FEATURES, record_class
 from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 from ofrecord_util.writer import write_split
@@ -92,3 +94,18 @@ def equal(records, values):
         getattr(records, feature.name).dtype == feature.dtype and np.array_equal(getattr(records, feature.name), values[feature.name])
         for feature in FEATURES
     )
+
+
+def both(data_dir, **arguments):
+    """Reads with and without the fast path: equal records or an equal error. Returns the records or the error's message."""
+    results = []
+    for fast in (True, False):
+        try:
+            results.append(read_split(str(data_dir), "train", fast=fast, **arguments))
+        except UserError as error:
+            results.append(str(error))
+    if isinstance(results[0], str) or isinstance(results[1], str):
+        assert results[0] == results[1]
+    else:
+        assert equal(results[0], {name: getattr(results[1], name) for name in FEATURE_NAMES})
+    return results[0]

@@ -2,63 +2,18 @@
 
 import dataclasses
 import os
-import shutil
 
 import numpy as np
 import ofrecord_samples as samples
 import pytest
 import tiny
+from split_data import ROWS, SCORES
 
-from ofrecord_util.dataset import SCORES_MADE, SCORES_NEEDED, Dataset
+from ofrecord_util.dataset import SCORES_MADE
 from ofrecord_util.errors import UserError
 from ofrecord_util.records import Records
-from ofrecord_util.scores import load_scores, save_scores, score_paths
+from ofrecord_util.scores import score_paths
 from ofrecord_util.tasks import Task
-
-ROWS = [
-    ("good book", "books", "1"),
-    ("bad film, the books", "dvd", "0"),
-    ("the good", "mr", "1"),
-    ("a bad bad bad book", "books", "0"),
-    ("film", "dvd", "1"),
-]
-SCORES = np.array([0.5, 0.25, 1.0, -0.5, 0.75], np.float32)
-
-
-class Data:
-    """A folder with text and vocabulary, and what a step would be given."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-        self.tokenizer = samples.tokenizer(folder)
-        self.lines = []
-        for split in ("train", "dev", "test"):
-            samples.text(folder, ROWS, split)
-
-    def prepare(self, split="train", resave=False, **changes):
-        where = {name: changes.pop(name) for name in ("prefix", "part_num", "example_num") if name in changes}
-        return self.open(resave, **changes).records(split, **where)
-
-    def open(self, resave=False, **changes):
-        """The `Dataset` of a step; what it logs goes to `lines`."""
-        arguments = {"task": samples.TASK, "tokenizer": self.tokenizer, "seq_length": 8, "log": self.lines.append}
-        arguments.update(changes)
-        self.lines.clear()
-        return Dataset(self.folder, resave=resave, **arguments)
-
-    def score(self, scores, resave=True, order=None, info=None, example_num=None, part_num=1):
-        """What preprocess.py does: records, and scores of them."""
-        step = self.open(resave, use_scores=SCORES_MADE)
-        records = step.records("train", part_num=part_num, example_num=example_num)
-        step.store_scores(records if order is None else records.select(order), scores if order is None else scores[order], info)
-
-    def path(self, *names):
-        return os.path.join(self.folder, "ofrecord", *names)
-
-
-@pytest.fixture
-def data(tmp_path):
-    return Data(tmp_path)
 
 
 def test_written_from_text(data):
@@ -124,18 +79,6 @@ def test_missing_records(data, split):
     os.remove(os.path.join(data.folder, f"{split}.csv"))
     with pytest.raises(UserError, match=f"{split} text not found, .*; there are no records in .*{split} either; check --data_dir"):
         data.prepare(split)
-
-
-def test_records_that_were_never_written_have_the_scores(data):
-    data.score(SCORES, resave=False)
-    shutil.copytree(data.path("train"), data.path("kept"))
-    for name in ("train.of_record-0", "manifest.json"):
-        os.remove(data.path("train", name))
-    records = data.prepare(use_scores=SCORES_NEEDED)
-    assert records.scored
-    assert records.sample_weights.tolist() == SCORES.tolist()
-    assert data.prepare().sample_weights.tolist() == SCORES.tolist()
-    assert tiny.read_bytes(data.path("train", "train.of_record-0")) == tiny.read_bytes(data.path("kept", "train.of_record-0"))
 
 
 def test_missing_text(data):
@@ -309,98 +252,6 @@ def test_flags_of_the_other_splits(data):
     assert any("--dev_example_num (or --eval_example_num) 1" in line for line in data.lines)
     data.prepare("test", resave=True, example_num=1)
     assert any("--eval_example_num 1" in line for line in data.lines)
-
-
-# ------------------------------------------------------------------------------------------------------------ scores
-
-
-def test_scores_reach_the_records_and_survive(data):
-    """preprocess.py, then a step with and one without --resave_ofrecord."""
-    data.score(SCORES, info={"alpha": 0.5})
-    assert not any("weight.npy" in line for line in data.lines)
-    for resave in (False, True, False):
-        assert np.array_equal(data.prepare(resave=resave).sample_weights, SCORES)
-    assert np.array_equal(data.prepare(resave=True, part_num=2, seq_length=6).sample_weights, SCORES)
-    assert data.prepare("dev", resave=True).sample_weights.tolist() == [1] * 5
-    records = data.prepare(resave=True, use_scores=SCORES_MADE)
-    assert records.sample_weights.tolist() == [1] * 5
-    assert not records.scored
-    assert np.array_equal(data.prepare(part_num=2, seq_length=6).sample_weights, SCORES), "nothing is written before there are scores"
-
-
-def test_scores_of_the_first_rows(data):
-    data.score(SCORES[:3], example_num=3)
-    for resave in (False, True):
-        assert np.array_equal(data.prepare(resave=resave, example_num=3).sample_weights, SCORES[:3])
-        assert np.array_equal(data.prepare(resave=resave, example_num=2).sample_weights, SCORES[:2])
-        for more in (4, 9, None):
-            with pytest.raises(UserError, match=r"3 scores of text .* needed are [45] of text .*preprocess.py"):
-                data.prepare(resave=resave, example_num=more)
-
-
-def test_scores_of_other_samples(data):
-    data.score(SCORES)
-    samples.text(data.folder, ROWS[1:] + ROWS[:1])
-    with pytest.raises(UserError, match=r"5 scores of text .* needed are 5 of text .*preprocess.py again with --resave"):
-        data.prepare(resave=True)
-    data.score(SCORES)  # preprocess.py itself can go on
-    data.prepare(resave=True)
-
-
-def test_scores_that_differ_from_the_records(data):
-    records = data.prepare(resave=True)
-    save_scores(data.folder, SCORES, records.text_digest)
-    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
-        data.prepare()
-    data.prepare(resave=True)
-    data.prepare()
-
-
-def test_scores_that_were_removed(data):
-    data.score(SCORES)
-    os.remove(score_paths(data.folder)[0])
-    records = data.prepare()
-    assert np.array_equal(records.sample_weights, SCORES)
-    assert not records.scored
-    assert data.prepare(resave=True).sample_weights.tolist() == [1] * 5
-
-
-def test_scores_without_text_or_manifest(data):
-    """Records of the earlier implementation: what they were made from stays unknown, the scores still bind."""
-    data.prepare(resave=True)
-    os.remove(data.path("train", "manifest.json"))
-    os.remove(os.path.join(data.folder, "train.csv"))
-    data.score(SCORES, resave=False)
-    records = data.prepare()
-    assert np.array_equal(records.sample_weights, SCORES)
-    assert records.manifest["vocab_digest"] is None
-    assert np.array_equal(load_scores(data.folder, records.text_digest, 5), SCORES)
-
-
-def test_scores_follow_row_numbers(data):
-    order = np.array([3, 0, 4, 1, 2])
-    data.score(SCORES, order=order)
-    assert np.array_equal(data.prepare().sample_weights, SCORES)
-    with pytest.raises(UserError, match="idxs of the 2 used records are not 0 to 1"):
-        data.score(SCORES, order=order[:2])
-
-
-def test_scores_that_were_made_again(data):
-    """A preprocess.py that dies before the records have the new scores."""
-    data.score(SCORES)
-    save_scores(data.folder, SCORES[::-1], data.prepare().text_digest)
-    with pytest.raises(UserError, match=r"not the scores of weight.npy.*--resave_ofrecord"):
-        data.prepare()
-    assert np.array_equal(data.prepare(resave=True).sample_weights, SCORES[::-1])
-
-
-def test_which_records_are_scored(data):
-    for resave in (True, False):
-        assert not data.prepare(resave=resave).scored
-    data.score(SCORES)
-    for resave in (True, False):
-        assert data.prepare(resave=resave).scored
-        assert not data.prepare("dev", resave=True).scored
 
 
 # ---------------------------------------------------------------------------------------------------------- one truth
