@@ -1,11 +1,17 @@
 """A tiny BERT as a Hugging Face folder, for the tests of the converter."""
 
 import json
+import os
 import sys
 import types
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
+
+from modeling.engine.runtime import flow
+from ofrecord_util.errors import UserError
+from tools.convert_checkpoint import convert
 
 # odd sizes that no two axes share
 H, F, VOCAB, POSITIONS, TYPES, LAYERS, LABELS = 6, 10, 13, 7, 2, 3, 5
@@ -92,3 +98,16 @@ def fake_torch(monkeypatch, state, version="2.6.0+cpu"):
 
     torch = types.SimpleNamespace(__version__=version, Tensor=FakeTensor, float32="torch.float32", load=load)
     monkeypatch.setitem(sys.modules, "torch", torch)
+
+
+def load(folder):
+    """The snapshot as OneFlow itself reads it."""
+    return {name: value.numpy() for name, value in flow.load(str(folder)).items()}
+
+
+def refused(model_dir, tmp_path):
+    """The message of the refusal; nothing may have been written."""
+    with pytest.raises(UserError) as caught:
+        convert(str(model_dir), str(tmp_path / "out"), log=lambda line: None)
+    assert not [name for name in os.listdir(str(tmp_path)) if "out" in name]
+    return str(caught.value)

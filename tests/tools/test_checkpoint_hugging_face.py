@@ -1,7 +1,6 @@
-"""tools/checkpoint_hugging_face.py: values land where they belong, in and out; what is not BERT is refused in one line."""
+"""tools/checkpoint_hugging_face.py: values of transformers land where they belong."""
 
 import json
-import math
 import os
 import sys
 
@@ -19,22 +18,17 @@ from hugging_face_folder import (
     FakeTensor,
     H,
     fake_torch,
-    hugging_face_shapes,
     hugging_face_tensors,
+    load,
+    refused,
     write_folder,
 )
-from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from modeling.bert.config import BertConfig
-from modeling.checkpoints.snapshot import Snapshot, write_variables
-from modeling.engine.runtime import flow
-from ofrecord_util.errors import UserError
+from modeling.checkpoints.snapshot import Snapshot
 from tools.checkpoint_hugging_face import read_tensors
 from tools.convert_checkpoint import convert
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-GOLDEN = os.path.join(ROOT, "tests", "golden", "tiny_bert.npz")
 
 
 def write_raw_safetensors(path, entries):
@@ -45,19 +39,6 @@ def write_raw_safetensors(path, entries):
         data += raw
     text = json.dumps(header).encode("utf-8")
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-def load(folder):
-    """The snapshot as OneFlow itself reads it."""
-    return {name: value.numpy() for name, value in flow.load(str(folder)).items()}
-
-
-def refused(model_dir, tmp_path):
-    """The message of the refusal; nothing may have been written."""
-    with pytest.raises(UserError) as caught:
-        convert(str(model_dir), str(tmp_path / "out"), log=lambda line: None)
-    assert not [name for name in os.listdir(str(tmp_path)) if "out" in name]
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
@@ -264,134 +245,6 @@ def test_cased_model_is_said(tmp_path):
     assert any("--do_lower_case false" in line for line in log)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model_type": "camembert"}, "'camembert'"),
-        ({"model_type": "distilbert"}, "'distilbert'"),
-        ({"model_type": None, "architectures": ["XLMModel"]}, "'XLMModel'"),
-        ({"model_type": ["bert"]}, "['bert']"),
-        ({"architectures": "BertModel"}, "architectures"),
-        ({"hidden_act": "gelu_new"}, "'gelu_new'"),
-        ({"position_embedding_type": "relative_key"}, "'relative_key'"),
-        ({"is_decoder": True}, "is_decoder"),
-        ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
-        ({"num_attention_heads": 4}, "num_attention_heads 4"),
-        ({"hidden_size": "6"}, "hidden_size"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers"),
-        ({"layer_norm_eps": "small"}, "layer_norm_eps"),
-        ({"layer_norm_eps": -1}, "layer_norm_eps"),
-        ({"hidden_dropout_prob": 2}, "hidden_dropout_prob"),
-    ],
-)
-def test_what_is_not_this_bert_is_refused(tmp_path, change, words):
-    message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), dict(CONFIG, **change)), tmp_path)
-    assert words in message
-    assert "config.json" in message
-
-
-def test_missing_sizes_are_named(tmp_path):
-    config = {key: value for key, value in CONFIG.items() if key not in ("vocab_size", "hidden_size")}
-    message = refused(write_folder(tmp_path / "hf", hugging_face_tensors(), config), tmp_path)
-    assert "vocab_size" in message
-    assert "hidden_size" in message
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "\udcff", "[" * 100000])
-def test_config_that_is_no_json_object(tmp_path, text):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    (tmp_path / "hf" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert "config.json" in refused(folder, tmp_path)
-
-
-def test_missing_files_are_named(tmp_path):
-    assert "no such folder" in refused(tmp_path / "nowhere", tmp_path)
-    (tmp_path / "hf").mkdir()
-    assert "config.json: no such file" in refused(tmp_path / "hf", tmp_path)
-    write_folder(tmp_path / "hf", None, save=False)
-    assert "neither model.safetensors nor pytorch_model.bin" in refused(tmp_path / "hf", tmp_path)
-    (tmp_path / "hf" / "vocab.txt").unlink()
-    assert "vocab" in refused(tmp_path / "hf", tmp_path)
-
-
-def test_missing_and_unknown_tensors_are_all_listed(tmp_path):
-    tensors = hugging_face_tensors("bert.")
-    for name in ("encoder.layer.1.output.dense.bias", "embeddings.LayerNorm.weight", "pooler.dense.bias"):
-        del tensors["bert." + name]
-    tensors["bert.encoder.layer.3.output.dense.bias"] = np.zeros(H, np.float32)
-    tensors["adapter.up"] = np.zeros(H, np.float32)
-    message = refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-    for name in ("encoder.layer.1.output.dense.bias", "embeddings.LayerNorm.weight", "pooler.dense.bias"):
-        assert name in message.split("unknown")[0]
-    for name in ("bert.encoder.layer.3.output.dense.bias", "adapter.up"):
-        assert name in message.split("unknown")[1]
-
-
-def test_the_same_tensor_twice(tmp_path):
-    tensors = dict(hugging_face_tensors(), **{"bert.pooler.dense.bias": np.zeros(H, np.float32)})
-    assert "pooler.dense.bias" in refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-
-
-def test_wrong_shapes_and_types_are_all_listed(tmp_path):
-    tensors = hugging_face_tensors()
-    tensors["encoder.layer.0.intermediate.dense.weight"] = np.zeros((H, F), np.float32)
-    tensors["embeddings.word_embeddings.weight"] = np.zeros((VOCAB, H), np.int8)
-    message = refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-    assert "encoder.layer.0.intermediate.dense.weight has shape [6, 10], but must have [10, 6]" in message
-    assert "embeddings.word_embeddings.weight is of type I8" in message
-
-
-@pytest.mark.parametrize("bias", [(LABELS + 1,), (LABELS, 1), ()])
-def test_classifier_that_does_not_fit(tmp_path, bias):
-    tensors = hugging_face_tensors()
-    tensors.update({"classifier.weight": np.zeros((LABELS, H), np.float32), "classifier.bias": np.zeros(bias, np.float32)})
-    config = dict(CONFIG, architectures=["BertForSequenceClassification"])
-    assert "classifier." in refused(write_folder(tmp_path / "hf", tensors, config), tmp_path)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_values_that_are_no_finite_float32(tmp_path, value):
-    tensors = hugging_face_tensors()
-    tensors["pooler.dense.bias"] = np.full(H, value, np.float64)
-    assert "pooler.dense.bias" in refused(write_folder(tmp_path / "hf", tensors), tmp_path)
-
-
-def test_damaged_safetensors(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors())
-    path = tmp_path / "hf" / "model.safetensors"
-    whole = path.read_bytes()
-    for data in (b"", b"\x01", whole[:100], whole[:-1], b"\xff" * 8 + whole[8:], whole[:8] + b"[" + whole[9:]):
-        path.write_bytes(data)
-        assert "not a complete safetensors file" in refused(folder, tmp_path)
-
-
-def test_vocabulary_out_of_tokenizer_json(tmp_path):
-    folder = write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=None)
-    tokenizer = tmp_path / "hf" / "tokenizer.json"
-
-    def write(kind, vocab):
-        tokenizer.write_text(json.dumps({"model": {"type": kind, "vocab": vocab}}))
-
-    ids = {token: i for i, token in enumerate(TOKENS)}
-    write("WordPiece", dict(sorted(ids.items())))
-    convert(folder, str(tmp_path / "converted"))
-    assert (tmp_path / "converted" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] == TOKENS
-    write("BPE", ids)
-    assert "WordPiece" in refused(folder, tmp_path)
-    for bad in (dict(ids, a=40), dict(ids, a="5"), dict(ids, a=None), {"[PAD]": 0, "a\nb": 1}):
-        write("WordPiece", bad)
-        assert "token ids" in refused(folder, tmp_path)
-    tokenizer.write_text("{}")
-    assert "WordPiece" in refused(folder, tmp_path)
-
-
-def test_vocabulary_that_does_not_fit(tmp_path):
-    assert "14 tokens" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=[*TOKENS, "more"]), tmp_path)
-    assert "[CLS], [SEP]" in refused(write_folder(tmp_path / "hf", hugging_face_tensors(), tokens=["[PAD]", "[UNK]"]), tmp_path)
-    (tmp_path / "hf" / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
-    assert "not UTF-8" in refused(tmp_path / "hf", tmp_path)
-
-
 def test_shorter_vocabulary_and_windows_line_ends(tmp_path):
     folder = write_folder(tmp_path / "hf", hugging_face_tensors())
     (tmp_path / "hf" / "vocab.txt").write_bytes("\r\n".join(TOKENS[:9]).encode("utf-8") + b"\r\n\r\n")
@@ -427,217 +280,3 @@ def test_pytorch_file(tmp_path, monkeypatch):
     convert(folder, str(tmp_path / "from_safetensors"))
     digests = {Snapshot(str(tmp_path / name)).digest() for name in ("from_torch", "from_safetensors")}
     assert len(digests) == 1
-
-
-# ------------------------------------------------------------------------------------------------- out, to transformers
-
-
-DOMAIN_HEAD = {
-    "corrupted_domain_classification-domain_projection": (4, H),
-    "corrupted_domain_classification-domain_weights": (4, H),
-    "corrupted_domain_classification-domain_bias": (4,),
-}
-TASK = {"name": "t", "domains": ["d"], "labels": ["no", "maybe", "yes", "ça", "x"], "pair": False, "do_lower_case": False}
-
-
-def write_snapshot(folder, task=TASK, tokens=TOKENS, classifier=True, pooler=True, labels=LABELS):
-    """A trained snapshot with random values; returns its variables."""
-    from modeling.bert.variables import encoder_shapes
-
-    config = BertConfig(
-        vocab_size=VOCAB,
-        hidden_size=H,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        intermediate_size=F,
-        max_position_embeddings=POSITIONS,
-        type_vocab_size=TYPES,
-        hidden_dropout_prob=0.2,
-        attention_probs_dropout_prob=0.3,
-        layer_norm_eps=1e-7,
-    )
-    shapes = dict(encoder_shapes(config), **DOMAIN_HEAD)
-    if classifier:
-        shapes.update({"classification-output_weights": (labels, H), "classification-output_bias": (labels,)})
-    draw = np.random.RandomState(3)
-    variables = {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    if not pooler:
-        variables = {name: value for name, value in variables.items() if "pooler" not in name}
-    files = {"bert_config.json": config.to_json(), "vocab.txt": "".join(token + "\n" for token in tokens)}
-    if task is not None:
-        files["task.json"] = json.dumps(task)
-    write_variables(str(folder), variables, files)
-    return variables
-
-
-def export(source, target, **flags):
-    """Converts to Hugging Face; returns (tensors, parsed config.json, parsed tokenizer_config.json, log)."""
-    log = []
-    convert(str(source), str(target), to="hugging_face", log=log.append, **flags)
-    texts = [json.loads((target / name).read_text(encoding="utf-8")) for name in ("config.json", "tokenizer_config.json")]
-    return (load_file(str(target / "model.safetensors")), *texts, log)
-
-
-def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
-    variables = write_snapshot(tmp_path / "snapshot")
-    tensors, config, tokenizer, log = export(tmp_path / "snapshot", tmp_path / "hf")
-    shapes = {"bert." + name: shape for name, shape in hugging_face_shapes().items()}
-    shapes.update({"classifier.weight": (LABELS, H), "classifier.bias": (LABELS,)})
-    assert {name: value.shape for name, value in tensors.items()} == shapes
-    assert all(value.dtype == np.float32 for value in tensors.values())
-
-    def equal(theirs, value):
-        np.testing.assert_array_equal(tensors[theirs], value, err_msg=theirs)
-
-    for i in range(LAYERS):
-        ours, theirs = f"bert-encoder-layer_{i}-", f"bert.encoder.layer.{i}."
-        for part in (
-            "attention-self-query",
-            "attention-self-key",
-            "attention-self-value",
-            "attention-output-dense",
-            "intermediate-dense",
-            "output-dense",
-        ):
-            equal(theirs + part.replace("-", ".") + ".weight", variables[ours + part + "-weight"].T)
-            equal(theirs + part.replace("-", ".") + ".bias", variables[ours + part + "-bias"])
-        for part in ("attention-output-LayerNorm", "output-LayerNorm"):
-            equal(theirs + part.replace("-", ".") + ".weight", variables[ours + part + "-gamma"])
-            equal(theirs + part.replace("-", ".") + ".bias", variables[ours + part + "-beta"])
-    for part in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        equal(f"bert.embeddings.{part}.weight", variables["bert-embeddings-" + part])
-    equal("bert.embeddings.LayerNorm.weight", variables["bert-embeddings-LayerNorm-gamma"])
-    equal("bert.embeddings.LayerNorm.bias", variables["bert-embeddings-LayerNorm-beta"])
-    equal("bert.pooler.dense.weight", variables["bert-pooler-dense-weight"].T)
-    equal("classifier.weight", variables["classification-output_weights"])
-
-    wanted = dict(
-        CONFIG, architectures=["BertForSequenceClassification"], hidden_dropout_prob=0.2,
-        attention_probs_dropout_prob=0.3, layer_norm_eps=1e-7, num_labels=LABELS, pad_token_id=0,
-        id2label={"0": "no", "1": "maybe", "2": "yes", "3": "ça", "4": "x"},
-        label2id={"no": 0, "maybe": 1, "yes": 2, "ça": 3, "x": 4},
-    )  # fmt: skip
-    del wanted["transformers_version"]
-    assert {key: config[key] for key in wanted} == wanted
-    assert tokenizer["do_lower_case"] is False
-    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"  # BertTokenizer ignores the limit of 200 characters below
-    assert tokenizer["model_max_length"] == POSITIONS
-    parsed = json.loads((tmp_path / "hf" / "tokenizer.json").read_text(encoding="utf-8"))
-    assert parsed["model"]["max_input_chars_per_word"] == 200
-    assert (parsed["normalizer"]["type"], parsed["normalizer"]["lowercase"]) == ("BertNormalizer", False)
-    special = json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
-    assert special == {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
-                       "mask_token": "[MASK]"}  # fmt: skip
-    assert (tmp_path / "hf" / "vocab.txt").read_bytes() == (tmp_path / "snapshot" / "vocab.txt").read_bytes()
-    assert any(line.startswith("left out") and all(name in line for name in DOMAIN_HEAD) for line in log)
-    with safe_open(str(tmp_path / "hf" / "model.safetensors"), framework="np") as file:
-        assert file.metadata() == {"format": "pt"}  # or transformers refuses it
-
-
-def test_there_and_back_is_bit_equal(tmp_path):
-    variables = write_snapshot(tmp_path / "snapshot")
-    export(tmp_path / "snapshot", tmp_path / "hf")
-    convert(str(tmp_path / "hf"), str(tmp_path / "back"))
-    back = load(tmp_path / "back")
-    assert set(back) == set(variables) - set(DOMAIN_HEAD)
-    assert all(back[name].tobytes() == variables[name].tobytes() for name in back)
-    assert Snapshot(str(tmp_path / "back")).config() == Snapshot(str(tmp_path / "snapshot")).config()
-
-
-def test_encoder_without_classifier_is_a_bert_model(tmp_path):
-    write_snapshot(tmp_path / "snapshot", classifier=False, task=None)
-    with pytest.raises(UserError, match="--do_lower_case to true"):
-        export(tmp_path / "snapshot", tmp_path / "hf")
-    assert not (tmp_path / "hf").exists()
-    tensors, config, tokenizer, _ = export(tmp_path / "snapshot", tmp_path / "hf", do_lower_case=True)
-    assert {name: value.shape for name, value in tensors.items()} == hugging_face_shapes()
-    assert config["architectures"] == ["BertModel"]
-    assert "id2label" not in config
-    assert tokenizer["do_lower_case"] is True
-
-
-def test_export_without_a_pooler(tmp_path):
-    write_snapshot(tmp_path / "trained", pooler=False)
-    with pytest.raises(UserError, match="classifier but no pooler"):
-        export(tmp_path / "trained", tmp_path / "hf")
-    assert not (tmp_path / "hf").exists()
-    write_snapshot(tmp_path / "encoder", pooler=False, classifier=False)
-    tensors, _, _, log = export(tmp_path / "encoder", tmp_path / "hf")
-    assert not any("pooler" in name for name in tensors)
-    assert any("none is written" in line for line in log)
-
-
-def test_labels_of_the_export(tmp_path):
-    write_snapshot(tmp_path / "unnamed", task=None)
-    _, config, _, log = export(tmp_path / "unnamed", tmp_path / "hf", do_lower_case=False)
-    assert config["id2label"] == {str(i): f"LABEL_{i}" for i in range(LABELS)}
-    assert any("LABEL_0 to LABEL_4" in line for line in log)
-    write_snapshot(tmp_path / "four", labels=4)
-    with pytest.raises(UserError, match=r"names 5 labels .* classifier has 4"):
-        export(tmp_path / "four", tmp_path / "hf_four")
-
-
-def test_vocabulary_without_a_mask_token(tmp_path):
-    write_snapshot(tmp_path / "snapshot", tokens=["[CLS]", "[SEP]", "[UNK]", "[PAD]", "a"])
-    _, config, tokenizer, _ = export(tmp_path / "snapshot", tmp_path / "hf")
-    assert config["pad_token_id"] == 3
-    assert tokenizer["mask_token"] is None
-    assert "mask_token" not in json.loads((tmp_path / "hf" / "special_tokens_map.json").read_text())
-
-
-def bert_logits(tensors, config, input_ids, attention_mask, token_type_ids):
-    """Logits of a BertForSequenceClassification, float64, from the formulas and Hugging Face's names: x W^T + b."""
-    value = {name: array.astype(np.float64) for name, array in tensors.items()}
-    batch, length = input_ids.shape
-    heads = config["num_attention_heads"]
-
-    def dense(x, name):
-        return x @ value[name + ".weight"].T + value[name + ".bias"]
-
-    def norm(x, name):
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config["layer_norm_eps"])
-        return scaled * value[name + ".weight"] + value[name + ".bias"]
-
-    def split(x):  # [B, S, H] -> [B, N, S, D]
-        return x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
-
-    def gelu(x):
-        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-
-    embeddings = "bert.embeddings."
-    x = value[embeddings + "word_embeddings.weight"][input_ids]
-    x = x + value[embeddings + "token_type_embeddings.weight"][token_type_ids]
-    x = norm(x + value[embeddings + "position_embeddings.weight"][:length], embeddings + "LayerNorm")
-    for i in range(config["num_hidden_layers"]):
-        layer = f"bert.encoder.layer.{i}."
-        query, key, inner = (split(dense(x, layer + "attention.self." + part)) for part in ("query", "key", "value"))
-        scores = query @ key.transpose(0, 1, 3, 2) / math.sqrt(query.shape[-1])
-        scores = np.where(attention_mask[:, None, None, :] == 1, scores, -1e30)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        context = (weights / weights.sum(-1, keepdims=True)) @ inner
-        context = context.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-        x = norm(x + dense(context, layer + "attention.output.dense"), layer + "attention.output.LayerNorm")
-        wide = gelu(dense(x, layer + "intermediate.dense"))
-        x = norm(x + dense(wide, layer + "output.dense"), layer + "output.LayerNorm")
-    return dense(np.tanh(dense(x[:, 0], "bert.pooler.dense")), "classifier")
-
-
-def test_golden_model_of_transformers_comes_back_whole(tmp_path):
-    """A real BertForSequenceClassification's weights, in and out again: bit for bit, and with its logits."""
-    with np.load(GOLDEN, allow_pickle=False) as file:
-        golden = {name: file[name] for name in file.files}
-    weights = {name[len("weight/") :]: value for name, value in golden.items() if name.startswith("weight/")}
-    config = json.loads(str(golden["config"]))
-    tokens = TOKENS[:5] + [f"w{i}" for i in range(config["vocab_size"] - 5)]
-    source = dict(config, model_type="bert", architectures=["BertForSequenceClassification"])
-    convert(write_folder(tmp_path / "hf", weights, source, tokens), str(tmp_path / "snapshot"))
-    tensors, exported, _, _ = export(tmp_path / "snapshot", tmp_path / "again", do_lower_case=True)
-
-    assert set(tensors) == set(weights)
-    for name, value in weights.items():
-        assert tensors[name].shape == value.shape, name
-        assert tensors[name].tobytes() == value.tobytes(), name
-    assert {key: exported[key] for key in config} == config
-    inputs = (golden["input/" + name] for name in ("input_ids", "attention_mask", "token_type_ids"))
-    np.testing.assert_allclose(bert_logits(tensors, exported, *inputs), golden["output/logits"], rtol=0, atol=1e-5)
