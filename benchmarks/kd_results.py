@@ -19,6 +19,7 @@ from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # at 0, the student learns from the labels only
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
+FROM_TEACHER = "from teacher layers"  # the row whose student starts from layers of the teacher
 STUDENTS = {  # name of the row -> flags of meta_distill.py
     "plain": [*(part for name in PLAIN for part in ("--" + name, "0")), *NO_META],
     "distilled": [],
@@ -28,6 +29,7 @@ STUDENTS = {  # name of the row -> flags of meta_distill.py
     "without hidden states": ["--hidden_loss_weight", "0"],
     "without attention": ["--attention_loss_weight", "0"],
     "without soft labels": ["--prediction_loss_weight", "0"],
+    FROM_TEACHER: [],
 }
 
 
@@ -54,8 +56,8 @@ class Study:
         self._run("preprocess", "preprocess.py", "--model_load_dir", self.model_dir, "--resave_ofrecord", flag="--log_dir")
 
     def teacher(self):
-        """Step 2, seed 42; returns its folder."""
-        training = self._training(self.args.teacher_epochs, self.args.teacher_learning_rate, 42)
+        """Step 2, with one seed; returns its folder."""
+        training = self._training(self.args.teacher_epochs, self.args.teacher_learning_rate, self.args.teacher_seed)
         return self._run("teacher", "meta_teacher.py", "--model_load_dir", self.model_dir, *training)[0]
 
     def knowledge(self):
@@ -69,9 +71,10 @@ class Study:
     def student(self, row, seed):
         """Step 3b; returns (folder, metrics rows)."""
         training = self._training(self.args.student_epochs, self.args.student_learning_rate, seed)
+        teacher = best_snapshot(self.teacher())
         return self._run(
-            f"{row.replace(' ', '-')}-{seed}", "meta_distill.py", "--student_model", self.model_dir,
-            "--teacher_model", best_snapshot(self.teacher()), "--teacher_output_dir", self.outputs,
+            f"{row.replace(' ', '-')}-{seed}", "meta_distill.py", "--student_model", teacher if row == FROM_TEACHER else self.model_dir,
+            "--teacher_model", teacher, "--teacher_output_dir", self.outputs,
             "--student_num_hidden_layers", self.args.student_layers, "--temperature", self.args.temperature,
             *training, *self.args.distill_flags, *STUDENTS[row],
         )  # fmt: skip
@@ -87,6 +90,7 @@ def accuracies(rows, prefix=""):
 def main():
     parser = results_parser(__doc__)
     parser.add_argument("--rows", nargs="+", default=list(STUDENTS)[:3], choices=STUDENTS)
+    parser.add_argument("--teacher_seed", type=int, default=42)
     parser.add_argument("--teacher_epochs", type=int, default=2)
     parser.add_argument("--teacher_learning_rate", type=float, default=1e-4)
     parser.add_argument("--student_layers", type=int, default=3)
