@@ -27,7 +27,7 @@ from ofrecord_util.tokenization import Tokenizer
 from tools import checkpoint_hugging_face, checkpoint_npz
 from tools.inspect import describe_snapshot
 from tools.kshot_corpora import parse_source, read_source
-from tools.predict import read_lines, texts_of
+from tools.texts import read_lines, texts_of
 
 
 class Target(NamedTuple):

@@ -23,9 +23,8 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.run.answering import write_answers
 from ofrecord_util.escaping import for_terminal, say
-from ofrecord_util.files import check_output
 from ofrecord_util.question_text import read_questions
-from tools.predict import decode_argument, one_line, prepare_output, warn_of_unknown
+from tools.texts import check_outputs, decode_argument, one_line, prepare_output, warn_of_unknown
 
 
 def check_flags(parser, args):
@@ -42,11 +41,7 @@ def check_flags(parser, args):
         prepare_output(parser, "redirect it to a file")
     elif not (args.output or args.nbest):
         raise UserError("--input: give --output FILE, --nbest FILE, or both")
-    for name in ("output", "nbest"):
-        path = getattr(args, name)
-        if path:
-            others = [args.input, *([args.output] if name == "nbest" and args.output else [])]
-            check_output(path, f"--{name}", others=others)
+    check_outputs(args, args.model_load_dir)
 
 
 def main():

@@ -30,10 +30,20 @@ from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_int
 from modeling.embedder import REDUCTIONS, Embedder, Neighbours
 from ofrecord_util.escaping import for_json, for_terminal, say
-from ofrecord_util.files import check_output, replacing
+from ofrecord_util.files import replacing
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_kinds import TSV
-from tools.predict import add_model_flags, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
+from tools.texts import (
+    add_model_flags,
+    check_outputs,
+    decode_argument,
+    one_line,
+    open_input,
+    prepare_output,
+    read_lines,
+    texts_of,
+    warn_of_unknown,
+)
 
 _HEADER = 128  # bytes of the header of a .npy file, enough for any number of rows
 
@@ -174,8 +184,7 @@ def main():
     check_flags(args)
     if args.neighbours is not None:
         prepare_output(parser, "redirect it to a file")
-    if args.output is not None:
-        check_output(args.output, "--output", others=[path for path in (args.input, args.query) if path])
+    check_outputs(args, args.model_load_dir)
 
     def warn(line):
         say(line, sys.stderr)

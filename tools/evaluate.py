@@ -29,12 +29,13 @@ from modeling.run.measures import TITLES, ClassMeasures, further_needed, values_
 from modeling.run.predictions import write_predictions
 from modeling.run.task_outputs import outputs_of
 from ofrecord_util.escaping import say
-from ofrecord_util.files import check_output, write_json
+from ofrecord_util.files import write_json
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import read_names, read_text
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import read_rows
 from tools.text_table import text_table
+from tools.texts import check_outputs
 
 
 def read_labelled(path, task, flags):
@@ -101,12 +102,7 @@ def main():
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device for the computation")
     add_text_flags(parser)
     args = parser.parse_args()
-    used = [args.file]
-    for name in ("output", "predictions"):
-        path = getattr(args, name)
-        if path is not None:
-            check_output(path, f"--{name}", others=used)
-            used.append(path)
+    check_outputs(args, args.snapshot)
 
     def say_aside(line):
         say(line, sys.stderr)

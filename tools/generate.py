@@ -27,9 +27,9 @@ from modeling.cli.flags import add_text_flags
 from modeling.palm.beam_search import Search
 from modeling.text_generator import TextGenerator
 from ofrecord_util.escaping import for_json, for_terminal, say
-from ofrecord_util.files import check_output, replacing
+from ofrecord_util.files import replacing
 from ofrecord_util.text_columns import TextOptions
-from tools.predict import decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
+from tools.texts import check_outputs, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
 
 
 def as_text(source, generated):
@@ -92,8 +92,7 @@ def main():
 
     stream, name = open_input(args.input)
     sources = [decode_argument(source) for source in args.source]
-    if args.output is not None:
-        check_output(args.output, "--output", others=[args.input] if args.input else [])
+    check_outputs(args, args.model_load_dir)
     search = Search(args.beam_size, args.length_penalty, args.min_length, args.max_length)
     settings = args.device, args.batch_size, args.seq_length, args.vocab_file, warn, args.memory_limit
     generator = TextGenerator(args.model_load_dir, search, *settings)

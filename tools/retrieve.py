@@ -26,7 +26,7 @@ from modeling.embedder import Embedder, nearest_both_ways
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.text_columns import TextOptions
 from tools.embed import add_vector_flags
-from tools.predict import add_model_flags, open_input, read_lines, texts_of, warn_of_unknown
+from tools.texts import add_model_flags, open_input, read_lines, texts_of, warn_of_unknown
 
 
 def read_aligned(paths, options, warn):

@@ -23,9 +23,9 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.tagger import Tagger
 from ofrecord_util.escaping import for_terminal, say
-from ofrecord_util.files import check_output, replacing
+from ofrecord_util.files import replacing
 from ofrecord_util.tagged_text import read_sentences
-from tools.predict import add_model_flags, decode_argument, open_input, prepare_output, read_lines, warn_of_unknown
+from tools.texts import add_model_flags, check_outputs, decode_argument, open_input, prepare_output, read_lines, warn_of_unknown
 
 
 def rows_of(tagger, sentences):
@@ -65,8 +65,7 @@ def main():
         raise UserError("the texts have no word")
     if args.output is None:
         prepare_output(parser, "give --output FILE")
-    else:
-        check_output(args.output, "--output", others=[args.input] if args.input else [])
+    check_outputs(args, args.model_load_dir)
     if process.is_closed(0) and not (args.text or args.input):
         raise UserError("standard input is closed: give texts or --input FILE")
 

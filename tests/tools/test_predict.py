@@ -29,7 +29,8 @@ from modeling.predictor import Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.packing import Rows
 from ofrecord_util.tokenization import Tokenizer
-from tools.predict import as_text, main, texts_of
+from tools.predict import as_text, main
+from tools.texts import texts_of
 
 LABELS = ("no", "perhaps", "yes")
 VALUES = {

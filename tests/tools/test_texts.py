@@ -1,8 +1,12 @@
-"""The texts that tools/predict.py reads: lines, tables and JSON lines; what is no text or no pair is refused."""
+"""The texts of the tools that read them for a snapshot: lines, tables and JSON lines; what is no text or no pair is refused. No output
+replaces what a tool reads."""
 
+import importlib
 import io
 import itertools
 import json
+import os
+import sys
 
 import pytest
 import tiny
@@ -10,7 +14,8 @@ import tiny
 from modeling.predictor import Prediction, Predictor
 from ofrecord_util.errors import UserError
 from ofrecord_util.text_columns import TextOptions
-from tools.predict import as_text, decode_argument, read_lines, texts_of
+from tools.predict import as_text
+from tools.texts import decode_argument, read_lines, texts_of
 
 
 def test_lines_and_columns():
@@ -168,3 +173,37 @@ def test_sources_of_a_table_with_targets(header):
     names = header.split("\t")
     row = "\t".join({"source": "a", "article": "a"}.get(name, "b") for name in names)
     assert list(texts_of([header, row, row], False, "FILE", TextOptions(targets=True))) == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("predict", ["--input", "in.txt", "--output"]),
+        ("embed", ["--input", "in.txt", "--output"]),
+        ("tag_words", ["--input", "in.txt", "--output"]),
+        ("generate", ["--input", "in.txt", "--output"]),
+        ("answer_questions", ["--input", "in.txt", "--output", "answers.json", "--nbest"]),
+        ("evaluate", ["in.txt", "--predictions", "out.tsv", "--output"]),
+    ],
+)
+@pytest.mark.parametrize("output", ["run/snapshot_best_x/task.json", "vocab.txt", "in.txt"])
+def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = {
+        "run/snapshot_best_x/task.json": "{}",
+        "run/snapshot_best_x/snapshot_done": "",
+        "in.txt": "good\tmr\t1\n",
+        "vocab.txt": "[PAD]\n",
+    }
+    os.makedirs("run/snapshot_best_x")
+    for name, text in kept.items():
+        with open(name, "w", encoding="utf-8") as file:
+            file.write(text)
+    snapshot = ["run"] if tool == "evaluate" else ["--model_load_dir", "run"]
+    module = importlib.import_module(f"tools.{tool}")
+    monkeypatch.setattr(sys, "argv", [tool, *snapshot, *words, output, "--vocab_file", "vocab.txt"])
+    with pytest.raises(UserError, match=f"{output}: is another file of this command already and would be overwritten"):
+        module.main()
+    for name, text in kept.items():
+        with open(name, encoding="utf-8") as file:
+            assert file.read() == text
