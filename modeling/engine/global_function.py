@@ -167,8 +167,7 @@ class GlobalFunction:
         if self._sums is not None and not self._sums.in_job:
             outputs, gradients = outputs
             self._sums.add(gradients)
-        if count > 1:
-            calm_scheduler()
+        calm_scheduler()
         _last_output = _smallest(outputs)
         return outputs
 
