@@ -3,7 +3,7 @@
     python3 benchmarks/turned_letters.py --folder /tmp/turned [--seed 1]
 
 Writes the data and the run into --folder, and prints BLEU-4 of dev and test, which share no row with the training split, and the seconds.
-docs/steps.md has the result.
+docs/recipes.md has the result.
 """
 
 if not __package__:

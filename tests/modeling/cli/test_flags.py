@@ -94,11 +94,15 @@ def test_documented_command_lines(script):
     assert "device" not in flags.given
 
 
-def test_documented_command_lines_on_their_page():
-    with open(os.path.join(ROOT, "docs", "steps.md"), encoding="utf-8") as f:
+@pytest.mark.parametrize(
+    ("page", "scripts"),
+    [("steps.md", {"preprocess", "meta_finetuning", "finetuning"}), ("recipes.md", {"metric_learning", "pretrain_mlm", "generation"})],
+)
+def test_documented_command_lines_on_their_page(page, scripts):
+    with open(os.path.join(ROOT, "docs", page), encoding="utf-8") as f:
         text = f.read().replace("\\\n", " ")
-    commands = re.findall(r"^python3 (\w+)\.py (.*)$", text, re.MULTILINE)
-    assert {script for script, _ in commands} >= {"preprocess", "meta_finetuning", "finetuning"}
+    commands = re.findall(r"^python3 (?:recipes/)?(\w+)\.py (.*)$", text, re.MULTILINE)
+    assert {script for script, _ in commands} >= scripts
     for script, line in commands:
         parse_flags(script, argv=shlex.split(line))
 
