@@ -26,6 +26,7 @@ EXIT_BAD_INPUT = 2
 _LONGEST_LINE = 2000  # characters; a value in it may be as long as the user likes
 
 _witnesses: List[Callable[[str], Any]] = []
+_leaving = False
 
 
 def on_failure(witness: Callable[[str], Any]) -> None:
@@ -134,14 +135,21 @@ def _discard_output(only_broken=False):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def is_leaving() -> bool:
+    """Whether `run` ends the process now, without the destructors of its libraries."""
+    return _leaving
+
+
 def _leave(code):
     """Ends the process with `code`; runs the functions registered with atexit, but not OneFlow's C++ destructors.
 
     The destructors race with OneFlow's threads. OneFlow 0.8.0 sometimes aborts there ("terminate called without an active
     exception"), and the exit code is lost.
     """
+    global _leaving
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
+    _leaving = True
     atexit._run_exitfuncs()
     os._exit(code)

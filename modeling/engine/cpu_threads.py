@@ -9,8 +9,8 @@ import os
 
 from modeling.engine import blas
 
-# The lowest priority that still gets a share of a busy core; the idle class could leave the thread without any
-_SCHEDULER_NICENESS = 19
+# A higher niceness could leave the scheduler thread without CPU time for a whole graph run
+_SCHEDULER_NICENESS = 10
 
 _engine_threads: frozenset = frozenset()  # ids of the threads that the import of OneFlow started
 
@@ -51,12 +51,12 @@ def starting_engine_threads():
 
 
 def calm_scheduler() -> None:
-    """Lowers the priority of OneFlow's scheduler thread. It is called after each run of a graph.
+    """Lowers the priority of OneFlow's scheduler thread. It is called after each run of a graph in lanes.
 
-    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute, in
-    this process and in others: two jobs of one thread on two cores are an eighth slower. The function identifies it by its CPU time: it has
-    used by far the most among the threads that the import started. The other threads (among them those that compute sums) sleep while they
-    have no work, and must keep their priority. Once the thread is found, the function does nothing.
+    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute. The
+    function identifies it by its CPU time: it has used by far the most among the threads that the import started. The other threads (among
+    them those that compute sums) sleep while they have no work, and must keep their priority. Once the thread is found, the function
+    does nothing.
     """
     global _engine_threads
     if not _engine_threads:

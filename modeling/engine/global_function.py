@@ -167,7 +167,8 @@ class GlobalFunction:
         if self._sums is not None and not self._sums.in_job:
             outputs, gradients = outputs
             self._sums.add(gradients)
-        calm_scheduler()
+        if count > 1:
+            calm_scheduler()
         _last_output = _smallest(outputs)
         return outputs
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 
-from modeling.cli.errors import UserError, fail
+from modeling.cli.errors import UserError, fail, is_leaving
 from modeling.engine import blas, cpu_threads
 from ofrecord_util.escaping import say
 
@@ -88,6 +88,32 @@ def check_open_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
 
 
+@contextlib.contextmanager
+def _skipping_shutdown():
+    """Context manager for the import of OneFlow. What it registers with atexit is left out where `modeling.cli.errors.run` ends a process
+    that is alone: it joins OneFlow's threads, and one that polled for the end of a graph has kept a finished run from ending. Processes
+    that train together need it, because it lets them end at the same time.
+    """
+    hooks, register = [], atexit.register
+
+    def noted(function, *args, **kwargs):
+        if getattr(function, "__module__", None) == "oneflow":
+            hooks.append(function)
+        return register(function, *args, **kwargs)
+
+    def leave_out():
+        if is_leaving() and flow.env.get_world_size() == 1:
+            for hook in hooks:
+                atexit.unregister(hook)
+
+    atexit.register = noted
+    try:
+        yield
+    finally:
+        atexit.register = register
+    atexit.register(leave_out)  # the last one that is registered runs first
+
+
 def _import_oneflow():
     """Imports OneFlow and hides its start-up messages (libibverbs, a missing driver) from the user's terminal."""
     check_open_files()
@@ -126,7 +152,7 @@ def _import_oneflow():
 blas.load_blas(cpu_threads.cpu_threads())
 _preload_cuda()
 try:
-    with cpu_threads.starting_engine_threads(), _unbroken_by_interrupt():
+    with cpu_threads.starting_engine_threads(), _unbroken_by_interrupt(), _skipping_shutdown():
         flow = _import_oneflow()
 except UserError as error:  # no script is running yet that could print it
     fail(error)

@@ -139,3 +139,29 @@ def test_a_script_with_few_open_files():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert re.fullmatch(r"error: the process may open only 12 files .*\n", done.stderr)
+
+
+_SHUTDOWN_THAT_HANGS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from modeling.cli.errors import run
+from modeling.engine.runtime import flow
+
+def hang():
+    time.sleep(600)
+
+flow.framework.session_context.TryCloseDefaultSession = hang
+
+def main():
+    print("done")
+    return 3
+
+run(main)
+"""
+
+
+def test_a_shutdown_that_hangs_does_not_keep_a_script(tmp_path):
+    """OneFlow's own shutdown joins its threads; a script has written its files before."""
+    command = [sys.executable, "-c", _SHUTDOWN_THAT_HANGS, ROOT]
+    done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (3, "done\n")

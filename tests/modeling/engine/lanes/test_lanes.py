@@ -13,6 +13,7 @@ from modeling.bert.fused_parameters import VECTORS, fuse
 from modeling.bert.variables import Variables
 from modeling.engine import blas, parallel
 from modeling.engine import engine as engine_module
+from modeling.engine import global_function as global_function_module
 from modeling.engine.engine import Engine, plan_engine
 from modeling.engine.global_function import global_function
 from modeling.engine.lanes import build
@@ -212,8 +213,9 @@ def test_each_lane_computes_its_part_of_everything():
 
 
 def test_one_lane_uses_no_private_interface(monkeypatch):
-    """--cpu_lanes 1 bypasses the completion of the job and its streams."""
+    """--cpu_lanes 1 bypasses the completion of the job, its streams and the scheduler's priority."""
     monkeypatch.setattr(build, "CompiledJob", None)
+    monkeypatch.setattr(global_function_module, "calm_scheduler", None)
     _, job, _ = training(1, NO_DROPOUT)
     job(dict(golden_batch(), **LABELS))[0].numpy()
     (graph,) = job._graphs.values()
