@@ -36,6 +36,7 @@ from ofrecord_util.text_kinds import TSV
 from tools.texts import (
     add_model_flags,
     check_outputs,
+    counted,
     decode_argument,
     one_line,
     open_input,
@@ -215,7 +216,7 @@ def main():
         for line in lines_of_neighbours(queries, neighbours, near, args.format):
             sys.stdout.write("\t".join(map(shown, line.split("\t"))) + "\n")
     if args.output is not None:
-        warn(f"{count} vectors of {embedder.width} numbers, {args.output}")
+        warn(f"{counted(count, 'vector')} of {embedder.width} numbers, {args.output}")
     warn_of_unknown(embedder, warn)
 
 

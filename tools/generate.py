@@ -29,7 +29,7 @@ from modeling.text_generator import TextGenerator
 from ofrecord_util.escaping import for_json, for_terminal, say
 from ofrecord_util.files import replacing
 from ofrecord_util.text_columns import TextOptions
-from tools.texts import check_outputs, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
+from tools.texts import check_outputs, counted, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
 
 
 def as_text(source, generated):
@@ -106,7 +106,7 @@ def main():
     else:
         with replacing(args.output) as raw, open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
             count = write(generator, sources, form, out)
-        warn(f"{count} texts generated, {args.output}")
+        warn(f"{counted(count, 'text')} generated, {args.output}")
     warn_of_unknown(generator, warn)
 
 

@@ -40,6 +40,7 @@ from tools.pipeline import HELP, load_pipeline
 from tools.texts import (
     add_model_flags,
     check_outputs,
+    counted,
     decode_argument,
     one_line,
     open_input,
@@ -137,7 +138,7 @@ def main():
         return
     with replacing(args.output) as raw, open(raw.fileno(), "w", encoding="utf-8", closefd=False) as out:
         count = write(predictor, texts, form, out)
-    warn(f"{count} texts labelled, {args.output}")
+    warn(f"{counted(count, 'text')} labelled, {args.output}")
     warn_of_unknown(predictor, warn)
 
 

@@ -187,6 +187,11 @@ def one_line(text):
     return "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
 
 
+def counted(number, noun):
+    """A number with its noun, such as "1 text" and "2 texts"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def warn_of_unknown(predictor, warn):
     """Warns with one line if many tokens of the texts are [UNK]."""
     if predictor.tokens >= _FEW_TOKENS and predictor.unknown > _UNKNOWN_SHARE * predictor.tokens:
