@@ -26,7 +26,7 @@ import sys
 import time
 
 from benchmarks import learners_arms
-from benchmarks.learners_arms import FURTHER, MIXING, SETFIT
+from benchmarks.learners_arms import FURTHER, MIXING, SETFIT, SETFIT_FASTER
 from benchmarks.learners_data import ALL_ROWS, GIVEN_DRAW, FewShotDraws, ReviewDraws
 from benchmarks.learners_distilled import Distilled
 from benchmarks.learners_jobs import PYTHON_VARIABLE, Cell, Runner
@@ -100,7 +100,7 @@ class Together:
         tables, results = [], self.results(False)
         if results:
             tables.append(accuracy_table(results, self.draws.domains))
-            tables += filter(None, (paired_table(results, self.draws.domains, baseline) for baseline in (MIXING, SETFIT)))
+            tables += filter(None, (paired_table(results, self.draws.domains, baseline) for baseline in (MIXING, SETFIT, SETFIT_FASTER)))
         results = self.results(True)
         if results:
             tables.append(accuracy_table(results, self.draws.domains, "Accuracy with all training rows"))
@@ -120,8 +120,9 @@ def chosen_arms(args, table):
     for name in names:
         if name not in table:
             raise UserError(f"--arms {name!r}: there are {', '.join(repr(one) for one in table)}")
-    if SETFIT in names and without_setfit:
-        raise UserError(f"--arms {SETFIT}: set {PYTHON_VARIABLE} to a Python that has setfit")
+    theirs = [name for name in names if name in (SETFIT, SETFIT_FASTER)]
+    if theirs and without_setfit:
+        raise UserError(f"--arms {theirs[0]}: set {PYTHON_VARIABLE} to a Python that has setfit")
     return names
 
 
