@@ -1,8 +1,5 @@
 """Texts for a snapshot: the flags, arguments and files of the tools that read them."""
 
-if not __package__:
-    import _root  # noqa: F401
-
 import contextlib
 import itertools
 import os
