@@ -111,3 +111,21 @@ def refused(model_dir, tmp_path):
         convert(str(model_dir), str(tmp_path / "out"), log=lambda line: None)
     assert not [name for name in os.listdir(str(tmp_path)) if "out" in name]
     return str(caught.value)
+
+
+def documented_names():
+    """(name of this project, name in transformers, whether it is transposed) of each variable of a BERT encoder."""
+    kinds = [
+        *((f"attention-self-{part}", True) for part in ("query", "key", "value")),
+        *((part, True) for part in ("attention-output-dense", "intermediate-dense", "output-dense")),
+        *((part, False) for part in ("attention-output-LayerNorm", "output-LayerNorm")),
+    ]
+    names = [(f"bert-embeddings-{part}", f"embeddings.{part}.weight", False) for part in ("word_embeddings", "position_embeddings")]
+    names.append(("bert-embeddings-token_type_embeddings", "embeddings.token_type_embeddings.weight", False))
+    places = [("bert-embeddings-LayerNorm", False), ("bert-pooler-dense", True)]
+    places += [(f"bert-encoder-layer_{i}-{part}", is_matrix) for i in range(LAYERS) for part, is_matrix in kinds]
+    for ours, is_matrix in places:
+        theirs = ours[len("bert-") :].replace("-", ".").replace("layer_", "layer.")
+        first, second = ("weight", "bias") if is_matrix else ("gamma", "beta")
+        names += [(f"{ours}-{first}", theirs + ".weight", is_matrix), (f"{ours}-{second}", theirs + ".bias", False)]
+    return names

@@ -17,6 +17,7 @@ from hugging_face_folder import (
     F,
     FakeTensor,
     H,
+    documented_names,
     fake_torch,
     hugging_face_tensors,
     load,
@@ -53,27 +54,8 @@ def test_every_value_lands_under_its_documented_name(tmp_path, prefix):
         np.testing.assert_array_equal(variables[documented], stored, err_msg=documented)
         assert variables[documented].dtype == np.float32
 
-    for part in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        equal("bert-embeddings-" + part, plain[f"embeddings.{part}.weight"])
-    equal("bert-embeddings-LayerNorm-gamma", plain["embeddings.LayerNorm.weight"])
-    equal("bert-embeddings-LayerNorm-beta", plain["embeddings.LayerNorm.bias"])
-    equal("bert-pooler-dense-weight", plain["pooler.dense.weight"].T)
-    equal("bert-pooler-dense-bias", plain["pooler.dense.bias"])
-    for i in range(LAYERS):
-        ours, theirs = f"bert-encoder-layer_{i}-", f"encoder.layer.{i}."
-        for part in (
-            "attention-self-query",
-            "attention-self-key",
-            "attention-self-value",
-            "attention-output-dense",
-            "intermediate-dense",
-            "output-dense",
-        ):
-            equal(ours + part + "-weight", plain[theirs + part.replace("-", ".") + ".weight"].T)
-            equal(ours + part + "-bias", plain[theirs + part.replace("-", ".") + ".bias"])
-        for part in ("attention-output-LayerNorm", "output-LayerNorm"):
-            equal(ours + part + "-gamma", plain[theirs + part.replace("-", ".") + ".weight"])
-            equal(ours + part + "-beta", plain[theirs + part.replace("-", ".") + ".bias"])
+    for ours, theirs, is_transposed in documented_names():
+        equal(ours, plain[theirs].T if is_transposed else plain[theirs])
     assert variables["bert-encoder-layer_0-intermediate-dense-weight"].shape == (H, F)
 
 

@@ -6,7 +6,21 @@ import os
 
 import numpy as np
 import pytest
-from hugging_face_folder import CONFIG, LABELS, LAYERS, POSITIONS, TOKENS, TYPES, VOCAB, F, H, hugging_face_shapes, load, write_folder
+from hugging_face_folder import (
+    CONFIG,
+    LABELS,
+    LAYERS,
+    POSITIONS,
+    TOKENS,
+    TYPES,
+    VOCAB,
+    F,
+    H,
+    documented_names,
+    hugging_face_shapes,
+    load,
+    write_folder,
+)
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -75,26 +89,8 @@ def test_export_has_the_names_shapes_and_layout_of_transformers(tmp_path):
     def equal(theirs, value):
         np.testing.assert_array_equal(tensors[theirs], value, err_msg=theirs)
 
-    for i in range(LAYERS):
-        ours, theirs = f"bert-encoder-layer_{i}-", f"bert.encoder.layer.{i}."
-        for part in (
-            "attention-self-query",
-            "attention-self-key",
-            "attention-self-value",
-            "attention-output-dense",
-            "intermediate-dense",
-            "output-dense",
-        ):
-            equal(theirs + part.replace("-", ".") + ".weight", variables[ours + part + "-weight"].T)
-            equal(theirs + part.replace("-", ".") + ".bias", variables[ours + part + "-bias"])
-        for part in ("attention-output-LayerNorm", "output-LayerNorm"):
-            equal(theirs + part.replace("-", ".") + ".weight", variables[ours + part + "-gamma"])
-            equal(theirs + part.replace("-", ".") + ".bias", variables[ours + part + "-beta"])
-    for part in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        equal(f"bert.embeddings.{part}.weight", variables["bert-embeddings-" + part])
-    equal("bert.embeddings.LayerNorm.weight", variables["bert-embeddings-LayerNorm-gamma"])
-    equal("bert.embeddings.LayerNorm.bias", variables["bert-embeddings-LayerNorm-beta"])
-    equal("bert.pooler.dense.weight", variables["bert-pooler-dense-weight"].T)
+    for ours, theirs, is_transposed in documented_names():
+        equal("bert." + theirs, variables[ours].T if is_transposed else variables[ours])
     equal("classifier.weight", variables["classification-output_weights"])
 
     wanted = dict(
