@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import re
+import stat
 import sys
 
 import six
@@ -207,9 +208,17 @@ def prepare_output(parser, remedy):
         sys.stdout.reconfigure(encoding="utf-8")
 
 
+def _file_of_standard_input():
+    """[path] if standard input is a regular file (`< reviews.txt`), else []."""
+    with contextlib.suppress(OSError):  # it is closed
+        if stat.S_ISREG(os.fstat(0).st_mode):
+            return [os.path.realpath("/proc/self/fd/0")]
+    return []
+
+
 def check_outputs(args, snapshot):
     """Checks before the work that the files of --output, --predictions and --nbest can be written, and that none of them would replace a
-    file that the tool reads, a file of the snapshot, or another output.
+    file that the tool reads, also as standard input, a file of the snapshot, or another output.
 
     Args:
         args: the flags of a tool.
@@ -218,7 +227,7 @@ def check_outputs(args, snapshot):
         UserError: one cannot be written, or would replace another file.
     """
     given = vars(args)
-    used = [find_snapshot(snapshot), *(given[name] for name in _READ if given.get(name) is not None)]
+    used = [find_snapshot(snapshot), *(given[name] for name in _READ if given.get(name) is not None), *_file_of_standard_input()]
     for name in _WRITTEN:
         path = given.get(name)
         if path is not None:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -207,3 +208,14 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
     for name, text in kept.items():
         with open(name, encoding="utf-8") as file:
             assert file.read() == text
+
+
+def test_an_output_does_not_replace_the_file_of_standard_input(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text("good\n", encoding="utf-8")
+    command = [sys.executable, os.path.join(tiny.ROOT, "tools", "predict.py"), "--model_load_dir", "none", "--output", str(path)]
+    with open(path, "rb") as stream:
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "in.txt: is another file of this command already and would be overwritten" in done.stderr
+    assert path.read_text(encoding="utf-8") == "good\n"
