@@ -1,5 +1,6 @@
 """Measures Meta-KD on Amazon reviews of four domains: the teacher, and one small student that is trained on labels only,
-distilled, distilled without the meta parts, or distilled without one part (docs/results.md).
+distilled, distilled without the meta parts, without one part, from the teacher's layers, or first on text without labels
+(docs/results.md). That text is DATA_DIR/unlabelled.csv; --raw_dir writes it from the unlabelled reviews of FDU-MTL.
 
     python3 benchmarks/kd_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/SENTI \\
         --output_dir output/kd_results
@@ -16,10 +17,12 @@ import os
 import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script, seconds_of
+from benchmarks.unlabelled_texts import Texts
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # at 0, the student learns from the labels only
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
 FROM_TEACHER = "from teacher layers"  # the row whose student starts from layers of the teacher
+AFTER_UNLABELLED = "after unlabelled text"  # the row whose student was distilled on DATA_DIR/unlabelled.csv before
 STUDENTS = {  # name of the row -> flags of meta_distill.py
     "plain": [*(part for name in PLAIN for part in ("--" + name, "0")), *NO_META],
     "distilled": [],
@@ -30,6 +33,7 @@ STUDENTS = {  # name of the row -> flags of meta_distill.py
     "without attention": ["--attention_loss_weight", "0"],
     "without soft labels": ["--prediction_loss_weight", "0"],
     FROM_TEACHER: [],
+    AFTER_UNLABELLED: [],
 }
 
 
@@ -60,23 +64,36 @@ class Study:
         training = self._training(self.args.teacher_epochs, self.args.teacher_learning_rate, self.args.teacher_seed)
         return self._run("teacher", "meta_teacher.py", "--model_load_dir", self.model_dir, *training)[0]
 
-    def knowledge(self):
+    def knowledge(self, unlabelled=False):
         """Step 3a."""
         self._run(
-            "teacher_eval", "meta_teacher_eval.py", "--model_load_dir", best_snapshot(self.teacher()),
+            "teacher_eval" + self._suffix(unlabelled), "meta_teacher_eval.py", "--model_load_dir", best_snapshot(self.teacher()),
             "--student_num_hidden_layers", self.args.student_layers, "--eval_batch_size_per_device", 24,
-            "--teacher_output_dir", self.outputs, flag="--log_dir",
+            "--teacher_output_dir", self.outputs + self._suffix(unlabelled), *self._unlabelled(unlabelled), flag="--log_dir",
         )  # fmt: skip
 
-    def student(self, row, seed):
-        """Step 3b; returns (folder, metrics rows)."""
+    @staticmethod
+    def _suffix(unlabelled):
+        return "_unlabelled" if unlabelled else ""
+
+    @staticmethod
+    def _unlabelled(unlabelled):
+        return ["--unlabelled"] if unlabelled else []
+
+    def student(self, row, seed, unlabelled=False):
+        """Step 3b; returns (folder, metrics rows). `unlabelled`: on the text without labels, before the labelled text."""
         training = self._training(self.args.student_epochs, self.args.student_learning_rate, seed)
-        teacher = best_snapshot(self.teacher())
+        teacher, student = best_snapshot(self.teacher()), self.model_dir
+        if row == FROM_TEACHER:
+            student = teacher
+        elif row == AFTER_UNLABELLED and not unlabelled:
+            student = best_snapshot(self.student(row, seed, unlabelled=True)[0])
+        name = "on-unlabelled-text" if unlabelled else row.replace(" ", "-")
         return self._run(
-            f"{row.replace(' ', '-')}-{seed}", "meta_distill.py", "--student_model", teacher if row == FROM_TEACHER else self.model_dir,
-            "--teacher_model", teacher, "--teacher_output_dir", self.outputs,
+            f"{name}-{seed}", "meta_distill.py", "--student_model", student,
+            "--teacher_model", teacher, "--teacher_output_dir", self.outputs + self._suffix(unlabelled),
             "--student_num_hidden_layers", self.args.student_layers, "--temperature", self.args.temperature,
-            *training, *self.args.distill_flags, *STUDENTS[row],
+            *training, *self.args.distill_flags, *STUDENTS[row], *self._unlabelled(unlabelled),
         )  # fmt: skip
 
 
@@ -97,6 +114,7 @@ def main():
     parser.add_argument("--student_epochs", type=int, default=2)
     parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--raw_dir", help="folder with fdu-mtl and the test rows, from which --data_dir gets its unlabelled.csv")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per job")
     weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
     parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, after -- (default: %(default)s)")
@@ -106,6 +124,10 @@ def main():
     study.preprocess()
     study.teacher()
     study.knowledge()
+    if AFTER_UNLABELLED in args.rows:
+        if args.raw_dir:
+            Texts(args.raw_dir, os.path.join(study.output_dir, "texts")).unlabelled_split(args.data_dir)
+        study.knowledge(unlabelled=True)
     jobs = [(row, seed) for seed in args.seeds for row in args.rows]
     results = run_jobs([lambda row=row, seed=seed: study.student(row, seed) for row, seed in jobs], args.workers)
     table, seconds = {}, {}

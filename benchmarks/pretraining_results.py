@@ -27,88 +27,22 @@ import os
 import numpy as np
 
 from benchmarks import learners
-from benchmarks.learners_data import SPLITS, FewShotDraws, ReviewDraws, read_rows, write_folder
 from benchmarks.learners_report import Table, interval_text, markdown, page
 from benchmarks.learners_unseen import domain_means
 from benchmarks.runs import best_snapshot, results_parser, rows_of, run_script, seconds_of
+from benchmarks.unlabelled_texts import DEV_DRAW, ENCODERS, FIRST, SECOND, Texts
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_float, positive_int
 from modeling.report.page import write_document
 from modeling.run.measures import mean_interval
-from ofrecord_util.files import replacing
-from ofrecord_util.reading import TEXT_LIMIT, read_bytes
-from tools.kshot_corpora import make_row, parse_source, read_source
-from tools.kshot_leaks import find_leaks
 
 PAGE, NONE = "pretraining.html", "none"
-ENCODERS = ALL, FIRST, SECOND, SENTI = ("reviews", "first", "second", "SENTI")
 ARMS = ("mixing", "MFT", "contrastive")
-_DEV_DRAW = "50-42"  # of FDU-MTL, on whose dev rows the perplexity of every encoder is measured
 ABOUT = "Masked language modelling on unlabelled text, before arms of benchmarks/learners.py."
 DIFFERENCES = (
     "Differences in points on test to the encoder without such training, paired over domain, draw and seed, with a 95 % t interval over "
     "the domains. own - other: of each domain of FDU-MTL, the half with its text against the half without it."
 )
-
-
-class Texts:
-    """The texts of the encoders, without those that reveal a test row. Each is written once.
-
-    Args:
-        data_dir: folder of the raw data.
-        folder: folder for the texts.
-    """
-
-    def __init__(self, data_dir, folder):
-        self.folder = folder
-        self._few, self.reviews = FewShotDraws(data_dir, folder), ReviewDraws(data_dir, folder)
-        self._data_dir = os.path.abspath(data_dir)
-
-    def _tests(self):
-        """All test rows that something is measured on."""
-        texts = [row[0] for row in (*self._few.tests(), *read_rows(os.path.join(self._data_dir, "SENTI"), "test"))]
-        rows = [make_row(text, "") for text in texts]
-        for domain in self.reviews.domains:
-            rows += self._fdu(domain, self._path(domain, "test"))
-        return rows
-
-    def _path(self, domain, split):
-        return os.path.join(self._data_dir, "fdu-mtl", f"{domain}.task.{split}")
-
-    def _fdu(self, domain, path):
-        return read_source(parse_source("--data_dir", f"{domain}=fdu:{path}"), "--data_dir", log=lambda _: None).rows
-
-    def _unlabelled(self, domain):
-        """Rows of a file of text alone: read as rows of the form `fdu`, whose labels mean nothing."""
-        lines = read_bytes(self._path(domain, "unlabel"), "check --data_dir", TEXT_LIMIT).split(b"\n")
-        path = os.path.join(self.folder, f"{domain}.fdu")
-        os.makedirs(self.folder, exist_ok=True)
-        with replacing(path) as file:
-            file.writelines(b"%d\t%s\n" % (row % 2, line.replace(b"\t", b" ")) for row, line in enumerate(lines) if line.strip())
-        return self._fdu(domain, path)
-
-    def _rows(self, name):
-        if name == SENTI:
-            return [make_row(row[0], "") for row in read_rows(os.path.join(self._data_dir, "SENTI"), "train")]
-        domains = {ALL: self.reviews.domains, FIRST: self.reviews.domains[::2], SECOND: self.reviews.domains[1::2]}[name]
-        return [row for domain in domains for row in self._unlabelled(domain)]
-
-    def file(self, name):
-        """The text file of an encoder."""
-        path = os.path.join(self.folder, f"{name}.txt")
-        if not os.path.exists(path):
-            rows = self._rows(name)
-            kept = [row.text for row, leak in zip(rows, find_leaks(rows, self._tests())) if leak is None]
-            kept = list(dict.fromkeys(kept))
-            with replacing(path) as file:
-                file.write("".join(text + "\n" for text in kept).encode("utf-8"))
-            print(f"{name}: {len(kept)} texts, {len(rows) - len(kept)} left out", flush=True)
-        return path
-
-    def data(self, name):
-        """The data folder of an encoder's run: dev and test of FDU-MTL. Each run has its own, because the records of a corpus are in it."""
-        whole = self.reviews.folder(_DEV_DRAW)
-        return write_folder(os.path.join(self.folder, f"data-{name}"), **{split: read_rows(whole, split) for split in SPLITS})
 
 
 def encoder_folder(args, name):
@@ -205,7 +139,7 @@ def encoders_table(args, texts):
                 [name, f"{count:,}", f"{dev[-1]['step']:,}", f"{seconds_of(folder):.0f}", f"{dev[0]['perplexity']:.2f}", f"{best:.2f}"]
             )
     header = ["encoder", "texts", "steps", "seconds", "dev perplexity at the first evaluation", "best dev perplexity"]
-    note = f"Perplexity on the dev rows of FDU-MTL ({_DEV_DRAW}). The head starts from initial values; the first evaluation is after "
+    note = f"Perplexity on the dev rows of FDU-MTL ({DEV_DRAW}). The head starts from initial values; the first evaluation is after "
     note += "--dev_every steps."
     return Table("Encoders", header, rows, note) if rows else None
 

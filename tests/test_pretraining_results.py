@@ -6,7 +6,7 @@ import os
 import pytest
 from test_learners import Scripts, raw, sentences  # noqa: F401  a fixture
 
-from benchmarks import learners_data, learners_jobs, pretraining_results, runs
+from benchmarks import learners_data, learners_jobs, pretraining_results, runs, unlabelled_texts
 from modeling.cli.flags import build_parser
 from ofrecord_util.errors import UserError
 
@@ -50,7 +50,7 @@ def measure(tmp_path, data, *words):
 
 
 def test_texts_reveal_no_test_row(tmp_path, data):
-    texts = pretraining_results.Texts(data, str(tmp_path / "texts"))
+    texts = unlabelled_texts.Texts(data, str(tmp_path / "texts"))
     kept = {name: open(texts.file(name), encoding="utf-8").read().splitlines() for name in pretraining_results.ENCODERS}  # noqa: SIM115
     assert len(kept["reviews"]) == 12 * 5
     assert len(kept["first"]) == len(kept["second"]) == 6 * 5
@@ -105,3 +105,21 @@ def test_own_text_against_other_text():
 def test_what_is_refused(tmp_path, data):
     with pytest.raises(UserError, match="--data_dir absent: no such folder"):
         pretraining_results.main(["--model_dir", str(tmp_path), "--data_dir", "absent", "--output_dir", str(tmp_path / "out")])
+
+
+def test_unlabelled_reviews_for_distillation(tmp_path, data, monkeypatch):
+    folder = tmp_path / "SENTI"
+    folder.mkdir()
+    train, dev = sentences(5, "d00 unlabel")[0], sentences(5, "d01 unlabel")[3]
+    (folder / "train.csv").write_text(f"{train.upper()}\tbooks\t1\n", encoding="utf-8")
+    (folder / "dev.csv").write_text(f"{dev}\tdvd\t0\n", encoding="utf-8")
+    monkeypatch.setattr(unlabelled_texts, "FDU_DOMAINS", {"books": "d00", "dvd": "d01", "kitchen": "d03"})
+    texts = unlabelled_texts.Texts(data, str(tmp_path / "texts"))
+    texts.unlabelled_split(str(folder))
+    rows = [line.split("\t") for line in (folder / "unlabelled.csv").read_text(encoding="utf-8").splitlines()]
+    expected = {"books": sentences(5, "d00 unlabel")[1:], "dvd": sentences(5, "d01 unlabel"), "kitchen": sentences(5, "d03 unlabel")}
+    expected["dvd"].remove(dev)
+    assert rows == [[text, domain] for domain, found in expected.items() for text in found]
+    (folder / "unlabelled.csv").write_text("kept\tdvd\n", encoding="utf-8")
+    texts.unlabelled_split(str(folder))
+    assert (folder / "unlabelled.csv").read_text(encoding="utf-8") == "kept\tdvd\n"
