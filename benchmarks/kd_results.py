@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script, seconds_of
 from benchmarks.unlabelled_texts import Texts
+from modeling.cli.flag_kinds import positive_float
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # at 0, the student learns from the labels only
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
@@ -48,6 +49,7 @@ class Study:
     def _run(self, name, script, *flags, flag="--model_save_dir"):
         folder = os.path.join(self.output_dir, name)
         common = ["--task_name", "senti", "--data_dir", os.path.abspath(self.args.data_dir), "--seq_length", "128"]
+        common += ["--memory_limit", str(self.args.memory_limit)] if self.args.memory_limit else []
         return folder, run_script([script, *common, *map(str, flags)], folder, self.args.threads, flag)
 
     def _training(self, epochs, learning_rate, seed):
@@ -115,6 +117,7 @@ def main():
     parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--raw_dir", help="folder with fdu-mtl and the test rows, from which --data_dir gets its unlabelled.csv")
+    parser.add_argument("--memory_limit", type=positive_float, help="GB of memory per run (default: what is free when it starts)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per job")
     weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
     parser.add_argument("distill_flags", nargs="*", default=weights, help="flags for every student, after -- (default: %(default)s)")
