@@ -155,7 +155,7 @@ class Runner:
     def _writing(self, data):
         """Two processes must not write the records of a folder at the same time. Later ones only read them."""
         splits = [split for split in SPLITS if os.path.exists(os.path.join(data, split + ".csv"))]
-        if all(os.path.exists(os.path.join(data, "ofrecord", split, "manifest.json")) for split in splits):
+        if splits and all(os.path.exists(os.path.join(data, "ofrecord", split, "manifest.json")) for split in splits):
             yield
         else:
             with self._locks[data]:

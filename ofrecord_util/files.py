@@ -17,6 +17,7 @@ import numpy as np
 from ofrecord_util.errors import UserError
 from ofrecord_util.reading import size_text
 
+SNAPSHOT_DONE = "snapshot_done"  # the file that each snapshot has
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _LARGEST_PID = 1 << 22  # of Linux; a temporary name has a process id
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
@@ -149,6 +150,8 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
             return
         _stat(f"{os.path.realpath(path)}.tmp-{_LARGEST_PID}")  # a name that is too long is an OSError
         folder = os.path.dirname(os.path.realpath(path))
+        if makes_folder and not os.path.isdir(folder):
+            check_is_in_no_snapshot(folder, flag, path)
         _try_to_write(_nearest(folder) if makes_folder else folder)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
@@ -160,14 +163,15 @@ def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str])
     for other in others:
         known = os.path.realpath(other)
         if place == known or (exists and place.startswith(known + os.sep)):
-            raise UserError(f"{path}: is another file of this command already and would be overwritten; give another {flag}")
+            raise UserError(f"{path}: is also read or written by this command, and would be overwritten; give another {flag}")
         if place.startswith(known + os.sep):
             raise UserError(f"{path}: is in {other}, a folder whose files this command uses; give another {flag}")
 
 
 def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
     """Checks before the work that `replacing_folder` will be able to write a folder: the nearest folder above it that exists can be
-    written. Arguments and errors as in `check_output`. With `whole` false, files are to be written into the folder instead.
+    written, and it is in no snapshot. Arguments and errors as in `check_output`. With `whole` false, files are to be written into the
+    folder instead.
     """
     try:
         path = os.path.abspath(path)
@@ -175,9 +179,30 @@ def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
             raise UserError(f"{path}: is not a folder, and a folder is to be written; give another {flag}")
         if whole:
             _stat(f"{_temporary_prefix(path)}{_LARGEST_PID}.old")
+        check_is_in_no_snapshot(os.path.dirname(path) if whole else path, flag, path)
         _try_to_write(_nearest(os.path.dirname(path) if whole else path))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
+
+
+def check_is_in_no_snapshot(folder: str, flag: str, path: Optional[str] = None) -> None:
+    """Checks that a folder, which may not exist yet, is no snapshot and is in none. Each folder in a snapshot is a variable, so another one
+    makes it unreadable.
+
+    Args:
+        folder: a new folder is to be created in it, or as it.
+        flag: what the user can change, for the message.
+        path: what the message names; None for the folder.
+    Raises:
+        UserError: the folder is a snapshot or is in one.
+    """
+    place = os.path.realpath(folder)
+    while True:
+        if os.path.isfile(os.path.join(place, SNAPSHOT_DONE)):
+            raise UserError(f"{path or folder}: is in {place}, a snapshot, which must have no other folders; give another {flag}")
+        if place == os.path.dirname(place):
+            return
+        place = os.path.dirname(place)
 
 
 def _nearest(folder: str) -> str:

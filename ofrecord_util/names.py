@@ -63,10 +63,26 @@ def odd_character(name: str) -> Optional[str]:
     return next((char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
 
 
-def lookalike(name: str, others: Iterable[str]) -> Optional[str]:
-    """The first of the other names that looks like `name` and is spelled otherwise (apart from case), or None."""
-    seen, folded = look(name), name.strip().lower()
-    return next((other for other in others if other.strip().lower() != folded and look(other) == seen), None)
+class Looks:
+    """Names by their look, which tells of a name whether an earlier one looks the same, however many there are.
+
+    Args:
+        names: the first names.
+    """
+
+    def __init__(self, names: Iterable[str] = ()):
+        self._first: Dict[str, str] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Adds a name. Of several with one look, the first one is kept."""
+        self._first.setdefault(look(name), name)
+
+    def lookalike(self, name: str) -> Optional[str]:
+        """An earlier name that looks like `name` and is spelled otherwise (apart from case), or None."""
+        other = self._first.get(look(name))
+        return None if other is None or other.strip().lower() == name.strip().lower() else other
 
 
 def column_word(cell: str) -> str:
@@ -133,9 +149,10 @@ def is_number(cell: str) -> bool:
 
 def split_by_look(names: Iterable[str]) -> Optional[Tuple[str, str]]:
     """Two of the names that look alike and are spelled otherwise, or None."""
-    first: Dict[str, str] = {}
+    looks = Looks()
     for name in sorted(names):
-        other = first.setdefault(look(name), name)
-        if other.strip().lower() != name.strip().lower():
+        other = looks.lookalike(name)
+        if other is not None:
             return other, name
+        looks.add(name)
     return None

@@ -9,7 +9,7 @@ from ofrecord_util import text
 from ofrecord_util.errors import UserError
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
-from ofrecord_util.names import lookalike, odd_character, spelled, split_by_look
+from ofrecord_util.names import Looks, odd_character, spelled, split_by_look
 from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]
@@ -130,7 +130,7 @@ class Task:
         for position, value in enumerate(values):
             if value.lower() == folded:
                 return position
-        alike = lookalike(name, values)
+        alike = Looks(values).lookalike(name)
         if alike is not None:
             raise UserError(
                 f"{kind} {spelled(name)} looks like {spelled(alike)} of task {self.name!r} and is another one; write both alike"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
-from ofrecord_util.names import MANY_ROWS, is_number, lookalike, odd_character, spelled, unlike_the_rest
+from ofrecord_util.names import MANY_ROWS, Looks, is_number, odd_character, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TEXT_FILES, TextRows, find_text, read_rows, roles_of, text_path
 from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
@@ -65,13 +65,15 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
         a regression, there are no names of labels.
 
     Raises:
-        UserError: the rows do not all have the columns of one text or all those of two, or a name is empty or too long. Names file and row.
+        UserError: the rows do not all have the columns of one text or all those of two, or a name is empty, too long, has a control
+            character or looks like another one. Names file and row.
     """
     path, rows, labels_of = table.path, table.rows, LABEL_KINDS[task_type]
     width = len(rows[0][1])
     pair = _check_width(table)
     domains: Set[str] = set()
     labels: Set[str] = set()
+    looks = {"domain": Looks(), "label": Looks()}
     _check_not_index(table, width)
     for place, cells in rows:
         _check_columns(table, place, cells, width)
@@ -92,8 +94,9 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
                 )
             odd = odd_character(cell)
             if odd is not None:
-                raise UserError(f"{path}: {place}: the {kind} {cell!a:.80} contains the character U+{ord(odd):04X}, which is not text")
-            other = lookalike(cell, names)
+                what = f"the {kind} {cell!a:.80} contains the character U+{ord(odd):04X}, which is not text"
+                raise UserError(f"{path}: {place}: {what}; remove it")
+            other = looks[kind].lookalike(cell)
             if other is not None:
                 raise UserError(
                     f"{path}: {place}: the {kind} {spelled(cell)} looks like {spelled(other)} of earlier rows and is another one; "
@@ -105,6 +108,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
                     "without quotes, or as comma-separated text"
                 )
             names.add(cell)
+            looks[kind].add(cell)
     _check_first_row(table, task_type)
     for kind, names in (("domain", domains), ("label", labels)):
         if len(names) == len(rows) >= MANY_ROWS and (kind == "domain" or labels_of.exclusive):

@@ -96,6 +96,8 @@ def _check_output(model_dir, output_dir, overwrite, to):
     source, target = os.path.realpath(model_dir), os.path.realpath(output_dir)
     if source == target or source.startswith(target + os.sep):
         raise UserError(f"--output_dir {output_dir} holds --model_dir {model_dir}, and would replace it; choose another folder")
+    if target.startswith(source + os.sep):
+        raise UserError(f"--output_dir {output_dir} is in --model_dir {model_dir}; choose a place outside of it")
     if to in _FILES and not output_dir.endswith(_FILES[to]):
         raise UserError(f"--output_dir {output_dir}: --to {to} writes one file; give a path that ends in {_FILES[to]}")
     if not os.path.lexists(output_dir):

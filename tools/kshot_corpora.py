@@ -11,7 +11,7 @@ import unicodedata
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
-from ofrecord_util.names import lookalike, spelled
+from ofrecord_util.names import spelled, split_by_look
 from ofrecord_util.reading import TEXT_LIMIT, has_utf8, read_bytes
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import rows_of_text
@@ -324,14 +324,12 @@ def read_source(source, flag, encoding=None, log=say):
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
         raise UserError(f"{flag} {source.domain}: all rows have the label {labels[0]!r}, but a task needs at least two labels")
-    for label in labels:
-        other = lookalike(label, labels)
-        if other is not None:
-            raise UserError(
-                f"{flag} {source.domain}: the labels {spelled(other)} and {spelled(label)} look the same; write both in the same way"
-            )
     if len(labels) * 2 > len(rows) > 4:
         raise UserError(f"{flag} {source.domain}: {len(labels)} labels in {len(rows)} rows; check whether text and label are swapped")
+    alike = split_by_look(labels)
+    if alike is not None:
+        one, other = map(spelled, alike)
+        raise UserError(f"{flag} {source.domain}: the labels {one} and {other} look the same; write both in the same way")
     if len({label.lower() for label in labels}) < len(labels):
         raise UserError(f"{flag} {source.domain}: these labels differ in case only: {', '.join(labels)}")
     return Corpus(rows, blank, described)

@@ -9,11 +9,12 @@ import sys
 
 import six
 
-from modeling.checkpoints.snapshot import find_snapshot
+from modeling.checkpoints.snapshot import DONE, find_snapshot
 from modeling.cli import interruption
 from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
+from modeling.run.run_files import files_of_run
 from ofrecord_util.files import check_output
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
 from ofrecord_util.reading import lines_of
@@ -120,7 +121,7 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
         options: `TextOptions`, or None.
         header: False if the first line is not a header in any case.
         warn: called with one line if the first line is a text that may be the name of a column, and with one if there are columns that
-            are not read and have no name; None to say nothing.
+            are not read and have no name, a warning unless they may be the domain and the label; None to say nothing.
     Raises:
         UserError: if a row does not fit the kind, has no second text for text pairs, is a header in the middle or in words that are not
             known, or begins with an index; or if the lines are a table without a header. The message names it.
@@ -168,10 +169,12 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 raise UserError(
                     f"{name}: line {row.line} is a header ({' TAB '.join(cells):.90}), which would be read as a text; remove it"
                 )
-            # rows of training text have a domain and a label too, and are often predicted
-            if len(cells) > len(roles) and len(cells) != len(roles) + 2 and warn is not None and not told:
-                first = "the first two are the texts" if pair else "the first one is the text"
-                warn(unread_columns(f"{name}: line {row.line}", len(cells), first))
+            if len(cells) > len(roles) and warn is not None and not told:
+                first, place = "the first two are the texts" if pair else "the first one is the text", f"{name}: line {row.line}"
+                if len(cells) == len(roles) + 2:  # training text has a domain and a label too, and is often predicted
+                    warn(f"{place} has {len(cells)} columns, as training text: {first}, the others are not read, in any row")
+                else:
+                    warn(unread_columns(place, len(cells), first))
                 told = True
             if pair and len(cells) < 2:
                 raise UserError(
@@ -218,7 +221,7 @@ def _file_of_standard_input():
 
 def check_outputs(args, snapshot):
     """Checks before the work that the files of --output, --predictions and --nbest can be written, and that none of them would replace a
-    file that the tool reads, also as standard input, a file of the snapshot, or another output.
+    file that the tool reads, also as standard input, a file of the snapshot or of its run, or another output.
 
     Args:
         args: the flags of a tool.
@@ -227,7 +230,10 @@ def check_outputs(args, snapshot):
         UserError: one cannot be written, or would replace another file.
     """
     given = vars(args)
-    used = [find_snapshot(snapshot), *(given[name] for name in _READ if given.get(name) is not None), *_file_of_standard_input()]
+    used = [*(given[name] for name in _READ if given.get(name) is not None), *_file_of_standard_input()]
+    folder = find_snapshot(snapshot)
+    if os.path.isfile(os.path.join(folder, DONE)):  # else the tool says what the folder is instead
+        used += [folder, *files_of_run(os.path.dirname(os.path.realpath(folder)))]
     for name in _WRITTEN:
         path = given.get(name)
         if path is not None:

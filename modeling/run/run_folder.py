@@ -16,6 +16,7 @@ from modeling.run.metrics import Metrics
 from modeling.run.predictions import predictions_path, write_predictions
 from modeling.run.resume import find_run, list_states, newest_state
 from ofrecord_util.errors import UserError
+from ofrecord_util.files import check_is_in_no_snapshot
 
 
 def unique_folder(path, log):
@@ -38,6 +39,7 @@ def unique_folder(path, log):
 def check_can_be_created(path):
     """Raises a UserError if a folder cannot be created, before a run does any work. Nothing is created."""
     place = os.path.abspath(path)
+    check_is_in_no_snapshot(os.path.dirname(place), "--model_save_dir", path)
     if os.path.exists(place) and not os.path.isdir(place) and not os.path.isfile(place):
         raise UserError(f"--model_save_dir {path}: is not a folder")
     while not os.path.lexists(place):

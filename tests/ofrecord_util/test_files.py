@@ -286,10 +286,10 @@ def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
     (tmp_path / "input").write_text("x")
     os.symlink("input", str(tmp_path / "link"))
     for name in ("input", "link"):
-        with pytest.raises(UserError, match=rf"{name}: is another file of this command already .* give another --output"):
+        with pytest.raises(UserError, match=rf"{name}: is also read or written by this command, .* give another --output"):
             files.check_output(str(tmp_path / name), "--output", others=[str(tmp_path / "other"), str(tmp_path / "input")])
     files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "input")])
-    with pytest.raises(UserError, match="new: is another file"):
+    with pytest.raises(UserError, match="new: is also read or written"):
         files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
     files.check_output(os.devnull, "--output", others=[os.devnull])
 
@@ -298,11 +298,36 @@ def test_nothing_is_written_into_a_folder_that_the_command_uses(tmp_path):
     (tmp_path / "run" / "snapshot").mkdir(parents=True)
     (tmp_path / "run" / "snapshot" / "meta").write_text("x")
     os.symlink("run", str(tmp_path / "link"))
-    with pytest.raises(UserError, match="meta: is another file of this command already and would be overwritten; give another --output"):
+    with pytest.raises(UserError, match="meta: is also read or written by this command, and would be overwritten; give another --output"):
         files.check_output(str(tmp_path / "link" / "snapshot" / "meta"), "--output", others=[str(tmp_path / "run")])
     with pytest.raises(UserError, match=r"new: is in .*run, a folder whose files this command uses; give another --output"):
         files.check_output(str(tmp_path / "run" / "new"), "--output", others=[str(tmp_path / "run")])
     files.check_output(str(tmp_path / "run-2"), "--output", others=[str(tmp_path / "run")])
+
+
+def test_no_folder_is_created_in_a_snapshot(tmp_path):
+    """Each folder in a snapshot is a variable."""
+    snapshot = tmp_path / "run" / "snapshot_best"
+    (snapshot / "bert-pooler-dense-bias").mkdir(parents=True)
+    (snapshot / files.SNAPSHOT_DONE).write_text("")
+    os.symlink("run", str(tmp_path / "link"))
+    for path in (
+        snapshot / "new",
+        snapshot / "bert-pooler-dense-bias" / "new",
+        snapshot / "a" / "b",
+        tmp_path / "link" / "snapshot_best" / "c",
+    ):
+        for whole in (True, False):
+            with pytest.raises(UserError, match=r"is in .*snapshot_best, a snapshot, .*; give another --output_dir"):
+                files.check_output_folder(str(path), "--output_dir", whole=whole)
+        with pytest.raises(UserError, match=r"a snapshot, .*give another --output"):
+            files.check_output(str(path / "file"), "--output", makes_folder=True)
+    files.check_output(str(snapshot / "file.onnx"), "--output", makes_folder=True)
+    files.check_output_folder(str(snapshot), "--output_dir")  # replaces it as a whole
+    with pytest.raises(UserError, match="a snapshot"):
+        files.check_output_folder(str(snapshot), "--output_dir", whole=False)
+    files.check_output_folder(str(tmp_path / "run" / "other"), "--output_dir")
+    assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", files.SNAPSHOT_DONE]
 
 
 @pytest.mark.parametrize("exists", [False, True])

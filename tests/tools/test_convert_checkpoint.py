@@ -183,6 +183,10 @@ def test_output_that_exists(tmp_path):
     assert "leaves it alone" in refused(tmp_path, folder, precious, overwrite=True)
     for parent in (tmp_path, folder):
         assert "--model_dir" in refused(tmp_path, folder, parent, overwrite=True)
+    for inside, to in ((out / "new", "snapshot"), (out / "new", "hugging_face"), (out / "new.npz", "npz")):
+        assert "choose a place outside of it" in refused(tmp_path, out, inside, to=to)
+    assert "a snapshot, which must have no other folders" in refused(tmp_path, folder, out / "new")
+    assert len(load(out)) == 5 + 16 * LAYERS + 4
     assert (precious / "config.json").read_text() == "mine"
     assert (folder / "config.json").exists()
 

@@ -76,7 +76,7 @@ def test_the_name_of_a_single_column_is_said():
 
 
 def test_columns_that_are_not_read_are_said():
-    """Once, for the first such row; not where a header or a flag names the columns, or where they are those of training text."""
+    """Once, for the first such row; not where a header or a flag names the columns. Those of training text are no warning."""
     said = []
     assert list(texts_of(["one", "two\tmr", "three\tcr"], False, "FILE", warn=said.append)) == ["one", "two", "three"]
     assert list(texts_of(["a\tb", "c\td\tmr"], True, "FILE", warn=said.append)) == [("a", "b"), ("c", "d")]
@@ -89,7 +89,10 @@ def test_columns_that_are_not_read_are_said():
     list(texts_of(["one", "two, three"], False, "FILE", warn=said.append))
     assert list(texts_of(["one\tmr\t1"], False, "FILE", warn=said.append)) == ["one"]
     assert list(texts_of(["a\tb\tmr\t1"], True, "FILE", warn=said.append)) == [("a", "b")]
-    assert len(said) == 2
+    assert said[2:] == [
+        "FILE: line 1 has 3 columns, as training text: the first one is the text, the others are not read, in any row",
+        "FILE: line 1 has 4 columns, as training text: the first two are the texts, the others are not read, in any row",
+    ]
 
 
 def test_lines_without_a_text_are_left_out():
@@ -187,12 +190,17 @@ def test_sources_of_a_table_with_targets(header):
         ("evaluate", ["in.txt", "--predictions", "out.tsv", "--output"]),
     ],
 )
-@pytest.mark.parametrize("output", ["run/snapshot_best_x/task.json", "vocab.txt", "in.txt"])
+@pytest.mark.parametrize(
+    "output", ["run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "run/predictions_dev.tsv", "vocab.txt", "in.txt"]
+)
 def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = {
         "run/snapshot_best_x/task.json": "{}",
         "run/snapshot_best_x/snapshot_done": "",
+        "run/flags.json": "{}",
+        "run/metrics.jsonl": "",
+        "run/predictions_dev.tsv": "index\n",
         "in.txt": "good\tmr\t1\n",
         "vocab.txt": "[PAD]\n",
     }
@@ -203,7 +211,7 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
     snapshot = ["run"] if tool == "evaluate" else ["--model_load_dir", "run"]
     module = importlib.import_module(f"tools.{tool}")
     monkeypatch.setattr(sys, "argv", [tool, *snapshot, *words, output, "--vocab_file", "vocab.txt"])
-    with pytest.raises(UserError, match=f"{output}: is another file of this command already and would be overwritten"):
+    with pytest.raises(UserError, match=f"{output}: is also read or written by this command, and would be overwritten"):
         module.main()
     for name, text in kept.items():
         with open(name, encoding="utf-8") as file:
@@ -215,7 +223,13 @@ def test_an_output_does_not_replace_the_file_of_standard_input(tmp_path):
     path.write_text("good\n", encoding="utf-8")
     command = [sys.executable, os.path.join(tiny.ROOT, "tools", "predict.py"), "--model_load_dir", "none", "--output", str(path)]
     with open(path, "rb") as stream:
-        done = subprocess.run(command, stdin=stream, capture_output=True, text=True)
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert "in.txt: is another file of this command already and would be overwritten" in done.stderr
+    assert "in.txt: is also read or written by this command, and would be overwritten" in done.stderr
     assert path.read_text(encoding="utf-8") == "good\n"
+
+
+def test_a_folder_that_is_no_snapshot_is_reported_as_such(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["predict", "--model_load_dir", str(tmp_path), "--output", str(tmp_path / "out.txt"), "good"])
+    with pytest.raises(UserError, match="contains no variables"):
+        importlib.import_module("tools.predict").main()
