@@ -5,8 +5,8 @@ distilled, distilled without the meta parts, without one part, from the teacher'
     python3 benchmarks/kd_results.py --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir data/SENTI \\
         --output_dir output/kd_results
 
-Each job runs one of the documented commands in a separate process. Finished jobs do not run again. At the end, the
-script prints the table in Markdown.
+Each job runs one of the documented commands in a separate process. Finished jobs do not run again; other settings than
+another --teacher_seed need another --output_dir. At the end, the script prints the table in Markdown.
 """
 
 if not __package__:
@@ -44,6 +44,8 @@ class Study:
     def __init__(self, args):
         self.args = args
         self.model_dir, self.output_dir = os.path.abspath(args.model_dir), os.path.abspath(args.output_dir)
+        # another teacher has folders of its own, and so have its outputs and students
+        self.output_dir = os.path.join(self.output_dir, f"teacher-{args.teacher_seed}")
         self.outputs = os.path.join(self.output_dir, "teacher_outputs")
 
     def _run(self, name, script, *flags, flag="--model_save_dir"):
@@ -56,6 +58,11 @@ class Study:
         return ["--num_epochs", epochs, "--learning_rate", learning_rate, "--seed", seed, "--batch_size_per_device", 24,
                 "--eval_batch_size_per_device", 48, "--eval_every_step_num", 90, "--loss_print_every_n_iter", 30,
                 "--do_train", "--do_eval"]  # fmt: skip
+
+    def seconds(self, row, seed):
+        """Wall-clock seconds of the runs of a student."""
+        names = [row, *(["on unlabelled text"] if row == AFTER_UNLABELLED else [])]
+        return sum(seconds_of(os.path.join(self.output_dir, f"{name.replace(' ', '-')}-{seed}")) for name in names)
 
     def preprocess(self):
         """Step 1."""
@@ -134,9 +141,9 @@ def main():
     jobs = [(row, seed) for seed in args.seeds for row in args.rows]
     results = run_jobs([lambda row=row, seed=seed: study.student(row, seed) for row, seed in jobs], args.workers)
     table, seconds = {}, {}
-    for (row, _), (folder, rows) in zip(jobs, results):
+    for (row, seed), (_, rows) in zip(jobs, results):
         table.setdefault(row, []).append(accuracies(rows))
-        seconds.setdefault(row, []).append(seconds_of(folder))
+        seconds.setdefault(row, []).append(study.seconds(row, seed))
     rows = results[0][1]
     teacher = accuracies(rows, "teacher_")
     domains = list(last_of(rows, "test")["by_domain"])

@@ -155,7 +155,7 @@ class Task:
             remedy: what the user can do about a damaged file, for messages.
 
         Raises:
-            UserError: a key is missing or has another type, or they are no task.
+            UserError: a key is missing or has another type, or the values do not describe a task.
         """
         try:
             return cls._from_values(values if isinstance(values, dict) else {})

@@ -166,7 +166,7 @@ def build_model(checkpoint):
         raise UserError("the checkpoint has a classifier but no pooler; train the model here first")
     lacking = [name for name in names.POOLING_HEADS[: 4 * checkpoint.config.pooling_heads] if name not in checkpoint.variables]
     if lacking:
-        raise UserError(f"--pooling {checkpoint.config.pooling}: the checkpoint has no {lacking[0]}; train the model here first")
+        raise UserError(f"the pooling is {checkpoint.config.pooling}, but the checkpoint has no {lacking[0]}; train the model here first")
     if checkpoint.do_lower_case is None and checkpoint.vocab_name == VOCAB_FILE:
         raise UserError("the checkpoint does not say whether it is cased; set --do_lower_case to true (uncased) or false")
     size = sum(value.nbytes for value in checkpoint.variables.values())

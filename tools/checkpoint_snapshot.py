@@ -4,7 +4,7 @@ import json
 import os
 
 from modeling.bert.config import BERT, PALM
-from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, Snapshot, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, DATA, DONE, TASK_FILE, Snapshot, stored_task, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text, stored_settings
 from ofrecord_util.tokenizer_settings import TokenizerSettings
 from tools import checkpoint_names
@@ -35,6 +35,7 @@ def read(path, vocab_file=None, num_heads=None):
     from modeling.bert.variables import replaced_head_shapes, sentence_head_shapes  # imported here, because it imports OneFlow
 
     snapshot = Snapshot(path)
+    stored_task(snapshot)  # a damaged one is refused here, with its path
     sizes, origin = snapshot.sizes, os.path.join(path, CONFIG_FILE)
     if not os.path.isfile(origin):
         origin = path

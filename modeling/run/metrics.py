@@ -20,21 +20,25 @@ class Metrics:
     def __init__(self, folder, writes=True):
         self.folder, self.rows = folder, []
         self._path = os.path.join(folder, METRICS_FILE)
+        self._existed = os.path.exists(self._path)
         self._file = open_to_append(self._path) if writes else None
 
     def continue_from(self, step):
         """Keeps the earlier rows of steps before `step`, and all rows of the current process. `step` will be reported again.
 
+        Returns:
+            a warning if the file was missing, None otherwise.
         Raises:
             UserError: a line is damaged. The message names it.
         """
         if self._file is None:
-            return
+            return None
         self.rows = [row for row in read_metrics(self._path) if row.get("step", step) < step] + self.rows
         with replacing(self._path) as file:
             file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode("utf-8"))
         self._file.close()
         self._file = open_to_append(self._path)
+        return None if self._existed else f"warning: {self._path} was missing: it has no lines of the steps before {step}"
 
     def add(self, kind, **values):
         """Adds one object of a kind ("train", "dev", "test", …)."""

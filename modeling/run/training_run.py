@@ -172,7 +172,9 @@ class TrainingRun:
         counters = {name: np.array(value["values"], value["dtype"]) for name, value in state.values["counters"].items()}
         job.restore(OnDemand((*moments, *counters), lambda name: counters[name] if name in counters else state.arrays[name]))
         best.restore(state.values["best"], state.values["stale"])
-        context.folder.metrics.continue_from(state.step)
+        missing = context.folder.metrics.continue_from(state.step)
+        if missing:
+            context.log(missing)
         context.log(f"continuing {context.folder.path} after step {state.step} of {self.schedule.total_steps}; {READY}")
 
     def save_state(self, job, step, window, best):

@@ -172,11 +172,9 @@ def test_names_of_an_unknown_task(tmp_path):
 
 
 def test_a_bad_label_of_the_first_row(tmp_path):
-    """Where an unknown header would be suspected, the remedy is that of a number."""
+    """It may be a header, but what a regression needs is a number."""
     rows = read_rows(write(tmp_path, ["good", "1", "2", "3.5", "4", "1", "2", "0"]))
-    with pytest.raises(
-        UserError, match=r"row 1 looks like a header.*; if it is none, its label must be a finite number, or name all domains"
-    ):
+    with pytest.raises(UserError, match="row 1: the label 'good' is not a number; remove the row if it is a header, or correct the label"):
         read_names(rows, REGRESSION)
 
 

@@ -149,7 +149,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     headless, _, _ = write_snapshot(tmp_path / "headless")
     config = tmp_path / "headless" / "bert_config.json"
     config.write_text(json.dumps(dict(json.loads(config.read_text()), pooling="sha")))
-    assert "--pooling sha: the checkpoint has no bert-pooler-head_0-query-weight" in refused(tmp_path, headless)
+    assert "the pooling is sha, but the checkpoint has no bert-pooler-head_0-query-weight" in refused(tmp_path, headless)
     with pytest.raises(UserError, match="headless: no bert-pooler-head_0-query-weight, which predictions need"):
         Predictor(str(headless), "cpu", log=lambda line: None)
     bad, _, _ = write_snapshot(tmp_path / "bad", labels=4)

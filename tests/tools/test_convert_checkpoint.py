@@ -237,3 +237,10 @@ def test_command_line(tmp_path):
     assert result.stderr.count("\n") == 1
     text = tool("--help").stdout
     assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,onnx,palm,snapshot}", "--layers", "--vocab_file"))
+
+
+@pytest.mark.parametrize("to", ["snapshot", "hugging_face", "npz"])
+def test_a_damaged_task_is_named_with_its_file(tmp_path, to):
+    write_trained(tmp_path / "snapshot", task={})
+    out = tmp_path / ("out.npz" if to == "npz" else "out")
+    assert "task.json: task description: 'name' is None" in refused(tmp_path, tmp_path / "snapshot", out, to=to)

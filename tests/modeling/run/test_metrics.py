@@ -46,9 +46,16 @@ def test_a_damaged_line_is_named(tmp_path, line, said):
 def test_rows_before_a_step_stay(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n{"kind": "train", "step": 2}\n{"kind": "tr')
     metrics = Metrics(str(tmp_path))
-    metrics.continue_from(2)
+    assert metrics.continue_from(2) is None
     metrics.add("train", step=2)
     assert [row["step"] for row in read_metrics(str(tmp_path / "metrics.jsonl"))] == [1, 2]
+
+
+def test_a_missing_file_is_said(tmp_path):
+    metrics = Metrics(str(tmp_path))
+    assert metrics.continue_from(4) == f"warning: {tmp_path}/metrics.jsonl was missing: it has no lines of the steps before 4"
+    metrics.add("train", step=4)
+    assert [row["step"] for row in read_metrics(str(tmp_path / "metrics.jsonl"))] == [4]
 
 
 @pytest.mark.parametrize("name", ["run.log", "metrics.jsonl"])
