@@ -66,7 +66,7 @@ def main():
     print_paragraph(
         f"How to read it: each number is the share of a domain's {per_domain} test sentences that a model labels correctly. Guessing gives "
         "50 %. The first row trains no model: it compares a sentence with the mean vectors of the training text of its domain. The second "
-        "row trains on this text, the third on that of all domains. "
+        "row trains one model per domain on its text, the third one model on the text of all domains. "
         "The last two are the two steps of MFT on the same text."
     )
     print("What was gained, on the same test sentences, with one seed:")

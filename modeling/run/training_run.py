@@ -315,7 +315,7 @@ class _Loop:
         self._fetch_window()
         window = [[number, np.asarray(rows).tolist(), metrics.tolist()] for number, rows, metrics in self._window]
         path = self._training.save_state(self._job, step, window, self._best.to_dict() if best is None else best)
-        self._context.log(f"saved {path}, for --resume until the run ends")
+        self._context.log(f"saved {path} (for --resume; removed when the run ends)")
 
     def _decay(self, step):
         return self._training.schedule.decay_factor(step, self._context.flags.weight_decay_rate)
