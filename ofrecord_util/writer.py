@@ -51,12 +51,15 @@ def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, 
     Arguments as in `write_split`.
 
     Raises:
-        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written.
+        UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written or has a folder with
+            the name of a part.
     """
     paths = part_paths(data_dir, split, prefix, part_num)
     if count < part_num:
         raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
     files.check_output_folder(split_folder(data_dir, split), "--data_dir", whole=False)
+    for path in paths:
+        files.check_output(path, "--data_dir", makes_folder=True)
     return paths
 
 

@@ -144,6 +144,14 @@ def test_more_parts_than_records(tmp_path):
         samples.write(tmp_path, part_num=6)
 
 
+def test_a_folder_with_the_name_of_a_part(tmp_path):
+    folder = tmp_path / "ofrecord" / "train" / "train.of_record-1"
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match="train.of_record-1: is a folder, and a file is to be written; give another --data_dir"):
+        samples.write(tmp_path, part_num=2)
+    assert os.listdir(str(folder.parent)) == ["train.of_record-1"]
+
+
 def test_a_write_that_fails_leaves_the_old_files(tmp_path, monkeypatch):
     values = samples.arrays(seed=1)
     paths = samples.write(tmp_path, values, part_num=2)
