@@ -147,7 +147,7 @@ def test_more_parts_than_records(tmp_path):
 def test_a_folder_with_the_name_of_a_part(tmp_path):
     folder = tmp_path / "ofrecord" / "train" / "train.of_record-1"
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match="train.of_record-1: is a folder, and a file is to be written; give another --data_dir"):
+    with pytest.raises(UserError, match=r"train.of_record-1: is a folder, and a file is to be written; give another --data_dir"):
         samples.write(tmp_path, part_num=2)
     assert os.listdir(str(folder.parent)) == ["train.of_record-1"]
 
