@@ -64,6 +64,8 @@ LARGEST = 2**63 - 1  # of any integer
 _MOST_PARTS = 65536  # of the records of a split: each is a file
 _MOST_SHIFT = 1000  # of a word embedding, far above the embeddings; much larger ones have no finite loss
 _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
+_MOST_BEAM = 1024  # hypotheses
+_MOST_LENGTH_PENALTY = 10  # a power of a sixth of a text's length: of the longest text it is 2e40, so that no score overflows
 
 text = str
 
@@ -154,6 +156,8 @@ def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 
 positive_float = _positive(non_negative_float)
+beam_size = at_least(int, 1, _MOST_BEAM)
+length_penalty = at_least(float, 0.0, _MOST_LENGTH_PENALTY)
 shift = at_least(float, 0.0, _MOST_SHIFT)
 positive_shift = _positive(shift)
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -337,10 +338,26 @@ def test_class_weights_that_float32_does_not_hold(value, capsys):
     assert flags.class_weights == [0.0, 1e-6, 1e6]
 
 
-@pytest.mark.parametrize("line", ["--batch_size_per_device 1000000000", "--batch_size_per_device 65537", "--ctrl_port 70000"])
-def test_numbers_have_an_upper_limit(line, capsys):
-    flag, value = line.split()
-    with pytest.raises(SystemExit) as end:
-        parse_flags("finetuning", argv=["--task_name", "g1", "--data_dir", "data", flag, value])
-    assert end.value.code == 2
-    assert re.match(rf"error: argument {flag}: {value} is more than 65,53[56] ", capsys.readouterr().err)
+@pytest.mark.parametrize(
+    ("scripts", "flags", "most"),
+    [
+        ("finetuning", "batch_size_per_device", 65_536),
+        ("finetuning", "ctrl_port", 65_535),
+        ("generation", "beam_size", 1024),
+        ("generation", "length_penalty", 10),
+    ],
+)
+def test_numbers_have_an_upper_limit(scripts, flags, most, capsys):
+    """The largest value is allowed. One line names the flag of a larger one."""
+    for script, flag in itertools.product(scripts.split(), flags.split()):
+        required = [*REQUIRED, "--teacher_model", "t", "--student_model", "s"] if script == "meta_distill" else REQUIRED
+        assert getattr(parse_flags(script, argv=[*required, f"--{flag}", str(most)]), flag) == most
+        for value in (str(most + 1), str(2**63 - 1), "9" * 400):
+            with pytest.raises(SystemExit) as end:
+                parse_flags(script, argv=[*required, f"--{flag}", value])
+            assert end.value.code == 2
+            said = capsys.readouterr().err
+            assert re.match(rf"error: argument (--\w+/)*--{flag}: ({value} is more than {most:,}|{value} is not a finite number) ", said), (
+                said
+            )
+            assert said.count("\n") == 1
