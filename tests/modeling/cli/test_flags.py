@@ -16,6 +16,7 @@ from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
+from modeling.cli.flag_kinds import non_negative_int, positive_int
 from modeling.cli.flag_table import FLAGS
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,
@@ -241,6 +242,23 @@ def test_adversarial_steps_have_limits(capsys):
         assert f"--{flag}: 1001 is more than 1,000" in capsys.readouterr().err
 
 
+# Flags of integers that may be any: periods, ends and parts of something, the seed, and numbers that are compared with the data or the
+# model before they are used
+ANY_INTEGER = {
+    *("dev_every_step_num", "eval_every_step_num", "loss_print_every_n_iter", "model_save_every_n_iter", "state_save_every_n_iter"),
+    *("max_steps", "early_stop_patience", "seed", "num_nodes", "shuffle_window", "max_predictions_per_seq"),
+    *("train_example_num", "dev_example_num", "eval_example_num", "test_example_num", "generate_example_num"),
+    *("num_epochs", "texts_per_row", "freeze_layers", "min_length", "max_length"),
+    *("num_hidden_layers", "student_num_hidden_layers", "dec_hidden_layers", "num_attention_heads", "hidden_size_per_head"),
+    *("max_position_embeddings", "type_vocab_size", "vocab_size"),
+}
+
+
+def test_other_integers_have_limits():
+    unlimited = {flag.name for flag in FLAGS if flag.has_effect and flag.kind in (positive_int, non_negative_int)}
+    assert unlimited == ANY_INTEGER
+
+
 def test_learning_rates():
     assert [learning_rates(script) for script in ("meta_distill", "metric_learning")] == [["learning_rate"]] * 2
     assert learning_rates("meta_reptile") == ["inner_learning_rate", "outer_learning_rate"]
@@ -345,6 +363,14 @@ def test_class_weights_that_float32_does_not_hold(value, capsys):
         ("finetuning", "ctrl_port", 65_535),
         ("generation", "beam_size", 1024),
         ("generation", "length_penalty", 10),
+        ("finetuning meta_distill pretrain_mlm metric_learning sequence_labeling generation", "gradient_accumulation_steps", 65_536),
+        ("finetuning preprocess", "cpu_lanes", 256),
+        ("pretrain_pairs", "batch_size_per_device", 65_536),
+        ("meta_reptile", "meta_steps", 10**7),
+        ("metric_learning", "num_steps", 10**7),
+        ("meta_reptile", "tasks_per_step support_num query_num inner_steps inner_epochs eval_inner_steps", 65_536),
+        ("metric_learning", "support_num query_num episode_labels", 65_536),
+        ("span_answering", "doc_stride max_query_length n_best_size max_answer_length", 65_536),
     ],
 )
 def test_numbers_have_an_upper_limit(scripts, flags, most, capsys):
