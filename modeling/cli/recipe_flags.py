@@ -24,10 +24,11 @@ from modeling.cli.flag_kinds import (
     boolean,
     comma_list,
     count,
+    decay,
     fraction,
     non_negative_count,
     non_negative_float,
-    positive_float,
+    scale,
     step_count,
     text,
 )
@@ -78,7 +79,7 @@ TASK_FLAGS = (
          unset="1 with sgd and reptile, else 5e-5"),
     Flag("outer_schedule", META, META_LEARNING, text, LINEAR, "learning rate of the outer steps; linear = decays to 0",
          choices=INNER_SCHEDULES),
-    Flag("outer_weight_decay", META, META_LEARNING, non_negative_float, 0.0, "decoupled weight decay of --outer_optimizer adam"),
+    Flag("outer_weight_decay", META, META_LEARNING, decay, 0.0, "decoupled weight decay of --outer_optimizer adam"),
 )
 PAIR_FLAGS = (
     Flag("objective", PAIRS, PAIR_TRAINING, text, CONTRASTIVE,
@@ -91,12 +92,12 @@ PAIR_FLAGS = (
     Flag("episode_labels", PAIRS, PAIR_TRAINING, count, None, "labels of an episode", unset="all labels"),
     Flag("support_num", PAIRS, PAIR_TRAINING, count, 5, "support rows of each label of an episode"),
     Flag("query_num", PAIRS, PAIR_TRAINING, count, 5, "query rows of each label of an episode"),
-    Flag("distance_scale", PAIRS, PAIR_TRAINING, positive_float, 1.0,
+    Flag("distance_scale", PAIRS, PAIR_TRAINING, scale, 1.0,
          "factor of the squared distances in the softmax, also of --head prototypes; 1 = as in the paper, 1 / hidden size is gentler"),
     Flag("head", PAIRS, PAIR_TRAINING, text, LOGISTIC,
          "classifier on the vectors: logistic = logistic regression on the training split; prototypes = the nearest mean of a label; "
          "finetune = logistic, then classifier and encoder are trained together as in finetuning.py", choices=METRIC_HEADS),
-    Flag("logistic_c", PAIRS, PAIR_TRAINING, positive_float, 1.0,
+    Flag("logistic_c", PAIRS, PAIR_TRAINING, scale, 1.0,
          "C of the logistic regression: its L2 penalty is |w|^2 / (2 C) beside the sum of the losses, as in scikit-learn"),
 )
 # fmt: on

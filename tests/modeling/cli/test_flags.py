@@ -16,7 +16,7 @@ from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
-from modeling.cli.flag_kinds import non_negative_int, positive_int
+from modeling.cli.flag_kinds import non_negative_float, non_negative_int, positive_float, positive_int
 from modeling.cli.flag_table import FLAGS
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,
@@ -259,6 +259,25 @@ def test_other_integers_have_limits():
     assert unlimited == ANY_INTEGER
 
 
+def test_other_numbers_have_limits():
+    """Of those that may be any, a learning rate is named by the message about a loss that is not finite, and others are amounts."""
+    unlimited = {flag.name for flag in FLAGS if flag.has_effect and flag.kind in (positive_float, non_negative_float)}
+    amounts = {"memory_limit", "rank_timeout"}
+    assert unlimited - amounts == {name for script in SCRIPTS for name in learning_rates(script)}
+
+
+@pytest.mark.parametrize(("script", "flags"), [("metric_learning", "distance_scale logistic_c"), ("meta_distill", "temperature")])
+def test_scales_have_a_lower_limit(script, flags, capsys):
+    """They divide too: in float32, 1e-300 is 0."""
+    required = [*REQUIRED, "--teacher_model", "t", "--student_model", "s"] if script == "meta_distill" else REQUIRED
+    for flag in flags.split():
+        assert getattr(parse_flags(script, argv=[*required, f"--{flag}", "1e-6"]), flag) == 1e-6
+        for value in ("0", "1e-300"):
+            with pytest.raises(SystemExit):
+                parse_flags(script, argv=[*required, f"--{flag}", value])
+            assert f"error: argument --{flag}: {value} is not 1e-06 or more" in capsys.readouterr().err
+
+
 def test_learning_rates():
     assert [learning_rates(script) for script in ("meta_distill", "metric_learning")] == [["learning_rate"]] * 2
     assert learning_rates("meta_reptile") == ["inner_learning_rate", "outer_learning_rate"]
@@ -363,6 +382,14 @@ def test_class_weights_that_float32_does_not_hold(value, capsys):
         ("finetuning", "ctrl_port", 65_535),
         ("generation", "beam_size", 1024),
         ("generation", "length_penalty", 10),
+        ("meta_distill", "hidden_loss_weight attention_loss_weight prediction_loss_weight relation_loss_weight label_loss_weight", 10**6),
+        ("meta_finetuning meta_teacher meta_distill", "domain_loss_weight", 10**6),
+        ("finetuning metric_learning", "consistency_weight", 10**6),
+        ("pretrain_discriminator", "discriminator_weight", 10**6),
+        ("metric_learning", "distance_scale logistic_c", 10**6),
+        ("meta_distill", "temperature", 10**6),
+        ("finetuning meta_distill meta_reptile", "weight_decay_rate", 1000),
+        ("meta_reptile", "outer_weight_decay", 1000),
         ("finetuning meta_distill pretrain_mlm metric_learning sequence_labeling generation", "gradient_accumulation_steps", 65_536),
         ("finetuning preprocess", "cpu_lanes", 256),
         ("pretrain_pairs", "batch_size_per_device", 65_536),
