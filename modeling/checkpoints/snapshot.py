@@ -201,7 +201,7 @@ class Snapshot:
         if values is None:
             return None
         lower, script = (values.get(name) for name in ("do_lower_case", "script"))
-        for name in ("seq_length", "target_length"):
+        for name in ("seq_length", "target_length", "doc_stride", "max_query_length"):
             length = values.get(name)
             if length is not None and (type(length) is not int or not 1 <= length <= LARGEST["max_position_embeddings"]):
                 raise UserError(f"{path}: {name} is {length!r:.80}, not a number of tokens; {_REMEDY}")

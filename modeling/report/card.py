@@ -75,7 +75,13 @@ def markdown_table(header, rows):
     return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
 
 
-def card(run, path, task, length, lower_case):
+def window_flags(run, values):
+    """The flags with which tools/answer_questions.py must be called, as text: those whose values task.json does not have."""
+    names = [name for name in ("doc_stride", "max_query_length") if name in run.flags and name not in values]
+    return "".join(f" --{name} {run.flags[name]}" for name in names) if run.script == SPAN_ANSWERING else ""
+
+
+def card(run, path, task, length, lower_case, further=""):
     """The card of a snapshot as text.
 
     Args:
@@ -84,6 +90,7 @@ def card(run, path, task, length, lower_case):
         task: its `Task`.
         length: tokens of its longest text.
         lower_case: whether its words are lower-cased.
+        further: flags that the command which uses the snapshot needs, as text.
     """
     name, size = os.path.basename(path), model_text(run.record.get("config", {}))
     domains, labels = (for_markdown(", ".join(names)) for names in (task.domains, task.labels))
@@ -123,7 +130,7 @@ def card(run, path, task, length, lower_case):
         lines += ["", "## Use", "", *markdown_block(steps), "", "It has no classifier. Every step takes it as its start.", ""]
         return _training_lines(run, lines, _language_limits(run, length, lower_case))
     if run.script in TOKEN_TRAINING:
-        lines += ["", "## Use", "", *markdown_block([_TOOLS[run.script].format(for_shell(name))]), ""]
+        lines += ["", "## Use", "", *markdown_block([_TOOLS[run.script].format(for_shell(name)) + further]), ""]
         return _training_lines(run, lines, _token_limits(run, length, lower_case))
     text = '"a text" "another text"' if not task.pair else "--input pairs.tsv"
     lines += ["", "## Use", "", *markdown_block([f"python3 tools/predict.py --model_load_dir {for_shell(name)} {text}"]), ""]
@@ -242,7 +249,8 @@ def write_cards(run, replace=True):
             continue
         snapshot = Snapshot(folder)
         values = snapshot.task()
-        text = card(run, folder, stored_task(snapshot), values.get("seq_length"), values.get("do_lower_case"))
+        settings = values.get("seq_length"), values.get("do_lower_case"), window_flags(run, values)
+        text = card(run, folder, stored_task(snapshot), *settings)
         try:
             with replacing(path) as file:
                 file.write(text.encode("utf-8", "replace"))

@@ -2,12 +2,14 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from run_folder import TASK, write_run
 
 from modeling.checkpoints.snapshot import Snapshot
-from modeling.report.card import CARD_FILE, write_cards
+from modeling.cli.flags import SEQUENCE_LABELING, SPAN_ANSWERING
+from modeling.report.card import CARD_FILE, window_flags, write_cards
 from modeling.report.facts import read_run
 from ofrecord_util.errors import UserError
 from tools.checkpoint_snapshot import is_snapshot
@@ -47,6 +49,20 @@ def test_card(folder):
     assert "tools/predict.py --model_load_dir" in text
     assert "Predictor(" in text
     assert all(len(set(map(len, block))) for block in [text.split("\n")])
+
+
+@pytest.mark.parametrize(
+    ("script", "values", "flags"),
+    [
+        (SPAN_ANSWERING, {"seq_length": 19}, " --doc_stride 5 --max_query_length 7"),
+        (SPAN_ANSWERING, {"doc_stride": 5}, " --max_query_length 7"),
+        (SPAN_ANSWERING, {"doc_stride": 5, "max_query_length": 7}, ""),
+        (SEQUENCE_LABELING, {}, ""),
+    ],
+)
+def test_the_command_names_windows_that_the_snapshot_does_not(script, values, flags):
+    run = SimpleNamespace(script=script, flags={"doc_stride": 5, "max_query_length": 7, "seq_length": 19})
+    assert window_flags(run, values) == flags
 
 
 def test_what_a_continued_run_may_change_is_not_in_it(folder):
