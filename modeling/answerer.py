@@ -16,6 +16,8 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.question_text import PLACES, QuestionSplit
 
+_DEFAULT_WINDOW = 64  # --doc_stride and --max_query_length of a snapshot that does not have them
+
 
 class Answerer(TextModel):
     """A snapshot as a function of questions and contexts.
@@ -26,7 +28,9 @@ class Answerer(TextModel):
 
     Args:
         path: snapshot, or the folder of a run with a single best snapshot.
-        doc_stride, max_query_length, n_best_size, max_answer_length, no_answer: as the flags of recipes/span_answering.py.
+        doc_stride, max_query_length: as the flags of recipes/span_answering.py; None for those of the training, or 64 if the snapshot does
+            not have them.
+        n_best_size, max_answer_length, no_answer: as the flags of recipes/span_answering.py.
         log, further: as of `TextModel`.
     Raises:
         UserError: the path is not a snapshot, the snapshot finds no answers, or no window has room for `doc_stride` tokens.
@@ -34,7 +38,9 @@ class Answerer(TextModel):
 
     _name = "the answerer"
 
-    def __init__(self, path, doc_stride=64, max_query_length=64, n_best_size=20, max_answer_length=30, no_answer=False, log=say, **further):
+    def __init__(
+        self, path, doc_stride=None, max_query_length=None, n_best_size=20, max_answer_length=30, no_answer=False, log=say, **further
+    ):
         snapshot = Snapshot(find_snapshot(path))
         if not set(SPAN_HEAD) <= set(snapshot.sizes):
             raise UserError(f"{snapshot.path}: has no head that finds answers: give a snapshot of recipes/span_answering.py")
@@ -42,7 +48,9 @@ class Answerer(TextModel):
         head = dense_head_shapes(config, SPAN_HEAD, len(PLACES))
         shapes = {**shapes_without_pooler(config, None), **head}
         super().__init__(snapshot, config, shapes, {**encoder_shapes(config), **head}, log=log, **further)
-        self._form, engine = WindowForm(doc_stride, max_query_length), self._engine
+        given, stored = {"doc_stride": doc_stride, "max_query_length": max_query_length}, snapshot.task() or {}
+        windows = {name: stored.get(name) or _DEFAULT_WINDOW if value is None else value for name, value in given.items()}
+        self._form, engine = WindowForm(**windows), self._engine
         self._found = n_best_size, max_answer_length, no_answer
         self._form.check_stride(self._tokenizer, self.seq_length)
 

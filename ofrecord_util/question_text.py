@@ -24,7 +24,8 @@ from ofrecord_util.text_files import TextRows, find_text
 from ofrecord_util.text_kinds import TSV
 
 QUESTION_FILES = (".json",)  # end of the name of a split's file
-PLACES = ("start", "end")  # the outputs of the head, in this order; the labels of the task, which has no others
+# The outputs of the head, in this order. As labels of the task they are sorted, and records have that order
+PLACES = ("start", "end")
 _REMEDY = "the form is that of SQuAD"
 
 

@@ -20,11 +20,13 @@ from tqdm import tqdm
 from modeling.answerer import Answerer
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
+from modeling.cli.flag_kinds import batch_size, count, positive_float, positive_int
 from modeling.run.answering import write_answers
 from ofrecord_util.escaping import for_terminal, say
 from ofrecord_util.question_text import read_questions
 from tools.texts import check_outputs, decode_argument, one_line, prepare_output, warn_of_unknown
+
+_AS_TRAINED = " (default: as in training, else 64)"
 
 
 def check_flags(parser, args):
@@ -52,10 +54,10 @@ def main():
     parser.add_argument("--nbest", metavar="FILE", help="file for the best answers to each question")
     parser.add_argument("--question", help="a question")
     parser.add_argument("--context", help="the text that has its answer")
-    parser.add_argument("--doc_stride", type=positive_int, default=64, help="tokens between the starts of two windows of a text")
-    parser.add_argument("--max_query_length", type=positive_int, default=64, help="tokens of a question; longer ones are cut")
-    parser.add_argument("--n_best_size", type=positive_int, default=20, help="answers of a question")
-    parser.add_argument("--max_answer_length", type=positive_int, default=30, help="tokens of an answer at most")
+    parser.add_argument("--doc_stride", type=count, help="tokens between the starts of two windows of a text" + _AS_TRAINED)
+    parser.add_argument("--max_query_length", type=count, help="tokens of a question; longer ones are cut" + _AS_TRAINED)
+    parser.add_argument("--n_best_size", type=count, default=20, help="answers of a question")
+    parser.add_argument("--max_answer_length", type=count, default=30, help="tokens of an answer at most")
     parser.add_argument("--no_answer", action="store_true", help="a question may have no answer in its text (SQuAD 2.0)")
     parser.add_argument("--batch_size", type=batch_size, default=32, help="windows per batch")
     parser.add_argument("--seq_length", type=positive_int, help="tokens of a window (default: as in training)")

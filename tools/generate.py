@@ -22,7 +22,7 @@ from tqdm import tqdm
 from modeling.cli import process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from modeling.cli.flag_kinds import batch_size, non_negative_float, non_negative_int, positive_float, positive_int
+from modeling.cli.flag_kinds import batch_size, beam_size, length_penalty, non_negative_int, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.palm.beam_search import Search
 from modeling.text_generator import TextGenerator
@@ -68,8 +68,8 @@ def main():
     add_text_flags(parser, ("text_format", "text_column"))
     parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--format", choices=("tsv", "json"), default="tsv", help="format of the lines")
-    parser.add_argument("--beam_size", type=positive_int, default=5, help="hypotheses of a search; 1 = greedy")
-    parser.add_argument("--length_penalty", type=non_negative_float, default=0.6, help="power of (5 + tokens) / 6 that divides the score")
+    parser.add_argument("--beam_size", type=beam_size, default=5, help="hypotheses of a search; 1 = greedy")
+    parser.add_argument("--length_penalty", type=length_penalty, default=0.6, help="power of (5 + tokens) / 6 that divides the score")
     parser.add_argument("--min_length", type=non_negative_int, default=0, help="tokens before [SEP] at least")
     parser.add_argument("--max_length", type=positive_int, help="tokens with [SEP] at most (default: as in training, else 99)")
     parser.add_argument("--batch_size", type=batch_size, default=16, help="sources per batch at most")

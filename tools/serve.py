@@ -98,7 +98,7 @@ def main():
     parser.add_argument("--max_characters", type=positive_int, default=20_000, help="characters that a text may have")
     parser.add_argument("--max_waiting", type=positive_int, default=4096, help="texts that may wait; a request beyond gets status 503")
     parser.add_argument("--batch_size", type=batch_size, default=32, help="texts per batch on a GPU; on a CPU, the model determines it")
-    parser.add_argument("--seq_length", type=int, help="maximum number of tokens per text (default: as in training)")
+    parser.add_argument("--seq_length", type=positive_int, help="maximum number of tokens per text (default: as in training)")
     parser.add_argument("--vocab_file", help="vocabulary (default: the one of the snapshot)")
     parser.add_argument(
         "--memory_limit", type=positive_float, metavar="GB", help="GB of memory to use on a CPU (default: nine tenths of the free memory)"

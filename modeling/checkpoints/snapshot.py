@@ -29,6 +29,7 @@ DATA, META, DONE = "out", "meta", SNAPSHOT_DONE
 PICKLE = "pickled_data"  # of oneflow.save
 _MOST_AXES = 8
 _REMEDY = "it is a snapshot's own file: restore it, or convert or train the model again"
+TASK_LENGTHS = ("target_length", "doc_stride", "max_query_length")  # numbers of tokens in the task.json of the scripts with these flags
 CONFIG_FILE, VOCAB_FILE, TASK_FILE = "bert_config.json", "vocab.txt", "task.json"
 
 
@@ -201,7 +202,7 @@ class Snapshot:
         if values is None:
             return None
         lower, script = (values.get(name) for name in ("do_lower_case", "script"))
-        for name in ("seq_length", "target_length"):
+        for name in ("seq_length", *TASK_LENGTHS):
             length = values.get(name)
             if length is not None and (type(length) is not int or not 1 <= length <= LARGEST["max_position_embeddings"]):
                 raise UserError(f"{path}: {name} is {length!r:.80}, not a number of tokens; {_REMEDY}")

@@ -7,11 +7,11 @@ from modeling.cli.flag_kinds import (
     batch_size,
     boolean,
     comma_list,
-    non_negative_float,
     part_count,
     positive_int,
     share,
     text,
+    weight,
 )
 from modeling.cli.pair_flags import HALVES_FLAGS
 from modeling.cli.scripts import CORPUS_TRAINING, LANGUAGE_TRAINING, PRETRAIN_DISCRIMINATOR, PRETRAIN_MLM
@@ -52,7 +52,7 @@ CORPUS_FLAGS = (
     Flag("metric_for_best", CORPUS, (PRETRAIN_MLM,), text, CROSS_ENTROPY,
          "the lowest cross-entropy on dev, and so the lowest perplexity, selects the best snapshot", choices=(CROSS_ENTROPY,)),
     Flag("generator_size", CORPUS, (PRETRAIN_DISCRIMINATOR,), share, 0.25, "width of the generator as a share of that of the model"),
-    Flag("discriminator_weight", CORPUS, (PRETRAIN_DISCRIMINATOR,), non_negative_float, 50.0,
+    Flag("discriminator_weight", CORPUS, (PRETRAIN_DISCRIMINATOR,), weight, 50.0,
          "weight of the discriminator's loss beside that of the generator"),
     Flag("metric_for_best", CORPUS, (PRETRAIN_DISCRIMINATOR,), text, LATEST,
          "the last evaluation on dev is the best one: replaced tokens come from a generator that changes, so that no measure of two "

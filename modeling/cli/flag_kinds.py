@@ -64,6 +64,11 @@ LARGEST = 2**63 - 1  # of any integer
 _MOST_PARTS = 65536  # of the records of a split: each is a file
 _MOST_SHIFT = 1000  # of a word embedding, far above the embeddings; much larger ones have no finite loss
 _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today's machines, even with short texts
+_MOST_LANES = 256
+MOST_STEPS = 10**7  # of a run: months of training. Arrays with a number per step need 80 MB
+_MOST_DECAY = 1000  # a learning rate above 1e-3 then turns the signs of the weights
+_MOST_BEAM = 1024  # hypotheses
+_MOST_LENGTH_PENALTY = 10  # a power of a sixth of a text's length: of the longest text it is 2e40, so that no score overflows
 
 text = str
 
@@ -90,7 +95,7 @@ def int_list(value: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{value!r} is not a comma-separated list of integers") from None
 
 
-_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6  # graphs compute in float32, where a loss of more than 1e38 is not finite
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 10**6  # graphs compute in float32, where a loss of more than 1e38 is not finite
 
 
 def class_weights(value: str) -> Union[str, List[float]]:
@@ -137,6 +142,12 @@ def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int]
 
 positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
 batch_size = at_least(int, 1, _MOST_ROWS)
+pair_batch_size = at_least(int, 2, _MOST_ROWS)
+# what a step, a task or a text has, such as rows, batches or tokens. A number that may be any (`positive_int`) is a period, or a part of
+# something to use
+count, non_negative_count = at_least(int, 1, _MOST_ROWS), at_least(int, 0, _MOST_ROWS)
+step_count = at_least(int, 1, MOST_STEPS)
+lane_count = at_least(int, 0, _MOST_LANES)
 part_count = at_least(int, 1, _MOST_PARTS)
 port = at_least(int, 1, 65535)
 
@@ -154,6 +165,11 @@ def _positive(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 
 positive_float = _positive(non_negative_float)
+beam_size = at_least(int, 1, _MOST_BEAM)
+length_penalty = at_least(float, 0.0, _MOST_LENGTH_PENALTY)
+weight = at_least(float, 0.0, _MOST_WEIGHT)
+scale = at_least(float, _LEAST_WEIGHT, _MOST_WEIGHT)  # a factor or a divisor
+decay = at_least(float, 0.0, _MOST_DECAY)
 shift = at_least(float, 0.0, _MOST_SHIFT)
 positive_shift = _positive(shift)
 

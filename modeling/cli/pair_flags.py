@@ -1,14 +1,14 @@
 """The flags of recipes/pretrain_pairs.py alone, as rows of the flag table (modeling/cli/flag_table.py)."""
 
 from modeling.cli.choices import ACCURACY, CLASSIFIER_POOLINGS, CROSS_ENTROPY, PAIR_LOSSES, SYMMETRIC
-from modeling.cli.flag_kinds import Flag, Group, at_least, positive_int, text
+from modeling.cli.flag_kinds import Flag, Group, pair_batch_size, positive_int, text
 from modeling.cli.scripts import CORPUS_PAIR_TRAINING
 
 HALVES = Group("pairs of a corpus", "A pair is the two halves of a text, or the two texts of a task of text pairs.")
 
 # fmt: off
 HALVES_FLAGS = (
-    Flag("batch_size_per_device", HALVES, CORPUS_PAIR_TRAINING, at_least(int, 2), 32,
+    Flag("batch_size_per_device", HALVES, CORPUS_PAIR_TRAINING, pair_batch_size, 32,
          "pairs per batch. Each is compared with all others of its batch, so the number is a part of the objective: neither memory nor "
          "--gradient_accumulation_steps divides it"),
     Flag("pair_loss", HALVES, CORPUS_PAIR_TRAINING, text, SYMMETRIC,

@@ -22,6 +22,8 @@ _TRAIN_GRAPH_SECONDS, _PREDICT_GRAPH_SECONDS = 0.28, 0.09
 _FLOPS_PER_SECOND = 3e11
 _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
+_MOST_STEP_ROWS = 2**20  # of a step
+_MOST_PASSES = 10_000  # over a split; the time to compile graphs does not count beside that of more
 _MOST_SAMPLES = 10**8  # of all epochs: the layout is chosen from the batches of the whole run, 8 bytes for each of their samples
 # A teacher computes all tokens and returns hidden states and attention scores, which needs more memory: graphs of at most two lengths, each
 # with half of the usual tokens
@@ -54,9 +56,22 @@ class EvaluationBatches(NamedTuple):
     packed: tuple = ()  # `Rows` of packed batches, ascending by length; empty for one sample per row
 
 
-def train_batch_size(flags):
-    """Samples per training step, over all devices and accumulated parts."""
-    return flags.batch_size_per_device * flags.gradient_accumulation_steps * parallel.size()
+def train_batch_size(flags, rows="batch_size_per_device"):
+    """Samples per training step, over all devices and accumulated parts.
+
+    Args:
+        rows: name of the flag of the samples per device and part.
+    Raises:
+        UserError: they are too many.
+    """
+    per_part, parts = getattr(flags, rows), flags.gradient_accumulation_steps
+    total = per_part * parts * parallel.size()
+    if total > _MOST_STEP_ROWS:
+        raise UserError(
+            f"--{rows} {per_part}, --gradient_accumulation_steps {parts}: a step would have {total:,} samples, more than "
+            f"{_MOST_STEP_ROWS:,}: give smaller numbers"
+        )
+    return total
 
 
 class Bucketing:
@@ -214,11 +229,11 @@ class Bucketing:
         return EvaluationBatches(size, lengths)
 
     def _passes(self, train_records):
-        """How often a run evaluates a split."""
+        """How often a run evaluates a split, for the choice of its lengths."""
         if train_records is None:
             return 1
         steps = count_steps(len(train_records), self._flags.num_epochs, train_batch_size(self._flags))
-        return 1 - (-steps // evaluation_period(self._flags))
+        return min(1 - (-steps // evaluation_period(self._flags)), _MOST_PASSES)
 
     def _packs(self, records):
         """Whether the texts of a prediction may share rows."""

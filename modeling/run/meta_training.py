@@ -31,6 +31,7 @@ META_LEARNING_METRICS = (
     "update_norm",
 )
 _FURTHER = 8  # numbers per trained parameter: the weights before a step and after it, their sum over tasks in float64, outer moments
+_MOST_PASSES = 10**7  # samples with forward and backward pass in an outer step: the samples of days
 _INNER = "inner-"  # prefix of the inner optimizer's state in a state
 
 
@@ -69,6 +70,27 @@ def inner_loop(flags):
     return InnerLoop(flags.inner_batch_size, steps, evaluation, flags.inner_state == KEPT)
 
 
+def passes_of_step(flags, inner):
+    """Samples with forward and backward pass in an outer step.
+
+    Args:
+        flags: flags of the script.
+        inner: the `InnerLoop`.
+    Raises:
+        UserError: they are too many.
+    """
+    passes, steps = inner.steps * inner.batch_size, f"--inner_steps {inner.steps}"
+    if flags.inner_epochs is not None:
+        passes, steps = flags.inner_epochs * flags.support_num, f"--inner_epochs {flags.inner_epochs}"
+    passes += flags.query_num if flags.meta_method == FOMAML else 0
+    if flags.tasks_per_step * passes > _MOST_PASSES:
+        raise UserError(
+            f"--tasks_per_step {flags.tasks_per_step}, {steps}: an outer step would pass {flags.tasks_per_step * passes:,} samples, more "
+            f"than {_MOST_PASSES:,}: give smaller numbers"
+        )
+    return flags.tasks_per_step * passes
+
+
 class MetaTraining(TrainingRun):
     """One run of meta-learning.
 
@@ -91,6 +113,7 @@ class MetaTraining(TrainingRun):
         if parallel.size() > 1:
             raise UserError("meta-learning divides tasks, not batches, among processes: start them with --gpu_num_per_node")
         self.inner, self._samples = inner_loop(flags), samples
+        self.passes = passes_of_step(flags, self.inner)
         self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
         self._sampler = TaskSampler(samples, context.task, flags.support_num, flags.query_num, flags.class_balanced, flags.seed)
         self._sampler.check(self.domains, flags.query_num)
@@ -116,9 +139,6 @@ class MetaTraining(TrainingRun):
         parts = self.layout.parts if context.engine.sums_gradients else 1
         self.dropout = DropoutPlan(context.config, flags.seed, context.engine.device, parts, self.smoothness.passes)
         self._query_dropout = DropoutPlan(context.config, flags.seed, context.engine.device)
-        passes = self.inner.steps * self.inner.batch_size if flags.inner_epochs is None else flags.inner_epochs * flags.support_num
-        passes += flags.query_num if flags.meta_method == FOMAML else 0
-        self.passes = flags.tasks_per_step * passes  # samples with forward and backward pass, per outer step
         context.log(
             "{} on {} domains ({}): {} tasks of {} rows per outer step, {} inner steps each, {:,} sample passes in the whole run".format(
                 flags.meta_method,

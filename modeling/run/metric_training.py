@@ -92,8 +92,7 @@ class MetricTraining(TrainingRun):
         flags = context.flags
         self._samples, self._contrastive = samples, flags.objective == CONTRASTIVE
         self._sampler = self._choose_sampler(flags, context.task, samples)
-        per_device = flags.batch_size_per_device if self._contrastive else flags.episodes_per_step
-        self._groups = per_device * flags.gradient_accumulation_steps * parallel.size()
+        self._groups = train_batch_size(flags, "batch_size_per_device" if self._contrastive else "episodes_per_step")
         if self._contrastive and self._groups % 2:
             raise UserError(
                 f"--batch_size_per_device {flags.batch_size_per_device}: half of the pairs have equal labels, give an even number"

@@ -6,8 +6,10 @@ import numpy as np
 
 from modeling.bert.weight_decay import NO_DECAY
 from modeling.cli.choices import ADAMW
+from modeling.cli.flag_kinds import MOST_STEPS
 from modeling.engine.runtime import flow
 from ofrecord_util.batches import count_steps
+from ofrecord_util.errors import UserError
 
 CLIP_NORM = 1.0
 
@@ -38,8 +40,18 @@ class Schedule(NamedTuple):
 
 
 def plan_schedule(flags, num_samples, batch_size):
-    """The `Schedule` of a run with num_samples samples, batch_size samples per step, and the flags' epochs, rate and warm-up proportion."""
+    """The `Schedule` of a run with num_samples samples, batch_size samples per step, and the flags' epochs, rate and warm-up proportion.
+
+    Raises:
+        UserError: the epochs have more than MOST_STEPS steps. Other runs have a flag for their number of steps, whose kind has this limit.
+    """
     total_steps = count_steps(num_samples, flags.num_epochs, batch_size)
+    if total_steps > MOST_STEPS:
+        most = MOST_STEPS * batch_size // num_samples
+        raise UserError(
+            f"--num_epochs {flags.num_epochs}: {flags.num_epochs} passes over {num_samples:,} samples, {batch_size:,} per step, are more "
+            f"than {MOST_STEPS:,} steps; give " + (f"at most --num_epochs {most}" if most else "a greater --batch_size_per_device")
+        )
     return Schedule(flags.learning_rate, total_steps, int(total_steps * flags.warmup_proportion))
 
 

@@ -33,7 +33,8 @@ KEPT = 2
 _REMEDY = "remove this state; --resume then takes the one before it"
 
 # Flags that may differ when a run continues: paths (digests check the content), what is printed and kept, when to stop, and how the ranks
-# are supervised
+# are supervised. Those of decoding (--length_penalty, …) are not among them: they train nothing, but flags.json keeps the values with which
+# the run began, and generations_*.tsv, their scores and the best snapshot of bleu_4 belong to these. tools/generate.py takes any others
 FREE_FLAGS = frozenset(
     [
         "resume",

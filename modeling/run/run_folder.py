@@ -3,7 +3,7 @@
 import json
 import os
 
-from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, write_variables
+from modeling.checkpoints.snapshot import CONFIG_FILE, TASK_FILE, TASK_LENGTHS, write_variables
 from modeling.checkpoints.snapshot_tokenizer import TOKENIZER_FILE, settings_text
 from modeling.cli.errors import on_failure
 from modeling.cli.flags import run_folder_name
@@ -116,8 +116,7 @@ class RunFolder:
             return path
         flags = context.flags
         task = dict(context.task.to_dict(), script=flags.script, seq_length=flags.seq_length, do_lower_case=context.tokenizer.do_lower_case)
-        if hasattr(flags, "target_length"):
-            task["target_length"] = flags.target_length
+        task.update({name: getattr(flags, name) for name in TASK_LENGTHS if hasattr(flags, name)})
         files = {
             CONFIG_FILE: (config or context.config).to_json(),
             context.tokenizer.file_name: context.tokenizer.vocabulary,  # as it was read, in case the file has changed

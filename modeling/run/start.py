@@ -77,11 +77,13 @@ def check_resources(context, variables, schedule) -> None:
     """
     if parallel.is_main():
         folder = context.folder.path or run_folder_name(context.flags.model_save_dir)
+        periodic = schedule.total_steps > context.flags.model_save_every_n_iter
+        fewer = "give a higher --model_save_every_n_iter, " if periodic else ""
         check_space(
             os.path.join(folder, "snapshot"),
             _disk_bytes(context, variables, schedule),
             "the run's snapshots and states need up to",
-            "free some, or give a --model_save_dir on another disk",
+            f"free some, {fewer}or give a --model_save_dir on another disk",
         )
 
 

@@ -57,7 +57,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     message = fails(project, distill + "--student_num_hidden_layers 3")
     assert "contains the teacher's layers 1,3, but the student needs 0,2,3" in message
     assert "--teacher_layers 0,2,3" in message
-    assert "--temperature: 0 is not above 0" in fails(project, distill + "--temperature 0")
+    assert "--temperature: 0 is not 1e-06 or more" in fails(project, distill + "--temperature 0")
     assert "--data_portion 0 leaves no training samples" in fails(project, distill + "--data_portion 0")
     assert "the weights of all loss terms are 0, so there is no loss" in fails(
         project, distill + "--pred_distill --prediction_loss_weight 0"

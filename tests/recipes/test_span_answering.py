@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 
 import pytest
 import tiny
@@ -140,6 +141,32 @@ def test_the_tool_answers_as_the_run_did(project, run):
     )
     assert code == 2
     assert "--doc_stride 16: a window has room for 15 tokens of a context" in errors
+
+
+def test_the_command_of_the_card(project, run):
+    """The windows of the training are in task.json: 64 tokens would not fit."""
+    with open(run.path(run.best(), "README.md"), encoding="utf-8") as file:
+        (command,) = [line.strip() for line in file if "tools/answer_questions.py" in line]
+    line = command.replace("python3 tools", f"{tiny.ROOT}/tools").replace(run.best(), run.path(run.best()))
+    project.run(line.replace("questions.json", "data/test.json") + " --device cpu")
+
+
+def test_the_windows_of_the_training_are_the_default(project, run):
+    snapshot, given = project.path("kept"), [("good", " ".join(["good cats"] * 20))]
+    shutil.copytree(run.path(run.best()), snapshot)
+    task = {**read_json(os.path.join(snapshot, "task.json")), "doc_stride": 4, "max_query_length": 1}
+    with open(os.path.join(snapshot, "task.json"), "w", encoding="utf-8") as file:
+        json.dump(task, file)
+    for more, windows in (({}, (4, 1)), ({"doc_stride": 7}, (7, 1))):
+        answerer = Answerer(snapshot, device="cpu", **more)
+        assert tuple(answerer._form.settings[name] for name in ("doc_stride", "max_query_length")) == windows
+        assert len(list(answerer(given))) == 1
+    for name in ("doc_stride", "max_query_length"):
+        del task[name]
+    with open(os.path.join(snapshot, "task.json"), "w", encoding="utf-8") as file:
+        json.dump(task, file)
+    with pytest.raises(UserError, match="--doc_stride 64: a window has room for 15 tokens"):
+        Answerer(snapshot, device="cpu")
 
 
 def test_questions_without_answers(project):

@@ -311,6 +311,8 @@ def test_rights_that_are_missing(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ('{"seq_length": "abc"}', "seq_length is 'abc', not a number of tokens"),
+        ('{"doc_stride": 0}', "doc_stride is 0, not a number of tokens"),
+        ('{"max_query_length": 65537}', "max_query_length is 65537, not a number of tokens"),
         ('{"seq_length": 0}', "seq_length is 0"),
         ('{"seq_length": 1e3}', "seq_length is 1000.0"),
         ('{"seq_length": 1000000}', "seq_length is 1000000"),

@@ -1,9 +1,12 @@
 """modeling/objectives/metric.py against NumPy, written from the formulas of SetFit and of Snell et al. 2017."""
 
+from argparse import ArgumentTypeError
+
 import numpy as np
 import pytest
 from tiny_model import CONFIG, KERNELS, documented, gradients, log_softmax, random_samples, run_graph
 
+from modeling.cli import flag_kinds
 from modeling.objectives.metric import (
     contrastive_loss,
     grouped_vectors,
@@ -141,6 +144,16 @@ def test_the_nearest_mean_as_a_linear_classifier():
     means = np.stack([vectors[label == number].mean(axis=0) for number in range(3)])
     distances = -0.4 * ((vectors[:, None] - means) ** 2).sum(axis=2)
     np.testing.assert_allclose(log_softmax(vectors @ weights.T + bias), log_softmax(distances), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_greatest_distance_scale_is_finite():
+    """Of vectors that are longer than those of any encoder, without a warning of NumPy."""
+    vectors, label, scale = 100 * DRAW.randn(9, 1024).astype(np.float32), np.arange(9) % 3, flag_kinds.scale("1e6")
+    weights, bias = nearest_mean_classifier(vectors, label, 3, scale)
+    assert np.isfinite(vectors @ weights.T + bias).all()
+    with pytest.raises(ArgumentTypeError, match="1e300 is more than 1,000,000"):
+        flag_kinds.scale("1e300")
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

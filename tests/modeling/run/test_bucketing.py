@@ -11,7 +11,7 @@ from modeling.engine import parallel
 from modeling.engine.engine import Engine
 from modeling.engine.lanes.plan import Lanes
 from modeling.run import bucketing as graph_plan
-from modeling.run.bucketing import Bucketing, EvaluationBatches, TrainingBatches
+from modeling.run.bucketing import Bucketing, EvaluationBatches, TrainingBatches, train_batch_size
 from modeling.run.evaluation import evaluation_batch_size
 from modeling.run.resources import Graph
 from ofrecord_util.batches import training_needs
@@ -159,6 +159,23 @@ def test_texts_per_row_as_asked_for():
 def test_epochs_without_an_end_are_refused():
     with pytest.raises(UserError, match=r"--num_epochs 9223372036854775807: .* give at most --num_epochs \d+$"):
         plan(num_epochs=2**63 - 1).training(UNLIKE, 4, may_share=True)
+
+
+def test_the_lengths_of_evaluations_need_no_number_for_each_evaluation():
+    """The evaluations are planned before the training, which refuses such a run."""
+    assert plan(num_epochs=2**63 - 1, dev_every_step_num=1).evaluation(SPLIT, 2, records([9] * 47)).lengths == (16, 64)
+
+
+def test_samples_of_a_step(monkeypatch):
+    flags = SimpleNamespace(batch_size_per_device=48, episodes_per_step=3, gradient_accumulation_steps=5)
+    assert (train_batch_size(flags), train_batch_size(flags, "episodes_per_step")) == (240, 15)
+    monkeypatch.setattr(parallel, "size", lambda: 7)
+    flags.gradient_accumulation_steps = 3120
+    assert train_batch_size(flags) == 48 * 3120 * 7
+    flags.gradient_accumulation_steps = 3121
+    said = "--batch_size_per_device 48, --gradient_accumulation_steps 3121: a step would have 1,048,656 samples, more than 1,048,576"
+    with pytest.raises(UserError, match=said):
+        train_batch_size(flags)
 
 
 def test_a_run_that_goes_on_keeps_its_rows():

@@ -14,13 +14,15 @@ from tiny_model import KERNELS, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.variables import Variables
+from modeling.cli.flags import META_REPTILE, parse_flags
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.runtime import flow
 from modeling.objectives.losses import cross_entropy, stack_metrics
 from modeling.objectives.mft import predict_logits
 from modeling.objectives.outer_rule import OuterRule, OuterSchedule
-from modeling.run.meta_training import Adaptation, MetaJob
+from modeling.run.meta_training import Adaptation, MetaJob, inner_loop, passes_of_step
 from modeling.run.optimizer import Schedule, create_optimizer
+from ofrecord_util.errors import UserError
 from tools.checkpoint_names import CLASSIFIER, POOLER, encoder_pairs
 
 with open(os.path.join(ROOT, "tests", "golden", "meta_learning.json"), encoding="utf-8") as _file:
@@ -275,3 +277,26 @@ def test_a_bert(method, rate, name):
     changed = np.sqrt(sum(((weights[variable] - values[variable]).astype(np.float64) ** 2).sum() for variable in values))
     assert changed / rate == pytest.approx(golden[f"{method}_g_norm"], rel=1e-3)
     assert float(gradient.gradients(tasks[0][1])[0][0].numpy()) == pytest.approx(expected["query_loss_task0"], abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("line", "passes", "beyond"),
+    [
+        ("--tasks_per_step 3 --inner_steps 4 --inner_batch_size 5", 60, "--tasks_per_step 3, --inner_steps 65536: .* 12,779,520"),
+        ("--tasks_per_step 3 --inner_epochs 4 --support_num 7", 84, None),
+        ("--tasks_per_step 3 --inner_steps 4 --inner_batch_size 5 --meta_method fomaml --query_num 2", 66, None),
+        ("--tasks_per_step 3 --inner_epochs 60000 --support_num 60", None, "--tasks_per_step 3, --inner_epochs 60000: .* 10,800,000"),
+    ],
+)
+def test_samples_of_an_outer_step(line, passes, beyond):
+    """A step has a number for each; more than ten million are refused."""
+
+    def found(more=()):
+        flags = parse_flags(META_REPTILE, argv=["--task_name", "t", "--data_dir", "d", *line.split(), *more])
+        return passes_of_step(flags, inner_loop(flags))
+
+    if passes:
+        assert found() == passes
+    if beyond:
+        with pytest.raises(UserError, match=f"^{beyond} samples, more than 10,000,000: give smaller numbers$"):
+            found(("--inner_steps", "65536", "--inner_batch_size", "65") if passes else ())

@@ -13,6 +13,7 @@ from tiny_model import GOLDEN
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
 from modeling.run.optimizer import CLIP_NORM, Schedule, create_optimizer, plan_schedule
+from ofrecord_util.errors import UserError
 
 # ------------------------------------------------------------------------------------------------------- the schedule
 
@@ -31,6 +32,22 @@ def test_rate(total, warmup):
     schedule = Schedule(3e-5, total, warmup)
     rates = [schedule.rate(step) for step in range(len(RATES[total, warmup]))]
     assert rates == pytest.approx([3e-5 * rate for rate in RATES[total, warmup]], rel=1e-12, abs=1e-20)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "samples", "batch", "remedy"),
+    [
+        (2**63 - 1, 47, 6, "at most --num_epochs 1276595"),
+        (1_276_596, 47, 6, "at most --num_epochs 1276595"),
+        (1, 3 * 10**7, 2, "a greater --batch_size_per_device"),
+    ],
+)
+def test_epochs_of_too_many_steps(epochs, samples, batch, remedy):
+    flags = types.SimpleNamespace(num_epochs=epochs, learning_rate=1e-3, warmup_proportion=0.1)
+    with pytest.raises(UserError, match=f"--num_epochs {epochs}: .* per step, are more than 10,000,000 steps; give {remedy}$"):
+        plan_schedule(flags, samples, batch)
+    flags.num_epochs = 1_276_595
+    assert plan_schedule(flags, 47, 6).total_steps == 9_999_995
 
 
 def test_decay_factor():
