@@ -16,6 +16,7 @@ from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.answer_windows import windows_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.summary import with_unknown
 
 
 def load_questions(context, split, optional=False):
@@ -46,11 +47,11 @@ def load_questions(context, split, optional=False):
     note_split(context, split, {"rows": found.questions, "by_domain": {}, "windows": windows, "questions_cut": cut}, found)
     unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     domains = ", ".join(f"{name} {count}" for name, count in zip(task.domains, counts))
-    context.log(
+    about = (
         f"{split}: {found.questions} questions of {(text or records).path} ({domains}), {len(without)} without an answer, {windows} "
-        f"windows of at most {int(records.lengths.max())} tokens; {cut} questions of the split cut at --max_query_length; "
-        f"{unknown} of {total} tokens are unknown"
+        f"windows of at most {int(records.lengths.max())} tokens"
     )
+    context.log(with_unknown([about, f"{cut} questions of the split cut at --max_query_length"], unknown, total))
     return found
 
 

@@ -13,6 +13,7 @@ from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.summary import with_unknown
 from ofrecord_util.tagged_text import OUTSIDE
 from ofrecord_util.tagging import TaggedRecords, words_of
 
@@ -41,10 +42,9 @@ def load_tagged(context, split, optional=False):
     unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     named = [task.labels[tag] for tag in np.flatnonzero(counts.sum(axis=0))]
     domains = ", ".join(f"{name} {np.count_nonzero(records.domain == place)}" for place, name in enumerate(task.domains))
-    context.log(
-        f"{split}: {len(records)} sentences of {(text or records).path} ({domains}), {counts.sum()} words, tags {', '.join(named)}; {cut} "
-        f"words of the split have no token, most of them cut at --seq_length {records.seq_length}; {unknown} of {total} tokens are unknown"
-    )
+    about = f"{split}: {len(records)} sentences of {(text or records).path} ({domains}), {counts.sum()} words, tags {', '.join(named)}"
+    without = f"{cut} words of the split have no token, most of them cut at --seq_length {records.seq_length}"
+    context.log(with_unknown([about, without], unknown, total))
     return found
 
 
