@@ -282,7 +282,8 @@ class LanguageEvaluator:
         samples, task = self.splits[split], self._context.task
         sums = predict(lambda batch: self._job(self._inputs(batch)), samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
         if not sums[:, 2].any():
-            raise UserError(f"{split}: no token can be masked, so there is nothing to measure; give longer texts")
+            source = self._context.splits.source(split)
+            raise UserError(f"{source}: no token can be masked, so there is nothing to measure; give longer texts")
         by_domain = {}
         for domain, name in enumerate(task.domains):
             here = samples.domain == domain
