@@ -24,6 +24,7 @@ from ofrecord_util.reader import REMEDY, read_manifest
 from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
 from ofrecord_util.sentences import Documents, sentence_rows
+from ofrecord_util.summary import TokenFacts, token_facts
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
 
@@ -43,6 +44,13 @@ _CONTENTS = {
 }
 
 
+# Keys of a manifest, and what `TokenFacts` calls them. Manifests of older versions have `longest` alone
+_FACTS = {
+    **{"shortest": "shortest", "longest": "longest", "median": "median", "percentile_95": "most_have"},
+    **{"truncated": "cut", "unknown": "unknown", "text_tokens": "total"},
+}
+
+
 class Rows(NamedTuple):
     """Some rows of a corpus."""
 
@@ -58,13 +66,15 @@ class Rows(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------- rows of text
 
 
-def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
-    """Rows with one text or pair each, as the samples of a task have them; a longer text is cut. Texts without tokens have no row."""
+def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Tuple[Rows, int]]:
+    """(rows with one text or pair each, as the samples of a task have them; number of texts that are longer and were cut). Texts without
+    tokens have no row."""
     for chunk in _chunks(items):
         second = None if chunk[0][1] is None else [item[1] or "" for item in chunk]
         encoded = tokenizer.encode([item[0] for item in chunk], second, seq_length)
         lengths = encoded.input_mask.sum(axis=1, dtype=np.int64)
-        yield Rows(encoded.input_ids, encoded.segment_ids, lengths).select(np.flatnonzero(lengths > 2))  # [CLS], [SEP] alone
+        rows = Rows(encoded.input_ids, encoded.segment_ids, lengths)
+        yield rows.select(np.flatnonzero(lengths > 2)), encoded.truncated  # [CLS], [SEP] alone
 
 
 def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
@@ -94,16 +104,23 @@ def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) 
         yield rows(rest)
 
 
-def _all_rows(text: CorpusText, tokenizer: TextEncoder, seq_length: int, packing: str) -> Iterator[Tuple[Rows, Optional[np.ndarray]]]:
-    """(rows, number of the document of each; None for rows that are no sentences) of a corpus, see `write_corpus`."""
+def _all_rows(
+    text: CorpusText, tokenizer: TextEncoder, seq_length: int, packing: str
+) -> Iterator[Tuple[Rows, Optional[np.ndarray], Optional[int]]]:
+    """(rows; number of the document of each, None for rows that are no sentences; number of texts that were cut, None where none is) of a
+    corpus, see `write_corpus`."""
     ends = [end for end, name in SENTENCES.items() if name == packing]
     if ends:
         for *arrays, documents in sentence_rows(tokenizer, text.sentences(ends[0]), seq_length):
-            yield Rows(*arrays), documents
-    else:
-        for source in text.sources():
-            for rows in (line_rows if packing == LINE else packed_rows)(tokenizer, source, seq_length):
-                yield rows, None
+            yield Rows(*arrays), documents, None
+        return
+    for source in text.sources():
+        if packing == LINE:
+            for rows, cut in line_rows(tokenizer, source, seq_length):
+                yield rows, None, cut
+        else:
+            for rows in packed_rows(tokenizer, source, seq_length):
+                yield rows, None, None
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
@@ -150,22 +167,19 @@ def write_corpus(
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
     files.check_output_folder(folder, "--data_dir", whole=False)
     digests = text.digests()
-    previous, texts, found, longest, tokens = previous_files(folder), 0, 0, 0, 0
-    documents = Documents()
+    previous, documents, counts = previous_files(folder), Documents(), _Counts(tokenizer, seq_length)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.filling(folder))
             parts = [_Part(stack.enter_context(files.replacing(path)), path) for path in paths]
             count = 0
-            for rows, numbers in _all_rows(text, tokenizer, seq_length, packing):
+            for rows, numbers, cut in _all_rows(text, tokenizer, seq_length, packing):
                 _write_rows(parts, rows, count)
                 if numbers is not None:
                     documents.add(rows.segment_ids, numbers, count)
                 count += len(rows.lengths)
-                longest = max(longest, int(rows.lengths.max(initial=0)))
-                tokens += int(rows.lengths.sum())
+                counts.add(rows, cut)
                 between()
-            texts, found = text.count, text.found
             _check_count(count, part_num, text)
             indices = [(part.path + _INDEX, part.offsets()) for part in parts]
             if packing not in PACKINGS:
@@ -179,8 +193,8 @@ def write_corpus(
             **digests,
             **{"format": MANIFEST_FORMAT, "split": CORPUS, "num_records": count, "seq_length": seq_length, "parts": listed},
             **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
-            **{"text_files": list(map(os.path.basename, text.names)), "texts": texts, "evaluation_texts": found},
-            **{"tokens": tokens, "longest": longest},
+            **{"text_files": list(map(os.path.basename, text.names)), "texts_by_file": text.counts},
+            **{"texts": text.count, "evaluation_texts": text.found, **counts.describe(text.count)},
             **({} if packing in PACKINGS else {"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))}),
         }
         files.write_json(os.path.join(folder, MANIFEST), manifest)
@@ -198,6 +212,30 @@ def _check_count(count: int, part_num: int, text: CorpusText) -> None:
         raise UserError(f"{', '.join(text.names)}: the corpus has no text with a token; check --corpus_file and --use_task_text")
     if count < part_num:
         raise UserError(f"--corpus_data_part_num {part_num}: more parts than the {count} records of the corpus")
+
+
+class _Counts:
+    """Counts the tokens of a corpus while it is written."""
+
+    def __init__(self, tokenizer: TextEncoder, seq_length: int) -> None:
+        self._tokenizer, self._lengths = tokenizer, np.zeros(seq_length + 1, np.int64)
+        self._unknown = self._total = 0
+        self._cut: Optional[int] = None
+
+    def add(self, rows: Rows, cut: Optional[int]) -> None:
+        """Adds rows, for which `cut` texts were cut; None if their form cuts none."""
+        self._lengths += np.bincount(rows.lengths, minlength=len(self._lengths))
+        if cut is not None:
+            self._cut = (self._cut or 0) + cut
+        mask = np.arange(rows.input_ids.shape[1]) < rows.lengths[:, None]
+        unknown, total = self._tokenizer.count_unknown(rows.input_ids, mask)
+        self._unknown, self._total = self._unknown + unknown, self._total + total
+
+    def describe(self, texts: int) -> dict:
+        """The keys of the manifest."""
+        facts = token_facts(self._lengths, texts, self._cut, self._unknown, self._total)
+        tokens = int(self._lengths @ np.arange(len(self._lengths)))
+        return {"tokens": tokens, **{key: getattr(facts, name) for key, name in _FACTS.items()}}
 
 
 class _Part:
@@ -263,6 +301,7 @@ class Corpus:
         path: the folder.
         manifest: dict.
         seq_length: S.
+        facts: `TokenFacts`; None if the records were written by a version that did not count them.
         documents: int64 [D + 1], the first row of each document of a corpus of sentences, and the number of rows; else None.
 
     Raises:
@@ -275,10 +314,12 @@ class Corpus:
         self.manifest = manifest = read_manifest(path)
         numbers = [manifest.get(name) for name in ("num_records", "seq_length", "longest", "tokens")]
         numbers += [manifest["documents"]] if "documents" in manifest else []
-        whole = all(type(number) is int and number > 0 for number in numbers)
+        whole = all(type(number) is int and number > 0 for number in numbers) and _has_counts(manifest)
         if not whole or not all(isinstance(part.get("index_sha256"), str) for part in manifest["parts"]):
             raise UserError(f"{path}: is not the manifest of a corpus; {REMEDY}")
         self.seq_length: int = manifest["seq_length"]
+        found = {name: manifest[key] for key, name in _FACTS.items() if key in manifest}
+        self.facts = TokenFacts(texts=manifest["texts"], **found) if "texts_by_file" in manifest else None
         self._parts = [self._open(part) for part in manifest["parts"]]
         count, digest = manifest.get("documents"), manifest.get("documents_sha256")
         self.documents = None if count is None else _read_index(os.path.join(self.path, DOCUMENTS), count + 1, digest)
@@ -350,6 +391,18 @@ class Corpus:
             held, needed = (_CONTENTS.get(values.get("packing", ""), "something else") for values in (self.manifest, wanted))
             what["packing"] = f"they hold {held}, and this run needs {needed}"
         return [what.get(name, f"--{name} was {self.manifest.get(name)} and is {wanted[name]}") for name in changed]
+
+
+def _has_counts(manifest: dict) -> bool:
+    """Whether what a manifest says of its texts and tokens is whole; what was counted in no older version may be missing altogether."""
+    counted = [manifest.get("texts"), manifest.get("evaluation_texts")]
+    if "texts_by_file" in manifest:
+        by_file, names = manifest["texts_by_file"], manifest.get("text_files")
+        if not isinstance(by_file, list) or not isinstance(names, list) or len(by_file) != len(names):
+            return False
+        cut = manifest.get("truncated", -1)  # null is allowed, and no key is not
+        counted += [*by_file, *(manifest.get(key) for key in _FACTS if key != "truncated"), *([] if cut is None else [cut])]
+    return all(type(number) is int and number >= 0 for number in counted)
 
 
 def _digest_of_array(array: np.ndarray) -> str:

@@ -112,6 +112,7 @@ class CorpusText:
 
     Attributes:
         count: texts that the latest `sources` has yielded.
+        counts: the same for each of `names`, list of int.
         found: texts of dev or test among them, or left out.
     """
 
@@ -121,7 +122,7 @@ class CorpusText:
         self._known = {_key(item) for split in evaluation.values() for item in split.texts()}
         # a line of a file may be one of the two texts of a pair
         self._known.update(comparable(text) for split in evaluation.values() for item in split.texts() for text in item if text)
-        self.count = self.found = 0
+        self._restart()
 
     @property
     def names(self) -> List[str]:
@@ -162,11 +163,11 @@ class CorpusText:
 
     def sources(self) -> Iterator[Iterator[Item]]:
         """Yields the texts of one source after the other. All items of a source are texts, or all are pairs."""
-        self.count = self.found = 0
+        self._restart()
         if self._rows is not None:
-            yield self._used(self._task_items())
-        for path in self._files:
-            yield self._used((place, (text, None)) for place, text in read_lines(path))
+            yield self._used(0, self._task_items())
+        for number, path in self._numbered_files():
+            yield self._used(number, ((place, (text, None)) for place, text in read_lines(path)))
 
     def sentences(self, document_end: str) -> Iterator[Tuple[int, str]]:
         """Yields (number of the document, sentence) of the whole corpus. Each text of a row of the training split is a document.
@@ -175,14 +176,15 @@ class CorpusText:
             document_end: LINE_END: each line of a file is a document. BLANK_LINE: each line is a sentence, and a document ends at a blank
                 line or at the end of the file.
         """
-        self.count = self.found = document = 0
-        for item in self._used(self._task_items()):
+        self._restart()
+        document = 0
+        for item in self._used(0, self._task_items()):
             for text in filter(None, item):
                 yield from ((document, sentence) for sentence in split_sentences(text))
                 document += 1
-        for path in self._files:
+        for number, path in self._numbered_files():
             whole = document_end != BLANK_LINE
-            for text, _ in self._used((place, (line, None)) for place, line in read_lines(path, blank=not whole)):
+            for text, _ in self._used(number, ((place, (line, None)) for place, line in read_lines(path, blank=not whole))):
                 yield from ((document, sentence) for sentence in (split_sentences(text) if whole else filter(None, [text])))
                 document += whole or not text
             document += 1  # a number may have no sentence
@@ -198,12 +200,23 @@ class CorpusText:
             for place, text in read_lines(path):
                 yield place, (text, None)
 
-    def _used(self, items: Iterator[Tuple[str, Item]]) -> Iterator[Item]:
+    def _restart(self) -> None:
+        self.count = self.found = 0
+        self.counts = [0] * len(self.names)
+
+    def _numbered_files(self) -> Iterator[Tuple[int, str]]:
+        """(place in `names`, path) of each file."""
+        return enumerate(self._files, len(self.names) - len(self._files))
+
+    def _used(self, number: int, items: Iterator[Tuple[str, Item]]) -> Iterator[Item]:
+        """The items of one of `names` that are used."""
         for _, item in items:
             known = bool(self._known) and _key(item) in self._known
             self.found += known
             if not known or self._use != LEAVE_OUT:
-                self.count += bool(item[0])  # a blank line is no text
+                is_text = bool(item[0])  # a blank line is no text
+                self.count += is_text
+                self.counts[number] += is_text
                 yield item
 
 

@@ -98,3 +98,8 @@ def _shell_escape(char: str) -> str:
 def for_python(text: Any) -> str:
     """Text as a string of Python in double quotes."""
     return '"' + for_terminal(str(text).replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in a message: "1 label", "2 labels"."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,9 +1,11 @@
-"""What was read of a split, as lines for the log: source, rows by domain and label, lengths, unknown tokens, repeats, and examples."""
+"""What was read of a split or a corpus, as lines for the log: source, rows by domain and label or texts by file, lengths, unknown tokens,
+repeats, and examples."""
 
-from typing import List, Optional
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ofrecord_util.corpus_kinds import LEAVE_OUT
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.records import Records
 from ofrecord_util.tasks import Task
@@ -15,6 +17,40 @@ _UNKNOWN_SHARE = 0.05  # of the tokens of a split; above it, the vocabulary hard
 _FEW_TOKENS = 20  # the share of fewer tokens says little
 _MOST_NAMES = 8  # domains or labels that a line lists
 _EXAMPLE_TOKENS = 24
+
+
+class TokenFacts(NamedTuple):
+    """Numbers about the tokens of some texts.
+
+    Attributes:
+        shortest, longest, median, most_have: tokens of a text, or of a record of a corpus, with special tokens; 95 % have at most
+            `most_have`.
+        texts, cut: number of texts, and of those that were cut at the length of a record; `cut` is None if it is not known or none can be.
+        unknown, total: number of [UNK], and of all tokens without special ones; None if there is no vocabulary.
+    """
+
+    shortest: int
+    longest: int
+    median: int
+    most_have: int
+    texts: int
+    cut: Optional[int]
+    unknown: Optional[int]
+    total: Optional[int]
+
+
+def token_facts(
+    lengths: np.ndarray, texts: int, cut: Optional[int] = None, unknown: Optional[int] = None, total: Optional[int] = None
+) -> TokenFacts:
+    """The `TokenFacts` of texts.
+
+    Args:
+        lengths: int [S + 1], the number of texts (records of a corpus) with 0 to S tokens. At least one is above 0.
+        texts, cut, unknown, total: of `TokenFacts`.
+    """
+    there, until = np.flatnonzero(lengths), np.cumsum(lengths)
+    median, most_have = (int(np.searchsorted(until, -(-int(until[-1]) * share // 100))) for share in (50, 95))
+    return TokenFacts(int(there[0]), int(there[-1]), median, most_have, texts, cut, unknown, total)
 
 
 def describe_split(
@@ -77,25 +113,69 @@ def _listed(names: tuple, counts: np.ndarray) -> str:
 
 
 def _tokens(split: str, records: Records, tokenizer: Optional[TextEncoder], repeats: Optional[Repeats], train: str) -> str:
-    lengths = records.lengths
-    median, high = (int(np.sort(lengths)[-(-len(lengths) * share // 100) - 1]) for share in (50, 95))
-    parts = [f"{split}: texts of {int(lengths.min())} to {int(lengths.max())} tokens, median {median}, 95 % have at most {high}"]
     cut = (records.manifest or {}).get("truncated")
-    if isinstance(cut, int):
-        parts.append(f"{_share(cut, len(records))} cut at --seq_length {records.seq_length}")
-    warn = False
-    if tokenizer is not None:
-        unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
-        parts.append(f"{unknown} of {total} tokens are [UNK] ({_share(unknown, total)})")
-        warn = unknown > _UNKNOWN_SHARE * total and total >= _FEW_TOKENS
+    unknown = (None, None) if tokenizer is None else tokenizer.count_unknown(records.input_ids, records.input_mask)
+    facts = token_facts(np.bincount(records.lengths), len(records), cut if isinstance(cut, int) else None, *unknown)
+    further = []
     if repeats is not None:
-        parts.append(f"{repeats.repeated} repeated texts")
+        further.append(f"{repeats.repeated} repeated texts")
         if repeats.shared is not None:
-            parts.append(f"{repeats.shared} also in {train}")
-    line = "; ".join(parts)
-    if warn:
+            further.append(f"{repeats.shared} also in {train}")
+    return _token_line(f"{split}: texts", facts, records.seq_length, further)
+
+
+def _token_line(what: str, facts: TokenFacts, seq_length: int, further: Sequence[str] = (), cut: str = "cut") -> str:
+    """The line of some `TokenFacts`, a warning if the vocabulary hardly fits the text."""
+    parts = [
+        f"{what} of {facts.shortest} to {facts.longest} tokens, median {facts.median}, 95 % have at most {facts.most_have}",
+    ]
+    if facts.cut is not None:
+        parts.append(f"{_share(facts.cut, facts.texts)} {cut} at --seq_length {seq_length}")
+    if facts.unknown is None or facts.total is None:
+        return "; ".join([*parts, *further])
+    return with_unknown(parts, facts.unknown, facts.total, further)
+
+
+def with_unknown(parts: Sequence[str], unknown: int, total: int, further: Sequence[str] = ()) -> str:
+    """A line of the log with the share of [UNK]. It is a warning if the vocabulary hardly fits the text.
+
+    Args:
+        parts, further: what the line says before and after it.
+        unknown, total: as of `TextEncoder.count_unknown`.
+    """
+    line = "; ".join([*parts, f"{unknown} of {total} tokens are [UNK] ({_share(unknown, total)})", *further])
+    if unknown > _UNKNOWN_SHARE * total and total >= _FEW_TOKENS:
         line = f"warning: {line}: check --vocab_file and --do_lower_case, or take a model for the language of the text"
     return line
+
+
+def describe_corpus(manifest: dict, facts: Optional[TokenFacts], names: Sequence[str], evaluation_text: str) -> List[str]:
+    """The lines about a corpus: one for its records, one for the texts of each file, one for the tokens, and a warning if a file gives no
+    text.
+
+    Args:
+        manifest: of its records.
+        facts: `TokenFacts` of the records; None if the manifest does not have them.
+        names: paths of the files, in the order of the manifest.
+        evaluation_text: value of --evaluation_text.
+    """
+    found = manifest["evaluation_texts"]
+    lines = [
+        f"corpus: {manifest['num_records']} records of {manifest['texts']} texts, {manifest['tokens']} tokens with [CLS] and [SEP], the "
+        f"longest record {manifest['longest']}" + (f"; texts of dev or test: {found}, --evaluation_text {evaluation_text}" if found else "")
+    ]
+    if facts is None:
+        lines.append("corpus: the records do not say how many texts are cut and which tokens are [UNK]: --resave_ofrecord counts them")
+        return lines
+    counts = np.array(manifest["texts_by_file"])
+    lines.append(f"corpus: texts: {_listed(tuple(names), counts)}")
+    lines.append(_token_line("corpus: records", facts, manifest["seq_length"], cut="of the texts are cut"))
+    lacking = [name for name, count in zip(names, counts.tolist()) if not count]
+    if lacking:
+        shown = ", ".join(lacking[:_MOST_NAMES]) + (f" and {len(lacking) - _MOST_NAMES} others" if len(lacking) > _MOST_NAMES else "")
+        cause = f", or --evaluation_text {LEAVE_OUT} leaves out all texts" if evaluation_text == LEAVE_OUT and found else ""
+        lines.append(f"warning: {shown}: the corpus has no text of {'it' if len(lacking) == 1 else 'them'}: all lines are blank{cause}")
+    return lines
 
 
 def _share(count: int, total: int) -> str:

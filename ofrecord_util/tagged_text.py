@@ -181,8 +181,9 @@ def check_tags(task: Task) -> None:
     """Raises a UserError if a label of a task is no tag."""
     wrong = next((label for label in task.labels if not _TAG.match(label)), None)
     if wrong is not None:
+        source = task.origins.get("label", "--label_list")
         raise UserError(
-            f"--label_list: the label {wrong!r:.60} of task {task.name!r:.60} is no tag: {_FORM}; without the flag, a task of your own "
+            f"{source}: the label {wrong!r:.60} of task {task.name!r:.60} is no tag: {_FORM}; without the flag, a task of your own "
             "(--task_name) has the tags of the training text"
         )
 

@@ -19,6 +19,7 @@ from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import REMEDY, read_split
 from ofrecord_util.records import Samples, count_tokens
+from ofrecord_util.summary import with_unknown
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import find_text, read_rows, text_path
 from ofrecord_util.tokenization import SEP
@@ -267,11 +268,12 @@ class TargetData:
         else:
             found = self._read(split, prefix, part_num)
         lengths, targets = found.samples.lengths, found.target_lengths
-        self._log(
+        about = (
             f"{split}: {len(found)} rows; sources of {lengths.min()} to {lengths.max()} tokens, targets of {targets.min()} to "
             f"{targets.max()}, with [CLS] and [SEP]; {found.facts['truncated']} cut at --seq_length {self._lengths.source} or "
-            f"--target_length {self._lengths.target}; {found.facts['unknown']:.1%} of the tokens are [UNK]"
+            f"--target_length {self._lengths.target}"
         )
+        self._log(with_unknown([about], *found.facts["unknown"]))
         return found
 
     def _rows(self, split: str) -> Tuple[str, List[Tuple[str, ...]]]:
@@ -331,10 +333,9 @@ class TargetData:
             **{name: arrays[name] for name in ("domain", "label", "idxs", "sample_weights")},
         )
         targets = np.ascontiguousarray(ids[:, cut:])
-        unknown, total = self._tokenizer.count_unknown(ids, mask)
         facts = {
             **{name: manifest.get(name) for name in ("text_file", "text_digest", "truncated")},
             "rows": len(ids),
-            "unknown": unknown / max(1, total),
+            "unknown": self._tokenizer.count_unknown(ids, mask),
         }
         return TargetSplit(samples, targets, count_tokens(mask[:, cut:]), rows, digest_of(samples, targets), facts)

@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import text
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
 from ofrecord_util.names import Looks, odd_character, spelled, split_by_look
@@ -21,6 +22,7 @@ def _is_integer(word: str) -> bool:
 
 # Bytes of UTF-8. The name of a task becomes a part of the names of folders, which have at most 255.
 _LONGEST_TASK_NAME, _LONGEST_NAME = 150, 800
+_MOST_LISTED = 20  # names in a message
 
 
 def _check_name(name: str, what: str, longest: int) -> None:
@@ -30,6 +32,11 @@ def _check_name(name: str, what: str, longest: int) -> None:
         raise UserError(f"{what} {name!a:.80} contains the character U+{ord(odd):04X}, which is not text: give another name")
     if len(name.encode("utf-8")) > longest:
         raise UserError(f"{what} {name!r:.40} has {len(name.encode('utf-8'))} bytes, at most {longest} are allowed: give another name")
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Names for a message, the first ones of many."""
+    return ", ".join(values[:_MOST_LISTED]) + (f" and {len(values) - _MOST_LISTED} others" if len(values) > _MOST_LISTED else "")
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class Task:
     pair: bool = False
     task_type: str = CLASSIFICATION
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    # derived once, because a text asks for each of its rows: {name in lower case: id}
+    _domain_places: Dict[str, int] = field(init=False, compare=False, repr=False)
+    _label_places: Dict[str, int] = field(init=False, compare=False, repr=False)
+    _labels_are_words: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name, "--task_name:", _LONGEST_TASK_NAME)
@@ -63,32 +74,36 @@ class Task:
             ("domain", "--domains", self.domains, (1, len(self.domains))),
             ("label", "--label_list", self.labels, self.kind.limits if self.labels else (0, 0)),
         ):
+            source = self.origins.get(kind, flag)  # where the names are to be corrected
             for value in values:
-                _check_name(value, f"{flag}: {kind}", _LONGEST_NAME)
+                _check_name(value, f"{source}: {kind}", _LONGEST_NAME)
             folded = [value.lower() for value in values]
             if len(values) < least:
+                where, remedy = (f"{source}: ", f"rows with others, or {flag}") if kind in self.origins else ("", flag)
                 raise UserError(
-                    "task {!r} has {} {}s ({}), needs at least {}: give {}".format(
-                        self.name, len(values), kind, ", ".join(values) or "none", least, flag
-                    )
+                    f"{where}task {self.name!r} has {counted(len(values), kind)} ({_listed(values) or 'none'}), needs at least {least}: "
+                    f"give {remedy}"
                 )
             if len(values) > most:
-                names = ", ".join(values)
+                names = _listed(values)
                 raise UserError(f"{flag}: task {self.name!r} is a {self.task_type} of one number, but {len(values)} are named ({names})")
             mixed = next((value for value in values if kind == "label" and self.kind.splits(value)), None)
             if mixed is not None:
-                raise UserError(f"{flag}: the label {mixed!r:.60} has a sign that separates the labels of a row: give it another name")
+                raise UserError(f"{source}: the label {mixed!r:.60} has a sign that separates the labels of a row: give it another name")
             alike = split_by_look(values)
             if alike is not None:
                 raise UserError(
-                    f"{flag}: the {kind}s {spelled(alike[0])} and {spelled(alike[1])} look the same; write both in the same way"
+                    f"{source}: the {kind}s {spelled(alike[0])} and {spelled(alike[1])} look the same; write both in the same way"
                 )
-            for place, (value, first) in enumerate(zip(values, map(folded.index, folded))):
+            first_places = {value: number for number, value in reversed(list(enumerate(folded)))}
+            for place, (value, first) in enumerate(zip(values, map(first_places.__getitem__, folded))):
                 if not value.strip():
-                    raise UserError(f"{flag}: {kind} {value!r} is empty")
+                    raise UserError(f"{source}: {kind} {value!r} is empty")
                 if first != place:
                     also = "" if value == values[first] else f" (also as {values[first]!r}: upper and lower case are the same)"
-                    raise UserError(f"{flag}: {kind} {value!r} is listed twice{also}")
+                    raise UserError(f"{source}: {kind} {value!r} is listed twice{also}")
+            object.__setattr__(self, f"_{kind}_places", {value: place for place, value in enumerate(folded)})
+        object.__setattr__(self, "_labels_are_words", not any(map(_is_integer, self.labels)))
 
     @property
     def kind(self) -> Classes:
@@ -108,11 +123,11 @@ class Task:
     def numbers_are_ids(self) -> bool:
         """True where all labels are words, so that a number in a label column is the id itself (for senti `0` is
         `positive`)."""
-        return self.kind.by_position and not any(_is_integer(label) for label in self.labels)
+        return self.kind.by_position and self._labels_are_words
 
     def domain_id(self, name: str) -> int:
         """Id of a domain, matched in any case. UserError lists the domains."""
-        return self._position(name, self.domains, "domain", "--domains")
+        return self._position(name, self.domains, self._domain_places, "domain", "--domains")
 
     def label_id(self, name: str) -> int:
         """Id of a label, matched in any case.
@@ -123,13 +138,12 @@ class Task:
         word = name.strip()
         if self.numbers_are_ids and _is_integer(word) and 0 <= int(word) < self.num_labels:
             return int(word)
-        return self._position(name, self.labels, "label", "--label_list")
+        return self._position(name, self.labels, self._label_places, "label", "--label_list")
 
-    def _position(self, name: str, values: Tuple[str, ...], kind: str, flag: str) -> int:
-        folded = name.strip().lower()
-        for position, value in enumerate(values):
-            if value.lower() == folded:
-                return position
+    def _position(self, name: str, values: Tuple[str, ...], places: Dict[str, int], kind: str, flag: str) -> int:
+        place = places.get(name.strip().lower())
+        if place is not None:
+            return place
         alike = Looks(values).lookalike(name)
         if alike is not None:
             raise UserError(
@@ -138,7 +152,7 @@ class Task:
         remedy = f"{flag} or --task_name selects others"
         if kind in self.origins:
             remedy = f"{self.origins[kind]} has no row with it: correct this row, or name all {kind}s with {flag}"
-        raise UserError(f"{kind} {name!r:.80} is not one of task {self.name!r} ({', '.join(values)}); {remedy}")
+        raise UserError(f"{kind} {name!r:.80} is not one of task {self.name!r} ({_listed(values)}); {remedy}")
 
     def to_dict(self) -> dict:
         """The task as a dict for JSON; `from_dict` reads it."""

@@ -1,6 +1,6 @@
 """Warnings about the text of a split: quotes, labels and domains without a row, repeated texts."""
 
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -32,7 +32,39 @@ _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequen
     "(--use_domain_loss false turns it off)",
     ("domain", False): "the accuracy is that of this domain only",
 }
+# What follows for a head on each token, by (what has a name, whether the rows are for training)
+ONE_TAG_ONLY = {True: "the model cannot learn to tell tags apart", False: "a constant prediction would have an accuracy of 1"}
 _ONE_DOMAIN_UNLABELLED = "the student learns from this domain only"
+
+
+def missing_names(
+    place: str,
+    kind: str,
+    names: Sequence[str],
+    counts: np.ndarray,
+    learns: bool,
+    only: Optional[str] = None,
+    unit: str = "row",
+) -> Optional[str]:
+    """The warning about domains or labels of a task that a split does not have; None if it has all.
+
+    Args:
+        place: the file.
+        kind: "label" or "domain".
+        names: of the task.
+        counts: int, the number of rows with each name.
+        learns: whether the rows are for training.
+        only: what follows if the rows have a single one of several names.
+        unit: what has a name.
+    """
+    missing = ", ".join(name for name, count in zip(names, counts.tolist()) if not count)
+    if not missing:
+        return None
+    if np.count_nonzero(counts) == 1 and only is not None:
+        total = int(counts.sum())
+        rows = f"all {total} {unit}s have" if total > 1 else f"the only {unit} has"
+        return f"{place}: {rows} the {kind} {names[int(counts.argmax())]} (none {missing}): {only}"
+    return f"{place}: no {unit} has the {kind} {missing}: it is not {'trained' if learns else 'measured'}"
 
 
 def unread_columns(place: str, count: int, read: str) -> str:
@@ -92,14 +124,10 @@ def text_warnings(
     lines += filter(None, (_quotes(rows.path, rows.text_a), _quotes(rows.path, rows.text_b or [])))
     learns = train is None if learns is None else learns
     for kind, names, ids in (("label", task.labels, rows.label), ("domain", task.domains, rows.domain))[not rows.labelled :]:
-        exclusive = kind == "domain" or task.kind.exclusive
-        present = (np.bincount(ids, minlength=len(names)) if kind == "domain" else task.kind.counts(ids, len(names))) > 0
-        missing = ", ".join(name for name, there in zip(names, present) if not there)
-        if missing and present.sum() == 1 and exclusive:
-            all_rows = f"{rows.path}: all {len(rows)} rows have the {kind} {names[int(present.argmax())]} (none {missing})"
-            lines.append(f"{all_rows}: {_ONE_ONLY[kind, learns] if rows.labelled else _ONE_DOMAIN_UNLABELLED}")
-        elif missing:
-            lines.append(f"{rows.path}: no row has the {kind} {missing}: it is not {'trained' if learns else 'measured'}")
+        only = _ONE_ONLY[kind, learns] if kind == "domain" or task.kind.exclusive else None
+        number_of_each = np.bincount(ids, minlength=len(names)) if kind == "domain" else task.kind.counts(ids, len(names))
+        missing = missing_names(rows.path, kind, names, number_of_each, learns, only if rows.labelled else _ONE_DOMAIN_UNLABELLED)
+        lines += [missing] if missing else []
     odd = task.kind.warning(rows.label) if rows.labelled else None
     lines += [f"{rows.path}: {odd}"] if odd else []
     repeats = repeats or count_repeats(rows, train)

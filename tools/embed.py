@@ -29,14 +29,13 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_int
 from modeling.embedder import REDUCTIONS, Embedder, Neighbours
-from ofrecord_util.escaping import for_json, for_terminal, say
+from ofrecord_util.escaping import counted, for_json, for_terminal, say
 from ofrecord_util.files import replacing
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_kinds import TSV
 from tools.texts import (
     add_model_flags,
     check_outputs,
-    counted,
     decode_argument,
     one_line,
     open_input,

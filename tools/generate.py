@@ -26,10 +26,10 @@ from modeling.cli.flag_kinds import batch_size, beam_size, length_penalty, non_n
 from modeling.cli.flags import add_text_flags
 from modeling.palm.beam_search import Search
 from modeling.text_generator import TextGenerator
-from ofrecord_util.escaping import for_json, for_terminal, say
+from ofrecord_util.escaping import counted, for_json, for_terminal, say
 from ofrecord_util.files import replacing
 from ofrecord_util.text_columns import TextOptions
-from tools.texts import check_outputs, counted, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
+from tools.texts import check_outputs, decode_argument, one_line, open_input, prepare_output, read_lines, texts_of, warn_of_unknown
 
 
 def as_text(source, generated):

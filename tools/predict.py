@@ -30,7 +30,7 @@ from tqdm import tqdm
 from modeling.cli import process
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
-from ofrecord_util.escaping import for_json, for_terminal, say
+from ofrecord_util.escaping import counted, for_json, for_terminal, say
 from ofrecord_util.files import replacing
 from ofrecord_util.label_kinds import spell_set
 from ofrecord_util.text_columns import TextOptions
@@ -40,7 +40,6 @@ from tools.pipeline import HELP, load_pipeline
 from tools.texts import (
     add_model_flags,
     check_outputs,
-    counted,
     decode_argument,
     one_line,
     open_input,

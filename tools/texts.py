@@ -14,7 +14,7 @@ from modeling.cli import interruption
 from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
-from modeling.run.run_files import files_of_run
+from modeling.report.run_files import files_of_run
 from ofrecord_util.files import check_output
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
 from ofrecord_util.reading import lines_of
@@ -186,11 +186,6 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
 def one_line(text):
     """A text, or the two of a pair with a tab between, without its tabs and line ends: an argument may have several lines."""
     return "\t".join(_BREAKS.sub(" ", part) for part in (text if isinstance(text, tuple) else (text,)))
-
-
-def counted(number, noun):
-    """A number with its noun, such as "1 text" and "2 texts"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def warn_of_unknown(predictor, warn):

@@ -98,7 +98,10 @@ class Parser(argparse.ArgumentParser):
     def _get_values(self, action, arg_strings):
         if "" in arg_strings and action.dest not in self._may_be_empty:
             raise argparse.ArgumentError(action, "the value is empty: is a variable of the shell not set?")
-        return super()._get_values(action, arg_strings)
+        values = super()._get_values(action, arg_strings)
+        if values == [] and action.nargs is None and action.dest not in self._may_be_empty:  # a list of commas alone
+            raise argparse.ArgumentError(action, f"the list {arg_strings[0]!r:.60} is empty")
+        return values
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)

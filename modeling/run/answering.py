@@ -15,7 +15,10 @@ from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.answer_windows import windows_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.files import replacing
+from ofrecord_util.summary import with_unknown
+from ofrecord_util.text_warnings import missing_names
 
 
 def load_questions(context, split, optional=False):
@@ -37,20 +40,21 @@ def load_questions(context, split, optional=False):
     without = found.without_answer
     if len(without) and not context.flags.no_answer:
         name = f"{text.path}: question {text.ids[without[0]]!r:.60}" if text else f"{records.path}: question {without[0] + 1}"
-        raise UserError(
-            f"{name} and {len(without) - 1} others have no answer: give --no_answer, with which the model learns to leave questions open, "
-            "or remove them"
-        )
+        has, them = ("has", "it") if len(without) == 1 else (f"and {counted(len(without) - 1, 'other')} have", "them")
+        raise UserError(f"{name} {has} no answer: give --no_answer, with which the model learns to leave questions open, or remove {them}")
     cut, windows = records.manifest.get("truncated"), len(records)
     counts = np.bincount(records.domain[np.unique(found.question, return_index=True)[1]], minlength=task.num_domains).tolist()
     note_split(context, split, {"rows": found.questions, "by_domain": {}, "windows": windows, "questions_cut": cut}, found)
     unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     domains = ", ".join(f"{name} {count}" for name, count in zip(task.domains, counts))
-    context.log(
+    about = (
         f"{split}: {found.questions} questions of {(text or records).path} ({domains}), {len(without)} without an answer, {windows} "
-        f"windows of at most {int(records.lengths.max())} tokens; {cut} questions of the split cut at --max_query_length; "
-        f"{unknown} of {total} tokens are unknown"
+        f"windows of at most {int(records.lengths.max())} tokens"
     )
+    context.log(with_unknown([about, f"{cut} questions of the split cut at --max_query_length"], unknown, total))
+    missing = missing_names((text or records).path, "domain", task.domains, np.array(counts), split == "train", unit="question")
+    if missing:
+        context.log(f"warning: {missing}")
     return found
 
 

@@ -24,6 +24,7 @@ from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
 from ofrecord_util.seeds import fixed_mask_stream
+from ofrecord_util.summary import describe_corpus
 
 _MOST_LOOKED_AT = 500  # steps whose rows decide to which lengths batches are padded
 # Numbers per masked token and word of the vocabulary that a graph holds: scores and probabilities; in training also their gradients
@@ -98,7 +99,7 @@ def open_corpus(context):
         changed.append(f"--corpus_data_part_num was {len(corpus.manifest['parts'])} and is {flags.corpus_data_part_num}")
     if changed:
         raise UserError(f"{corpus.path}: the records are stale: {'; '.join(changed)}; write them again with --resave_ofrecord")
-    _describe(context, corpus)
+    _describe(context, corpus, text)
     return corpus
 
 
@@ -139,16 +140,15 @@ def _find_text(context):
     return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text)
 
 
-def _describe(context, corpus):
+def _describe(context, corpus, text):
     """Logs what the corpus has, and stores it for flags.json and the run's identity."""
     manifest = corpus.manifest
-    found = manifest["evaluation_texts"]
-    context.log(
-        f"corpus: {len(corpus)} records of {manifest['texts']} texts, {manifest['tokens']} tokens with [CLS] and [SEP], the longest record "
-        f"{manifest['longest']}" + (f"; texts of dev or test: {found}, --evaluation_text {context.flags.evaluation_text}" if found else "")
-    )
+    for line in describe_corpus(manifest, corpus.facts, text.names, context.flags.evaluation_text):
+        context.log(line)
     about = {"rows": len(corpus), "text_file": ", ".join(manifest["text_files"]), "text_digest": manifest["text_digest"]}
-    context.splits.facts[CORPUS] = dict(about, tokens=manifest["tokens"], evaluation_texts=found)
+    context.splits.facts[CORPUS] = dict(
+        about, tokens=manifest["tokens"], evaluation_texts=manifest["evaluation_texts"], truncated=manifest.get("truncated")
+    )
     context.splits.digests["corpus's digest"] = corpus.digest
 
 
@@ -282,7 +282,8 @@ class LanguageEvaluator:
         samples, task = self.splits[split], self._context.task
         sums = predict(lambda batch: self._job(self._inputs(batch)), samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
         if not sums[:, 2].any():
-            raise UserError(f"{split}: no token can be masked, so there is nothing to measure; give longer texts")
+            source = self._context.splits.source(split)
+            raise UserError(f"{source}: no token can be masked, so there is nothing to measure; give longer texts")
         by_domain = {}
         for domain, name in enumerate(task.domains):
             here = samples.domain == domain

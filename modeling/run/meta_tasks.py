@@ -6,6 +6,7 @@ import numpy as np
 
 from modeling.run.held_out import held_out_domains, named_domains, names_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.seeds import evaluation_task_stream, task_stream
 
 
@@ -27,11 +28,12 @@ class TaskSampler:
         support_num, query_num: K and L, rows of a task.
         balanced: whether the support has the same number of rows of each label.
         seed: of the run.
+        source: the file of the training split, for messages.
     """
 
-    def __init__(self, samples, task, support_num, query_num, balanced, seed):
+    def __init__(self, samples, task, support_num, query_num, balanced, seed, source):
         self._domain, self._label, self._task = samples.domain, samples.label, task
-        self._support, self._query, self._balanced, self._seed = support_num, query_num, balanced, seed
+        self._support, self._query, self._balanced, self._seed, self._source = support_num, query_num, balanced, seed, source
         if balanced and support_num % task.num_labels:
             raise UserError(f"--support_num {support_num}: with --class_balanced it must be divisible by the {task.num_labels} labels")
 
@@ -41,21 +43,26 @@ class TaskSampler:
         Raises:
             UserError: a domain has too few.
         """
+        numbers = "--support_num, --query_num" if query_num else "--support_num"
         for domain in domains:
             rows = np.flatnonzero(self._domain == domain)
             need, name = self._support + query_num, self._task.domains[domain]
             if len(rows) < need:
+                remedies = ["give smaller numbers"] if len(rows) > bool(query_num) else []
+                # a domain that is only measured is adapted to support rows, too
+                remedies += ["name it in --held_out_domains"] if len(rows) >= self._support else []
+                remedies += ["add rows"] if len(rows) else ["add rows", "leave the domain out of --domains"]
                 raise UserError(
-                    f"domain {name}: a task needs {need} rows (--support_num, --query_num), the training split has {len(rows)} of this "
-                    "domain: give smaller numbers, or name it in --held_out_domains"
+                    f"{self._source}: domain {name} has {counted(len(rows), 'row')}, but a task needs {need} of it ({numbers}): "
+                    + ", or ".join(remedies)
                 )
             if self._balanced:
                 share = self._support // self._task.num_labels
                 for label, number in enumerate(np.bincount(self._label[rows], minlength=self._task.num_labels)):
                     if number < share:
                         raise UserError(
-                            f"domain {name}: --class_balanced needs {share} rows of label {self._task.labels[label]}, the training split "
-                            f"has {number}: give a smaller --support_num"
+                            f"{self._source}: domain {name} has {counted(number, 'row')} of label {self._task.labels[label]}, but "
+                            f"--class_balanced needs {share}: {'give a smaller --support_num, or ' if number else ''}add rows"
                         )
 
     def training_task(self, domains, step, number):

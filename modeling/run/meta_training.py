@@ -115,7 +115,8 @@ class MetaTraining(TrainingRun):
         self.inner, self._samples = inner_loop(flags), samples
         self.passes = passes_of_step(flags, self.inner)
         self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
-        self._sampler = TaskSampler(samples, context.task, flags.support_num, flags.query_num, flags.class_balanced, flags.seed)
+        drawn = flags.support_num, flags.query_num, flags.class_balanced, flags.seed
+        self._sampler = TaskSampler(samples, context.task, *drawn, context.splits.source("train"))
         self._sampler.check(self.domains, flags.query_num)
         self._sampler.check((*self.measured, *self.held_out), 0)
         peak = flags.outer_learning_rate

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.seeds import episode_stream, pair_stream
 
 _EQUAL, _OTHER = 1, 2  # kinds of pairs
@@ -20,6 +21,7 @@ class PairSampler:
         task: `Task`, for messages.
         within_domain: whether both rows have the same domain.
         seed: of the run.
+        source: the file of the rows, for messages.
     Attributes:
         count: dict of kind -> number of pairs.
     Raises:
@@ -28,7 +30,7 @@ class PairSampler:
 
     texts = 2  # of a group
 
-    def __init__(self, domain, label, task, within_domain, seed):
+    def __init__(self, domain, label, task, within_domain, seed, source):
         self._seed, self._orders = seed, {}
         scope = np.asarray(domain) if within_domain else np.zeros(len(label), np.int64)
         cells = sorted(set(zip(scope.tolist(), np.asarray(label).tolist())))
@@ -42,11 +44,14 @@ class PairSampler:
         ]
         self._blocks = {_EQUAL: equal, _OTHER: other}
         self.count = {kind: sum(block[2] for block in blocks) for kind, blocks in self._blocks.items()}
-        where = "within a domain" if within_domain else "in the training split"
+        compares = "but --objective contrastive compares"
         if not self.count[_EQUAL]:
-            raise UserError(f"--objective contrastive: no two rows {where} have the same label, give more rows")
+            rows_of = "rows of a domain" if within_domain else "rows"
+            raise UserError(f"{source}: no two {rows_of} have the same label, {compares} such rows: add rows")
         if not self.count[_OTHER]:
-            raise UserError(f"--objective contrastive: all rows {where} have one label of {', '.join(task.labels)}, give rows of others")
+            one = f"all {len(label)} rows have the label {task.labels[cells[0][1]]}"
+            one = "the rows of each domain have one label" if within_domain else one
+            raise UserError(f"{source}: {one}, {compares} rows of different labels: add rows with others of {', '.join(task.labels)}")
 
     def draw(self, step, number):
         """The pairs of a step (from 0).
@@ -95,13 +100,14 @@ class EpisodeSampler:
         support, query: K and Q.
         within_domain: whether all rows have the same domain.
         seed: of the run.
+        source: the file of the rows, for messages.
     Attributes:
         labels, texts: number of labels, and of rows, of an episode.
     Raises:
         UserError: there are too few rows.
     """
 
-    def __init__(self, domain, label, task, labels, support, query, within_domain, seed):
+    def __init__(self, domain, label, task, labels, support, query, within_domain, seed, source):
         self.labels = task.num_labels if labels is None else labels
         if not 2 <= self.labels <= task.num_labels:
             raise UserError(f"--episode_labels {self.labels}: an episode has 2 to {task.num_labels} labels, those of the task")
@@ -115,10 +121,12 @@ class EpisodeSampler:
             enough = [some for some in rows if len(some) >= support + query]
             if len(enough) < self.labels:
                 short, number = min((len(some), number) for number, some in enumerate(rows))
-                where = "the training split" if scope is None else f"domain {task.domains[scope]}"
+                where = source if scope is None else f"{source}: domain {task.domains[scope]}"
+                fewer = "add rows" if short < 2 else "give smaller numbers"  # a row each for --support_num and --query_num
+                fewer += ", or a smaller --episode_labels" if self.labels > 2 else ""
                 raise UserError(
-                    f"{where}: an episode needs {support + query} rows of each of {self.labels} labels (--support_num, --query_num), and "
-                    f"there are {short} rows of {task.labels[number]}: give smaller numbers"
+                    f"{where}: an episode needs {counted(support + query, 'row')} of each of {self.labels} labels (--support_num, "
+                    f"--query_num), and {task.labels[number]} has {short}: {fewer}"
                 )
             self._scopes.append(enough)
 

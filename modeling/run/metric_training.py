@@ -91,7 +91,7 @@ class MetricTraining(TrainingRun):
     def __init__(self, context, variables, samples):
         flags = context.flags
         self._samples, self._contrastive = samples, flags.objective == CONTRASTIVE
-        self._sampler = self._choose_sampler(flags, context.task, samples)
+        self._sampler = self._choose_sampler(context, samples)
         self._groups = train_batch_size(flags, "batch_size_per_device" if self._contrastive else "episodes_per_step")
         if self._contrastive and self._groups % 2:
             raise UserError(
@@ -118,12 +118,13 @@ class MetricTraining(TrainingRun):
             self.finetuning_settings, self.finetuning_dropout = self._settings(variables, tuning, parts, self.smoothness.passes)
         self._log_what_is_drawn()
 
-    def _choose_sampler(self, flags, task, samples):
-        where = samples.domain, samples.label, task
+    def _choose_sampler(self, context, samples):
+        flags, source = context.flags, context.splits.source("train")
+        where = samples.domain, samples.label, context.task
         if self._contrastive:
-            return PairSampler(*where, flags.within_domain, flags.seed)
+            return PairSampler(*where, flags.within_domain, flags.seed, source)
         rows = flags.support_num, flags.query_num
-        return EpisodeSampler(*where, flags.episode_labels, *rows, flags.within_domain, flags.seed)
+        return EpisodeSampler(*where, flags.episode_labels, *rows, flags.within_domain, flags.seed, source)
 
     def _longest_texts(self, steps):
         """Tokens of the longest text of each of the first steps, as often as the run has steps."""

@@ -141,7 +141,7 @@ class PairEvaluator:
         self._halves, self._batches = {}, {}
         for split, samples in self.splits.items():
             if len(samples) < 2:
-                raise UserError(f"{split}: has one pair, so there is none to compare it with; give more rows")
+                raise UserError(f"{context.splits.source(split)}: has one pair, so there is none to compare it with; give more rows")
             self._halves[split] = texts = _halves_of(samples)
             trained = corpus if split == "dev" else None
             self._batches[split] = context.bucketing.evaluation(texts, batch_sizes[split], trained, may_share=True)

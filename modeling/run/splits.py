@@ -32,7 +32,7 @@ from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Datas
 from ofrecord_util.errors import UserError
 from ofrecord_util.scores import HELD_OUT_KEY, score_info
 from ofrecord_util.text_files import UNLABELLED
-from ofrecord_util.writer import part_paths
+from ofrecord_util.writer import part_paths, split_folder
 
 # These scripts need the held-out rows too: to write a score for each row, and to adapt to a domain that no task of the training has
 _KEEPS_HELD_OUT = (PREPROCESS, META_REPTILE)
@@ -136,6 +136,10 @@ class Splits:
     def has_text(self, split):
         """Whether there is a text of a split."""
         return self._text.path(split) is not None
+
+    def source(self, split):
+        """Path of the text of a split, or of its records if there is no text, for messages."""
+        return self._text.path(split) or split_folder(self._flags.data_dir, split)
 
     def text(self, split, needed=False):
         """The `TextSplit` of a split. If it is not `needed`, None where there is no text or it is invalid.

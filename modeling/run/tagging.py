@@ -13,8 +13,10 @@ from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
+from ofrecord_util.summary import with_unknown
 from ofrecord_util.tagged_text import OUTSIDE
 from ofrecord_util.tagging import TaggedRecords, words_of
+from ofrecord_util.text_warnings import ONE_TAG_ONLY, missing_names
 
 
 def load_tagged(context, split, optional=False):
@@ -41,10 +43,17 @@ def load_tagged(context, split, optional=False):
     unknown, total = tokenizer.count_unknown(records.input_ids, records.input_mask)
     named = [task.labels[tag] for tag in np.flatnonzero(counts.sum(axis=0))]
     domains = ", ".join(f"{name} {np.count_nonzero(records.domain == place)}" for place, name in enumerate(task.domains))
-    context.log(
-        f"{split}: {len(records)} sentences of {(text or records).path} ({domains}), {counts.sum()} words, tags {', '.join(named)}; {cut} "
-        f"words of the split have no token, most of them cut at --seq_length {records.seq_length}; {unknown} of {total} tokens are unknown"
-    )
+    about = f"{split}: {len(records)} sentences of {(text or records).path} ({domains}), {counts.sum()} words, tags {', '.join(named)}"
+    without = f"{cut} words of the split have no token, most of them cut at --seq_length {records.seq_length}"
+    context.log(with_unknown([about, without], unknown, total))
+    place, learns = (text or records).path, split == "train"
+    by_name = np.bincount(records.domain, minlength=task.num_domains), counts.sum(axis=0)
+    for line in (
+        missing_names(place, "tag", task.labels, by_name[1], learns, ONE_TAG_ONLY[learns], "word"),
+        missing_names(place, "domain", task.domains, by_name[0], learns, unit="sentence"),
+    ):
+        if line:
+            context.log(f"warning: {line}")
     return found
 
 
@@ -95,7 +104,7 @@ class TagEvaluator(TokenEvaluator):
         tagged, found, task = self.splits[split][0], self._predict(split), self._context.task
         text = tagged.text
         if not len(found.rows):
-            raise UserError(f"{split}: no word has a token of the vocabulary")
+            raise UserError(f"{text.path}: no word has a token of the vocabulary; give the model's own --vocab_file, or other words")
         starts = np.cumsum([0, *map(len, text.tags)])
         losses = cross_entropies(log_softmax(found.logits), np.concatenate(text.tags)[starts[found.rows] + found.words])
         true = [[task.labels[tag] for tag in own] for own in text.tags]

@@ -70,7 +70,7 @@ def test_unknown_task_without_text(project, line):
 
 @ALL
 def test_task_with_one_label(project, line):
-    fails(project, line + " --label_list 1", "has 1 labels (1), needs at least 2", "--label_list")
+    fails(project, line + " --label_list 1", "has 1 label (1), needs at least 2", "--label_list")
 
 
 # --- the records

@@ -109,6 +109,59 @@ def test_pairs_of_a_task(tmp_path, tokenizer):
     assert packed.manifest["tokens"] == sum(len(ids) + 1 for pair in pairs for ids in tokenizer.whole_texts(list(pair[:2]))) + len(packed)
 
 
+# ----------------------------------------------------------------------------------------------------------------- facts
+
+
+@pytest.mark.parametrize(("packing", "cut"), [("line", 1), ("packed", None), ("sentences", None)])
+def test_what_is_counted(tmp_path, tokenizer, packing, cut):
+    """Of all records, whatever they hold; the tokens of a text that is cut away are not counted."""
+    texts = ["the film. it was good", "zzz film", "a film", "zzz " * 20]
+    found = write(tmp_path, tokenizer, texts, packing=packing)
+    rows = found.read(0, len(found))
+    lengths = np.sort(rows.lengths)
+    inside = np.arange(LENGTH) < rows.lengths[:, None]
+    facts = found.facts
+    assert (facts.shortest, facts.longest) == (lengths[0], lengths[-1]) == (lengths[0], found.manifest["longest"])
+    assert (facts.median, facts.most_have) == (lengths[(len(lengths) + 1) // 2 - 1], lengths[-1])
+    assert (facts.texts, facts.cut) == (4, cut)
+    assert (facts.unknown, facts.total) == tokenizer.count_unknown(rows.input_ids, inside.astype(np.int32))
+    assert facts.unknown == (10 if packing == "line" else 21)
+    assert found.manifest["tokens"] == inside.sum()
+
+
+@pytest.mark.parametrize("packing", ["line", "packed", "sentences", "sentences between blank lines"])
+def test_texts_of_each_file(tmp_path, tokenizer, dev, packing):
+    """A blank file, and one whose texts are left out, have none. The counts are those of the latest writing."""
+    tiny.write_rows(str(tmp_path / "train"), "train", [("a plot", "mr", "1"), ("a story", "mr", "0")])
+    rows = TextFolder(str(tmp_path / "train")).read("train", TASK)
+    several = ["the plot. it was good", "", "the story. it was good", "the cats"]
+    contents = {"some": several, "blank": ["", " "], "none": [], "dev": ["a good film", "it was bad"]}
+    paths = [write_lines(tmp_path / f"{name}.txt", texts) for name, texts in contents.items()]
+    text = CorpusText(paths, rows, dev, "leave_out")
+    for _ in range(2):
+        manifest = write_corpus(str(tmp_path / "data"), 1, text, tokenizer, LENGTH, packing)
+        assert manifest["text_files"] == ["train.csv", "some.txt", "blank.txt", "none.txt", "dev.txt"]
+        assert manifest["texts_by_file"] == [2, 3, 0, 0, 0]
+
+
+def test_records_that_were_not_counted(tmp_path, tokenizer):
+    """Those of an older version can still be trained on; counts that are damaged are refused."""
+    corpus = write(tmp_path, tokenizer, lines(9))
+    manifest = os.path.join(corpus.path, "manifest.json")
+    values = json.loads(tiny.read_bytes(manifest))
+    added = ("texts_by_file", "shortest", "median", "percentile_95", "truncated", "unknown", "text_tokens")
+    for damage in ({"texts_by_file": [1, 2]}, {"texts_by_file": ["9"]}, {"median": None}, {"unknown": -1}, {"texts": "9"}):
+        with open(manifest, "w", encoding="utf-8") as file:
+            json.dump({**values, **damage}, file)
+        with pytest.raises(UserError, match="is not the manifest of a corpus"):
+            Corpus(str(tmp_path / "data"))
+    with open(manifest, "w", encoding="utf-8") as file:
+        json.dump({name: value for name, value in values.items() if name not in added}, file)
+    older = Corpus(str(tmp_path / "data"))
+    assert older.facts is None
+    assert older.digest == corpus.digest
+
+
 # --------------------------------------------------------------------------------------------------------------- batches
 
 

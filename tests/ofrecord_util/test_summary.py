@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from ofrecord_util.records import Records
-from ofrecord_util.summary import describe_split
+from ofrecord_util.summary import describe_corpus, describe_split, token_facts, with_unknown
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import read_text
 from ofrecord_util.text_warnings import count_repeats
@@ -103,3 +103,56 @@ def test_an_example_of_many_tokens(tmp_path, tokenizer):
     records = Records(**arrays, domain=zeros, label=zeros, idxs=zeros, sample_weights=np.ones(1, np.float32))
     (example,) = describe_split("train", records, task, tokenizer)[2:]
     assert example == f"train: example (d, no): [CLS]{' the' * 23} … (40 tokens)"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "total", "warns"), [(1, 20, False), (2, 20, True), (19, 19, False), (50, 1000, False), (51, 1000, True)]
+)
+def test_a_vocabulary_that_hardly_fits(unknown, total, warns):
+    """More than 5 % of at least 20 tokens."""
+    line = with_unknown(["train: 3 rows", "none cut"], unknown, total, ["last"])
+    assert f"train: 3 rows; none cut; {unknown} of {total} tokens are [UNK] ({100 * unknown / total:.1f} %); last" in line
+    assert line.startswith("warning: ") == warns
+    assert line.endswith(": check --vocab_file and --do_lower_case, or take a model for the language of the text") == warns
+
+
+def corpus_lines(by_file, evaluation_texts=0, rule="refuse", **facts):
+    names = [f"dir/{number}.txt" for number in range(len(by_file))]
+    manifest = {"num_records": 5, "texts": 6, "tokens": 31, "longest": 9, "seq_length": 9, "texts_by_file": by_file}
+    numbers = {"cut": 1, "unknown": 1, "total": 21, **facts}
+    found = token_facts(np.bincount([4, 4, 5, 9, 9]), 6, **numbers) if by_file else None
+    return describe_corpus(dict(manifest, evaluation_texts=evaluation_texts), found, names, rule)
+
+
+def test_a_corpus():
+    assert corpus_lines([4, 2], 3, "keep") == [
+        "corpus: 5 records of 6 texts, 31 tokens with [CLS] and [SEP], the longest record 9; texts of dev or test: 3, --evaluation_text "
+        "keep",
+        "corpus: texts: dir/0.txt: 4, dir/1.txt: 2",
+        "corpus: records of 4 to 9 tokens, median 5, 95 % have at most 9; 16.7 % of the texts are cut at --seq_length 9; 1 of 21 tokens "
+        "are [UNK] (4.8 %)",
+    ]
+    assert "cut" not in corpus_lines([6], cut=None)[2]
+    assert corpus_lines([6], unknown=2)[2].startswith("warning: corpus: records of 4 to 9 tokens")
+    older = corpus_lines([])
+    assert len(older) == 2
+    assert "--resave_ofrecord counts them" in older[1]
+
+
+@pytest.mark.parametrize(
+    ("by_file", "rule", "said"),
+    [
+        ([6, 0], "refuse", "warning: dir/1.txt: the corpus has no text of it: all lines are blank"),
+        ([0, 6, 0], "keep", "warning: dir/0.txt, dir/2.txt: the corpus has no text of them: all lines are blank"),
+        (
+            [6, 0],
+            "leave_out",
+            "warning: dir/1.txt: the corpus has no text of it: all lines are blank, or --evaluation_text leave_out leaves out all texts",
+        ),
+        ([6, *[0] * 10], "keep", " and 2 others: the corpus has no text of them: all lines are blank"),
+    ],
+)
+def test_a_file_that_gives_no_text(by_file, rule, said):
+    *_, line = corpus_lines(by_file, 1, rule)
+    assert line.startswith("warning: dir/")
+    assert line.endswith(said)

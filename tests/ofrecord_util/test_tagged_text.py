@@ -102,7 +102,17 @@ def test_labels_that_are_no_tags(labels):
     wrong = next(label for label in labels if label not in ("B-PER", "O"))
     with pytest.raises(UserError, match=f"^--label_list: the label '{wrong}' of task 'names' is no tag: a tag is O, or B, I, E or S"):
         check_tags(Task("names", ("news", "sea"), labels))
+    with pytest.raises(UserError, match=f"^manifest: the label '{wrong}' of task 'names' is no tag"):
+        check_tags(Task("names", ("news", "sea"), labels, origins={"label": "manifest"}))
     check_tags(Task("names", ("news",), ("O", "B-PER", "I-a-b", "E", "S-x")))
+
+
+def test_a_single_tag(tmp_path):
+    text = folder(tmp_path, only="news", train="Ann\tO\n")
+    with pytest.raises(
+        UserError, match=r"/train\.tsv: task 'names' has 1 label \(O\), needs at least 2: give rows with others, or --label_list"
+    ):
+        resolve_task("names", str(tmp_path), folder=text)
 
 
 def test_a_missing_split(tmp_path):

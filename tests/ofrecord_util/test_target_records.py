@@ -49,6 +49,14 @@ def test_records_of_pairs(tmp_path, tokenizer):
     assert data_of(tmp_path, tokenizer).split("train").texts is None
 
 
+def test_unknown_tokens_of_sources_and_targets(tmp_path, tokenizer):
+    tiny.write_rows(tmp_path, "train", [("zz yy xx", "ww good")] * 4)
+    lines = []
+    data_of(tmp_path, tokenizer, log=lines.append).split("train")
+    assert lines[-1].startswith("warning: train: 4 rows")
+    assert "16 of 20 tokens are [UNK] (80.0 %)" in lines[-1]
+
+
 def test_long_texts_are_cut(tmp_path, tokenizer):
     tiny.write_rows(tmp_path, "train", ROWS)
     split = data_of(tmp_path, tokenizer, lengths=(4, 5)).split("train")

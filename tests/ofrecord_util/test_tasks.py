@@ -172,6 +172,27 @@ def test_names_that_are_listed_twice(domains, labels, said):
     assert str(error.value) == said
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("O",), "task 't' has 1 label (O), needs at least 2: give "),
+        (("a", "A", "b"), "label 'A' is listed twice"),
+        (("pos", "p\u00ados"), "the labels"),
+        (("x\x1b", "y"), "label 'x\\x1b' contains the character"),
+        (("", "y"), "label '' is empty"),
+    ],
+)
+def test_names_of_a_file(labels, said):
+    """A message names the file that has the names, and the flag if a flag gave them."""
+    with pytest.raises(UserError) as error:
+        Task("t", ("d",), labels, origins={"label": "data/train.csv"})
+    assert str(error.value).startswith(f"data/train.csv: {said}")
+    with pytest.raises(UserError) as error:
+        Task("t", ("d",), labels, origins={"domain": "data/train.csv"})
+    assert "train.csv" not in str(error.value)
+    assert "--label_list" in str(error.value)
+
+
 @pytest.mark.parametrize("values", [None, {}, {"name": "t", "domains": "ab", "labels": ["0", "1"], "pair": False}, []])
 def test_bad_dict(values):
     with pytest.raises(UserError):
@@ -201,3 +222,14 @@ def test_names_that_no_folder_file_or_terminal_can_take(name, domains, labels, s
         Task(name, domains, labels)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 200
+
+
+def test_many_names():
+    """A message lists the first of them; each has its number, in any case."""
+    task = Task("t", ("d",), tuple(f"B-T{number}" for number in range(3000)))
+    assert [task.label_id(name) for name in ("B-T0", "b-t1742", " B-T2999 ")] == [0, 1742, 2999]
+    with pytest.raises(UserError) as error:
+        task.label_id("B-X")
+    assert "(B-T0, B-T1, " in str(error.value)
+    assert "B-T19 and 2980 others)" in str(error.value)
+    assert len(str(error.value)) < 400

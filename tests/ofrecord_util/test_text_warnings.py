@@ -28,8 +28,8 @@ def test_rows_that_say_enough_bring_no_warning(tmp_path):
         ),
         (
             b"a\tdvd\tpositive\n",
-            ["all 1 rows have the label positive", "all 1 rows have the domain dvd"],
-            ["all 1 rows have the label positive", "all 1 rows have the domain dvd"],
+            ["the only row has the label positive", "the only row has the domain dvd"],
+            ["the only row has the label positive", "the only row has the domain dvd"],
         ),
         (
             b"a\tbooks\tpositive\nb\tdvd\tnegative\na\tdvd\tpositive\na\tbooks\tnegative\na\tbooks\tpositive\n",

@@ -102,6 +102,25 @@ def test_child_tuning(project, run):
     assert tiny.tree(project.path("output/child-cut/snapshot_last")) == tiny.tree(whole.path("snapshot_last"))
 
 
+def test_the_log_says_what_the_corpus_has(project):
+    """As it does of a split: cut texts, words that the vocabulary lacks, and a file without text; also of records that are there."""
+    with open(project.path("odd.txt"), "w", encoding="utf-8") as file:
+        file.write("zebra quagga\n" * 20 + "a good film " * 100 + "\n")
+    with open(project.path("blank.txt"), "w", encoding="utf-8") as file:
+        file.write("\n \n")
+    tiny.write_g1(project.path("odd"), train=1, dev=1)
+    line = f"{COMMON} --data_dir odd --corpus_file odd.txt,blank.txt --num_epochs 1 --max_steps 1 --model_save_dir output/odd"
+    for more in ("", "-again"):
+        run = project.run_of(project.run(line + more))
+        with open(run.path("run.log"), encoding="utf-8") as file:
+            log = file.read()
+        assert "corpus: texts: odd.txt: 21, blank.txt: 0" in log
+        assert "warning: corpus: records of 4 to 24 tokens, median 4, 95 % have at most 4; 4.8 % of the texts are cut at" in log
+        assert "40 of 62 tokens are [UNK] (64.5 %): check --vocab_file" in log
+        assert "warning: blank.txt: the corpus has no text of it: all lines are blank" in log
+        assert run.flags["data"]["corpus"]["truncated"] == 1
+
+
 DRY = "--hidden_dropout_prob 0 --attention_probs_dropout_prob 0 --learning_rate 1e-3"
 
 
@@ -170,7 +189,7 @@ def test_a_run_without_training_measures_the_snapshot(project, run):
         ("--evaluation_text refuse --resave_ofrecord", "is a text of dev"),
         ("--packing packed", "they hold one text per record (recipes/pretrain_mlm.py --packing line), and this run needs"),
         ("--corpus_file eight.txt", "the text has changed since, or --corpus_file"),
-        ("--use_task_text false --corpus_file ,", "--use_task_text false: the corpus has no text"),
+        ("--corpus_file ,", "--corpus_file: the list ',' is empty"),
         ("--corpus_file absent.txt", "--corpus_file absent.txt: no such file"),
         ("--corpus_data_part_num 2", "--corpus_data_part_num was 3 and is 2"),
     ],

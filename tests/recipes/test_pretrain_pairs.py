@@ -30,6 +30,8 @@ def project(tmp_path_factory):
     rows = [row for domain in ("mr", "cr") for row in tiny.opinions(domain, (4, 4), "more")]
     with open(project.path("more.txt"), "w", encoding="utf-8") as file:
         file.write("".join(row[0] + "\n" for row in rows))
+    tiny.write_rows(project.path("one_row"), "train", rows)
+    tiny.write_rows(project.path("one_row"), "dev", [("a good plot", "mr", "1")])
     return project
 
 
@@ -136,6 +138,7 @@ def test_the_next_steps_take_the_snapshot(project, run):
     ("more", "said"),
     [
         ("--batch_size_per_device 600", "--batch_size_per_device 600: a step compares 600 texts, and the corpus has"),
+        ("--data_dir one_row", "error: one_row/dev.csv: has one pair, so there is none to compare it with"),
         ("--freeze_encoder", "--freeze_encoder: the training on pairs trains the encoder alone"),
         ("--batch_size_per_device 1", "--batch_size_per_device: 1"),
     ],

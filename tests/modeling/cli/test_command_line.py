@@ -9,6 +9,7 @@ import pytest
 from tiny_model import ROOT
 
 from modeling.cli.command_line import HELP_COLUMNS, Parser, default_text, similar_flags
+from modeling.cli.flag_kinds import comma_list, int_list
 from modeling.cli.flags import DOCUMENTED_SCRIPTS
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(pathlib.Path(ROOT, "tools").glob("*.py"))}
@@ -135,6 +136,20 @@ def test_descriptions_are_filled_and_commands_stay(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     made = Parser(prog="it", description="One two three four five six seven eight nine\nten eleven.\n\n    python3  it.py\n\nEnd.")
     assert "One two three four five six seven\neight nine ten eleven.\n\n    python3  it.py\n\nEnd.\n" in made.format_help()
+
+
+@pytest.mark.parametrize("value", [",", " , ,"])
+def test_lists_of_commas_alone(capsys, value):
+    """They would be taken for a flag that is not given."""
+    parser = Parser(prog="x", may_be_empty=("free",))
+    for name in ("files", "layers", "free"):
+        parser.add_argument(f"--{name}", type=int_list if name == "layers" else comma_list)
+    parser.add_argument("--several", nargs="*")
+    assert parser.parse_args(["--free", value, "--several", "--files", "a,,b"]).files == ["a", "b"]
+    for name in ("files", "layers"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--{name}", value])
+        assert f"--{name}: the list {value!r} is empty" in capsys.readouterr().err
 
 
 def test_empty_values(capsys):

@@ -1,13 +1,18 @@
 """modeling/run/answering.py: the best spans against a search over all of them, and the best answers of a question."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny
 
-from modeling.run.answering import best_spans, find_answers
+from modeling.run import answering
+from modeling.run.answering import best_spans, find_answers, load_questions
 from modeling.run.measures import log_softmax
 from ofrecord_util.answer_windows import WindowForm, windows_of
+from ofrecord_util.errors import UserError
 from ofrecord_util.question_text import Answer, QuestionSplit
+from ofrecord_util.tasks import Task
 from ofrecord_util.tokenization import Tokenizer
 
 CONTEXT = "the good film and the bad film"
@@ -83,3 +88,29 @@ def test_long_answers_are_not_found(windows):
     logits = logits_of(windows, {(1, 3): 9.0, (5, 6): 1.0})
     found = find_answers([(np.arange(4), logits)], windows, 9, 2, no_answer=False)
     assert all(len(each["text"].split()) <= 2 for each in found.nbest[0])
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        (1, "question 'q0' has no answer: give --no_answer, with which the model learns to leave questions open, or remove it"),
+        (
+            2,
+            "question 'q0' and 1 other have no answer: give --no_answer, with which the model learns to leave questions open, or remove t",
+        ),
+        (4, "question 'q0' and 3 others have no answer"),
+    ],
+)
+def test_questions_without_an_answer_are_refused(tmp_path, monkeypatch, without, said):
+    tokenizer, task = Tokenizer(tiny.write_vocabulary(str(tmp_path / "vocab.txt"))), Task("t", ("d",), ("end", "start"), True)
+    count = 5
+    zeros = np.zeros(count, np.int32)
+    answers = [() if number < without else (Answer("good", 4),) for number in range(count)]
+    names = [f"q{number}" for number in range(count)]
+    text = QuestionSplit("f.json", ["good"] * count, [CONTEXT] * count, zeros, zeros, "digest", ids=names, answers=answers)
+    records, _ = WindowForm(5, 5).encode(text, tokenizer, 19)
+    monkeypatch.setattr(answering, "read_split", lambda *_: (records, text))
+    context = SimpleNamespace(task=task, tokenizer=tokenizer, flags=SimpleNamespace(no_answer=False))
+    with pytest.raises(UserError) as error:
+        load_questions(context, "train")
+    assert str(error.value).startswith(f"f.json: {said}")

@@ -16,7 +16,7 @@ SAMPLES = SimpleNamespace(domain=np.repeat([2, 0, 1], [13, 17, 9]), label=DRAW.r
 
 
 def sampler(support=5, query=3, balanced=False, seed=7):
-    return TaskSampler(SAMPLES, TASK, support, query, balanced, seed)
+    return TaskSampler(SAMPLES, TASK, support, query, balanced, seed, "train.csv")
 
 
 def test_a_task_has_rows_of_one_domain():
@@ -58,14 +58,23 @@ def test_the_task_of_an_evaluation():
 
 def test_too_few_rows():
     sampler().check([0, 1, 2], 3)
-    with pytest.raises(UserError, match=r"domain b: a task needs 10 rows .* has 9"):
-        sampler(7, 3).check([0, 1, 2], 3)
+    lacks_b = SimpleNamespace(domain=np.where(SAMPLES.domain == 1, 0, SAMPLES.domain), label=SAMPLES.label)
+    few, held_out, none = "give smaller numbers", "name it in --held_out_domains", "leave the domain out of --domains"
+    both = r"\(--support_num, --query_num\)"
+    for samples, support, query, said in (
+        (SAMPLES, 7, 3, f"has 9 rows, but a task needs 10 of it {both}: {few}, or {held_out}, or add rows$"),
+        (SAMPLES, 10, 3, f"has 9 rows, but a task needs 13 of it {both}: {few}, or add rows$"),
+        (SAMPLES, 10, 0, rf"has 9 rows, but a task needs 10 of it \(--support_num\): {few}, or add rows$"),
+        (lacks_b, 7, 3, f"has 0 rows, but a task needs 10 of it {both}: add rows, or {none}$"),
+    ):
+        with pytest.raises(UserError, match=f"^train.csv: domain b {said}"):
+            TaskSampler(samples, TASK, support, query, False, 7, "train.csv").check([0, 1, 2], query)
     sampler(7, 3).check([0, 1, 2], 0)
     with pytest.raises(UserError, match=r"--support_num 5: .* divisible by the 2 labels"):
         sampler(balanced=True)
     one_sided = SimpleNamespace(domain=SAMPLES.domain, label=np.where(SAMPLES.domain == 1, 0, SAMPLES.label))
-    with pytest.raises(UserError, match="domain b: --class_balanced needs 2 rows of label y, the training split has 0"):
-        TaskSampler(one_sided, TASK, 4, 0, True, 7).check([0, 1], 0)
+    with pytest.raises(UserError, match=r"^train\.csv: domain b has 0 rows of label y, but --class_balanced needs 2: add rows$"):
+        TaskSampler(one_sided, TASK, 4, 0, True, 7, "train.csv").check([0, 1], 0)
 
 
 def test_domains():

@@ -29,7 +29,7 @@ def all_pairs(within):
 @pytest.mark.parametrize("within", [False, True])
 def test_each_pair_once_in_a_pass(within):
     """As many of equal labels as of others, no row with itself, and no pair twice before all have come."""
-    sampler = PairSampler(DOMAIN, LABEL, TASK, within, 7)
+    sampler = PairSampler(DOMAIN, LABEL, TASK, within, 7, "f")
     equal, other = all_pairs(within)
     assert list(sampler.count.values()) == [len(equal), len(other)]
     for kind, wanted in ((1, equal), (0, other)):
@@ -46,7 +46,7 @@ def test_each_pair_once_in_a_pass(within):
 
 
 def test_a_later_pass_has_another_order():
-    sampler = PairSampler(DOMAIN, LABEL, TASK, False, 7)
+    sampler = PairSampler(DOMAIN, LABEL, TASK, False, 7, "f")
     count = sampler.count[1]
     first, second = ([sampler._pair(1, turn * count + place) for place in range(9)] for turn in (0, 1))
     assert first != second
@@ -54,7 +54,7 @@ def test_a_later_pass_has_another_order():
 
 def test_pairs_of_many_rows_are_drawn_by_themselves(monkeypatch):
     monkeypatch.setattr(metric_draws, "_MOST_LISTED", 10)
-    sampler = PairSampler(DOMAIN, LABEL, TASK, False, 7)
+    sampler = PairSampler(DOMAIN, LABEL, TASK, False, 7, "f")
     equal, other = all_pairs(False)
     seen = collections.Counter()
     for step in range(200):
@@ -65,7 +65,7 @@ def test_pairs_of_many_rows_are_drawn_by_themselves(monkeypatch):
     assert len(seen) > 300
 
 
-@pytest.mark.parametrize("make", [lambda seed: PairSampler(DOMAIN, LABEL, TASK, False, seed), lambda seed: episodes(seed=seed)])
+@pytest.mark.parametrize("make", [lambda seed: PairSampler(DOMAIN, LABEL, TASK, False, seed, "f"), lambda seed: episodes(seed=seed)])
 def test_draws_follow_from_seed_and_step(make):
     def drawn(seed, step):
         return make(seed).draw(step, 4)[0].tolist()
@@ -78,7 +78,7 @@ def test_draws_follow_from_seed_and_step(make):
 
 
 def episodes(labels=2, support=1, query=2, within=True, seed=7):
-    return EpisodeSampler(DOMAIN, LABEL, TASK, labels, support, query, within, seed)
+    return EpisodeSampler(DOMAIN, LABEL, TASK, labels, support, query, within, seed, "f")
 
 
 @pytest.mark.parametrize("within", [False, True])
@@ -104,11 +104,26 @@ def test_episodes(within):
 
 
 def test_what_is_refused():
-    with pytest.raises(UserError, match="no two rows within a domain have the same label"):
-        PairSampler(np.arange(3), np.array([0, 0, 1]), TASK, True, 1)
-    with pytest.raises(UserError, match="all rows in the training split have one label"):
-        PairSampler(np.zeros(3, int), np.zeros(3, int), TASK, False, 1)
-    with pytest.raises(UserError, match="domain b: an episode needs 9 rows of each of 2 labels"):
-        EpisodeSampler(np.repeat([0, 1], [20, 9]), np.arange(29) % 2, TASK, 2, 4, 5, True, 1)
+    """The file is named, and numbers are given as the remedy only where smaller ones exist."""
+    three, twenty = np.array([0, 0, 1]), (np.repeat([0, 1], [20, 9]), np.arange(29) % 2, TASK)
+    for sampler, values, said in (
+        (PairSampler, (np.arange(3), three, TASK, True, 1), "no two rows of a domain have the same label"),
+        (PairSampler, (np.arange(3), np.arange(3), TASK, False, 1), "no two rows have the same label"),
+        (
+            PairSampler,
+            (np.zeros(3, int), np.ones(3, int), TASK, False, 1),
+            "all 3 rows have the label y, .* add rows with others of x, y, z",
+        ),
+        (PairSampler, (np.repeat([0, 1], 2), np.repeat([0, 1], 2), TASK, True, 1), "the rows of each domain have one label"),
+        (EpisodeSampler, (*twenty, 2, 4, 5, True, 1), "domain b: an episode needs 9 rows of each of 2 labels .*z has 0: add rows$"),
+        (EpisodeSampler, (*twenty, 3, 1, 1, False, 1), "an episode needs 2 rows .*z has 0: add rows, or a smaller --episode_labels$"),
+        (
+            EpisodeSampler,
+            (*twenty[:2], Task("t", ("a", "b"), ("x", "y")), 2, 9, 9, False, 1),
+            "an episode needs 18 rows of each of 2 .*y has 14: give smaller numbers$",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^train.csv: {said}"):
+            sampler(*values, "train.csv")
     with pytest.raises(UserError, match="--episode_labels 4: an episode has 2 to 3 labels"):
         episodes(labels=4)
