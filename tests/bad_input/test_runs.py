@@ -29,9 +29,8 @@ def test_disk_too_small_for_the_run(project, line, monkeypatch):
     """Found before the first step, so that no folder is left."""
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**6, used=10**6 - 999, free=999))
     fails(project, line, "output/run", "999 bytes", "free some, or give a --model_save_dir on another disk")
-    fails(
-        project, line + " --model_save_every_n_iter 1", "999 bytes", "give a higher --model_save_every_n_iter, or give a --model_save_dir"
-    )
+    often = f"{line} --num_epochs 3 --model_save_every_n_iter 1"
+    fails(project, often, "999 bytes", "give a higher --model_save_every_n_iter, or give a --model_save_dir on another disk")
     assert not os.path.exists(project.path("output"))
 
 
