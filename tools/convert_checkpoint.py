@@ -137,6 +137,24 @@ def _agreed(flag, given, found, model_dir):
     return given if found is None else found
 
 
+def _naming_the_model(function):
+    """Adds the path of the model to a UserError that names neither it, nor the output, nor a flag: what readers and writers find wrong in
+    its tensors, sizes and names."""
+
+    @functools.wraps(function)
+    def naming(model_dir, output_dir, *args, **flags):
+        try:
+            return function(model_dir, output_dir, *args, **flags)
+        except UserError as error:
+            message = str(error)
+            if message.startswith("--") or str(model_dir) in message or str(output_dir) in message:
+                raise
+            raise UserError(f"--model_dir {model_dir}: {message}") from error
+
+    return naming
+
+
+@_naming_the_model
 def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers=None, vocab_file=None,
             num_attention_heads=None, do_lower_case=None, pair=False, license=UNKNOWN_LICENSE, dev_file=None,
             text_flags=None, layer_norms=None, positions=None, windowed=False):  # fmt: skip
@@ -197,7 +215,7 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
             raise UserError(f"--pair: {model_dir} has no classifier with names of labels, so it does not label pairs; leave the flag out")
         checkpoint.config.check_pairs(model_dir)
         checkpoint = checkpoint._replace(task=dict(checkpoint.task, pair=True))
-    if reader is checkpoint_hugging_face and checkpoint.num_labels:
+    if reader is checkpoint_hugging_face and checkpoint.num_labels and checkpoint.task is not None:
         advice = " (--pair converts a classifier of text pairs)" if checkpoint.config.takes_pairs else ""
         kind = "pairs of texts" if pair else "single texts" + advice
         checkpoint = checkpoint._replace(notes=(*checkpoint.notes, f"tools/predict.py labels {kind} with this classifier"))

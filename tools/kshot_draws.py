@@ -220,7 +220,11 @@ def make_splits(sources, test_sources, encodings, group, dev_rows, log=say):
         for split, rows in parts.items():
             lacking = [label for label in labels if label not in {row.label for row in rows}]
             if lacking and split != "test":
-                raise UserError(f"{domain}: {split} has no row of label {lacking[0]!r}; change --dev_rows")
+                left_out = f"{sum(kind is not None for kind in kinds[domain])} of {len(corpora[domain].rows)} rows"
+                raise UserError(
+                    f"--source {domain}: {split} has no row of label {lacking[0]!r} ({left_out} reveal a test row and are left out; dev is "
+                    f"the last {dev_rows} rows): change --dev_rows, or give a file with its labels mixed"
+                )
             contents[f"single/{domain}/{split}.csv"] = [(row.text, domain, row.label) for row in rows]
         counts[domain] = {
             "rows": len(corpora[domain].rows),

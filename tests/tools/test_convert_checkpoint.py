@@ -239,6 +239,12 @@ def test_command_line(tmp_path):
     assert all(flag in text for flag in ("--overwrite", "--to {hugging_face,npz,onnx,palm,snapshot}", "--layers", "--vocab_file"))
 
 
+def test_the_model_is_named(tmp_path):
+    write_trained(tmp_path / "snapshot", task=None)
+    message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", to="hugging_face")
+    assert message.startswith(f"--model_dir {tmp_path}/snapshot: the checkpoint does not say whether it is cased; set --do_lower_case")
+
+
 @pytest.mark.parametrize("to", ["snapshot", "hugging_face", "npz"])
 def test_a_damaged_task_is_named_with_its_file(tmp_path, to):
     write_trained(tmp_path / "snapshot", task={})

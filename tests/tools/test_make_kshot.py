@@ -208,7 +208,7 @@ def test_few_shot_draws_of_published_files(tmp_path, published):
     [
         (["--dev_rows", "0"], "--dev_rows 0: must be at least 1"),
         (["--dev_rows", "15"], "--dev_rows 15: --source b has 15 rows, so none are left for train"),
-        (["--dev_rows", "1"], "a: dev has no row of label '1'; change --dev_rows"),
+        (["--dev_rows", "1"], "--source a: dev has no row of label '1' ("),
         (["--group", ".."], "cannot be the name of a folder"),
     ],
 )
