@@ -276,7 +276,8 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
         resamples: number of resamples.
         level: coverage of the intervals.
     Returns:
-        dict of name -> (low, high), floats.
+        dict of name -> (low, high), floats. A measure with equal ends is not in it, as if all N rows are correct: that the resamples agree
+        does not say how sure it is.
     """
     confusions = np.asarray(confusions, np.int64)
     draw = bootstrap_stream(seed, int(confusions.sum()))
@@ -290,7 +291,9 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
     tail, found = 50 * (1 - level), {}
     for name in INTERVALS:
         values = _OF_CONFUSION[name](of_classes if name == MATTHEWS else drawn)
-        found[name] = tuple(np.percentile(values, (tail, 100 - tail)).tolist())
+        low, high = np.percentile(values, (tail, 100 - tail)).tolist()
+        if low < high:
+            found[name] = low, high
     return found
 
 
