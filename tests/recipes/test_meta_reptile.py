@@ -197,7 +197,7 @@ def test_finetuning_takes_the_snapshot(project, reptile):
         ("--inner_epochs 2", "--inner_steps, --inner_epochs: give one of the two"),
         ("--inner_state kept --inner_schedule linear", "--inner_state kept: the step counter goes on"),
         ("--meta_method fomaml --query_num 0", "--query_num 0: fomaml takes the gradient of query rows"),
-        ("--support_num 60", "a task needs 64 rows"),
+        ("--support_num 60", "but a task needs 64 of it (--support_num, --query_num)"),
         (KEPT + " --gpu_num_per_node 2", "--inner_state kept: a task continues where the one before it ended"),
         ("--held_out_domains films", "'films' is none of the domains"),
         ("--eval_inner_steps 9 --inner_schedule linear", "--inner_schedule linear ends after 4 steps"),
