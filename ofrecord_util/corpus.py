@@ -10,20 +10,21 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
 import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.array_reading import PartFile, parse_npy
 from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
-from ofrecord_util.corpus_text import CorpusText, Item
+from ofrecord_util.corpus_rows import Rows, all_rows
+from ofrecord_util.corpus_text import CorpusText
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
 from ofrecord_util.reader import REMEDY, read_manifest
 from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
-from ofrecord_util.sentences import Documents, sentence_rows
+from ofrecord_util.sentences import Documents
 from ofrecord_util.summary import TokenFacts, token_facts
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
@@ -32,7 +33,6 @@ CORPUS = "corpus"  # its name among the splits
 _INDEX = ".index.npy"
 DOCUMENTS = CORPUS + ".documents.npy"
 _PART_TEXT, _MOST_PARTS = 100e6, 256  # bytes of text per part, unless --corpus_data_part_num says otherwise; files that are open together
-_CHUNK = 2048  # texts that are tokenized at once
 _HASHED = 1 << 20  # bytes
 
 
@@ -49,92 +49,6 @@ _FACTS = {
     **{"shortest": "shortest", "longest": "longest", "median": "median", "percentile_95": "most_have"},
     **{"truncated": "cut", "unknown": "unknown", "text_tokens": "total"},
 }
-
-
-class Rows(NamedTuple):
-    """Some rows of a corpus."""
-
-    input_ids: np.ndarray  # int32 [N, S]
-    segment_ids: np.ndarray  # int32 [N, S]
-    lengths: np.ndarray  # int64 [N], tokens of each
-
-    def select(self, index: np.ndarray) -> "Rows":
-        """The rows of an integer array, in its order."""
-        return Rows(*(array[index] for array in self))
-
-
-# ------------------------------------------------------------------------------------------------------------- rows of text
-
-
-def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Tuple[Rows, int]]:
-    """(rows with one text or pair each, as the samples of a task have them; number of texts that are longer and were cut). Texts without
-    tokens have no row."""
-    for chunk in _chunks(items):
-        second = None if chunk[0][1] is None else [item[1] or "" for item in chunk]
-        encoded = tokenizer.encode([item[0] for item in chunk], second, seq_length)
-        lengths = encoded.input_mask.sum(axis=1, dtype=np.int64)
-        rows = Rows(encoded.input_ids, encoded.segment_ids, lengths)
-        yield rows.select(np.flatnonzero(lengths > 2)), encoded.truncated  # [CLS], [SEP] alone
-
-
-def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
-    """Rows that are full: [CLS], then the texts, each followed by [SEP], one after the other; a text may go on in the next row. The last
-    row is shorter."""
-    pad, cls, sep = tokenizer.special_ids
-    room, rest = seq_length - 1, np.empty(0, np.int32)
-
-    def rows(tokens: np.ndarray) -> Rows:
-        count = -(-len(tokens) // room)
-        ids = np.full((count, seq_length), pad, np.int32)
-        ids[:, 0] = cls
-        flat = np.full(count * room, pad, np.int32)
-        flat[: len(tokens)] = tokens
-        ids[:, 1:] = flat.reshape(count, room)
-        lengths = np.full(count, seq_length, np.int64)
-        lengths[-1:] -= len(flat) - len(tokens)
-        return Rows(ids, np.zeros_like(ids), lengths)
-
-    for chunk in _chunks(items):
-        texts = tokenizer.whole_texts([text for item in chunk for text in item if text is not None])
-        tokens = np.concatenate([rest, *(np.array([*text, sep], np.int32) for text in texts if text)])
-        full = len(tokens) // room * room
-        rest = tokens[full:]
-        yield rows(tokens[:full])
-    if len(rest):
-        yield rows(rest)
-
-
-def _all_rows(
-    text: CorpusText, tokenizer: TextEncoder, seq_length: int, packing: str
-) -> Iterator[Tuple[Rows, Optional[np.ndarray], Optional[int]]]:
-    """(rows; number of the document of each, None for rows that are no sentences; number of texts that were cut, None where none is) of a
-    corpus, see `write_corpus`."""
-    ends = [end for end, name in SENTENCES.items() if name == packing]
-    if ends:
-        for *arrays, documents in sentence_rows(tokenizer, text.sentences(ends[0]), seq_length):
-            yield Rows(*arrays), documents, None
-        return
-    for source in text.sources():
-        if packing == LINE:
-            for rows, cut in line_rows(tokenizer, source, seq_length):
-                yield rows, None, cut
-        else:
-            for rows in packed_rows(tokenizer, source, seq_length):
-                yield rows, None, None
-
-
-def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
-    chunk: List[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-# ------------------------------------------------------------------------------------------------------------------- writing
 
 
 def write_corpus(
@@ -173,7 +87,7 @@ def write_corpus(
             stack.enter_context(files.filling(folder))
             parts = [_Part(stack.enter_context(files.replacing(path)), path) for path in paths]
             count = 0
-            for rows, numbers, cut in _all_rows(text, tokenizer, seq_length, packing):
+            for rows, numbers, cut in all_rows(text, tokenizer, seq_length, packing):
                 _write_rows(parts, rows, count)
                 if numbers is not None:
                     documents.add(rows.segment_ids, numbers, count)

@@ -9,7 +9,8 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import numpy as np
 
 from ofrecord_util.batches import Batch, count_steps
-from ofrecord_util.corpus import Corpus, Rows
+from ofrecord_util.corpus import Corpus
+from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.masking import Masking
 from ofrecord_util.seeds import mask_stream, window_stream
 

@@ -9,8 +9,9 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 
 from ofrecord_util.batches import Batch
-from ofrecord_util.corpus import Corpus, Rows
+from ofrecord_util.corpus import Corpus
 from ofrecord_util.corpus_batches import Windows
+from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.seeds import recall_stream
 
 MOST_COMPARED = 100  # pairs of a block: recall 1 of 100

@@ -15,8 +15,9 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 
 from ofrecord_util.batches import Batch, count_steps
-from ofrecord_util.corpus import Corpus, Rows
+from ofrecord_util.corpus import Corpus
 from ofrecord_util.corpus_batches import Windows, batch_weights, masked_batch
+from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.masking import Masking
 from ofrecord_util.seeds import sentence_stream, trigram_stream
 from ofrecord_util.sentences import sentence_starts

@@ -21,7 +21,7 @@ from modeling.run.evaluation import Evaluation, predict
 from modeling.run.measures import RECALL
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
-from ofrecord_util.corpus import Rows
+from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.errors import UserError
 from ofrecord_util.pair_batches import PairSteps, cut_in_halves, padded, recall_blocks
 

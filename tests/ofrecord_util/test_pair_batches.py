@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ofrecord_util.corpus import Rows
+from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.pair_batches import PairSteps, cut_in_halves, padded, recall_blocks
 
 CLS, SEP = 2, 3
