@@ -51,9 +51,10 @@ def starting_engine_threads():
 
 
 def calm_scheduler() -> None:
-    """Lowers the priority of OneFlow's scheduler thread. It is called after each run of a graph in lanes.
+    """Lowers the priority of OneFlow's scheduler thread. It is called after each run of a graph that is not short.
 
-    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute. The
+    While a graph runs, the scheduler thread polls without a pause. At equal priority it takes CPU time from the threads that compute, those
+    of this process and those of others: two trainings of one thread each on two cores had half a core each. The
     function identifies it by its CPU time: it has used by far the most among the threads that the import started. The other threads (among
     them those that compute sums) sleep while they have no work, and must keep their priority. Once the thread is found, the function
     does nothing.

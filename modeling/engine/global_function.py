@@ -24,7 +24,7 @@ from modeling.engine.accumulation import GradientSums
 from modeling.engine.cpu_threads import calm_scheduler
 from modeling.engine.engine import Engine
 from modeling.engine.lanes import build as lanes_build
-from modeling.engine.lanes.plan import by_lane, interleave
+from modeling.engine.lanes.plan import by_lane, interleave, rows_and_length
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import clear_symbolic_gradients, is_short, keep_alive, pad_short_graph
 from ofrecord_util.on_demand import OnDemand
@@ -167,7 +167,7 @@ class GlobalFunction:
         if self._sums is not None and not self._sums.in_job:
             outputs, gradients = outputs
             self._sums.add(gradients)
-        if count > 1:
+        if count > 1 or self.engine.lanes.known_as_long(*rows_and_length(batch)):
             calm_scheduler()
         _last_output = _smallest(outputs)
         return outputs

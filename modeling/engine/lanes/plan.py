@@ -23,8 +23,8 @@ class Lanes(NamedTuple):
 
     Attributes:
         count: number of lanes.
-        least_tokens: batches with fewer tokens use one lane.
-        short: whether the graphs take only a few milliseconds.
+        least_tokens: batches with fewer tokens use one lane, since their graphs take only a few milliseconds; 0 if that is not known.
+        short: whether the largest batch has fewer tokens.
     """
 
     count: int = 1
@@ -35,6 +35,10 @@ class Lanes(NamedTuple):
         """Number of lanes that a batch of `rows` texts of `length` tokens uses."""
         return min(self.count, rows) if rows * length >= self.least_tokens else 1
 
+    def known_as_long(self, rows, length):
+        """Whether the graph for such a batch certainly takes more than a few milliseconds."""
+        return 0 < self.least_tokens <= rows * length
+
     def cut(self, arrays):
         """Divides the arrays of a batch into one part per lane, along the first dimension.
 
@@ -44,7 +48,7 @@ class Lanes(NamedTuple):
         Returns:
             dict of name -> tuple of views, one per part. A batch with fewer rows than lanes has fewer parts.
         """
-        rows, length = (*next(iter(arrays.values())).shape, 1)[:2]
+        rows, length = rows_and_length(arrays)
         count = self.used(rows, length)
         if count == 1:
             return {name: (array,) for name, array in arrays.items()}
@@ -54,6 +58,11 @@ class Lanes(NamedTuple):
             multiple = len(array) // rows
             parts[name] = tuple(array[start * multiple : stop * multiple] for start, stop in zip(bounds, bounds[1:]))
         return parts
+
+
+def rows_and_length(arrays):
+    """Rows of a batch, and tokens per row, of which its first array has the shape."""
+    return (*next(iter(arrays.values())).shape, 1)[:2]
 
 
 def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wanted: int = 0) -> Lanes:
@@ -68,9 +77,9 @@ def plan_lanes(dense_weights: int, batch_size: int, length: int, device: str, wa
     least = int(_WORTH_SECONDS * _FLOPS_PER_SECOND / (2 * dense_weights))
     short = batch_size * length < least
     if device != "cpu" or parallel.processes() > 1:
-        return Lanes(short=short)
+        return Lanes(1, least, short)
     if wanted:
-        return Lanes(min(wanted, batch_size), short=short)
+        return Lanes(min(wanted, batch_size), least if wanted == 1 else 0, short)
     return Lanes(1 if short else min(cpu_threads(), _MOST, batch_size), least, short)
 
 

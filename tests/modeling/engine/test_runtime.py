@@ -89,9 +89,9 @@ from modeling.engine.lanes.plan import Lanes
 from modeling.engine.runtime import flow
 from modeling.bert.variables import Variables
 
-lanes = int(sys.argv[1])
+lanes, least = map(int, sys.argv[1:])
 
-@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=Engine("cpu", Lanes(lanes)))
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=Engine("cpu", Lanes(lanes, least)))
 def job(variables, x):
     for _ in range(60):
         x = flow.matmul(x, variables.get("w"))
@@ -106,15 +106,15 @@ os._exit(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lanes", [2, 1])
-def test_the_scheduler_alone_gives_way_to_lanes(lanes):
-    """The threads that OneFlow sums with are asked in the middle of a step: they must not. A graph in one lane may be too short for it."""
+@pytest.mark.parametrize(("lanes", "least", "calm"), [(2, 0, True), (1, 400 * 400, True), (1, 400 * 400 + 1, False), (1, 0, False)])
+def test_the_scheduler_alone_gives_way_to_long_graphs(lanes, least, calm):
+    """The threads that OneFlow sums with are asked in the middle of a step: they must not. A graph may be too short for it."""
     environment = dict(os.environ, PYTHONPATH=ROOT)
-    command = [sys.executable, "-c", _BUSY, str(lanes)]
+    command = [sys.executable, "-c", _BUSY, str(lanes), str(least)]
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
     own = os.getpriority(os.PRIO_PROCESS, 0)
     *others, scheduler = map(int, output.split())
-    assert scheduler == (max(10, own) if lanes > 1 else own)
+    assert scheduler == (max(10, own) if calm else own)
     assert set(others) == {own}
     assert len(others) > 3
 

@@ -72,6 +72,19 @@ def test_a_short_batch_stays_in_one_piece(monkeypatch):
     for batch_size, length, parts in ((4, 128, 2), (4, 32, 2), (2, 32, 1), (1, 128, 1)):
         batch = {"word_rows": np.zeros((batch_size, length), np.int32)}
         assert len(planned.cut(batch)["word_rows"]) == parts, (batch_size, length)
+        assert planned.known_as_long(batch_size, length) == (batch_size * length >= 128), (batch_size, length)
+
+
+def test_a_lane_alone_knows_long_batches(monkeypatch):
+    """Also one per process: OneFlow's scheduler thread then takes the core of the other process."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone, wanted = plan_lanes(MINILM.dense_weights, 4, 128, "cpu"), plan_lanes(MINILM.dense_weights, 4, 128, "cpu", 1)
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    for planned in (alone, wanted, plan_lanes(MINILM.dense_weights, 4, 128, "cpu")):
+        assert planned.count == 1
+        assert planned.known_as_long(4, 128)
+        assert not planned.known_as_long(1, 16)
+    assert not Lanes(2).known_as_long(4, 128)  # nothing is known of its graphs
 
 
 def test_a_batch_is_cut_by_samples_and_not_copied():
