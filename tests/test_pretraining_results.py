@@ -32,10 +32,14 @@ def scripts(tmp_path, monkeypatch):
 
     def language(flags, folder):
         if not os.path.exists(os.path.join(folder, runs.DONE)):
-            found.calls.append(("pretrain_mlm.py", os.path.relpath(folder, found.output)))
-            build_parser("pretrain_mlm").parse_args([*flags[1:], "--model_save_dir", folder])
-            os.makedirs(os.path.join(folder, "snapshot_best_mlm_model_learners_dev_9.0"))
-            rows = [{"kind": "dev", "step": step, "perplexity": value} for step, value in ((4, 30.0), (8, 9.0), (12, 9.5))]
+            script = os.path.basename(flags[0])
+            found.calls.append((script, os.path.relpath(folder, found.output), *(["structural"] if "--structural" in flags else [])))
+            build_parser(script[:-3]).parse_args([*flags[1:], "--model_save_dir", folder])
+            os.makedirs(os.path.join(folder, "snapshot_best_any_model_learners_dev_9.0"))
+            measures = {"pretrain_mlm.py": ["perplexity"], "pretrain_pairs.py": ["recall", "accuracy"]}.get(script, ["accuracy"])
+            scale = 1 if script == "pretrain_mlm.py" else 0.01
+            values = ((4, 30.0), (8, 9.0), (12, 9.5))
+            rows = [{"kind": "dev", "step": step, **dict.fromkeys(measures, scale * value)} for step, value in values]
             for name, values in ((runs.DONE, [{"seconds": 7.0, "command": ""}]), ("metrics.jsonl", rows)):
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     file.writelines(json.dumps(value) + "\n" for value in values)
@@ -78,7 +82,7 @@ def test_a_measurement(tmp_path, data, scripts, capsys):
         ("pretrain_mlm.py", os.path.join("encoders", name)) for name in ("first", "second")
     ]
     output = capsys.readouterr().out
-    assert "| first | 30 | 12 | 7 | 30.00 | 9.00 |" in output
+    assert "| first | 30 | 12 | 7 | perplexity | 30.00 | 9.00 |" in output
     assert "### Part A" in output
     (row,) = [line for line in output.split("### Part B")[1].splitlines() if line.startswith("| mixing")]
     assert row.count("(12)") == 3  # domains: first, second, own - other
@@ -86,6 +90,36 @@ def test_a_measurement(tmp_path, data, scripts, capsys):
     measure(tmp_path, data, *flags)
     assert len(scripts.calls) == calls  # finished
     assert (tmp_path / "out" / pretraining_results.PAGE).exists()
+
+
+def test_other_objectives(tmp_path, data, scripts, capsys):
+    objectives = ("structural", "discriminator", "pairs")
+    flags = (
+        "--parts",
+        "A",
+        "B",
+        "--encoders",
+        "first",
+        "second",
+        "--objectives",
+        *objectives,
+        "--part_flags",
+        "A: --draws 16-42",
+    )
+    setting = (*flags, "B: --draws 50-42 --arms 'mixing, mean vectors'", "--language_flags", "--max_predictions_per_seq 7")
+    measure(tmp_path, data, *setting)
+    trained = [call for call in scripts.calls if call[0].startswith("pretrain_")]
+    assert [call[0] for call in trained[::2]] == ["pretrain_mlm.py", "pretrain_discriminator.py", "pretrain_pairs.py"]
+    assert trained[0][1:] == (os.path.join("encoders", "first-structural"), "structural")
+    output = capsys.readouterr().out
+    assert "| second, discriminator | 30 | 12 | 7 | accuracy | 0.3000 | 0.3000 |" in output
+    assert "| first, pairs | 30 | 12 | 7 | recall | 0.3000 | 0.3000 |" in output
+    a, b = output.split("### Part A")[1].split("### Part B")
+    assert "\n| contrastive, last step |" in a  # the arms that docs/results.md recommends
+    assert "own - other, pairs" in b
+    (row,) = [line for line in b.splitlines() if line.startswith("| mixing, mean vectors |")]
+    assert row.count("(12)") == 3 * 3
+    assert not [line for line in b.splitlines() if line.startswith("| MFT")]
 
 
 def test_own_text_against_other_text():

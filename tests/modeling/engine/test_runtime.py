@@ -91,7 +91,9 @@ from modeling.bert.variables import Variables
 
 lanes, least = map(int, sys.argv[1:])
 
-@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=Engine("cpu", Lanes(lanes, least)))
+engine = Engine("cpu", Lanes(lanes, least))
+
+@global_function(type="predict", variables=Variables({"w": np.full((400, 400), 1e-3, np.float32)}), engine=engine)
 def job(variables, x):
     for _ in range(60):
         x = flow.matmul(x, variables.get("w"))
