@@ -25,7 +25,7 @@ from modeling.run.evaluation import TEXT, SplitEvaluator, evaluate_splits, measu
 from modeling.run.model_loading import load_model
 from modeling.run.start import announce_predictions
 from modeling.run.student import check_teacher, choose_loss_weights, describe_mapping, layer_mapping, student_depth, teacher_folder
-from ofrecord_util.files import size_text
+from ofrecord_util.reading import size_text
 
 
 def choose_layers(flags, config, log):

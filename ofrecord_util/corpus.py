@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
 import numpy as np
 
-from ofrecord_util import files
+from ofrecord_util import files, output_checks
 from ofrecord_util.array_reading import PartFile, parse_npy
 from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
 from ofrecord_util.corpus_rows import Rows, all_rows
@@ -79,7 +79,7 @@ def write_corpus(
     """
     part_num = min(_MOST_PARTS, 1 + int(text.size // _PART_TEXT)) if part_num is None else part_num
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
-    files.check_output_folder(folder, "--data_dir", whole=False)
+    output_checks.check_output_folder(folder, "--data_dir", whole=False)
     digests = text.digests()
     previous, documents, counts = previous_files(folder), Documents(), _Counts(tokenizer, seq_length)
     try:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from ofrecord_util import files
+from ofrecord_util import files, output_checks
 from ofrecord_util.errors import UserError
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.schema import Feature, default_prefix, features_of, split_flag
@@ -57,9 +57,9 @@ def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, 
     paths = part_paths(data_dir, split, prefix, part_num)
     if count < part_num:
         raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
-    files.check_output_folder(split_folder(data_dir, split), "--data_dir", whole=False)
+    output_checks.check_output_folder(split_folder(data_dir, split), "--data_dir", whole=False)
     for path in paths:
-        files.check_output(path, "--data_dir", makes_folder=True)
+        output_checks.check_output(path, "--data_dir", makes_folder=True)
     return paths
 
 

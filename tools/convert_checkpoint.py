@@ -33,7 +33,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import add_text_flags
 from modeling.report.hub_card import UNKNOWN_LICENSE, check_license
-from ofrecord_util import files
+from ofrecord_util import output_checks
 from ofrecord_util.escaping import say
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_palm, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_card import CARD_FILE, is_own_card
@@ -186,9 +186,9 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
     check_license(license)
     _check_output(model_dir, output_dir, overwrite, to)
     if to in _FILES:
-        files.check_output(output_dir, "--output_dir", to == NPZ, [dev_file] if dev_file else [])
+        output_checks.check_output(output_dir, "--output_dir", to == NPZ, [dev_file] if dev_file else [])
     else:
-        files.check_output_folder(output_dir, "--output_dir")
+        output_checks.check_output_folder(output_dir, "--output_dir")
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     if reader is checkpoint_npz:

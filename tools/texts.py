@@ -15,8 +15,8 @@ from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.report.run_files import files_of_run
-from ofrecord_util.files import check_output
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
+from ofrecord_util.output_checks import check_output
 from ofrecord_util.reading import lines_of
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, kind_of_stream, parse_rows

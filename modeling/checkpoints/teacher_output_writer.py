@@ -15,8 +15,8 @@ from modeling.checkpoints.teacher_outputs import FORMAT, MANIFEST, estimate, fil
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, REPRESENTATION
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_space
 from ofrecord_util.json_reading import read_json
+from ofrecord_util.output_checks import check_space
 from ofrecord_util.reading import size_text
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
