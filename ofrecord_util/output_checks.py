@@ -49,7 +49,7 @@ def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str])
     for other in others:
         known = os.path.realpath(other)
         if place == known or (exists and place.startswith(known + os.sep)):
-            raise UserError(f"{path}: is also read or written by this command, and would be overwritten; give another {flag}")
+            raise UserError(f"{path}: is a file of this command or of the run, and would be overwritten; give another {flag}")
         if place.startswith(known + os.sep):
             raise UserError(f"{path}: is in {other}, a folder whose files this command uses; give another {flag}")
 

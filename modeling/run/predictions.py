@@ -8,15 +8,14 @@ regression has no columns p(…), and its two are numbers. Tabs separate the col
 the text was not available, there is no text column. The file is read as a stream, so that a split of any size needs little memory.
 """
 
-import glob
 import math
 import os
-import re
 from typing import NamedTuple, Optional
 
 import numpy as np
 
 from modeling.run.measures import Reliability, reliability
+from modeling.run.split_files import written_files
 from modeling.run.task_outputs import outputs_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
@@ -70,9 +69,7 @@ def predictions_path(folder, name):
 
 def written_predictions(folder):
     """dict of name -> path for the predictions in a run's folder."""
-    paths = glob.glob(predictions_path(glob.escape(folder), "*"))
-    names = {re.match(r"predictions_(.*)\.tsv\Z", os.path.basename(path)).group(1): path for path in paths}
-    return dict(sorted(names.items()))
+    return written_files(folder, predictions_path)
 
 
 def write_predictions(path, task, predictions, texts=None):

@@ -40,10 +40,10 @@ def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
     (tmp_path / "input").write_text("x")
     os.symlink("input", str(tmp_path / "link"))
     for name in ("input", "link"):
-        with pytest.raises(UserError, match=rf"{name}: is also read or written by this command, .* give another --output"):
+        with pytest.raises(UserError, match=rf"{name}: is a file of this command or of the run, .* give another --output"):
             output_checks.check_output(str(tmp_path / name), "--output", others=[str(tmp_path / "other"), str(tmp_path / "input")])
     output_checks.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "input")])
-    with pytest.raises(UserError, match="new: is also read or written"):
+    with pytest.raises(UserError, match="new: is a file of this command"):
         output_checks.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
     output_checks.check_output(os.devnull, "--output", others=[os.devnull])
 
@@ -52,7 +52,7 @@ def test_nothing_is_written_into_a_folder_that_the_command_uses(tmp_path):
     (tmp_path / "run" / "snapshot").mkdir(parents=True)
     (tmp_path / "run" / "snapshot" / "meta").write_text("x")
     os.symlink("run", str(tmp_path / "link"))
-    with pytest.raises(UserError, match="meta: is also read or written by this command, and would be overwritten; give another --output"):
+    with pytest.raises(UserError, match="meta: is a file of this command or of the run, and would be overwritten; give another --output"):
         output_checks.check_output(str(tmp_path / "link" / "snapshot" / "meta"), "--output", others=[str(tmp_path / "run")])
     with pytest.raises(UserError, match=r"new: is in .*run, a folder whose files this command uses; give another --output"):
         output_checks.check_output(str(tmp_path / "run" / "new"), "--output", others=[str(tmp_path / "run")])

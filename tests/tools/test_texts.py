@@ -191,7 +191,11 @@ def test_sources_of_a_table_with_targets(header):
     ],
 )
 @pytest.mark.parametrize(
-    "output", ["run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "run/predictions_dev.tsv", "vocab.txt", "in.txt"]
+    "output",
+    [
+        *("run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "vocab.txt", "in.txt"),
+        *("run/predictions_dev.tsv", "run/generations_test.tsv", "run/answers_test.json", "run/nbest_test.json", "run/tagged_test.tsv"),
+    ],
 )
 def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -201,6 +205,10 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
         "run/flags.json": "{}",
         "run/metrics.jsonl": "",
         "run/predictions_dev.tsv": "index\n",
+        "run/generations_test.tsv": "row\n",
+        "run/answers_test.json": "{}",
+        "run/nbest_test.json": "{}",
+        "run/tagged_test.tsv": "a\n",
         "in.txt": "good\tmr\t1\n",
         "vocab.txt": "[PAD]\n",
     }
@@ -211,7 +219,7 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
     snapshot = ["run"] if tool == "evaluate" else ["--model_load_dir", "run"]
     module = importlib.import_module(f"tools.{tool}")
     monkeypatch.setattr(sys, "argv", [tool, *snapshot, *words, output, "--vocab_file", "vocab.txt"])
-    with pytest.raises(UserError, match=f"{output}: is also read or written by this command, and would be overwritten"):
+    with pytest.raises(UserError, match=f"{output}: is a file of this command or of the run, and would be overwritten"):
         module.main()
     for name, text in kept.items():
         with open(name, encoding="utf-8") as file:
@@ -225,7 +233,7 @@ def test_an_output_does_not_replace_the_file_of_standard_input(tmp_path):
     with open(path, "rb") as stream:
         done = subprocess.run(command, stdin=stream, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert "in.txt: is also read or written by this command, and would be overwritten" in done.stderr
+    assert "in.txt: is a file of this command or of the run, and would be overwritten" in done.stderr
     assert path.read_text(encoding="utf-8") == "good\n"
 
 
