@@ -138,14 +138,16 @@ def _check_first_row(table: TextRows, task_type: str) -> None:
     first = table.rows[0][1]
     columns = (-1,) if table.columns is not None and table.columns.only_domain is not None else (-2, -1)
     if unlike_the_rest([cells for _, cells in table.rows], columns):
-        names = "name all domains and labels with --domains and --label_list"
-        if task_type == REGRESSION and not is_number(first[-1]):
-            what = f"the label {first[-1].strip()!r:.60} is not a number"
-            raise UserError(f"{table.path}: row 1: {what}; remove the row if it is a header, or correct the label")
+        if task_type == REGRESSION:  # a header has a word where the numbers are
+            try:
+                LABEL_KINDS[task_type].read(first[-1], None)
+            except UserError as error:
+                raise UserError(f"{table.path}: row 1: {error}; if the row is a header, remove it") from error
+            return
         raise UserError(
             f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are unlike "
             "those of the other rows; give --text_column, --domain_column and --label_column the names of its columns, not their numbers; "
-            f"if it is none, {names}"
+            "if it is none, name all domains and labels with --domains and --label_list"
         )
 
 
