@@ -18,6 +18,7 @@ from modeling.run.measures import Reliability, reliability
 from modeling.run.split_files import written_files
 from modeling.run.task_outputs import outputs_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.files import replacing
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, MULTI_LABEL, REGRESSION
 from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
@@ -156,7 +157,7 @@ def _sample(cells, header):
     labels, kind = header.labels, LABEL_KINDS[header.task_type]
     expected = _WIDTH + len(labels) + header.texts
     if len(cells) != expected:
-        raise ValueError(f"has {len(cells)} columns, but the header has {expected}")
+        raise ValueError(f"has {counted(len(cells), 'column')}, but the header has {expected}")
     idxs, domain, label, predicted = cells[:_WIDTH]
     for name in (*kind.names(label), *kind.names(predicted)):
         if name not in labels:

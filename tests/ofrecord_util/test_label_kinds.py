@@ -187,7 +187,7 @@ def test_a_number_of_the_first_row_is_no_header(tmp_path, label):
     path.write_text("".join(row + "\n" for row in rows))
     assert read_names(read_rows(str(path)), REGRESSION) == ({"motel", "hotel"}, set(), False)
     path.write_text("".join(row + "\n" for row in [rows[0].replace(label, "1e20"), *rows[1:]]))
-    with pytest.raises(UserError, match="row 1: the label '1e20' is not from -1e[+]15 to 1e[+]15, .*; if the row is a header, remove it$"):
+    with pytest.raises(UserError, match=r"row 1: the label '1e20' is not from -1e\+15 to 1e\+15, .*; if the row is a header, remove it$"):
         read_names(read_rows(str(path)), REGRESSION)
 
 
@@ -242,7 +242,7 @@ def test_what_the_log_says(tmp_path):
     constant, (line,) = read_text(write(tmp_path, ["2", "2.0"]), SCORE), [f"{tmp_path}/train.csv: all 2 rows have the number 2"]
     assert [warning.split(":")[:2] for warning in text_warnings(constant, SCORE)] == [line.split(":")]
     (line,) = text_warnings(read_text(write(tmp_path, ["red", ""]), SETS), SETS)
-    assert line.endswith("no row has the label green, blue: it is not trained")
+    assert line.endswith("no row has the labels green, blue: they are not trained")
 
 
 def read_records(text):

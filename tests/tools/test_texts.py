@@ -93,6 +93,15 @@ def test_columns_that_are_not_read_are_said():
         "FILE: line 1 has 3 columns, as training text: the first one is the text, the others are not read, in any row",
         "FILE: line 1 has 4 columns, as training text: the first two are the texts, the others are not read, in any row",
     ]
+    del said[:]
+    list(texts_of(["one\tmr\t1", "two\tmr\t1\tx", "three\tcr\t0", "four\tcr"], False, "FILE", warn=said.append))
+    list(texts_of(["one\tmr", "two\tmr\t1", "three\tcr"], False, "FILE", warn=said.append))
+    first = "the first one is the text, the others are not read, in any row"
+    assert said == [
+        f"FILE: line 1 has 3 columns, as training text: {first}",
+        f"warning: FILE: line 2 has 4 columns: {first}",
+        f"warning: FILE: line 1 has 2 columns: {first}",
+    ]
 
 
 def test_lines_without_a_text_are_left_out():
