@@ -188,8 +188,8 @@ def _tensor(name: str, about: Any, start: int) -> _Tensor:
 
 
 class PartFile:
-    """A file that is read in parts, each into an array of the caller. A `with` or `close` closes it; at the latest, it is closed when nothing
-    uses the object any more.
+    """A file that is read in parts, each into an array of the caller. A `with` or `close` closes it; at the latest, it is closed when
+    nothing uses the object any more.
 
     Args:
         path, remedy, limit, links: as in `open_file`, and so are the errors.
