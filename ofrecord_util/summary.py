@@ -92,8 +92,8 @@ def _counts(domain: np.ndarray, label: np.ndarray, task: Task) -> str:
     about = task.kind.summary(label, task.labels)
     if about is not None:
         rows = _listed(task.domains, np.bincount(domain, minlength=task.num_domains))
-        listed = f"; labels: {_listed(task.labels, np.sum(counts, axis=0))}" if task.num_labels > 1 else ""
-        return f"domains: {rows}; {about}{listed}"
+        of_labels = f"; labels: {_listed(task.labels, np.sum(counts, axis=0))}" if task.num_labels > 1 else ""
+        return f"domains: {rows}; {about}{of_labels}"
     table = np.array(counts)
     if max(table.shape) > _MOST_NAMES:
         return f"domains: {_listed(task.domains, table.sum(axis=1))}; labels: {_listed(task.labels, table.sum(axis=0))}"
