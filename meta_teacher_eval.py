@@ -14,7 +14,7 @@ states and attention scores of the layers that a student with --student_num_hidd
 import numpy as np
 
 from modeling.bert.variables import classifier_shapes, encoder_shapes, representation_shapes
-from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter
+from modeling.checkpoints.teacher_output_writer import TeacherOutputWriter, check_folder
 from modeling.checkpoints.teacher_outputs import Layout, estimate, output_folder, sample_identity
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import META_TEACHER_EVAL, parse_flags
@@ -25,7 +25,7 @@ from modeling.run.evaluation import TEXT, SplitEvaluator, evaluate_splits, measu
 from modeling.run.model_loading import load_model
 from modeling.run.start import announce_predictions
 from modeling.run.student import check_teacher, choose_loss_weights, describe_mapping, layer_mapping, student_depth, teacher_folder
-from ofrecord_util.files import size_text
+from ofrecord_util.reading import size_text
 
 
 def choose_layers(flags, config, log):
@@ -52,11 +52,12 @@ def main():
 
     if context.splits.must_write(context.splits.train_split, "train"):
         context.splits.check_texts((context.splits.train_split, *(("dev", "test") if flags.do_eval else ())))
+    folder = output_folder(flags)
+    check_folder(folder)
     records = context.splits.training_records()
     dev_records = context.splits.records("dev", name="eval") if flags.do_eval else None
     test_records = context.splits.test_records() if flags.do_eval else None
     lengths, identity = records.lengths, sample_identity(records, task, context.tokenizer)
-    folder = output_folder(flags)
     log(f"{len(records)} samples, {lengths.sum()} tokens: {folder} will take {size_text(estimate(layout.arrays(lengths)))}")
 
     facts = dict(identity, teacher=context.snapshot.path, teacher_digest=context.snapshot.digest(), config=config.as_dict())

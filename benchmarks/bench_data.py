@@ -29,8 +29,8 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import run
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, REPRESENTATION, Knowledge
 from ofrecord_util.dataset import Dataset
-from ofrecord_util.files import size_text
 from ofrecord_util.reader import read_split
+from ofrecord_util.reading import size_text
 from ofrecord_util.tasks import resolve_task
 from ofrecord_util.text_files import find_text
 from ofrecord_util.tokenization import Tokenizer

@@ -99,8 +99,7 @@ def read_finished_run(folder):
     run = read_run(folder)
     write_cards(run)
     page(run)
-    metrics = Metrics(folder)
-    with contextlib.closing(metrics._file):
+    with contextlib.closing(Metrics(folder)) as metrics:
         metrics.continue_from(4)
 
 

@@ -18,7 +18,9 @@ import numpy as np
 
 from benchmarks.runs import best_snapshot, last_of, mean_and_spread, print_table, results_parser, run_jobs, run_script, seconds_of
 from benchmarks.unlabelled_texts import Texts
+from modeling.cli.errors import run
 from modeling.cli.flag_kinds import positive_float
+from ofrecord_util.text_files import UNLABELLED, find_text
 
 PLAIN = ["hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"]  # at 0, the student learns from the labels only
 NO_META = ["--use_domain_loss", "false", "--use_sample_weights", "false"]
@@ -123,7 +125,9 @@ def main():
     parser.add_argument("--student_epochs", type=int, default=2)
     parser.add_argument("--student_learning_rate", type=float, default=2e-4)
     parser.add_argument("--temperature", type=float, default=2.0)
-    parser.add_argument("--raw_dir", help="folder with fdu-mtl and the test rows, from which --data_dir gets its unlabelled.csv")
+    parser.add_argument(
+        "--raw_dir", help="folder with fdu-mtl/, SENTI/ and k-shot-single/; its unlabelled reviews become DATA_DIR/unlabelled.csv"
+    )
     parser.add_argument("--memory_limit", type=positive_float, help="GB of memory per run (default: what is free when it starts)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per job")
     weights = ["--hidden_loss_weight", "10", "--attention_loss_weight", "0.1"]
@@ -131,12 +135,14 @@ def main():
     args = parser.parse_args()
 
     study = Study(args)
+    if AFTER_UNLABELLED in args.rows:  # before the teacher, which takes long
+        if args.raw_dir:
+            Texts(args.raw_dir, os.path.join(study.output_dir, "texts")).unlabelled_split(args.data_dir)
+        find_text(args.data_dir, UNLABELLED, f"give --raw_dir, which writes it for --rows {AFTER_UNLABELLED!r}, or ")
     study.preprocess()
     study.teacher()
     study.knowledge()
     if AFTER_UNLABELLED in args.rows:
-        if args.raw_dir:
-            Texts(args.raw_dir, os.path.join(study.output_dir, "texts")).unlabelled_split(args.data_dir)
         study.knowledge(unlabelled=True)
     jobs = [(row, seed) for seed in args.seeds for row in args.rows]
     results = run_jobs([lambda row=row, seed=seed: study.student(row, seed) for row, seed in jobs], args.workers)
@@ -157,4 +163,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,6 +5,7 @@ import numpy as np
 from modeling.bert.names import SPAN_HEAD
 from modeling.bert.variables import dense_head_shapes, encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot, find_snapshot
+from modeling.cli.choices import WINDOW_TOKENS
 from modeling.engine.global_function import global_function
 from modeling.objectives.tokens import predict_spans
 from modeling.run.answering import find_answers
@@ -16,8 +17,6 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import say
 from ofrecord_util.question_text import PLACES, QuestionSplit
 
-_DEFAULT_WINDOW = 64  # --doc_stride and --max_query_length of a snapshot that does not have them
-
 
 class Answerer(TextModel):
     """A snapshot as a function of questions and contexts.
@@ -28,8 +27,8 @@ class Answerer(TextModel):
 
     Args:
         path: snapshot, or the folder of a run with a single best snapshot.
-        doc_stride, max_query_length: as the flags of recipes/span_answering.py; None for those of the training, or 64 if the snapshot does
-            not have them.
+        doc_stride, max_query_length: as the flags of recipes/span_answering.py; None for those of the training, or WINDOW_TOKENS if the
+            snapshot does not have them.
         n_best_size, max_answer_length, no_answer: as the flags of recipes/span_answering.py.
         log, further: as of `TextModel`.
     Raises:
@@ -49,7 +48,7 @@ class Answerer(TextModel):
         shapes = {**shapes_without_pooler(config, None), **head}
         super().__init__(snapshot, config, shapes, {**encoder_shapes(config), **head}, log=log, **further)
         given, stored = {"doc_stride": doc_stride, "max_query_length": max_query_length}, snapshot.task() or {}
-        windows = {name: stored.get(name) or _DEFAULT_WINDOW if value is None else value for name, value in given.items()}
+        windows = {name: stored.get(name) or WINDOW_TOKENS if value is None else value for name, value in given.items()}
         self._form, engine = WindowForm(**windows), self._engine
         self._found = n_best_size, max_answer_length, no_answer
         self._form.check_stride(self._tokenizer, self.seq_length)

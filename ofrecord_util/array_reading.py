@@ -188,7 +188,8 @@ def _tensor(name: str, about: Any, start: int) -> _Tensor:
 
 
 class PartFile:
-    """A file that is read in parts, each into an array of the caller.
+    """A file that is read in parts, each into an array of the caller. A `with` or `close` closes it; at the latest, it is closed when
+    nothing uses the object any more.
 
     Args:
         path, remedy, limit, links: as in `open_file`, and so are the errors.
@@ -248,6 +249,10 @@ class PartFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):  # not if it could not be opened
+            self.close()
 
     def __enter__(self) -> "PartFile":
         return self

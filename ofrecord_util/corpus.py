@@ -27,7 +27,7 @@ from ofrecord_util.schema import FEATURES, LENGTH_BYTES
 from ofrecord_util.sentences import Documents
 from ofrecord_util.summary import TokenFacts, token_facts
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
-from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, part_paths, previous_files, split_folder
+from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, check_files, part_paths, previous_files, split_folder
 
 CORPUS = "corpus"  # its name among the splits
 _INDEX = ".index.npy"
@@ -79,7 +79,9 @@ def write_corpus(
     """
     part_num = min(_MOST_PARTS, 1 + int(text.size // _PART_TEXT)) if part_num is None else part_num
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
-    files.check_output_folder(folder, "--data_dir", whole=False)
+    indices = [path + _INDEX for path in paths]
+    starts = [os.path.join(folder, DOCUMENTS)] if packing not in PACKINGS else []  # of the documents
+    check_files(folder, [*paths, *indices, *starts])
     digests = text.digests()
     previous, documents, counts = previous_files(folder), Documents(), _Counts(tokenizer, seq_length)
     try:
@@ -95,13 +97,13 @@ def write_corpus(
                 counts.add(rows, cut)
                 between()
             _check_count(count, part_num, text)
-            indices = [(part.path + _INDEX, part.offsets()) for part in parts]
-            if packing not in PACKINGS:
+            arrays = [part.offsets() for part in parts]
+            if starts:
                 documents.check(text.names)
-                indices.append((os.path.join(folder, DOCUMENTS), documents.starts(count)))
-            for path, index in indices:
+                arrays.append(documents.starts(count))
+            for path, array in zip([*indices, *starts], arrays):
                 with files.replacing(path) as file:
-                    np.save(file, index)
+                    np.save(file, array)
         listed = [part.describe() for part in parts]
         manifest = {
             **digests,
@@ -109,10 +111,10 @@ def write_corpus(
             **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
             **{"text_files": list(map(os.path.basename, text.names)), "texts_by_file": text.counts},
             **{"texts": text.count, "evaluation_texts": text.found, **counts.describe(text.count)},
-            **({} if packing in PACKINGS else {"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))}),
+            **({"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))} if starts else {}),
         }
         files.write_json(os.path.join(folder, MANIFEST), manifest)
-        kept = {os.path.basename(path) for path in (*paths, *(path for path, _ in indices))}
+        kept = set(map(os.path.basename, (*paths, *indices, *starts)))
         for name in {DOCUMENTS, *(name + end for name in previous for end in ("", _INDEX))} - kept:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))

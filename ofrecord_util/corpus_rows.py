@@ -24,9 +24,6 @@ class Rows(NamedTuple):
         return Rows(*(array[index] for array in self))
 
 
-# ------------------------------------------------------------------------------------------------------------- rows of text
-
-
 def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Tuple[Rows, int]]:
     """(rows with one text or pair each, as the samples of a task have them; number of texts that are longer and were cut). Texts without
     tokens have no row."""
@@ -93,6 +90,3 @@ def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:
             chunk = []
     if chunk:
         yield chunk
-
-
-# ------------------------------------------------------------------------------------------------------------------- writing

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import sys
-from typing import Any, Optional, TextIO
+from typing import Any, Optional, Sequence, TextIO
 
 _MARKUP = re.compile(r"([\\`*|<\[\]#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))")  # _ within a word is no markup
 
@@ -103,3 +103,8 @@ def for_python(text: Any) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things in a message: "1 label", "2 labels"."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names in a message, the first ones of more than `most`: "a, b and 3 others"."""
+    return ", ".join(names[:most]) + (f" and {counted(len(names) - most, 'other')}" if len(names) > most else "")

@@ -9,17 +9,13 @@ import os
 import re
 import shutil
 import stat
-import tempfile
-from typing import BinaryIO, Iterator, Mapping, Optional, Sequence, TextIO
+from typing import BinaryIO, Iterator, Mapping, Optional, TextIO
 
 import numpy as np
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.reading import size_text
 
-SNAPSHOT_DONE = "snapshot_done"  # the file that each snapshot has
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_LARGEST_PID = 1 << 22  # of Linux; a temporary name has a process id
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 
 
@@ -74,10 +70,10 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     Raises:
         OSError: the file cannot be written, or `path` is a folder.
     """
-    found = _stat(path)
+    found = stat_of(path)
     if found is not None and stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", path)
-    descriptor = _own_descriptor(path)
+    descriptor = own_descriptor(path)
     if descriptor is not None or (found is not None and not stat.S_ISREG(found.st_mode)):
         # through its own descriptor: another opening of /dev/stdout would write over what the process has written before
         with open(path if descriptor is None else os.dup(descriptor), "wb") as file:
@@ -102,14 +98,15 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _stat(path: str) -> Optional[os.stat_result]:
+def stat_of(path: str) -> Optional[os.stat_result]:
+    """What a path is, links followed; None if nothing is there."""
     try:
         return os.stat(path)
     except FileNotFoundError:
         return None
 
 
-def _own_descriptor(path: str) -> Optional[int]:
+def own_descriptor(path: str) -> Optional[int]:
     """The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 names, else None."""
     for _ in range(40):  # as many links as Linux follows
         folder, name = os.path.split(os.path.abspath(path))
@@ -126,96 +123,6 @@ def _take_owner_and_mode(file: int, old: os.stat_result) -> None:
     with contextlib.suppress(OSError):
         os.fchown(file, old.st_uid, old.st_gid)
     os.fchmod(file, stat.S_IMODE(old.st_mode))
-
-
-def check_output(path: str, flag: str, makes_folder: bool = False, others: Sequence[str] = ()) -> None:
-    """Checks before the work that `replacing` will be able to write a file.
-
-    Args:
-        path: the file.
-        flag: what the user can change, for the message.
-        makes_folder: whether the folder of the file is made if it does not exist.
-        others: the files that the command reads, and those that it writes too, or folders of such files. None of them may be overwritten,
-            and nothing may be written into one of the folders.
-    Raises:
-        UserError: the path is a folder, its folder does not exist or cannot be written, or it is one of the others or in one of them.
-    """
-    try:
-        found = _stat(path)
-        if found is None or stat.S_ISREG(found.st_mode):
-            _check_is_none_of(path, found is not None, flag, others)
-        if found is not None and stat.S_ISDIR(found.st_mode):
-            raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
-        if (found is not None and not stat.S_ISREG(found.st_mode)) or _own_descriptor(path) is not None:
-            return
-        _stat(f"{os.path.realpath(path)}.tmp-{_LARGEST_PID}")  # a name that is too long is an OSError
-        folder = os.path.dirname(os.path.realpath(path))
-        if makes_folder and not os.path.isdir(folder):
-            check_is_in_no_snapshot(folder, flag, path)
-        _try_to_write(_nearest(folder) if makes_folder else folder)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
-
-
-def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str]) -> None:
-    """Raises a UserError if a path is one of some files or folders, or in one of the folders."""
-    place = os.path.realpath(path)
-    for other in others:
-        known = os.path.realpath(other)
-        if place == known or (exists and place.startswith(known + os.sep)):
-            raise UserError(f"{path}: is also read or written by this command, and would be overwritten; give another {flag}")
-        if place.startswith(known + os.sep):
-            raise UserError(f"{path}: is in {other}, a folder whose files this command uses; give another {flag}")
-
-
-def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
-    """Checks before the work that `replacing_folder` will be able to write a folder: the nearest folder above it that exists can be
-    written, and it is in no snapshot. Arguments and errors as in `check_output`. With `whole` false, files are to be written into the
-    folder instead.
-    """
-    try:
-        path = os.path.abspath(path)
-        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
-            raise UserError(f"{path}: is not a folder, and a folder is to be written; give another {flag}")
-        if whole:
-            _stat(f"{_temporary_prefix(path)}{_LARGEST_PID}.old")
-        check_is_in_no_snapshot(os.path.dirname(path) if whole else path, flag, path)
-        _try_to_write(_nearest(os.path.dirname(path) if whole else path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another {flag}") from error
-
-
-def check_is_in_no_snapshot(folder: str, flag: str, path: Optional[str] = None) -> None:
-    """Checks that a folder, which may not exist yet, is no snapshot and is in none. Each folder in a snapshot is a variable, so another one
-    makes it unreadable.
-
-    Args:
-        folder: a new folder is to be created in it, or as it.
-        flag: what the user can change, for the message.
-        path: what the message names; None for the folder.
-    Raises:
-        UserError: the folder is a snapshot or is in one.
-    """
-    place = os.path.realpath(folder)
-    while True:
-        if os.path.isfile(os.path.join(place, SNAPSHOT_DONE)):
-            raise UserError(f"{path or folder}: is in {place}, a snapshot, which must have no other folders; give another {flag}")
-        if place == os.path.dirname(place):
-            return
-        place = os.path.dirname(place)
-
-
-def _nearest(folder: str) -> str:
-    """The folder, or the nearest one above it that exists."""
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    return folder
-
-
-def _try_to_write(folder: str) -> None:
-    """Creates a file in a folder and removes it. A mode alone does not show a file system that is read-only."""
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def open_to_append(path: str) -> TextIO:
@@ -240,18 +147,6 @@ def open_to_append(path: str) -> TextIO:
     return open(handle, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
-def check_append(path: str, flag: str) -> None:
-    """Checks before the work that `open_to_append` will be able to open a file. Nothing is created. Arguments as in `check_output`.
-
-    Raises:
-        UserError: the file or its folder cannot be written, or the name is taken by something else.
-    """
-    if os.path.lexists(path):
-        open_to_append(path).close()
-    else:
-        check_output(path, flag, makes_folder=True)
-
-
 @contextlib.contextmanager
 def replacing_folder(path: str) -> Iterator[str]:
     """Makes a temporary folder next to `path`. It gets the name `path` when the block ends, and is removed when the block raises.
@@ -270,8 +165,8 @@ def replacing_folder(path: str) -> Iterator[str]:
         raise NotADirectoryError(errno.ENOTDIR, "not a folder")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     recover_folder(path)
-    _remove_leftovers(_temporary_prefix(path))
-    new = f"{_temporary_prefix(path)}{os.getpid()}"
+    _remove_leftovers(temporary_prefix(path))
+    new = f"{temporary_prefix(path)}{os.getpid()}"
     try:
         os.mkdir(new)
         yield new
@@ -291,7 +186,7 @@ def replacing_folder(path: str) -> Iterator[str]:
 def remove_folder(path: str) -> None:
     """Removes a folder. If the process dies meanwhile, nothing is left under the name of the folder."""
     path = os.path.abspath(path)
-    gone = f"{_temporary_prefix(path)}{os.getpid()}"
+    gone = f"{temporary_prefix(path)}{os.getpid()}"
     os.rename(path, gone)
     shutil.rmtree(gone)
 
@@ -300,7 +195,7 @@ def recover_folder(path: str) -> None:
     """Gives a folder its name back where a save was killed while it replaced it, on a file system without exchange."""
     path = os.path.abspath(path)
     if not os.path.lexists(path):
-        for old in _leftovers(_temporary_prefix(path)):
+        for old in _leftovers(temporary_prefix(path)):
             if old.endswith(".old"):
                 with contextlib.suppress(OSError):  # the reader then reports that the folder is missing
                     os.rename(old, path)
@@ -323,7 +218,7 @@ def clear_leftovers(folder: str) -> None:
             _remove(path)
 
 
-def _temporary_prefix(path: str) -> str:
+def temporary_prefix(path: str) -> str:
     """Prefix of the temporary names of a folder; the process id follows."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.writing-")
 
@@ -383,24 +278,3 @@ def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez(content, **arrays)
     file.write(content.getbuffer())
-
-
-def check_space(folder: str, needed: float, what: str, remedy: str) -> None:
-    """Compares what a folder will need with the free space of its disk.
-
-    Args:
-        folder: it, or what is to be made.
-        needed: bytes.
-        what: the subject of the message ("the teacher's outputs need").
-        remedy: its end, what the user can do.
-    Raises:
-        UserError: fewer bytes are free.
-    """
-    parent = os.path.dirname(os.path.abspath(folder))
-    while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {what} {size_text(needed)} ({needed} bytes), {parent} has {size_text(free)} ({free} bytes) free: {remedy}"
-        )

@@ -63,8 +63,8 @@ def odd_character(name: str) -> Optional[str]:
     return next((char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
 
 
-class Looks:
-    """Names by their look, which tells of a name whether an earlier one looks the same, however many there are.
+class Confusables:
+    """Finds an earlier name that looks the same as a given one and is spelled differently, however many names there are.
 
     Args:
         names: the first names.
@@ -79,8 +79,8 @@ class Looks:
         """Adds a name. Of several with one look, the first one is kept."""
         self._first.setdefault(look(name), name)
 
-    def lookalike(self, name: str) -> Optional[str]:
-        """An earlier name that looks like `name` and is spelled otherwise (apart from case), or None."""
+    def find(self, name: str) -> Optional[str]:
+        """An earlier name that looks the same as `name` and is spelled differently (apart from case), or None."""
         other = self._first.get(look(name))
         return None if other is None or other.strip().lower() == name.strip().lower() else other
 
@@ -149,10 +149,10 @@ def is_number(cell: str) -> bool:
 
 def split_by_look(names: Iterable[str]) -> Optional[Tuple[str, str]]:
     """Two of the names that look alike and are spelled otherwise, or None."""
-    looks = Looks()
+    earlier = Confusables()
     for name in sorted(names):
-        other = looks.lookalike(name)
+        other = earlier.find(name)
         if other is not None:
             return other, name
-        looks.add(name)
+        earlier.add(name)
     return None

@@ -7,6 +7,7 @@ import numpy as np
 
 from ofrecord_util.corpus_kinds import LEAVE_OUT
 from ofrecord_util.encoding import TextEncoder
+from ofrecord_util.escaping import listed
 from ofrecord_util.records import Records
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextSplit
@@ -91,8 +92,8 @@ def _counts(domain: np.ndarray, label: np.ndarray, task: Task) -> str:
     about = task.kind.summary(label, task.labels)
     if about is not None:
         rows = _listed(task.domains, np.bincount(domain, minlength=task.num_domains))
-        listed = f"; labels: {_listed(task.labels, np.sum(counts, axis=0))}" if task.num_labels > 1 else ""
-        return f"domains: {rows}; {about}{listed}"
+        of_labels = f"; labels: {_listed(task.labels, np.sum(counts, axis=0))}" if task.num_labels > 1 else ""
+        return f"domains: {rows}; {about}{of_labels}"
     table = np.array(counts)
     if max(table.shape) > _MOST_NAMES:
         return f"domains: {_listed(task.domains, table.sum(axis=1))}; labels: {_listed(task.labels, table.sum(axis=0))}"
@@ -136,6 +137,11 @@ def _token_line(what: str, facts: TokenFacts, seq_length: int, further: Sequence
     return with_unknown(parts, facts.unknown, facts.total, further)
 
 
+def hardly_fits(unknown: int, total: int) -> bool:
+    """Whether so many of the tokens of some texts are [UNK] that the vocabulary hardly fits them. Arguments as of `with_unknown`."""
+    return unknown > _UNKNOWN_SHARE * total and total >= _FEW_TOKENS
+
+
 def with_unknown(parts: Sequence[str], unknown: int, total: int, further: Sequence[str] = ()) -> str:
     """A line of the log with the share of [UNK]. It is a warning if the vocabulary hardly fits the text.
 
@@ -144,7 +150,7 @@ def with_unknown(parts: Sequence[str], unknown: int, total: int, further: Sequen
         unknown, total: as of `TextEncoder.count_unknown`.
     """
     line = "; ".join([*parts, f"{unknown} of {total} tokens are [UNK] ({_share(unknown, total)})", *further])
-    if unknown > _UNKNOWN_SHARE * total and total >= _FEW_TOKENS:
+    if hardly_fits(unknown, total):
         line = f"warning: {line}: check --vocab_file and --do_lower_case, or take a model for the language of the text"
     return line
 
@@ -172,7 +178,7 @@ def describe_corpus(manifest: dict, facts: Optional[TokenFacts], names: Sequence
     lines.append(_token_line("corpus: records", facts, manifest["seq_length"], cut="of the texts are cut"))
     lacking = [name for name, count in zip(names, counts.tolist()) if not count]
     if lacking:
-        shown = ", ".join(lacking[:_MOST_NAMES]) + (f" and {len(lacking) - _MOST_NAMES} others" if len(lacking) > _MOST_NAMES else "")
+        shown = listed(lacking, _MOST_NAMES)
         cause = f", or --evaluation_text {LEAVE_OUT} leaves out all texts" if evaluation_text == LEAVE_OUT and found else ""
         lines.append(f"warning: {shown}: the corpus has no text of {'it' if len(lacking) == 1 else 'them'}: all lines are blank{cause}")
     return lines

@@ -15,6 +15,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.reading import TEXT_LIMIT, read_bytes
 from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder, TextSplit
@@ -112,8 +113,8 @@ def _check_row(cells: List[str], width: int, path: str, number: int) -> None:
     if width not in (2, 3) or len(cells) != width:
         expected = f"{width} as in the first row" if width in (2, 3) else "2 or 3"
         raise UserError(
-            f"{path}: row {number}: {len(cells)} columns (tab-separated) where {expected} are expected: word TAB tag, or word TAB domain "
-            "TAB tag; a blank line ends a sentence"
+            f"{path}: row {number}: {counted(len(cells), 'column')} (tab-separated) where {expected} are expected: word TAB tag, or "
+            "word TAB domain TAB tag; a blank line ends a sentence"
         )
     for name, cell in zip(("word", "domain") if width == 3 else ("word",), cells):
         if not cell.strip():

@@ -17,6 +17,7 @@ import numpy as np
 from ofrecord_util.corpus_batches import batch_weights
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.reader import REMEDY, read_split
 from ofrecord_util.records import Samples, count_tokens
 from ofrecord_util.summary import with_unknown
@@ -132,7 +133,7 @@ def read_target_rows(
     for place, cells in table.rows:
         if len(cells) != 1 + pair:
             wanted = "2: source, target; --text_column and --pair_column choose" if pair else "1: text; --text_column chooses"
-            raise UserError(f"{path}: {place}: has {len(cells)} columns, expected {wanted} others")
+            raise UserError(f"{path}: {place}: has {counted(len(cells), 'column')}, expected {wanted} others")
         for name, cell in zip(("source", "target") if pair else ("text",), cells):
             if not cell.strip():
                 raise UserError(f"{path}: {place}: the {name} is empty")

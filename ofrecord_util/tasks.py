@@ -7,10 +7,10 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ofrecord_util import text
 from ofrecord_util.errors import UserError
-from ofrecord_util.escaping import counted
+from ofrecord_util.escaping import counted, listed
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, Classes
-from ofrecord_util.names import Looks, odd_character, spelled, split_by_look
+from ofrecord_util.names import Confusables, odd_character, spelled, split_by_look
 from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]
@@ -22,7 +22,6 @@ def _is_integer(word: str) -> bool:
 
 # Bytes of UTF-8. The name of a task becomes a part of the names of folders, which have at most 255.
 _LONGEST_TASK_NAME, _LONGEST_NAME = 150, 800
-_MOST_LISTED = 20  # names in a message
 
 
 def _check_name(name: str, what: str, longest: int) -> None:
@@ -32,11 +31,6 @@ def _check_name(name: str, what: str, longest: int) -> None:
         raise UserError(f"{what} {name!a:.80} contains the character U+{ord(odd):04X}, which is not text: give another name")
     if len(name.encode("utf-8")) > longest:
         raise UserError(f"{what} {name!r:.40} has {len(name.encode('utf-8'))} bytes, at most {longest} are allowed: give another name")
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Names for a message, the first ones of many."""
-    return ", ".join(values[:_MOST_LISTED]) + (f" and {len(values) - _MOST_LISTED} others" if len(values) > _MOST_LISTED else "")
 
 
 @dataclass(frozen=True)
@@ -81,11 +75,11 @@ class Task:
             if len(values) < least:
                 where, remedy = (f"{source}: ", f"rows with others, or {flag}") if kind in self.origins else ("", flag)
                 raise UserError(
-                    f"{where}task {self.name!r} has {counted(len(values), kind)} ({_listed(values) or 'none'}), needs at least {least}: "
+                    f"{where}task {self.name!r} has {counted(len(values), kind)} ({listed(values) or 'none'}), needs at least {least}: "
                     f"give {remedy}"
                 )
             if len(values) > most:
-                names = _listed(values)
+                names = listed(values)
                 raise UserError(f"{flag}: task {self.name!r} is a {self.task_type} of one number, but {len(values)} are named ({names})")
             mixed = next((value for value in values if kind == "label" and self.kind.splits(value)), None)
             if mixed is not None:
@@ -144,7 +138,7 @@ class Task:
         place = places.get(name.strip().lower())
         if place is not None:
             return place
-        alike = Looks(values).lookalike(name)
+        alike = Confusables(values).find(name)
         if alike is not None:
             raise UserError(
                 f"{kind} {spelled(name)} looks like {spelled(alike)} of task {self.name!r} and is another one; write both alike"
@@ -152,7 +146,7 @@ class Task:
         remedy = f"{flag} or --task_name selects others"
         if kind in self.origins:
             remedy = f"{self.origins[kind]} has no row with it: correct this row, or name all {kind}s with {flag}"
-        raise UserError(f"{kind} {name!r:.80} is not one of task {self.name!r} ({_listed(values)}); {remedy}")
+        raise UserError(f"{kind} {name!r:.80} is not one of task {self.name!r} ({listed(values)}); {remedy}")
 
     def to_dict(self) -> dict:
         """The task as a dict for JSON; `from_dict` reads it."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tupl
 import numpy as np
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, REGRESSION
-from ofrecord_util.names import MANY_ROWS, Looks, is_number, odd_character, spelled, unlike_the_rest
+from ofrecord_util.names import MANY_ROWS, Confusables, is_number, odd_character, spelled, unlike_the_rest
 from ofrecord_util.text_columns import TextOptions
 from ofrecord_util.text_files import TEXT_FILES, TextRows, find_text, read_rows, roles_of, text_path
 from ofrecord_util.text_kinds import JSONL, KIND_NAMES, SEMICOLONS, TSV
@@ -73,7 +74,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
     pair = _check_width(table)
     domains: Set[str] = set()
     labels: Set[str] = set()
-    looks = {"domain": Looks(), "label": Looks()}
+    earlier = {"domain": Confusables(), "label": Confusables()}
     _check_not_index(table, width)
     for place, cells in rows:
         _check_columns(table, place, cells, width)
@@ -96,7 +97,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
             if odd is not None:
                 what = f"the {kind} {cell!a:.80} contains the character U+{ord(odd):04X}, which is not text"
                 raise UserError(f"{path}: {place}: {what}; remove it")
-            other = looks[kind].lookalike(cell)
+            other = earlier[kind].find(cell)
             if other is not None:
                 raise UserError(
                     f"{path}: {place}: the {kind} {spelled(cell)} looks like {spelled(other)} of earlier rows and is another one; "
@@ -108,7 +109,7 @@ def read_names(table: TextRows, task_type: str = CLASSIFICATION) -> Tuple[Set[st
                     "without quotes, or as comma-separated text"
                 )
             names.add(cell)
-            looks[kind].add(cell)
+            earlier[kind].add(cell)
     _check_first_row(table, task_type)
     for kind, names in (("domain", domains), ("label", labels)):
         if len(names) == len(rows) >= MANY_ROWS and (kind == "domain" or labels_of.exclusive):
@@ -138,14 +139,16 @@ def _check_first_row(table: TextRows, task_type: str) -> None:
     first = table.rows[0][1]
     columns = (-1,) if table.columns is not None and table.columns.only_domain is not None else (-2, -1)
     if unlike_the_rest([cells for _, cells in table.rows], columns):
-        names = "name all domains and labels with --domains and --label_list"
-        if task_type == REGRESSION and not is_number(first[-1]):
-            what = f"the label {first[-1].strip()!r:.60} is not a number"
-            raise UserError(f"{table.path}: row 1: {what}; remove the row if it is a header, or correct the label")
+        if task_type == REGRESSION:  # a header has a word where the numbers are
+            try:
+                LABEL_KINDS[task_type].read(first[-1], None)
+            except UserError as error:
+                raise UserError(f"{table.path}: row 1: {error}; if the row is a header, remove it") from error
+            return
         raise UserError(
             f"{table.path}: row 1 looks like a header: its domain {first[-2].strip()!r:.60} and label {first[-1].strip()!r:.60} are unlike "
             "those of the other rows; give --text_column, --domain_column and --label_column the names of its columns, not their numbers; "
-            f"if it is none, {names}"
+            "if it is none, name all domains and labels with --domains and --label_list"
         )
 
 
@@ -159,10 +162,10 @@ def _check_columns(table: TextRows, place: str, cells: List[str], width: int) ->
         )
     if len(cells) != width:
         raise UserError(
-            "{}: {}: {} columns where {} are expected ({}{}, {}); {}{}".format(
+            "{}: {}: {} where {} are expected ({}{}, {}); {}{}".format(
                 table.path,
                 place,
-                len(cells),
+                counted(len(cells), "column"),
                 width,
                 "a, b, domain" if pair else "text, domain",
                 ", label" if table.labelled else "",
@@ -185,13 +188,13 @@ def _check_width(table: TextRows) -> bool:
     place, cells = table.rows[0]
     if not table.labelled and len(cells) not in (2, 3):
         raise UserError(
-            f"{table.path}: {place}: {len(cells)} columns ({KIND_NAMES[table.kind]}); without labels and without a header, a row has 2: "
-            f"text, domain (or 3 with a pair of texts); {_of_unlabelled(cells, 3)}{_hint(cells, 3 if len(cells) > 3 else 2)}"
+            f"{table.path}: {place}: {counted(len(cells), 'column')} ({KIND_NAMES[table.kind]}); without labels and without a header, a "
+            f"row has 2: text, domain (or 3 with a pair of texts); {_of_unlabelled(cells, 3)}{_hint(cells, 3 if len(cells) > 3 else 2)}"
         )
     if table.labelled and len(cells) not in (3, 4):
         raise UserError(
-            f"{table.path}: {place}: {len(cells)} columns ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, domain, label "
-            "(or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
+            f"{table.path}: {place}: {counted(len(cells), 'column')} ({KIND_NAMES[table.kind]}); without a header, a row has 3: text, "
+            "domain, label (or 4 with a pair of texts); --text_column, --domain_column and --label_column choose others, by number"
             f"{_hint(cells, 4 if len(cells) > 4 else 3)}"
         )
     return len(cells) - table.labelled == 3

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS
 from ofrecord_util.names import (
     DOMAIN_COLUMNS,
@@ -127,7 +128,7 @@ class Columns(NamedTuple):
             if len(cells) != len(self.names):
                 expected = f"the header has {len(self.names)}" if self.header else f"row 1 has {len(self.names)}"
                 hint = "" if self.kind == CSV else "; --text_format csv reads comma-separated text"
-                raise UserError(f"{path}: {row.place(self.kind)}: {len(cells)} columns, but {expected}{hint}")
+                raise UserError(f"{path}: {row.place(self.kind)}: {counted(len(cells), 'column')}, but {expected}{hint}")
             values = [cells[place] for place in self.places.values()]
         if self.only_domain is not None:
             values.insert(1 + self.pair, self.only_domain)
@@ -208,7 +209,7 @@ def find_columns(
         names = [str(number) for number in range(1, len(names) + 1)]
     for role in roles:
         if role in ("text", "label") and role not in places:
-            known = f"the columns are {_listed(names)}" if has_names else f"the row has {len(names)} columns"
+            known = f"the columns are {_listed(names)}" if has_names else f"the row has {counted(len(names), 'column')}"
             raise UserError(f"{where}: no column is known as that of {_WHAT[role]}: {known}; --{role}_column names it")
     chosen = list(places.values())
     for position, role in enumerate(places):
@@ -241,7 +242,9 @@ def _place(value: str, role: str, names: List[str], kind: str, where: str) -> An
     """Position of the column of a flag, or its key in JSON lines."""
     if kind != JSONL and _is_number(value):
         if not 1 <= int(value) <= len(names):
-            raise UserError(f"{where}: has {len(names)} columns, but --{role}_column is {value}: give a number from 1 to {len(names)}")
+            raise UserError(
+                f"{where}: has {counted(len(names), 'column')}, but --{role}_column is {value}: give a number from 1 to {len(names)}"
+            )
         return int(value) - 1
     found = [position for position, name in enumerate(names) if name == value]
     found = found or [position for position, name in enumerate(names) if name.lower() == value.strip().lower()]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from ofrecord_util.escaping import listed
 from ofrecord_util.text import TextSplit
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequen
     "(--use_domain_loss false turns it off)",
     ("domain", False): "the accuracy is that of this domain only",
 }
-# What follows for a head on each token, by (what has a name, whether the rows are for training)
+# What follows from a single tag, by whether the rows are for training
 ONE_TAG_ONLY = {True: "the model cannot learn to tell tags apart", False: "a constant prediction would have an accuracy of 1"}
 _ONE_DOMAIN_UNLABELLED = "the student learns from this domain only"
 
@@ -50,21 +51,22 @@ def missing_names(
 
     Args:
         place: the file.
-        kind: "label" or "domain".
+        kind: "label", "domain" or "tag".
         names: of the task.
-        counts: int, the number of rows with each name.
+        counts: int, the number of units with each name.
         learns: whether the rows are for training.
         only: what follows if the rows have a single one of several names.
         unit: what has a name.
     """
-    missing = ", ".join(name for name, count in zip(names, counts.tolist()) if not count)
+    missing = [name for name, count in zip(names, counts.tolist()) if not count]
     if not missing:
         return None
     if np.count_nonzero(counts) == 1 and only is not None:
         total = int(counts.sum())
         rows = f"all {total} {unit}s have" if total > 1 else f"the only {unit} has"
-        return f"{place}: {rows} the {kind} {names[int(counts.argmax())]} (none {missing}): {only}"
-    return f"{place}: no {unit} has the {kind} {missing}: it is not {'trained' if learns else 'measured'}"
+        return f"{place}: {rows} the {kind} {names[int(counts.argmax())]} (none {listed(missing)}): {only}"
+    several = ("s", "they are") if len(missing) > 1 else ("", "it is")
+    return f"{place}: no {unit} has the {kind}{several[0]} {listed(missing)}: {several[1]} not {'trained' if learns else 'measured'}"
 
 
 def unread_columns(place: str, count: int, read: str) -> str:

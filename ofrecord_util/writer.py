@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from ofrecord_util import files
+from ofrecord_util import files, output_checks
 from ofrecord_util.errors import UserError
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.schema import Feature, default_prefix, features_of, split_flag
@@ -52,15 +52,27 @@ def plan_parts(data_dir: str, split: str, prefix: Optional[str], part_num: int, 
 
     Raises:
         UserError: fewer records than parts (OneFlow's reader dies on an empty part), or the folder cannot be written or has a folder with
-            the name of a part.
+            the name of a part or of the manifest.
     """
     paths = part_paths(data_dir, split, prefix, part_num)
     if count < part_num:
         raise UserError("{} {}: more parts than the {} records of {}".format(split_flag(split, "data_part_num"), part_num, count, split))
-    files.check_output_folder(split_folder(data_dir, split), "--data_dir", whole=False)
-    for path in paths:
-        files.check_output(path, "--data_dir", makes_folder=True)
+    check_files(split_folder(data_dir, split), paths)
     return paths
+
+
+def check_files(folder: str, paths: Sequence[str]) -> None:
+    """Checks before the work that the files of a split, and its manifest, can be written. Writes nothing.
+
+    Args:
+        folder: of the split.
+        paths: of the files, in the folder.
+    Raises:
+        UserError: the folder or a file cannot be written, or a name is that of a folder.
+    """
+    output_checks.check_output_folder(folder, "--data_dir", whole=False)
+    for path in (*paths, os.path.join(folder, MANIFEST)):
+        output_checks.check_output(path, "--data_dir", makes_folder=True)
 
 
 def write_split(data_dir: str, split: str, prefix: Optional[str], part_num: int, arrays: Any, manifest: dict) -> dict:

@@ -1,8 +1,11 @@
 """The benchmarks' own rules, without measuring anything: cases, and who is timed when."""
 
+import os
+import sys
+
 import pytest
 
-from benchmarks import bench_growth, bench_memory, bench_steps, side_by_side
+from benchmarks import bench_growth, bench_memory, bench_steps, kd_results, side_by_side
 from ofrecord_util.errors import UserError
 
 
@@ -92,3 +95,30 @@ def test_cases():
     for case in ("huge-4x40", "minilm-4", "minilm-ax4", "", "minilm-4x40@", "minilm-4x40@x"):
         with pytest.raises(UserError, match="--cases"):
             bench_steps.parse_case(case)
+
+
+@pytest.mark.parametrize("has_raw_dir", [False, True])
+def test_text_without_labels_is_there_before_the_teacher_is_trained(tmp_path, monkeypatch, has_raw_dir):
+    """The teacher takes most of the time of benchmarks/kd_results.py."""
+
+    class Texts:
+        def __init__(self, raw_dir, folder):
+            assert raw_dir == "raw"
+
+        def unlabelled_split(self, data_dir):
+            (tmp_path / "unlabelled.csv").write_text("a\tb\n")
+
+    def preprocess(study):
+        raise NotImplementedError(os.listdir(tmp_path))
+
+    monkeypatch.setattr(kd_results, "Texts", Texts)
+    monkeypatch.setattr(kd_results.Study, "preprocess", preprocess)
+    words = ["--model_dir", "m", "--data_dir", str(tmp_path), "--output_dir", "o", "--rows", "after unlabelled text"]
+    monkeypatch.setattr(sys, "argv", ["kd_results.py", *words, *(["--raw_dir", "raw"] if has_raw_dir else [])])
+    said = (
+        "unlabelled.csv"
+        if has_raw_dir
+        else "unlabelled text not found.*; give --raw_dir, which writes it for --rows 'after unlabelled text'"
+    )
+    with pytest.raises(NotImplementedError if has_raw_dir else UserError, match=said):
+        kd_results.main()

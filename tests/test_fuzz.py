@@ -21,6 +21,7 @@ def work(tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # a file that a reader leaves open
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.folder)
 def test_readers(work, target):
     folder = os.path.join(work, target.folder)

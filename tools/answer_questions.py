@@ -18,6 +18,7 @@ import sys
 from tqdm import tqdm
 
 from modeling.answerer import Answerer
+from modeling.cli.choices import WINDOW_TOKENS
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import batch_size, count, positive_float, positive_int
@@ -26,7 +27,7 @@ from ofrecord_util.escaping import for_terminal, say
 from ofrecord_util.question_text import read_questions
 from tools.texts import check_outputs, decode_argument, one_line, prepare_output, warn_of_unknown
 
-_AS_TRAINED = " (default: as in training, else 64)"
+_AS_TRAINED = f" (default: as in training, else {WINDOW_TOKENS})"
 
 
 def check_flags(parser, args):

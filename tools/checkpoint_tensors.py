@@ -3,6 +3,7 @@
 The values are read when they are asked for, so that the weights are in memory once. Nothing here depends on the kind of the model.
 """
 
+import contextlib
 import os
 
 import numpy as np
@@ -44,11 +45,13 @@ def _decode(data, dtype):
 
 def _read_safetensors(path):
     """Reads a dict of name -> Tensor. The library checks the file. It has no bfloat16 for NumPy, so the bytes are read here."""
-    file = PartFile(path, _REMEDY, 1 << 40)  # stays open; not mapped, because a file that is cut would end the process
-    try:
-        tensors = file.safetensors()
-    except ValueError as error:
-        raise UserError(f"{path} is not a complete safetensors file: {error}") from error
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(PartFile(path, _REMEDY, 1 << 40))  # not mapped, because a file that is cut would end the process
+        try:
+            tensors = file.safetensors()
+        except ValueError as error:
+            raise UserError(f"{path} is not a complete safetensors file: {error}") from error
+        stack.pop_all()  # it stays open, for the tensors
 
     def tensor(entry):
         def read():

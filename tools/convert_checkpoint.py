@@ -24,7 +24,9 @@ if not __package__:
 
 import dataclasses
 import functools
+import inspect
 import os
+import re
 
 from modeling.bert.config import BERT, PALM
 from modeling.bert.variant import LAYER_NORMS, POSITIONS
@@ -33,7 +35,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flags import add_text_flags
 from modeling.report.hub_card import UNKNOWN_LICENSE, check_license
-from ofrecord_util import files
+from ofrecord_util import output_checks
 from ofrecord_util.escaping import say
 from tools import checkpoint_hugging_face, checkpoint_npz, checkpoint_onnx, checkpoint_palm, checkpoint_snapshot, checkpoint_tensorflow
 from tools.checkpoint_card import CARD_FILE, is_own_card
@@ -92,12 +94,12 @@ def _is_own(path, to):
     return names | newer == files and (not os.path.isfile(card) or is_own_card(card))
 
 
-def _check_output(model_dir, output_dir, overwrite, to):
+def _check_output(model_dir, output_dir, overwrite, to, from_snapshot):
     source, target = os.path.realpath(model_dir), os.path.realpath(output_dir)
     if source == target or source.startswith(target + os.sep):
         raise UserError(f"--output_dir {output_dir} holds --model_dir {model_dir}, and would replace it; choose another folder")
-    if target.startswith(source + os.sep):
-        raise UserError(f"--output_dir {output_dir} is in --model_dir {model_dir}; choose a place outside of it")
+    if from_snapshot and target.startswith(source + os.sep):  # a folder of another format may have `onnx/model.onnx` in it
+        raise UserError(f"--output_dir {output_dir} is in --model_dir {model_dir}, a snapshot, which stays as it is; choose another place")
     if to in _FILES and not output_dir.endswith(_FILES[to]):
         raise UserError(f"--output_dir {output_dir}: --to {to} writes one file; give a path that ends in {_FILES[to]}")
     if not os.path.lexists(output_dir):
@@ -137,19 +139,32 @@ def _agreed(flag, given, found, model_dir):
     return given if found is None else found
 
 
+_PATHS = ("model_dir", "output_dir", "vocab_file", "dev_file")  # arguments of `convert`
+
+
+def _begins_with(message, path):
+    """Whether a message is about a path: begins with it, or with that of a file in it. A path that is one word may be a word of the text, so
+    it does not count if a blank follows."""
+    start = os.fspath(path).rstrip(os.sep)
+    ends = {start: "[/: ]" if os.sep in start else "[/:]", os.path.abspath(start): "[/: ]"}
+    return any(re.match(rf"(snapshot )?{re.escape(each)}{end}", message) for each, end in ends.items())
+
+
 def _naming_the_model(function):
-    """Adds the path of the model to a UserError that names neither it, nor the output, nor a flag: what readers and writers find wrong in
-    its tensors, sizes and names."""
+    """Adds the path of the model to a UserError that begins neither with a flag nor with a path of the command: what readers and writers
+    find wrong in the tensors, sizes and names of the model."""
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def naming(model_dir, output_dir, *args, **flags):
+    def naming(*args, **flags):
         try:
-            return function(model_dir, output_dir, *args, **flags)
+            return function(*args, **flags)
         except UserError as error:
-            message = str(error)
-            if message.startswith("--") or str(model_dir) in message or str(output_dir) in message:
+            message, given = str(error), signature.bind(*args, **flags).arguments
+            paths = [given[name] for name in _PATHS if given.get(name) is not None]
+            if message.startswith("--") or any(_begins_with(message, path) for path in paths):
                 raise
-            raise UserError(f"--model_dir {model_dir}: {message}") from error
+            raise UserError(f"--model_dir {given['model_dir']}: {message}") from error
 
     return naming
 
@@ -184,11 +199,11 @@ def convert(model_dir, output_dir, overwrite=False, log=say, to=SNAPSHOT, layers
     model_dir = find_snapshot(model_dir)
     reader = recognise(model_dir)
     check_license(license)
-    _check_output(model_dir, output_dir, overwrite, to)
+    _check_output(model_dir, output_dir, overwrite, to, reader is checkpoint_snapshot)
     if to in _FILES:
-        files.check_output(output_dir, "--output_dir", to == NPZ, [dev_file] if dev_file else [])
+        output_checks.check_output(output_dir, "--output_dir", to == NPZ, [dev_file] if dev_file else [])
     else:
-        files.check_output_folder(output_dir, "--output_dir")
+        output_checks.check_output_folder(output_dir, "--output_dir")
     if reader is checkpoint_npz and to != NPZ and vocab_file is None:
         raise UserError(f"--model_dir {model_dir}: NPZ has no vocabulary; set --vocab_file")
     if reader is checkpoint_npz:

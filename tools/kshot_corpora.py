@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.escaping import say
+from ofrecord_util.escaping import counted, say
 from ofrecord_util.names import spelled, split_by_look
 from ofrecord_util.reading import TEXT_LIMIT, has_utf8, read_bytes
 from ofrecord_util.text_columns import TextOptions
@@ -253,7 +253,9 @@ def _table_rows(path, content, form):
             yield None
             continue
         if len(cells) != 2:
-            raise UserError(f"{path}: row {number}: {len(cells)} columns, but a row of form {form} has 2 ({' TAB '.join(columns)})")
+            raise UserError(
+                f"{path}: row {number}: {counted(len(cells), 'column')}, but a row of form {form} has 2 ({' TAB '.join(columns)})"
+            )
         label_column = 0 if columns[0] in _LABEL_NAMES else 1
         text, label = cells[1 - label_column], cells[label_column].strip()
         if number == 1 and label.lower() in _LABEL_NAMES:
@@ -268,7 +270,9 @@ def _rows_of_kind(path, content, form, options):
     table = rows_of_text(content, path, dataclasses.replace(options, format=kind), ("text", "label"))
     for place, cells in table.rows:
         if len(cells) != 2:
-            raise UserError(f"{path}: {place}: {len(cells)} columns, but without a header, a row of form {form} has 2 (text, label)")
+            raise UserError(
+                f"{path}: {place}: {counted(len(cells), 'column')}, but without a header, a row of form {form} has 2 (text, label)"
+            )
         check_name(f"{path}: {place}: label", cells[1].strip(), (",",))
         yield (cells[0], cells[1].strip()) if cells[0].strip() else None
 

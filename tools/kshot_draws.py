@@ -7,7 +7,7 @@ import collections
 import hashlib
 
 from ofrecord_util.errors import UserError
-from ofrecord_util.escaping import say
+from ofrecord_util.escaping import counted, say
 from tools.kshot_corpora import key, labels_of, read_source
 from tools.kshot_leaks import CONTAINED, CONTAINS, EQUAL, find_leaks, unique
 
@@ -223,7 +223,7 @@ def make_splits(sources, test_sources, encodings, group, dev_rows, log=say):
                 left_out = f"{sum(kind is not None for kind in kinds[domain])} of {len(corpora[domain].rows)} rows"
                 raise UserError(
                     f"--source {domain}: {split} has no row of label {lacking[0]!r} ({left_out} reveal a test row and are left out; dev is "
-                    f"the last {dev_rows} rows): change --dev_rows, or give a file with its labels mixed"
+                    f"the last {counted(dev_rows, 'row')}): change --dev_rows, or give a file with its labels mixed"
                 )
             contents[f"single/{domain}/{split}.csv"] = [(row.text, domain, row.label) for row in rows]
         counts[domain] = {

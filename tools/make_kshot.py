@@ -38,7 +38,7 @@ from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import add_text_flags
-from ofrecord_util import files
+from ofrecord_util import files, output_checks
 from ofrecord_util.escaping import say
 from ofrecord_util.text_columns import TextOptions
 from tools.kshot_corpora import FORMS_HELP, check_name, parse_sources
@@ -97,7 +97,7 @@ def check_output(output_dir, mode, overwrite, sources):
         for path, _ in source.files:
             if os.path.realpath(path).startswith(target + os.sep):
                 raise UserError(f"--output_dir {output_dir} holds the source {path} and would replace it; choose another folder")
-    files.check_output_folder(output_dir, "--output_dir", whole=False)
+    output_checks.check_output_folder(output_dir, "--output_dir", whole=False)
     if not os.path.lexists(output_dir):
         return
     if not os.path.isdir(output_dir):

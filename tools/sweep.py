@@ -34,8 +34,9 @@ from modeling.report.page import check_page, write_document
 from modeling.run.log import LOG_FILE, READY, Log
 from modeling.run.resume import list_states
 from ofrecord_util.escaping import say
-from ofrecord_util.files import check_output_folder, make_folder, open_to_append, remove_folder, write_json
+from ofrecord_util.files import make_folder, open_to_append, remove_folder, write_json
 from ofrecord_util.json_reading import read_json
+from ofrecord_util.output_checks import check_output_folder
 from ofrecord_util.reading import TEXT_LIMIT, read_text
 from tools.compare import print_comparison
 

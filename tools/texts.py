@@ -15,14 +15,14 @@ from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
 from modeling.report.run_files import files_of_run
-from ofrecord_util.files import check_output
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
+from ofrecord_util.output_checks import check_output
 from ofrecord_util.reading import lines_of
+from ofrecord_util.summary import hardly_fits
 from ofrecord_util.text_columns import TextOptions, find_columns
 from ofrecord_util.text_kinds import AUTO, JSONL, kind_of_stream, parse_rows
 from ofrecord_util.text_warnings import unread_columns
 
-_UNKNOWN_SHARE, _FEW_TOKENS = 0.05, 20  # as in ofrecord_util/dataset.py: a share of few tokens says little
 _SEPARATORS, _FIRST_LINES = "\t,;", 100  # signs between columns; lines that tell whether a stream is a table
 _BREAKS = re.compile("[\t\r\n]+")
 _READ = ("input", "query", "domain_scores", "file", "vocab_file")  # flags and arguments that name a file that a tool reads
@@ -136,7 +136,7 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
     if kind == AUTO:
         kind = kind_of_stream(head[0], name, bool(options.columns()), head if header is None else ())
     columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
-    numbers, told = 0, False
+    numbers, told, warned = 0, False, False
     for row in parse_rows(itertools.chain(head, lines), kind, name):
         if row.number == 1:
             columns = find_columns(row, kind, options, name, roles, header)
@@ -169,12 +169,13 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 raise UserError(
                     f"{name}: line {row.line} is a header ({' TAB '.join(cells):.90}), which would be read as a text; remove it"
                 )
-            if len(cells) > len(roles) and warn is not None and not told:
+            if len(cells) > len(roles) and warn is not None:
                 first, place = "the first two are the texts" if pair else "the first one is the text", f"{name}: line {row.line}"
-                if len(cells) == len(roles) + 2:  # training text has a domain and a label too, and is often predicted
-                    warn(f"{place} has {len(cells)} columns, as training text: {first}, the others are not read, in any row")
-                else:
+                if len(cells) != len(roles) + 2 and not warned:
                     warn(unread_columns(place, len(cells), first))
+                    warned = True
+                elif not told and not warned:  # training text has a domain and a label too, and is often predicted
+                    warn(f"{place} has {len(cells)} columns, as training text: {first}, the others are not read, in any row")
                 told = True
             if pair and len(cells) < 2:
                 raise UserError(
@@ -190,7 +191,7 @@ def one_line(text):
 
 def warn_of_unknown(predictor, warn):
     """Warns with one line if many tokens of the texts are [UNK]."""
-    if predictor.tokens >= _FEW_TOKENS and predictor.unknown > _UNKNOWN_SHARE * predictor.tokens:
+    if hardly_fits(predictor.unknown, predictor.tokens):
         share = 100 * predictor.unknown / predictor.tokens
         warn(f"warning: {share:.1f} % of the tokens are [UNK]: the model's vocabulary hardly fits these texts")
 

@@ -19,9 +19,10 @@ from modeling.bert import names
 from modeling.bert.config import LARGEST, BertConfig
 from ofrecord_util.array_reading import PartFile
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import SNAPSHOT_DONE, recover_folder, replacing_folder
+from ofrecord_util.files import recover_folder, replacing_folder
 from ofrecord_util.json_reading import read_json
 from ofrecord_util.json_tokenizer import JSON_FILE
+from ofrecord_util.output_checks import SNAPSHOT_DONE
 from ofrecord_util.reading import META_LIMIT, VARIABLE_LIMIT, read_bytes, size_text
 from ofrecord_util.tasks import Task
 

@@ -15,8 +15,8 @@ from modeling.checkpoints.teacher_outputs import FORMAT, MANIFEST, estimate, fil
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, PROJECTIONS, REPRESENTATION
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_space
 from ofrecord_util.json_reading import read_json
+from ofrecord_util.output_checks import check_output_folder, check_space
 from ofrecord_util.reading import size_text
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -54,7 +54,7 @@ class TeacherOutputWriter:
         self._files, self._replacing = {}, contextlib.ExitStack()  # name -> (file, byte at which the values start)
 
     def __enter__(self):
-        _check_replaceable(self.folder)
+        check_folder(self.folder)
         arrays = self.layout.arrays(self.lengths)
         try:
             with contextlib.ExitStack() as stack:
@@ -180,7 +180,13 @@ def _reserve(path, shape, dtype):
         yield file, start
 
 
-def _check_replaceable(folder):
+def check_folder(folder):
+    """Checks before the work that the outputs can be written to a folder.
+
+    Raises:
+        UserError: the folder contains something else, is in a snapshot, or cannot be written.
+    """
+    check_output_folder(folder, "--teacher_output_dir")
     if not os.path.lexists(folder):
         return
     is_ours = os.path.isdir(folder) and os.path.isfile(os.path.join(folder, MANIFEST))

@@ -21,6 +21,7 @@ The manifest identifies the teacher by its snapshot's digest, and the samples by
 modeling/checkpoints/teacher_output_writer.py writes the folder.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -220,13 +221,15 @@ class TeacherOutputs:
 
     def _open_large(self, name):
         """The header of a large array, whose file stays open."""
-        file = PartFile(self._about(name)[0], self._step + " again", _LARGEST, links=False)
-        try:
-            header = file.npy_header()
-        except ValueError as error:
-            raise self._damaged(f"{name}.npy is not an array ({error})") from error
-        if header.order != "C":
-            raise self._damaged(f"{name}.npy is not in C order")
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(PartFile(self._about(name)[0], self._step + " again", _LARGEST, links=False))
+            try:
+                header = file.npy_header()
+            except ValueError as error:
+                raise self._damaged(f"{name}.npy is not an array ({error})") from error
+            if header.order != "C":
+                raise self._damaged(f"{name}.npy is not in C order")
+            stack.pop_all()  # it stays open
         self._files[name] = file, header.start
         return header
 

@@ -19,6 +19,8 @@ INNER_OPTIMIZERS = ADAMW, SGD = ("adamw", "sgd")
 INNER_SCHEDULES = CONSTANT, LINEAR = ("constant", "linear")
 INNER_STATES = FRESH, KEPT = ("fresh", "kept")
 OUTER_OPTIMIZERS = OUTER_SGD, OUTER_ADAM = ("sgd", "adam")
+# Tokens between the starts of two windows of a text for a question, and of a question at most (--doc_stride, --max_query_length)
+WINDOW_TOKENS = 64
 METRIC_OBJECTIVES = CONTRASTIVE, PROTOTYPICAL = ("contrastive", "prototypical")
 PAIR_LOSSES = CONTRASTIVE_PAIRS, SYMMETRIC, ALL_PAIRS, TRIPLET = ("contrastive", "symmetric", "all", "triplet")
 METRIC_HEADS = LOGISTIC, NEAREST_MEAN, FINETUNED = ("logistic", "prototypes", "finetune")

@@ -68,7 +68,7 @@ _MOST_LANES = 256
 MOST_STEPS = 10**7  # of a run: months of training. Arrays with a number per step need 80 MB
 _MOST_DECAY = 1000  # a learning rate above 1e-3 then turns the signs of the weights
 _MOST_BEAM = 1024  # hypotheses
-_MOST_LENGTH_PENALTY = 10  # a power of a sixth of a text's length: of the longest text it is 2e40, so that no score overflows
+_MOST_LENGTH_PENALTY = 10  # the divisor of a score is ((5 + tokens) / 6)^penalty: at 65,536 tokens and 10 it is 2e40, which float64 holds
 
 text = str
 
@@ -143,8 +143,8 @@ def at_least(number: Callable[[str], Any], lowest: float, highest: Optional[int]
 positive_int, non_negative_int, non_negative_float = at_least(int, 1), at_least(int, 0), at_least(float, 0.0)
 batch_size = at_least(int, 1, _MOST_ROWS)
 pair_batch_size = at_least(int, 2, _MOST_ROWS)
-# what a step, a task or a text has, such as rows, batches or tokens. A number that may be any (`positive_int`) is a period, or a part of
-# something to use
+# Numbers of rows, batches or tokens: they size arrays, so they have a limit. `positive_int` has none: it is for periods (every N steps) and
+# for how much of the data is used
 count, non_negative_count = at_least(int, 1, _MOST_ROWS), at_least(int, 0, _MOST_ROWS)
 step_count = at_least(int, 1, MOST_STEPS)
 lane_count = at_least(int, 0, _MOST_LANES)

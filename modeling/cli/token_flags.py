@@ -1,6 +1,6 @@
 """The flags of the scripts that tag words or find answers, as rows of the flag table (modeling/cli/flag_table.py)."""
 
-from modeling.cli.choices import ANSWER_F1, ANSWER_METRICS, ENTITY_F1, TAG_METRICS
+from modeling.cli.choices import ANSWER_F1, ANSWER_METRICS, ENTITY_F1, TAG_METRICS, WINDOW_TOKENS
 from modeling.cli.flag_kinds import Flag, Group, at_least, batch_size, boolean, count, fraction, non_negative_float, positive_int, text
 from modeling.cli.scripts import SEQUENCE_LABELING, SPAN_ANSWERING, TOKEN_TRAINING
 
@@ -21,8 +21,8 @@ TOKEN_FLAGS = (
          aliases=("--max_seq_length",), metavar="TOKENS"),
     Flag("label_all_tokens", TOKENS, TAGS, boolean, True,
          "the later tokens of a word learn a tag too, I- after a B-; otherwise the first one alone. Only the first one is measured"),
-    Flag("doc_stride", TOKENS, ANSWERS, count, 64, "tokens of the context between the starts of two windows"),
-    Flag("max_query_length", TOKENS, ANSWERS, count, 64, "tokens of a question; longer ones are cut"),
+    Flag("doc_stride", TOKENS, ANSWERS, count, WINDOW_TOKENS, "tokens of the context between the starts of two windows"),
+    Flag("max_query_length", TOKENS, ANSWERS, count, WINDOW_TOKENS, "tokens of a question; longer ones are cut"),
     Flag("n_best_size", TOKENS, ANSWERS, count, 20, "answers of a question in the file of best answers"),
     Flag("max_answer_length", TOKENS, ANSWERS, count, 30, "tokens of an answer at most"),
     Flag("no_answer", TOKENS, ANSWERS, boolean, False, "a question may have no answer in its context (SQuAD 2.0)"),

@@ -168,7 +168,8 @@ def _limits(run, task, length, lower_case):
     results = [(split, run.result(split)) for split in SPLITS if run.result(split)]
     rows = [f"{result['total']:,} rows of {title_of(split)}" for split, result in results]
     first = shown_of(results[0][1] if results else {})
-    spread = "; the 95 % intervals show the uncertainty" if first.share == ACCURACY else ""
+    intervals = first.share == ACCURACY and any(result.get("intervals") for _, result in results)  # of no width if all rows are right
+    spread = "; the 95 % intervals show the uncertainty" if intervals else ""
     measured = f"Measured on {' and '.join(rows)}{spread}." if rows else "Not measured."
     casing = "; casing and accents are removed" if lower_case else ""
     return [

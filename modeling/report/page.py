@@ -10,7 +10,8 @@ from modeling.report.results import confusion_section, results_section, tile_lis
 from modeling.report.samples import hardest_section, training_section
 from modeling.report.settings import settings_section
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_output, replacing
+from ofrecord_util.files import replacing
+from ofrecord_util.output_checks import check_output
 
 REPORT_FILE = "report.html"
 _STYLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.css")

@@ -1,7 +1,6 @@
 """Answers in a run: the questions of a split, and the answers that a model finds, measured by exact match and F1."""
 
 import json
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from modeling.engine import parallel
 from modeling.run.answer_measures import best_of, exact_match, f1
 from modeling.run.evaluation import Evaluation
 from modeling.run.measures import log_softmax
+from modeling.run.split_files import answers_path, nbest_path
 from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.answer_windows import windows_of
@@ -190,8 +190,8 @@ class AnswerEvaluator(TokenEvaluator):
         for split, (windows, _) in self.splits.items():
             found = self._find(split) if split not in self._found or (trained and split == "dev") else self._found[split]
             if parallel.is_main():
-                write_answers(os.path.join(folder, f"answers_{split}.json"), windows.text.ids, found.answers())
-                write_answers(os.path.join(folder, f"nbest_{split}.json"), windows.text.ids, found.nbest)
+                write_answers(answers_path(folder, split), windows.text.ids, found.answers())
+                write_answers(nbest_path(folder, split), windows.text.ids, found.nbest)
 
 
 def write_answers(path, ids, values):

@@ -8,6 +8,7 @@ from modeling.bert.config import MAX
 from modeling.cli.flags import evaluation_period
 from modeling.engine import parallel
 from modeling.run.evaluation import evaluation_batch_size
+from modeling.run.optimizer import fewer_epochs
 from modeling.run.prediction_rows import can_pack, plan_rows
 from modeling.run.resources import Graph
 from ofrecord_util.batches import count_steps, evaluation_needs, training_needs
@@ -24,7 +25,7 @@ _SCORE_FLOPS = 150
 _MOST_TEXTS_PER_ROW = 8
 _MOST_STEP_ROWS = 2**20  # of a step
 _MOST_PASSES = 10_000  # over a split; the time to compile graphs does not count beside that of more
-_MOST_SAMPLES = 10**8  # of all epochs: the layout is chosen from the batches of the whole run, 8 bytes for each of their samples
+MOST_SAMPLES = 10**8  # of all epochs: the layout is chosen from the batches of the whole run, 8 bytes for each of their samples
 # A teacher computes all tokens and returns hidden states and attention scores, which needs more memory: graphs of at most two lengths, each
 # with half of the usual tokens
 _TEACHER_SHARE, _TEACHER_LENGTHS = 0.5, 2
@@ -56,19 +57,21 @@ class EvaluationBatches(NamedTuple):
     packed: tuple = ()  # `Rows` of packed batches, ascending by length; empty for one sample per row
 
 
-def train_batch_size(flags, rows="batch_size_per_device"):
-    """Samples per training step, over all devices and accumulated parts.
+def train_batch_size(flags, name="batch_size_per_device", what="samples"):
+    """Samples, or episodes, per training step, over all devices and accumulated parts.
 
     Args:
-        rows: name of the flag of the samples per device and part.
+        name: of the flag with their number per device and part.
+        what: they are, for the message.
     Raises:
         UserError: they are too many.
     """
-    per_part, parts = getattr(flags, rows), flags.gradient_accumulation_steps
-    total = per_part * parts * parallel.size()
+    per_part, parts, devices = getattr(flags, name), flags.gradient_accumulation_steps, parallel.size()
+    total = per_part * parts * devices
     if total > _MOST_STEP_ROWS:
+        where = f" on {devices} devices" if devices > 1 else ""
         raise UserError(
-            f"--{rows} {per_part}, --gradient_accumulation_steps {parts}: a step would have {total:,} samples, more than "
+            f"--{name} {per_part}, --gradient_accumulation_steps {parts}{where}: a step would have {total:,} {what}, more than "
             f"{_MOST_STEP_ROWS:,}: give smaller numbers"
         )
     return total
@@ -117,10 +120,10 @@ class Bucketing:
         """The fastest layout, in as many parts as fit. The layout decides which samples share a row and the shapes of the dropout masks, so
         the memory changes it only if it fits in no number of parts."""
         epochs, seed = self._flags.num_epochs, self._flags.seed
-        if longest is None and len(records) * epochs > _MOST_SAMPLES:
+        if longest is None and len(records) * epochs > MOST_SAMPLES:
             raise UserError(
-                f"--num_epochs {epochs}: {epochs} passes over {len(records)} samples are more than {_MOST_SAMPLES:,} samples; give at most "
-                f"--num_epochs {_MOST_SAMPLES // len(records)}"
+                f"--num_epochs {epochs}: {epochs} passes over {len(records)} samples are more than {MOST_SAMPLES:,} samples; give "
+                + fewer_epochs(len(records), batch_size, MOST_SAMPLES)
             )
         layouts = []  # (estimated seconds, `TrainingBatches` in one part per accumulated batch)
         for per_row in texts_per_row:

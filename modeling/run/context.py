@@ -21,8 +21,8 @@ from modeling.run.prediction_rows import tokens_at_once
 from modeling.run.run_folder import RunFolder
 from modeling.run.splits import Splits
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_append
 from ofrecord_util.label_kinds import CLASSIFICATION
+from ofrecord_util.output_checks import check_append
 from ofrecord_util.tasks import numbers_for_words, only_domain, resolve_task
 from ofrecord_util.text import TextFolder
 from ofrecord_util.text_columns import TextOptions

@@ -8,7 +8,7 @@ from modeling.cli.choices import BLEU_4
 from modeling.palm.beam_search import Search
 from modeling.palm.dropout import PalmDropoutPlan
 from modeling.palm.variables import palm_shapes, unused_names
-from modeling.run.bucketing import train_batch_size
+from modeling.run.bucketing import MOST_SAMPLES, train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.evaluation import TEXT, Evaluation, predict
 from modeling.run.language_training import plan_masking
@@ -104,7 +104,8 @@ class GenerationTraining(TrainingRun):
         flags, engine, batch_size = context.flags, context.engine, train_batch_size(context.flags)
         self._split, self._length = split, decoder_length([split], context.config.max_position_embeddings)
         self._masking = plan_masking(context) if context.pretrains else None
-        super().__init__(context, variables, plan_schedule(flags, len(split), batch_size), len(split), batch_size, {})
+        schedule = plan_schedule(flags, len(split), batch_size, MOST_SAMPLES)
+        super().__init__(context, variables, schedule, len(split), batch_size, {})
         needs = per_row(context.config, self._length, self._masking and self._masking.places)
         self.layout = self._choose_layout(split.samples, batch_size, per_row=needs)
         self.child_tuning = ChildTuning(context, variables)

@@ -4,11 +4,10 @@ row     score   source          target          generated
 0       -0.0312 a b c           c b a           c b a
 """
 
-import glob
 import os
-import re
 from typing import NamedTuple
 
+from modeling.run.split_files import written_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
@@ -36,8 +35,7 @@ def generations_path(folder, split):
 
 def written_generations(folder):
     """dict of split -> path of the texts in a run's folder."""
-    paths = glob.glob(generations_path(glob.escape(folder), "*"))
-    return dict(sorted((re.match(r"generations_(.*)\.tsv\Z", os.path.basename(path)).group(1), path) for path in paths))
+    return written_files(folder, generations_path)
 
 
 def write_generations(path, sources, targets, found):

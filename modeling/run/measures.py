@@ -276,8 +276,8 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
         resamples: number of resamples.
         level: coverage of the intervals.
     Returns:
-        dict of name -> (low, high), floats. A measure with equal ends is not in it, as if all N rows are correct: that the resamples agree
-        does not say how sure it is.
+        dict of name -> (low, high), floats. A measure whose interval has no width is left out, for example if all N rows are correct: it
+        would look certain.
     """
     confusions = np.asarray(confusions, np.int64)
     draw = bootstrap_stream(seed, int(confusions.sum()))

@@ -48,7 +48,8 @@ class TaskSampler:
             rows = np.flatnonzero(self._domain == domain)
             need, name = self._support + query_num, self._task.domains[domain]
             if len(rows) < need:
-                remedies = ["give smaller numbers"] if len(rows) > bool(query_num) else []
+                least = (self._task.num_labels if self._balanced else 1) + bool(query_num)  # rows of the smallest task
+                remedies = ["give smaller numbers"] if len(rows) >= least else []
                 # a domain that is only measured is adapted to support rows, too
                 remedies += ["name it in --held_out_domains"] if len(rows) >= self._support else []
                 remedies += ["add rows"] if len(rows) else ["add rows", "leave the domain out of --domains"]

@@ -31,7 +31,7 @@ META_LEARNING_METRICS = (
     "update_norm",
 )
 _FURTHER = 8  # numbers per trained parameter: the weights before a step and after it, their sum over tasks in float64, outer moments
-_MOST_PASSES = 10**7  # samples with forward and backward pass in an outer step: the samples of days
+_MOST_STEP_SAMPLES = 10**7  # with forward and backward pass in an outer step: the samples of days
 _INNER = "inner-"  # prefix of the inner optimizer's state in a state
 
 
@@ -79,16 +79,21 @@ def passes_of_step(flags, inner):
     Raises:
         UserError: they are too many.
     """
-    passes, steps = inner.steps * inner.batch_size, f"--inner_steps {inner.steps}"
+    parts = {f"--inner_steps {inner.steps}, --inner_batch_size {inner.batch_size}": inner.steps * inner.batch_size}  # flags -> samples
     if flags.inner_epochs is not None:
-        passes, steps = flags.inner_epochs * flags.support_num, f"--inner_epochs {flags.inner_epochs}"
-    passes += flags.query_num if flags.meta_method == FOMAML else 0
-    if flags.tasks_per_step * passes > _MOST_PASSES:
+        parts = {f"--inner_epochs {flags.inner_epochs}, --support_num {flags.support_num}": flags.inner_epochs * flags.support_num}
+    if flags.meta_method == FOMAML:
+        parts[f"--query_num {flags.query_num}"] = flags.query_num
+    tasks, largest = flags.tasks_per_step, max(parts.values())
+    total = tasks * sum(parts.values())
+    if total > _MOST_STEP_SAMPLES:
+        # a part that is neither the largest nor too large by itself is not what must be smaller
+        named = [names for names, number in parts.items() if number == largest or tasks * number > _MOST_STEP_SAMPLES]
         raise UserError(
-            f"--tasks_per_step {flags.tasks_per_step}, {steps}: an outer step would pass {flags.tasks_per_step * passes:,} samples, more "
-            f"than {_MOST_PASSES:,}: give smaller numbers"
+            f"--tasks_per_step {tasks}, {', '.join(named)}: an outer step would pass {total:,} samples, more than {_MOST_STEP_SAMPLES:,}: "
+            "give smaller numbers"
         )
-    return flags.tasks_per_step * passes
+    return total
 
 
 class MetaTraining(TrainingRun):

@@ -120,13 +120,15 @@ class EpisodeSampler:
             rows = [np.flatnonzero(here & (np.asarray(label) == number)) for number in range(task.num_labels)]
             enough = [some for some in rows if len(some) >= support + query]
             if len(enough) < self.labels:
-                short, number = min((len(some), number) for number, some in enumerate(rows))
+                # the first label that is one too few: those with more rows are enough, or come before it
+                number = sorted(range(len(rows)), key=lambda label: (-len(rows[label]), label))[self.labels - 1]
+                short = len(rows[number])
                 where = source if scope is None else f"{source}: domain {task.domains[scope]}"
-                fewer = "add rows" if short < 2 else "give smaller numbers"  # a row each for --support_num and --query_num
-                fewer += ", or a smaller --episode_labels" if self.labels > 2 else ""
+                remedies = [f"give smaller numbers, at most {short} together"] if short > 1 else []  # a row for each of the two
+                remedies += [f"give a smaller --episode_labels, at most {len(enough)}"] if len(enough) > 1 else []
                 raise UserError(
                     f"{where}: an episode needs {counted(support + query, 'row')} of each of {self.labels} labels (--support_num, "
-                    f"--query_num), and {task.labels[number]} has {short}: {fewer}"
+                    f"--query_num), and {task.labels[number]} has {short}: " + ", or ".join([*remedies, "add rows"])
                 )
             self._scopes.append(enough)
 

@@ -92,7 +92,8 @@ class MetricTraining(TrainingRun):
         flags = context.flags
         self._samples, self._contrastive = samples, flags.objective == CONTRASTIVE
         self._sampler = self._choose_sampler(context, samples)
-        self._groups = train_batch_size(flags, "batch_size_per_device" if self._contrastive else "episodes_per_step")
+        counted = ("batch_size_per_device", "pairs") if self._contrastive else ("episodes_per_step", "episodes")
+        self._groups = train_batch_size(flags, *counted)
         if self._contrastive and self._groups % 2:
             raise UserError(
                 f"--batch_size_per_device {flags.batch_size_per_device}: half of the pairs have equal labels, give an even number"

@@ -40,6 +40,11 @@ class Metrics:
         self._file = open_to_append(self._path)
         return None if self._existed else f"warning: {self._path} was missing: it has no lines of the steps before {step}"
 
+    def close(self):
+        """Closes the file, which takes no more rows."""
+        if self._file is not None:
+            self._file.close()
+
     def add(self, kind, **values):
         """Adds one object of a kind ("train", "dev", "test", …)."""
         row = dict(kind=kind, **values)

@@ -39,18 +39,29 @@ class Schedule(NamedTuple):
         return float(np.prod([1.0 - self.rate(step) * weight_decay for step in range(steps)]))
 
 
-def plan_schedule(flags, num_samples, batch_size):
+def fewer_epochs(num_samples, batch_size, most_samples=None):
+    """What a message about too many epochs advises: the largest --num_epochs within MOST_STEPS steps and, unless it is None, `most_samples`
+    samples of all epochs. Arguments otherwise as of `plan_schedule`.
+    """
+    by_steps = MOST_STEPS * batch_size
+    most = (by_steps if most_samples is None else min(by_steps, most_samples)) // num_samples
+    return f"at most --num_epochs {most}" if most else "fewer rows" if by_steps >= num_samples else "a greater --batch_size_per_device"
+
+
+def plan_schedule(flags, num_samples, batch_size, most_samples=None):
     """The `Schedule` of a run with num_samples samples, batch_size samples per step, and the flags' epochs, rate and warm-up proportion.
 
+    Args:
+        flags, num_samples, batch_size: see above.
+        most_samples: the limit of the run's layout, for the advice of the message (`Bucketing.training`); None without one.
     Raises:
         UserError: the epochs have more than MOST_STEPS steps. Other runs have a flag for their number of steps, whose kind has this limit.
     """
     total_steps = count_steps(num_samples, flags.num_epochs, batch_size)
     if total_steps > MOST_STEPS:
-        most = MOST_STEPS * batch_size // num_samples
         raise UserError(
             f"--num_epochs {flags.num_epochs}: {flags.num_epochs} passes over {num_samples:,} samples, {batch_size:,} per step, are more "
-            f"than {MOST_STEPS:,} steps; give " + (f"at most --num_epochs {most}" if most else "a greater --batch_size_per_device")
+            f"than {MOST_STEPS:,} steps; give {fewer_epochs(num_samples, batch_size, most_samples)}"
         )
     return Schedule(flags.learning_rate, total_steps, int(total_steps * flags.warmup_proportion))
 

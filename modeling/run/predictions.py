@@ -8,17 +8,17 @@ regression has no columns p(…), and its two are numbers. Tabs separate the col
 the text was not available, there is no text column. The file is read as a stream, so that a split of any size needs little memory.
 """
 
-import glob
 import math
 import os
-import re
 from typing import NamedTuple, Optional
 
 import numpy as np
 
 from modeling.run.measures import Reliability, reliability
+from modeling.run.split_files import written_files
 from modeling.run.task_outputs import outputs_of
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.files import replacing
 from ofrecord_util.label_kinds import CLASSIFICATION, LABEL_KINDS, MULTI_LABEL, REGRESSION
 from ofrecord_util.reading import TEXT_LIMIT, lines_of, open_file
@@ -70,9 +70,7 @@ def predictions_path(folder, name):
 
 def written_predictions(folder):
     """dict of name -> path for the predictions in a run's folder."""
-    paths = glob.glob(predictions_path(glob.escape(folder), "*"))
-    names = {re.match(r"predictions_(.*)\.tsv\Z", os.path.basename(path)).group(1): path for path in paths}
-    return dict(sorted(names.items()))
+    return written_files(folder, predictions_path)
 
 
 def write_predictions(path, task, predictions, texts=None):
@@ -159,7 +157,7 @@ def _sample(cells, header):
     labels, kind = header.labels, LABEL_KINDS[header.task_type]
     expected = _WIDTH + len(labels) + header.texts
     if len(cells) != expected:
-        raise ValueError(f"has {len(cells)} columns, but the header has {expected}")
+        raise ValueError(f"has {counted(len(cells), 'column')}, but the header has {expected}")
     idxs, domain, label, predicted = cells[:_WIDTH]
     for name in (*kind.names(label), *kind.names(predicted)):
         if name not in labels:

@@ -10,7 +10,7 @@ from modeling.objectives.smoothness import smoothness_of
 from modeling.run.child_tuning import uses_masks
 from modeling.run.prediction_rows import token_bytes
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import size_text
+from ofrecord_util.reading import size_text
 
 _PROCESS_BYTES = 440e6  # Python, OneFlow and the BLAS without any graph
 _PIECE_BYTES = 1500  # per token of a tokenizer.json, in the tokenizers library (0.37 GB for 250,002 tokens of Unigram)

@@ -16,7 +16,7 @@ from modeling.run.metrics import Metrics
 from modeling.run.predictions import predictions_path, write_predictions
 from modeling.run.resume import find_run, list_states, newest_state
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import check_is_in_no_snapshot
+from ofrecord_util.output_checks import check_is_in_no_snapshot
 
 
 def unique_folder(path, log):

@@ -8,7 +8,8 @@ from modeling.run.flags_json import write_flags
 from modeling.run.log import READY
 from modeling.run.resources import FREE_SOME, announcement, check_memory, plan_memory
 from modeling.run.resume import KEPT
-from ofrecord_util.files import check_space, size_text
+from ofrecord_util.output_checks import check_space
+from ofrecord_util.reading import size_text
 
 
 def start_run(context, variables, schedule, batch_size, memory, **facts) -> None:

@@ -1,6 +1,5 @@
 """Tagged words in a run: the sentences of a split, and the tags that a model predicts, measured by entities."""
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ from modeling.engine import parallel
 from modeling.run.entity_measures import Counts, count_entities, entity_measures
 from modeling.run.evaluation import Evaluation
 from modeling.run.measures import cross_entropies, log_softmax
+from modeling.run.split_files import tagged_path
 from modeling.run.task_outputs import check_logits
 from modeling.run.token_training import TokenEvaluator, note_split, read_split
 from ofrecord_util.errors import UserError
@@ -138,7 +138,7 @@ class TagEvaluator(TokenEvaluator):
             found = self._predict(split) if split not in self._found or (trained and split == "dev") else self._found[split]
             check_logits(found.logits)
             if parallel.is_main():
-                write_tags(os.path.join(folder, f"tagged_{split}.tsv"), tagged.text, found.tags(tagged.text.words, task.labels), task)
+                write_tags(tagged_path(folder, split), tagged.text, found.tags(tagged.text.words, task.labels), task)
 
 
 def _values(correct, total, cross_entropy, counts: Counts):

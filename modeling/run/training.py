@@ -1,7 +1,7 @@
 """A training in epochs: schedule, optimizer, dropout and batches from the flags."""
 
 from modeling.bert.dropout import DropoutPlan
-from modeling.run.bucketing import train_batch_size
+from modeling.run.bucketing import MOST_SAMPLES, train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
@@ -35,7 +35,8 @@ class Training(TrainingRun):
         flags, batch_size = context.flags, train_batch_size(context.flags)
         self._samples = samples
         self.mean_weight = float(samples.sample_weights.mean())  # scale of a classification loss that the scores weight
-        super().__init__(context, variables, plan_schedule(flags, len(samples), batch_size), len(samples), batch_size, facts)
+        schedule = plan_schedule(flags, len(samples), batch_size, MOST_SAMPLES)
+        super().__init__(context, variables, schedule, len(samples), batch_size, facts)
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
         optimizer, rates = create_optimizer(variables, self.schedule, *options)

@@ -1,4 +1,4 @@
-"""Makes `ofrecord_samples` and `split_data` importable: pytest's importlib mode puts no test folder on the path."""
+"""Makes `corpus_samples`, `ofrecord_samples` and `split_data` importable: pytest's importlib mode puts no test folder on the path."""
 
 import os
 import sys

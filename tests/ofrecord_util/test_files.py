@@ -228,34 +228,6 @@ def test_standard_output_is_written_into(tmp_path, path):
     assert os.listdir(str(tmp_path)) == ["out"]
 
 
-def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path, monkeypatch):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("kept")
-    os.mkfifo(str(tmp_path / "fifo"))
-    for check, path, said in (
-        (files.check_output, "folder", "is a folder"),
-        (files.check_output, "missing/file", "No such file"),
-        (files.check_output, "file/file", "Not a directory"),
-        (files.check_output_folder, "file", "is not a folder"),
-        (files.check_output_folder, "file/a/b", "Not a directory"),
-    ):
-        with pytest.raises(UserError, match=f"{path}: .*{said}.*; give another --output"):
-            check(str(tmp_path / path), "--output")
-    files.check_output(str(tmp_path / "file"), "--output")
-    files.check_output(str(tmp_path / "fifo"), "--output")
-    files.check_output(str(tmp_path / "new"), "--output")
-    files.check_output_folder(str(tmp_path / "a" / "b"), "--output")
-
-    def read_only(**_):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
-    for check in (files.check_output, files.check_output_folder):
-        with pytest.raises(UserError, match=r"new: cannot be written \(Read-only file system\)"):
-            check(str(tmp_path / "new"), "--output")
-    assert sorted(os.listdir(str(tmp_path))) == ["fifo", "file", "folder"]
-
-
 @pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder"])
 def test_a_log_is_not_written_through_what_was_planted(tmp_path, kind):
     path, target = tmp_path / "run.log", tmp_path / "target"
@@ -280,54 +252,6 @@ def test_all_leftovers_of_a_folder_that_is_ours(tmp_path):
     (tmp_path / "flags.json").write_text("whole")
     files.clear_leftovers(str(tmp_path))
     assert sorted(os.listdir(str(tmp_path))) == ["flags.json", "kept"]
-
-
-def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
-    (tmp_path / "input").write_text("x")
-    os.symlink("input", str(tmp_path / "link"))
-    for name in ("input", "link"):
-        with pytest.raises(UserError, match=rf"{name}: is also read or written by this command, .* give another --output"):
-            files.check_output(str(tmp_path / name), "--output", others=[str(tmp_path / "other"), str(tmp_path / "input")])
-    files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "input")])
-    with pytest.raises(UserError, match="new: is also read or written"):
-        files.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
-    files.check_output(os.devnull, "--output", others=[os.devnull])
-
-
-def test_nothing_is_written_into_a_folder_that_the_command_uses(tmp_path):
-    (tmp_path / "run" / "snapshot").mkdir(parents=True)
-    (tmp_path / "run" / "snapshot" / "meta").write_text("x")
-    os.symlink("run", str(tmp_path / "link"))
-    with pytest.raises(UserError, match="meta: is also read or written by this command, and would be overwritten; give another --output"):
-        files.check_output(str(tmp_path / "link" / "snapshot" / "meta"), "--output", others=[str(tmp_path / "run")])
-    with pytest.raises(UserError, match=r"new: is in .*run, a folder whose files this command uses; give another --output"):
-        files.check_output(str(tmp_path / "run" / "new"), "--output", others=[str(tmp_path / "run")])
-    files.check_output(str(tmp_path / "run-2"), "--output", others=[str(tmp_path / "run")])
-
-
-def test_no_folder_is_created_in_a_snapshot(tmp_path):
-    """Each folder in a snapshot is a variable."""
-    snapshot = tmp_path / "run" / "snapshot_best"
-    (snapshot / "bert-pooler-dense-bias").mkdir(parents=True)
-    (snapshot / files.SNAPSHOT_DONE).write_text("")
-    os.symlink("run", str(tmp_path / "link"))
-    for path in (
-        snapshot / "new",
-        snapshot / "bert-pooler-dense-bias" / "new",
-        snapshot / "a" / "b",
-        tmp_path / "link" / "snapshot_best" / "c",
-    ):
-        for whole in (True, False):
-            with pytest.raises(UserError, match=r"is in .*snapshot_best, a snapshot, .*; give another --output_dir"):
-                files.check_output_folder(str(path), "--output_dir", whole=whole)
-        with pytest.raises(UserError, match=r"a snapshot, .*give another --output"):
-            files.check_output(str(path / "file"), "--output", makes_folder=True)
-    files.check_output(str(snapshot / "file.onnx"), "--output", makes_folder=True)
-    files.check_output_folder(str(snapshot), "--output_dir")  # replaces it as a whole
-    with pytest.raises(UserError, match="a snapshot"):
-        files.check_output_folder(str(snapshot), "--output_dir", whole=False)
-    files.check_output_folder(str(tmp_path / "run" / "other"), "--output_dir")
-    assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", files.SNAPSHOT_DONE]
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -381,13 +305,3 @@ def test_an_archive_on_a_full_disk_prints_no_traceback(tmp_path):
         files.write_npz(file, {"a": np.arange(5)})
     with np.load(tmp_path / "whole.npz", allow_pickle=False) as arrays:
         assert arrays["a"].tolist() == list(range(5))
-
-
-def test_a_name_that_has_no_room_for_a_temporary_one(tmp_path):
-    for name in ("a" * 250, "a" * 300):
-        with pytest.raises(UserError, match=r"File name too long\); give another --output"):
-            files.check_output(str(tmp_path / name), "--output")
-        with pytest.raises(UserError, match=r"File name too long\); give another --output_dir"):
-            files.check_output_folder(str(tmp_path / name), "--output_dir")
-    files.check_output(str(tmp_path / ("a" * 240)), "--output")
-    files.check_output_folder(str(tmp_path / ("a" * 250)), "--output_dir", whole=False)

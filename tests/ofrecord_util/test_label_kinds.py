@@ -174,8 +174,21 @@ def test_names_of_an_unknown_task(tmp_path):
 def test_a_bad_label_of_the_first_row(tmp_path):
     """It may be a header, but what a regression needs is a number."""
     rows = read_rows(write(tmp_path, ["good", "1", "2", "3.5", "4", "1", "2", "0"]))
-    with pytest.raises(UserError, match="row 1: the label 'good' is not a number; remove the row if it is a header, or correct the label"):
+    said = "row 1: the label 'good' is not a finite number .* chooses another column; if the row is a header, remove it$"
+    with pytest.raises(UserError, match=said):
         read_names(rows, REGRESSION)
+
+
+@pytest.mark.parametrize("label", [".5", "1e-1", "0", "-3.5", " +.25 "])
+def test_a_number_of_the_first_row_is_no_header(tmp_path, label):
+    """Whatever its domain is."""
+    path = tmp_path / "train.csv"
+    rows = ["a good place\tmotel\t" + label, *(f"text {row}\thotel\t{row % 5 + 1}" for row in range(100))]
+    path.write_text("".join(row + "\n" for row in rows))
+    assert read_names(read_rows(str(path)), REGRESSION) == ({"motel", "hotel"}, set(), False)
+    path.write_text("".join(row + "\n" for row in [rows[0].replace(label, "1e20"), *rows[1:]]))
+    with pytest.raises(UserError, match=r"row 1: the label '1e20' is not from -1e\+15 to 1e\+15, .*; if the row is a header, remove it$"):
+        read_names(read_rows(str(path)), REGRESSION)
 
 
 @pytest.mark.parametrize("task_type", [CLASSIFICATION, MULTI_LABEL])
@@ -229,7 +242,7 @@ def test_what_the_log_says(tmp_path):
     constant, (line,) = read_text(write(tmp_path, ["2", "2.0"]), SCORE), [f"{tmp_path}/train.csv: all 2 rows have the number 2"]
     assert [warning.split(":")[:2] for warning in text_warnings(constant, SCORE)] == [line.split(":")]
     (line,) = text_warnings(read_text(write(tmp_path, ["red", ""]), SETS), SETS)
-    assert line.endswith("no row has the label green, blue: it is not trained")
+    assert line.endswith("no row has the labels green, blue: they are not trained")
 
 
 def read_records(text):

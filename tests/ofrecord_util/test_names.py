@@ -21,8 +21,7 @@ from ofrecord_util.text_files import TextRows
     ],
 )
 def test_a_lookalike(name, others, expected):
-    looks = names.Looks(others)
-    assert looks.lookalike(name) == expected
+    assert names.Confusables(others).find(name) == expected
     assert names.split_by_look([name, *others]) == (None if expected is None else tuple(sorted((name, expected))))
 
 

@@ -229,6 +229,10 @@ def test_an_archive_that_unpacks_to_gigabytes(tmp_path):
 def test_parts_of_a_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(bytes(range(100)))
+    kept = array_reading.PartFile(str(path), REMEDY, 100)
+    inner = kept._file
+    del kept
+    assert inner.closed  # an object that keeps it open need not close it
     with array_reading.PartFile(str(path), REMEDY, 100) as file:
         assert file.read(np.empty(3, np.uint8), 7).tolist() == [7, 8, 9]
         assert file.read(np.empty((2, 2), "<u2"), 10).tolist() == [[0x0B0A, 0x0D0C], [0x0F0E, 0x1110]]

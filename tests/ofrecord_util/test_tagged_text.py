@@ -76,7 +76,7 @@ def test_the_digest_names_words_tags_domains_and_sentences(tmp_path):
     ("content", "said"),
     [
         ("", "train.tsv: has no sentence"),
-        ("Ann B-PER\n", "row 1: 1 columns (tab-separated) where 2 or 3 are expected"),
+        ("Ann B-PER\n", "row 1: 1 column (tab-separated) where 2 or 3 are expected"),
         ("Ann\tB-PER\nsleeps\tnews\tO\n", "row 2: 3 columns (tab-separated) where 2 as in the first row are expected"),
         ("Ann\tNNP\tx\tB-PER\n", "row 1: 4 columns"),
         ("Ann\tB-PER\n \tO\n", "row 2: the word is empty"),

@@ -130,7 +130,7 @@ def test_records_of_labels_are_refused(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([("a", "b"), ("a",)], {}, "row 2: has 1 columns, expected 2: source, target; --text_column and --pair_column choose others"),
+        ([("a", "b"), ("a",)], {}, "row 2: has 1 column, expected 2: source, target; --text_column and --pair_column choose others"),
         ([("a", " ")], {}, "row 1: the target is empty"),
         ([("id", "first", "second"), ("1", "a", "b")], {"text": "first"}, "no column is known as that of the targets.*--pair_column"),
         ([("answer", "question"), ("a", "b")], {}, "the source comes before its target, but the columns are 'answer', 'question'"),

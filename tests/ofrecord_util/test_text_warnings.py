@@ -1,10 +1,11 @@
 """ofrecord_util/text_warnings.py: what is said of text that is read, but from which a model cannot learn well."""
 
+import numpy as np
 import pytest
 from text_samples import PAIRS, TASK, read, read_unlabelled
 
 from ofrecord_util.tasks import Task
-from ofrecord_util.text_warnings import text_warnings
+from ofrecord_util.text_warnings import missing_names, text_warnings
 
 
 def test_rows_that_say_enough_bring_no_warning(tmp_path):
@@ -66,6 +67,22 @@ def test_one_of_three_domains_is_missing(tmp_path):
     assert text_warnings(split, task, read(tmp_path, b"z\tdvd\tpositive\n")) == [
         f"{tmp_path}/train.csv: no row has the domain kitchen: it is not measured"
     ]
+
+
+def test_many_names_are_missing(tmp_path):
+    """Several are named as such, the first ones of many."""
+    names = tuple(f"d{number}" for number in range(23))
+    for count, said in (
+        (3, "no row has the domains d1, d2: they are not trained"),
+        (23, f"no row has the domains {', '.join(names[1:21])} and 2 others: they are not trained"),
+        (22, f"no row has the domains {', '.join(names[1:21])} and 1 other: they are not trained"),
+    ):
+        counts = np.array([5, *[0] * (count - 1)])
+        assert missing_names("FILE", "domain", names[:count], counts, True) == f"FILE: {said}"
+    assert (
+        missing_names("FILE", "tag", names[:3], np.array([0, 0, 1]), True, "ONE", "word")
+        == "FILE: the only word has the tag d2 (none d0, d1): ONE"
+    )
 
 
 def test_rows_that_were_learned_are_counted(tmp_path):

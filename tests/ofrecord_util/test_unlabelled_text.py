@@ -39,7 +39,7 @@ def test_labels_that_are_not_read(tmp_path):
     ("data", "said"),
     [
         (b"a\tbooks\tpositive\n", r"row 1: 3 columns where 2 are expected \(text, domain, tab-separated\); remove the column of labels"),
-        (b"a\n", r"row 1: 1 columns where 2 are expected \(text, domain, tab-separated\); --text_column and so on"),
+        (b"a\n", r"row 1: 1 column where 2 are expected \(text, domain, tab-separated\); --text_column and so on"),
         (b"a\tbooks\n \tdvd\n", "row 2: the text is empty"),
         (b"a\tcars\n", "row 1: domain 'cars' is not one of task"),
         (b"", "is empty; a row is text TAB domain$"),

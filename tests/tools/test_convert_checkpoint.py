@@ -184,7 +184,9 @@ def test_output_that_exists(tmp_path):
     for parent in (tmp_path, folder):
         assert "--model_dir" in refused(tmp_path, folder, parent, overwrite=True)
     for inside, to in ((out / "new", "snapshot"), (out / "new", "hugging_face"), (out / "new.npz", "npz")):
-        assert "choose a place outside of it" in refused(tmp_path, out, inside, to=to)
+        assert "a snapshot, which stays as it is; choose another place" in refused(tmp_path, out, inside, to=to)
+    convert(str(folder), str(folder / "npz" / "encoder.npz"), to="npz", log=quiet)  # no snapshot: other formats may lie in it
+    assert os.listdir(str(folder / "npz")) == ["encoder.npz"]
     assert "a snapshot, which must have no other folders" in refused(tmp_path, folder, out / "new")
     assert len(load(out)) == 5 + 16 * LAYERS + 4
     assert (precious / "config.json").read_text() == "mine"
@@ -243,6 +245,28 @@ def test_the_model_is_named(tmp_path):
     write_trained(tmp_path / "snapshot", task=None)
     message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", to="hugging_face")
     assert message.startswith(f"--model_dir {tmp_path}/snapshot: the checkpoint does not say whether it is cased; set --do_lower_case")
+
+
+@pytest.mark.parametrize("name", ["model", "check", "the", "snapshot"])
+def test_the_model_is_named_if_its_path_is_a_word_of_the_message(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_trained(name, task=None)
+    message = refused(tmp_path, name, "out", to="hugging_face")
+    assert message.startswith(f"--model_dir {name}: the checkpoint does not say whether it is cased")
+    message = refused(tmp_path, name, "out", to="hugging_face", do_lower_case=True, layers=[0], num_attention_heads=5)
+    assert message.startswith("--num_attention_heads 5: ")
+
+
+def test_faults_of_other_files_are_not_those_of_the_model(tmp_path):
+    write_trained(tmp_path / "snapshot")
+    vocab, dev = tmp_path / "latin.txt", tmp_path / "dev.csv"
+    for path in (vocab, dev):
+        path.write_bytes(b"[PAD]\n\xff\n")
+    message = refused(tmp_path, tmp_path / "snapshot", tmp_path / "out", to="hugging_face", vocab_file=str(vocab))
+    assert message.startswith(f"{vocab}: line 2 is not UTF-8")
+    pytest.importorskip("onnx")
+    flags = {"dev_file": str(dev), "text_flags": {}}
+    assert refused(tmp_path, tmp_path / "snapshot", tmp_path / "out.onnx", to="onnx", **flags).startswith(f"{dev}: ")
 
 
 @pytest.mark.parametrize("to", ["snapshot", "hugging_face", "npz"])

@@ -284,7 +284,7 @@ def test_a_header_for_any_number_of_rows():
         ("--output OUT", b"one\nca\xe9\n", "standard input: line 2 is not UTF-8"),
         ("--output /dev/stdout", b"one\n", "--output /dev/stdout: the number of vectors is written last"),
         ("--output OUT --input QUERY --layer 9", b"", "--layer 9: "),
-        ("--output QUERY --input QUERY", b"", "is also read or written by this command"),
+        ("--output QUERY --input QUERY", b"", "is a file of this command or of the run"),
     ],
 )
 def test_bad_input_in_one_line(tmp_path, encoder, monkeypatch, capsys, flags, stdin, message):

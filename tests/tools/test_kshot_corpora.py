@@ -58,7 +58,7 @@ def test_tables_of_any_kind(tmp_path, form, words, row, header):
 
 def test_a_bad_row_of_comma_separated_text(tmp_path):
     path = write(tmp_path / "a.csv", 'text,label\n"a\nb",1\nc\n')
-    with pytest.raises(UserError, match=r"a.csv: row 3 \(line 4, comma-separated\): 1 columns, but the header has 2"):
+    with pytest.raises(UserError, match=r"a.csv: row 3 \(line 4, comma-separated\): 1 column, but the header has 2"):
         kshot(tmp_path / "out", "--test_cap", 2, "--source", f"d=csv:{path}")
 
 

@@ -208,7 +208,11 @@ def test_few_shot_draws_of_published_files(tmp_path, published):
     [
         (["--dev_rows", "0"], "--dev_rows 0: must be at least 1"),
         (["--dev_rows", "15"], "--dev_rows 15: --source b has 15 rows, so none are left for train"),
-        (["--dev_rows", "1"], "--source a: dev has no row of label '1' ("),
+        (
+            ["--dev_rows", "1"],
+            "--source a: dev has no row of label '1' (1 of 20 rows reveal a test row and are left out; dev is the last 1 row): change "
+            "--dev_rows, or give a file with its labels mixed",
+        ),
         (["--group", ".."], "cannot be the name of a folder"),
     ],
 )

@@ -93,6 +93,15 @@ def test_columns_that_are_not_read_are_said():
         "FILE: line 1 has 3 columns, as training text: the first one is the text, the others are not read, in any row",
         "FILE: line 1 has 4 columns, as training text: the first two are the texts, the others are not read, in any row",
     ]
+    del said[:]
+    list(texts_of(["one\tmr\t1", "two\tmr\t1\tx", "three\tcr\t0", "four\tcr"], False, "FILE", warn=said.append))
+    list(texts_of(["one\tmr", "two\tmr\t1", "three\tcr"], False, "FILE", warn=said.append))
+    first = "the first one is the text, the others are not read, in any row"
+    assert said == [
+        f"FILE: line 1 has 3 columns, as training text: {first}",
+        f"warning: FILE: line 2 has 4 columns: {first}",
+        f"warning: FILE: line 1 has 2 columns: {first}",
+    ]
 
 
 def test_lines_without_a_text_are_left_out():
@@ -191,7 +200,11 @@ def test_sources_of_a_table_with_targets(header):
     ],
 )
 @pytest.mark.parametrize(
-    "output", ["run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "run/predictions_dev.tsv", "vocab.txt", "in.txt"]
+    "output",
+    [
+        *("run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "vocab.txt", "in.txt"),
+        *("run/predictions_dev.tsv", "run/generations_test.tsv", "run/answers_test.json", "run/nbest_test.json", "run/tagged_test.tsv"),
+    ],
 )
 def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -201,6 +214,10 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
         "run/flags.json": "{}",
         "run/metrics.jsonl": "",
         "run/predictions_dev.tsv": "index\n",
+        "run/generations_test.tsv": "row\n",
+        "run/answers_test.json": "{}",
+        "run/nbest_test.json": "{}",
+        "run/tagged_test.tsv": "a\n",
         "in.txt": "good\tmr\t1\n",
         "vocab.txt": "[PAD]\n",
     }
@@ -211,7 +228,7 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
     snapshot = ["run"] if tool == "evaluate" else ["--model_load_dir", "run"]
     module = importlib.import_module(f"tools.{tool}")
     monkeypatch.setattr(sys, "argv", [tool, *snapshot, *words, output, "--vocab_file", "vocab.txt"])
-    with pytest.raises(UserError, match=f"{output}: is also read or written by this command, and would be overwritten"):
+    with pytest.raises(UserError, match=f"{output}: is a file of this command or of the run, and would be overwritten"):
         module.main()
     for name, text in kept.items():
         with open(name, encoding="utf-8") as file:
@@ -225,7 +242,7 @@ def test_an_output_does_not_replace_the_file_of_standard_input(tmp_path):
     with open(path, "rb") as stream:
         done = subprocess.run(command, stdin=stream, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert "in.txt: is also read or written by this command, and would be overwritten" in done.stderr
+    assert "in.txt: is a file of this command or of the run, and would be overwritten" in done.stderr
     assert path.read_text(encoding="utf-8") == "good\n"
 
 

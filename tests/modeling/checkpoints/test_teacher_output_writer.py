@@ -17,6 +17,7 @@ from modeling.checkpoints.teacher_outputs import MANIFEST, TeacherOutputs, estim
 from modeling.objectives.teacher import ATTENTION, HIDDEN, LOGITS, Knowledge
 from ofrecord_util import files
 from ofrecord_util.errors import UserError
+from ofrecord_util.output_checks import SNAPSHOT_DONE
 
 
 @pytest.mark.parametrize(
@@ -130,10 +131,18 @@ def test_other_folders_are_not_replaced(tmp_path):
             write(tmp_path / "mine")
     assert sorted(os.listdir(tmp_path / "mine")) == [MANIFEST, "notes.txt"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: contains something other"):
+    with pytest.raises(UserError, match="file: is not a folder, and a folder is to be written; give another --teacher_output_dir"):
         write(tmp_path / "file")
     with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / "file" / "teacher")
+
+
+def test_outputs_are_not_written_into_a_snapshot(tmp_path):
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / SNAPSHOT_DONE).write_text("")
+    with pytest.raises(UserError, match=r"outputs: is in .*snapshot, a snapshot, .*; give another --teacher_output_dir"):
+        write(tmp_path / "snapshot" / "outputs")
+    assert os.listdir(tmp_path / "snapshot") == [SNAPSHOT_DONE]
 
 
 def test_space_is_checked_before_anything_is_written(tmp_path, monkeypatch):

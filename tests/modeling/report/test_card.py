@@ -49,6 +49,21 @@ def test_card(folder):
     assert all(len(set(map(len, block))) for block in [text.split("\n")])
 
 
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_a_card_speaks_of_intervals_that_it_has(folder, has_intervals):
+    """A measure of which all rows are right has none."""
+    path = os.path.join(folder, "metrics.jsonl")
+    rows = [json.loads(line) for line in read(path).splitlines()]
+    for row in rows:
+        row.pop("intervals", None)
+        if row["kind"] == "test" and has_intervals:
+            row["intervals"] = {"accuracy": [0.25, 0.75]}
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    (card,) = write_cards(read_run(folder))
+    assert ("; the 95 % intervals show the uncertainty." in read(card)) == has_intervals
+
+
 def test_what_a_continued_run_may_change_is_not_in_it(folder):
     (path,) = write_cards(read_run(folder))
     before = read(path)

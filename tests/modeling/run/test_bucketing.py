@@ -159,6 +159,11 @@ def test_texts_per_row_as_asked_for():
 def test_epochs_without_an_end_are_refused():
     with pytest.raises(UserError, match=r"--num_epochs 9223372036854775807: .* give at most --num_epochs \d+$"):
         plan(num_epochs=2**63 - 1).training(UNLIKE, 4, may_share=True)
+    most = 10**8 // len(UNLIKE)
+    with pytest.raises(UserError, match=f"more than 100,000,000 samples; give at most --num_epochs {most}$"):
+        plan(num_epochs=most + 1).training(UNLIKE, 48)
+    with pytest.raises(UserError, match=f"more than 100,000,000 samples; give at most --num_epochs {10**7 // len(UNLIKE)}$"):
+        plan(num_epochs=most + 1).training(UNLIKE, 1)  # the limit of steps is the lower one
 
 
 def test_the_lengths_of_evaluations_need_no_number_for_each_evaluation():
@@ -173,9 +178,14 @@ def test_samples_of_a_step(monkeypatch):
     flags.gradient_accumulation_steps = 3120
     assert train_batch_size(flags) == 48 * 3120 * 7
     flags.gradient_accumulation_steps = 3121
-    said = "--batch_size_per_device 48, --gradient_accumulation_steps 3121: a step would have 1,048,656 samples, more than 1,048,576"
-    with pytest.raises(UserError, match=said):
+    start = "^--batch_size_per_device 48, --gradient_accumulation_steps 3121 on 7 devices: a step would have 1,048,656 samples"
+    with pytest.raises(UserError, match=f"{start}, more than 1,048,576: give smaller numbers$"):
         train_batch_size(flags)
+    monkeypatch.setattr(parallel, "size", lambda: 1)
+    flags.gradient_accumulation_steps = 349_526
+    said = "^--episodes_per_step 3, --gradient_accumulation_steps 349526: a step would have 1,048,578 episodes, more than 1,048,576"
+    with pytest.raises(UserError, match=said):
+        train_batch_size(flags, "episodes_per_step", "episodes")
 
 
 def test_a_run_that_goes_on_keeps_its_rows():

@@ -72,6 +72,11 @@ def test_too_few_rows():
     sampler(7, 3).check([0, 1, 2], 0)
     with pytest.raises(UserError, match=r"--support_num 5: .* divisible by the 2 labels"):
         sampler(balanced=True)
+    one_row = SimpleNamespace(domain=np.where(np.arange(len(SAMPLES.domain)) == 0, 0, 1), label=SAMPLES.label)
+    for support, query in ((4, 0), (2, 1)):  # a balanced support has two rows at least
+        said = rf"^train\.csv: domain a has 1 row, but a task needs {support + query} of it .*: add rows$"
+        with pytest.raises(UserError, match=said):
+            TaskSampler(one_row, TASK, support, query, True, 7, "train.csv").check([0, 1], query)
     one_sided = SimpleNamespace(domain=SAMPLES.domain, label=np.where(SAMPLES.domain == 1, 0, SAMPLES.label))
     with pytest.raises(UserError, match=r"^train\.csv: domain b has 0 rows of label y, but --class_balanced needs 2: add rows$"):
         TaskSampler(one_sided, TASK, 4, 0, True, 7, "train.csv").check([0, 1], 0)

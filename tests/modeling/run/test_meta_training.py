@@ -282,10 +282,33 @@ def test_a_bert(method, rate, name):
 @pytest.mark.parametrize(
     ("line", "passes", "beyond"),
     [
-        ("--tasks_per_step 3 --inner_steps 4 --inner_batch_size 5", 60, "--tasks_per_step 3, --inner_steps 65536: .* 12,779,520"),
+        (
+            "--tasks_per_step 3 --inner_steps 4 --inner_batch_size 5",
+            60,
+            "--tasks_per_step 3, --inner_steps 65536, --inner_batch_size 65: .* 12,779,520",
+        ),
         ("--tasks_per_step 3 --inner_epochs 4 --support_num 7", 84, None),
         ("--tasks_per_step 3 --inner_steps 4 --inner_batch_size 5 --meta_method fomaml --query_num 2", 66, None),
-        ("--tasks_per_step 3 --inner_epochs 60000 --support_num 60", None, "--tasks_per_step 3, --inner_epochs 60000: .* 10,800,000"),
+        (
+            "--tasks_per_step 3 --inner_epochs 60000 --support_num 60",
+            None,
+            "--tasks_per_step 3, --inner_epochs 60000, --support_num 60: .* 10,800,000",
+        ),
+        (
+            "--inner_batch_size 65536 --inner_steps 40",
+            None,
+            "--tasks_per_step 5, --inner_steps 40, --inner_batch_size 65536: .* 13,107,200",
+        ),
+        (
+            "--tasks_per_step 200 --meta_method fomaml --query_num 65536",
+            None,
+            "--tasks_per_step 200, --query_num 65536: .* 13,131,200",
+        ),
+        (
+            "--tasks_per_step 200 --meta_method fomaml --query_num 65536 --inner_epochs 1 --support_num 65535",
+            None,
+            "--tasks_per_step 200, --inner_epochs 1, --support_num 65535, --query_num 65536: .* 26,214,200",
+        ),
     ],
 )
 def test_samples_of_an_outer_step(line, passes, beyond):

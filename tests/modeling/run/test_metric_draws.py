@@ -106,6 +106,12 @@ def test_episodes(within):
 def test_what_is_refused():
     """The file is named, and numbers are given as the remedy only where smaller ones exist."""
     three, twenty = np.array([0, 0, 1]), (np.repeat([0, 1], [20, 9]), np.arange(29) % 2, TASK)
+    few, less = "give smaller numbers, at most {} together, or add rows", "give a smaller --episode_labels, at most {}"
+
+    def of(*counts):
+        """Rows of one domain, as many of each label."""
+        return np.zeros(sum(counts), int), np.repeat([0, 1, 2], counts), TASK
+
     for sampler, values, said in (
         (PairSampler, (np.arange(3), three, TASK, True, 1), "no two rows of a domain have the same label"),
         (PairSampler, (np.arange(3), np.arange(3), TASK, False, 1), "no two rows have the same label"),
@@ -115,12 +121,15 @@ def test_what_is_refused():
             "all 3 rows have the label y, .* add rows with others of x, y, z",
         ),
         (PairSampler, (np.repeat([0, 1], 2), np.repeat([0, 1], 2), TASK, True, 1), "the rows of each domain have one label"),
-        (EpisodeSampler, (*twenty, 2, 4, 5, True, 1), "domain b: an episode needs 9 rows of each of 2 labels .*z has 0: add rows$"),
-        (EpisodeSampler, (*twenty, 3, 1, 1, False, 1), "an episode needs 2 rows .*z has 0: add rows, or a smaller --episode_labels$"),
+        (EpisodeSampler, (*twenty, 2, 4, 5, True, 1), f"domain b: an episode needs 9 rows of each of 2 labels .*y has 4: {few.format(4)}$"),
+        (EpisodeSampler, (*twenty, 3, 1, 1, False, 1), f"an episode needs 2 rows .*z has 0: {less.format(2)}, or add rows$"),
+        (EpisodeSampler, (*of(10, 1, 1), None, 5, 5, False, 1), "an episode needs 10 rows of each of 3 labels .*z has 1: add rows$"),
+        (EpisodeSampler, (*of(10, 6, 1), 2, 5, 5, False, 1), f"an episode needs 10 rows of each of 2 .*y has 6: {few.format(6)}$"),
+        (EpisodeSampler, (*of(2, 9, 10), 3, 4, 5, False, 1), rf".*x has 2: give .* together, or {less.format(2)}, or add rows$"),
         (
             EpisodeSampler,
             (*twenty[:2], Task("t", ("a", "b"), ("x", "y")), 2, 9, 9, False, 1),
-            "an episode needs 18 rows of each of 2 .*y has 14: give smaller numbers$",
+            "an episode needs 18 rows of each of 2 .*y has 14: give smaller numbers, at most 14 together, or add rows$",
         ),
     ):
         with pytest.raises(UserError, match=f"^train.csv: {said}"):

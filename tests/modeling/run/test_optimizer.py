@@ -12,7 +12,8 @@ from tiny_model import GOLDEN
 
 from modeling.bert.variables import Variables
 from modeling.engine.global_function import global_function
-from modeling.run.optimizer import CLIP_NORM, Schedule, create_optimizer, plan_schedule
+from modeling.run.bucketing import MOST_SAMPLES
+from modeling.run.optimizer import CLIP_NORM, Schedule, create_optimizer, fewer_epochs, plan_schedule
 from ofrecord_util.errors import UserError
 
 # ------------------------------------------------------------------------------------------------------- the schedule
@@ -48,6 +49,17 @@ def test_epochs_of_too_many_steps(epochs, samples, batch, remedy):
         plan_schedule(flags, samples, batch)
     flags.num_epochs = 1_276_595
     assert plan_schedule(flags, 47, 6).total_steps == 9_999_995
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "most"), [(96, 32, 1_041_666), (96, 4, 416_666), (7, 13, 14_285_714), (10**8, 32, 1), (10**8 + 1, 32, None)]
+)
+def test_the_advised_epochs_are_within_both_limits(samples, batch, most):
+    """Of the steps, and of the samples from which a layout is chosen."""
+    assert fewer_epochs(samples, batch, MOST_SAMPLES) == (f"at most --num_epochs {most}" if most else "fewer rows")
+    flags = types.SimpleNamespace(num_epochs=5 * 10**8, learning_rate=1e-3, warmup_proportion=0.1)
+    with pytest.raises(UserError, match=f"give {fewer_epochs(samples, batch, MOST_SAMPLES)}$"):
+        plan_schedule(flags, samples, batch, MOST_SAMPLES)
 
 
 def test_decay_factor():

@@ -6,7 +6,7 @@ import pytest
 
 from modeling.run.run_folder import check_can_be_created
 from ofrecord_util.errors import UserError
-from ofrecord_util.files import SNAPSHOT_DONE
+from ofrecord_util.output_checks import SNAPSHOT_DONE
 
 
 @pytest.mark.parametrize("name", ["run", "deep/run"])

@@ -1,0 +1,94 @@
+"""Outputs that cannot be written, or would replace something, are found before the work."""
+
+import os
+
+import pytest
+
+from ofrecord_util import output_checks
+from ofrecord_util.errors import UserError
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    os.mkfifo(str(tmp_path / "fifo"))
+    for check, path, said in (
+        (output_checks.check_output, "folder", "is a folder"),
+        (output_checks.check_output, "missing/file", "No such file"),
+        (output_checks.check_output, "file/file", "Not a directory"),
+        (output_checks.check_output_folder, "file", "is not a folder"),
+        (output_checks.check_output_folder, "file/a/b", "Not a directory"),
+    ):
+        with pytest.raises(UserError, match=f"{path}: .*{said}.*; give another --output"):
+            check(str(tmp_path / path), "--output")
+    output_checks.check_output(str(tmp_path / "file"), "--output")
+    output_checks.check_output(str(tmp_path / "fifo"), "--output")
+    output_checks.check_output(str(tmp_path / "new"), "--output")
+    output_checks.check_output_folder(str(tmp_path / "a" / "b"), "--output")
+
+    def read_only(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(output_checks.tempfile, "TemporaryFile", read_only)
+    for check in (output_checks.check_output, output_checks.check_output_folder):
+        with pytest.raises(UserError, match=r"new: cannot be written \(Read-only file system\)"):
+            check(str(tmp_path / "new"), "--output")
+    assert sorted(os.listdir(str(tmp_path))) == ["fifo", "file", "folder"]
+
+
+def test_a_file_that_the_command_reads_is_not_overwritten(tmp_path):
+    (tmp_path / "input").write_text("x")
+    os.symlink("input", str(tmp_path / "link"))
+    for name in ("input", "link"):
+        with pytest.raises(UserError, match=rf"{name}: is a file of this command or of the run, .* give another --output"):
+            output_checks.check_output(str(tmp_path / name), "--output", others=[str(tmp_path / "other"), str(tmp_path / "input")])
+    output_checks.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "input")])
+    with pytest.raises(UserError, match="new: is a file of this command"):
+        output_checks.check_output(str(tmp_path / "new"), "--output", others=[str(tmp_path / "new")])
+    output_checks.check_output(os.devnull, "--output", others=[os.devnull])
+
+
+def test_nothing_is_written_into_a_folder_that_the_command_uses(tmp_path):
+    (tmp_path / "run" / "snapshot").mkdir(parents=True)
+    (tmp_path / "run" / "snapshot" / "meta").write_text("x")
+    os.symlink("run", str(tmp_path / "link"))
+    with pytest.raises(UserError, match="meta: is a file of this command or of the run, and would be overwritten; give another --output"):
+        output_checks.check_output(str(tmp_path / "link" / "snapshot" / "meta"), "--output", others=[str(tmp_path / "run")])
+    with pytest.raises(UserError, match=r"new: is in .*run, a folder whose files this command uses; give another --output"):
+        output_checks.check_output(str(tmp_path / "run" / "new"), "--output", others=[str(tmp_path / "run")])
+    output_checks.check_output(str(tmp_path / "run-2"), "--output", others=[str(tmp_path / "run")])
+
+
+def test_no_folder_is_created_in_a_snapshot(tmp_path):
+    """Each folder in a snapshot is a variable."""
+    snapshot = tmp_path / "run" / "snapshot_best"
+    (snapshot / "bert-pooler-dense-bias").mkdir(parents=True)
+    (snapshot / output_checks.SNAPSHOT_DONE).write_text("")
+    os.symlink("run", str(tmp_path / "link"))
+    for path in (
+        snapshot / "new",
+        snapshot / "bert-pooler-dense-bias" / "new",
+        snapshot / "a" / "b",
+        tmp_path / "link" / "snapshot_best" / "c",
+    ):
+        for whole in (True, False):
+            with pytest.raises(UserError, match=r"is in .*snapshot_best, a snapshot, .*; give another --output_dir"):
+                output_checks.check_output_folder(str(path), "--output_dir", whole=whole)
+        with pytest.raises(UserError, match=r"a snapshot, .*give another --output"):
+            output_checks.check_output(str(path / "file"), "--output", makes_folder=True)
+    output_checks.check_output(str(snapshot / "file.onnx"), "--output", makes_folder=True)
+    output_checks.check_output_folder(str(snapshot), "--output_dir")  # replaces it as a whole
+    with pytest.raises(UserError, match="a snapshot"):
+        output_checks.check_output_folder(str(snapshot), "--output_dir", whole=False)
+    output_checks.check_output_folder(str(tmp_path / "run" / "other"), "--output_dir")
+    assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", output_checks.SNAPSHOT_DONE]
+
+
+def test_a_name_that_has_no_room_for_a_temporary_one(tmp_path):
+    for name in ("a" * 250, "a" * 300):
+        with pytest.raises(UserError, match=r"File name too long\); give another --output"):
+            output_checks.check_output(str(tmp_path / name), "--output")
+        with pytest.raises(UserError, match=r"File name too long\); give another --output_dir"):
+            output_checks.check_output_folder(str(tmp_path / name), "--output_dir")
+    output_checks.check_output(str(tmp_path / ("a" * 240)), "--output")
+    output_checks.check_output_folder(str(tmp_path / ("a" * 250)), "--output_dir", whole=False)
