@@ -143,8 +143,8 @@ _PATHS = ("model_dir", "output_dir", "vocab_file", "dev_file")  # arguments of `
 
 
 def _begins_with(message, path):
-    """Whether a message is about a path: begins with it, or with that of a file in it. A path that is one word may be a word of the text, so
-    it does not count if a blank follows."""
+    """Whether a message is about a path: begins with it, or with that of a file in it. A path that is one word may be a word of the text,
+    so it does not count if a blank follows."""
     start = os.fspath(path).rstrip(os.sep)
     ends = {start: "[/: ]" if os.sep in start else "[/:]", os.path.abspath(start): "[/: ]"}
     return any(re.match(rf"(snapshot )?{re.escape(each)}{end}", message) for each, end in ends.items())
