@@ -11,13 +11,19 @@
 | Child-Tuning | a share of 0.2 | the same | |
 | consistency | weight 1 | the same | |
 | Reptile, FOMAML | | | 15 outer steps of 4 tasks, 5 inner steps of 8 of 16 rows |
-| adaptation | | | 30 steps of 8 texts, judged at the last step |
+| adaptation, fine-tuning | | | 30 steps of 8 texts, judged at the last step |
+| adaptation, pairs | | | 40 steps of 16 pairs, judged at the last step |
 | test rows | 872, 2000, 2000 | 400 a domain | 200 a domain |
 
 With all rows, part B has 1 epoch (about 2,000 steps) and evaluates every 300 steps. One domain alone (`single`) has as many epochs, so all
 of its runs together have the steps of `mixing`; it is judged at its last step, because 32 dev rows select badly. SetFit has its authors'
-settings: 2e-5, the last step; "contrastive, last step" is judged there too. "SetFit, 5e-5" has another rate alone. All other settings are
-the defaults of the scripts.
+settings: 2e-5, the last step; "contrastive, last step" is judged there too. "SetFit, 5e-5" and "SetFit, 1e-4" have other rates. Episodes
+have the texts of one domain, and squared distances divided by the hidden size: those of 384 numbers would saturate the softmax. All other
+settings are the defaults of the scripts.
+
+In part C, an arm ends with an adaptation: fine-tuning, unless its name says otherwise. "nearest mean" takes the nearest mean of the K rows
+of a label, without a step. "frozen vectors" and "pairs on the K rows" have the encoder and the K rows alone, as "none" has. Arms with equal
+stages before the adaptation share them, with the rate that was chosen for fine-tuning. "Reptile, 10 x" has ten times the outer steps.
 """
 
 from typing import NamedTuple, Optional
@@ -25,6 +31,7 @@ from typing import NamedTuple, Optional
 RATES = ("2e-5", "5e-5", "1e-4")
 BATCH = 8
 LAST_STEP_ONLY = 10**9  # a --dev_every_step_num that no run reaches, so that dev is evaluated only once, at the end
+DISTANCE_SCALE = 0.0026  # of squared distances: 1 / hidden size of the encoder, 384
 PREPROCESS, WORKER = "preprocess.py", "benchmarks/workers/torch_setfit.py"
 
 
@@ -89,40 +96,55 @@ def contrastive(lengths, name="contrastive", *flags, dev_every=None):
     return metric(lengths, name, "--batch_size_per_device", lengths.pairs, *flags, dev_every=dev_every)
 
 
+_FROZEN = ("--learning_rate", 0, "--num_steps", 1, "--batch_size_per_device", 2)
+NEAREST_MEAN = ("--head", "prototypes")
+
+
+def frozen_vectors(name):
+    """Logistic regression on the vectors of the encoder as it is."""
+    return Stage(name, "recipes/metric_learning.py", _FROZEN, "--logistic_c", ("1", "0.1", "0.01"))
+
+
+def nearest_mean(name):
+    """The nearest mean vector of a label, without training."""
+    return Stage(name, "recipes/metric_learning.py", (*_FROZEN, *NEAREST_MEAN, "--distance_scale", DISTANCE_SCALE), None, ())
+
+
 def prototypes(lengths):
-    flags = ("--objective", "prototypical", "--head", "prototypes", "--support_num", 5, "--query_num", 5, "--episodes_per_step", 1)
-    return metric(lengths, "prototypes", *flags)
+    episodes = ("--support_num", 5, "--query_num", 5, "--episodes_per_step", 1, "--within_domain", "--distance_scale", DISTANCE_SCALE)
+    return metric(lengths, "prototypes", "--objective", "prototypical", *NEAREST_MEAN, *episodes)
 
 
-def reptile(method, *flags, rate):
+def reptile(name, method, *flags, rate, budget=1):
     shared = (
-        "--meta_method", method, "--meta_steps", 15, "--tasks_per_step", 4, "--support_num", 16, "--query_num", 8, "--class_balanced",
-        "--inner_steps", 5, "--inner_batch_size", BATCH, "--dev_every_step_num", 5, "--loss_print_every_n_iter", 5,
+        "--meta_method", method, "--meta_steps", 15 * budget, "--tasks_per_step", 4, "--support_num", 16, "--query_num", 8,
+        "--class_balanced", "--inner_steps", 5, "--inner_batch_size", BATCH, "--dev_every_step_num", 5 * budget,
+        "--loss_print_every_n_iter", 5,
     )  # fmt: skip
-    return Stage(method, "recipes/meta_reptile.py", (*shared, *flags), rate)
+    return Stage(name, "recipes/meta_reptile.py", (*shared, *flags), rate)
 
 
-NORMALIZED = ("--normalize_sample_weights", "--corruption", "all")
+ALL_DOMAINS, NORMALIZED = ("--corruption", "all"), ("--normalize_sample_weights",)
 MIXING, SETFIT = "mixing", "SetFit"  # the arms with which the others are compared
-SETFIT_FASTER = "SetFit, 5e-5"
+SETFIT_RATES = {f"SetFit, {rate}": rate for rate in ("5e-5", "1e-4")}  # further arms
+SETFIT_ARMS = (SETFIT, *SETFIT_RATES)
 
 
 def arms(lengths):
     """The arms of parts A and B: dict of name -> tuple of `Stage`."""
     few = lengths
     single = _supervised(few, "single", "finetuning.py", dev_every=LAST_STEP_ONLY, per_domain=True)
-    frozen = ("--learning_rate", 0, "--num_steps", 1, "--batch_size_per_device", 2)
     pairs, setfit = contrastive(few), ("--steps", few.steps, "--pairs", few.pairs)
     return {
         "mixing": (mixing(few, "mixing"),),
         "MFT": mft(few, "mft"),
-        "MFT, normalized, all": mft(few, "mft-normalized-all", *NORMALIZED),
+        "MFT, normalized, all": mft(few, "mft-normalized-all", *NORMALIZED, *ALL_DOMAINS),
         "contrastive": (pairs,),
         "contrastive, last step": (contrastive(few, "contrastive-last", dev_every=LAST_STEP_ONLY),),
         SETFIT: (Stage("setfit", WORKER, setfit, None, ()),),
-        SETFIT_FASTER: (Stage("setfit-5e-5", WORKER, (*setfit, "--learning_rate", "5e-5"), None, ()),),
         "contrastive, then MFT": (pairs, *mft(few, "mft")),
-        "frozen vectors": (Stage("frozen", "recipes/metric_learning.py", frozen, "--logistic_c", ("1", "0.1", "0.01")),),
+        "frozen vectors": (frozen_vectors("frozen"),),
+        "frozen vectors, prototypes": (nearest_mean("frozen-prototypes"),),
         "single": (single,),
         "mixing, Child-Tuning F": (mixing(few, "mixing-F", "--child_tuning", "F"),),
         "mixing, Child-Tuning D": (mixing(few, "mixing-D", "--child_tuning", "D"),),
@@ -132,31 +154,71 @@ def arms(lengths):
         "MFT, mean vectors": mft(few, "mft-mean", "--pooling", "mean"),
         "contrastive, then mixing": (pairs, mixing(few, "mixing")),
         "contrastive within domains": (contrastive(few, "contrastive-within", "--within_domain"),),
+        "MFT, scores only": mft(few, "mft-scores-only", "--use_domain_loss", "false"),
+        "MFT, all": mft(few, "mft-all", *ALL_DOMAINS),
+        "MFT, normalized": mft(few, "mft-normalized", *NORMALIZED),
+        **{name: (Stage(f"setfit-{rate}", WORKER, (*setfit, "--learning_rate", rate), None, ()),) for name, rate in SETFIT_RATES.items()},
     }
 
 
-FURTHER = (SETFIT_FASTER, "MFT, mean vectors", "contrastive, then mixing", "contrastive within domains")  # only if --arms names them
+TEN_TIMES = "Reptile, 10 x"
+FURTHER = (  # only if --arms names them
+    *SETFIT_RATES, "MFT, mean vectors", "MFT, scores only", "MFT, all", "MFT, normalized", "contrastive, then mixing",
+    "contrastive within domains", TEN_TIMES,
+)  # fmt: skip
 
 
-def first_stages(lengths):
-    """The arms of part C, without the adaptation."""
+NONE = "none"  # the arm of part C that fine-tunes the encoder on the K rows alone
+FINE_TUNING, FROZEN, NEAREST, PAIRS = "adapted", "frozen", "nearest-mean", "pairs"  # names of adaptations
+FINE_TUNING_STEPS, PAIR_STEPS = 30, 40
+
+
+class UnseenArm(NamedTuple):
+    """An arm of part C: its stages before the adaptation, none for the encoder, and a key of `ADAPTATIONS`."""
+
+    first: tuple
+    adapted: str = FINE_TUNING
+
+
+def unseen_arms(lengths):
+    """The arms of part C: dict of name -> `UnseenArm`."""
+    mixed, episodes, pairs = (mixing(lengths, "mixing"),), (prototypes(lengths),), (contrastive(lengths),)
+    rate = "--inner_learning_rate"
     return {
-        "none": (),
-        "mixing": (mixing(lengths, "mixing"),),
-        "MFT": mft(lengths, "mft"),
-        "Reptile": (reptile("reptile", rate="--inner_learning_rate"),),
-        "FOMAML": (reptile("fomaml", "--outer_optimizer", "adam", rate="--outer_learning_rate"),),
-        "prototypes": (prototypes(lengths),),
-        "contrastive": (contrastive(lengths),),
+        NONE: UnseenArm(()),
+        "mixing": UnseenArm(mixed),
+        "MFT": UnseenArm(mft(lengths, "mft")),
+        "Reptile": UnseenArm((reptile("reptile", "reptile", rate=rate),)),
+        "FOMAML": UnseenArm((reptile("fomaml", "fomaml", "--outer_optimizer", "adam", rate="--outer_learning_rate"),)),
+        "prototypes": UnseenArm(episodes),
+        "contrastive": UnseenArm(pairs),
+        "frozen vectors": UnseenArm((), FROZEN),
+        "frozen vectors, nearest mean": UnseenArm((), NEAREST),
+        "pairs on the K rows": UnseenArm((), PAIRS),
+        "mixing, nearest mean": UnseenArm(mixed, NEAREST),
+        "prototypes, nearest mean": UnseenArm(episodes, NEAREST),
+        "contrastive, nearest mean": UnseenArm(pairs, NEAREST),
+        TEN_TIMES: UnseenArm((reptile("reptile-10x", "reptile", rate=rate, budget=10),)),
     }
 
 
-ADAPTED = "adapted"
+ADAPTATIONS = {  # name of the stage -> function of the number of rows and of the steps of fine-tuning, which returns its `Stage`
+    FINE_TUNING: lambda rows, steps: Stage(FINE_TUNING, "finetuning.py", _steps(-(-steps * BATCH // rows), LAST_STEP_ONLY)),
+    FROZEN: lambda _rows, _steps: frozen_vectors(FROZEN),
+    NEAREST: lambda _rows, _steps: nearest_mean(NEAREST),
+    PAIRS: lambda _rows, _steps: contrastive(UNSEEN._replace(steps=PAIR_STEPS), PAIRS, dev_every=LAST_STEP_ONLY),
+}
 
 
-def adaptation(rows):
-    """Fine-tuning on some rows of one domain."""
-    return Stage(ADAPTED, "finetuning.py", _steps(-(-30 * BATCH // rows), LAST_STEP_ONLY))
+def adaptation(rows, kind=FINE_TUNING, steps=FINE_TUNING_STEPS):
+    """The `Stage` that adapts to some rows of one domain.
+
+    Args:
+        rows: number of rows, of all labels.
+        kind: key of `ADAPTATIONS`.
+        steps: of fine-tuning, rounded up to whole epochs.
+    """
+    return ADAPTATIONS[kind](rows, steps)
 
 
 def sample_passes(command, rows):

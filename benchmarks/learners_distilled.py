@@ -10,7 +10,8 @@
 
 Dev and test are never changed. The settings of teacher and students are those of benchmarks/kd_results.py: 2 epochs, batches of 24,
 rates 1e-4 and 2e-4, 3 layers, temperature 2, weights 10 and 0.1 for hidden states and attention. The teacher of few rows has 20 epochs
-of batches of 8 at 5e-5.
+of batches of 8 at 5e-5. --arms takes the rows of benchmarks/kd_results.py, but not
+"after unlabelled text".
 """
 
 import os
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.kd_results import STUDENTS
+from benchmarks.kd_results import AFTER_UNLABELLED, FROM_TEACHER, STUDENTS
 from benchmarks.learners_data import SPLITS, per_class, read_rows, write_folder
 from benchmarks.learners_jobs import drop_snapshots, is_finished
 from benchmarks.learners_report import PAIRED_NOTE, Table, interval_text
@@ -32,6 +33,7 @@ from modeling.run.measures import mean_interval
 HELD_OUT, FEW_ROWS, STUDENT_LAYERS = "books", 16, "3"
 FULL, NO_META, LABELS = "distilled", "distilled without meta parts", "plain"  # rows of STUDENTS
 ROWS = (FULL, NO_META, LABELS)
+KNOWN_ROWS = tuple(row for row in STUDENTS if row != AFTER_UNLABELLED)  # SENTI has no text without labels
 WEIGHTS = ("--hidden_loss_weight", "10", "--attention_loss_weight", "0.1", "--temperature", "2")
 _LONG = ("--num_epochs", "2", "--batch_size_per_device", "24", "--eval_every_step_num", "90")
 _TEACHER = (*_LONG, "--learning_rate", "1e-4")
@@ -77,7 +79,7 @@ class Distilled:
         self.conditions = args.conditions or [name for name in CONDITIONS if name != TEACHER_ALONE]
         self.arms, self.seeds, self._keep = args.arms or list(ROWS), args.seeds, args.keep_snapshots
         self._length = str(args.seq_length)
-        for flag, names, known in (("--conditions", self.conditions, CONDITIONS), ("--arms", self.arms, STUDENTS)):
+        for flag, names, known in (("--conditions", self.conditions, CONDITIONS), ("--arms", self.arms, KNOWN_ROWS)):
             for name in names:
                 if name not in known:
                     raise UserError(f"{flag} {name!r}: there are {', '.join(map(repr, known))}")
@@ -140,7 +142,8 @@ class Distilled:
             self._words("meta_teacher_eval.py", data, "--model_load_dir", snapshot, *layers, *condition.student), log, flag="--log_dir"
         )
         for row in rows:
-            words = self._words("meta_distill.py", data, "--student_model", self.model, "--teacher_model", snapshot, *layers)
+            start = snapshot if row == FROM_TEACHER else self.model
+            words = self._words("meta_distill.py", data, "--student_model", start, "--teacher_model", snapshot, *layers)
             words += ["--seed", str(seed), "--do_train", "--do_eval", "--loss_print_every_n_iter", "30", *_STUDENT, *WEIGHTS]
             folder = self.student_folder(name, seed, row)
             run_script([*words, *condition.student, *STUDENTS[row]], folder)

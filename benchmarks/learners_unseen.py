@@ -2,8 +2,8 @@
 
 In rotation r, the domains 2r and 2r + 1 are those to which the arms adapt, and the two after them are left out for the choice of the
 rates, which the first rotation makes for all. The others train. Each rate is the one after which finetuning.py adapts best to 8 rows a
-class of the validation domains; that of the adaptation itself is chosen last. The rows of an adaptation are a part of those with more
-rows a class.
+class of the validation domains; that of the adaptation itself, of whatever kind it is, is chosen last. The rows of an adaptation are a part
+of those with more rows a class.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.learners_arms import ADAPTED, MIXING, UNSEEN, adaptation, first_stages
+from benchmarks.learners_arms import ADAPTATIONS, FINE_TUNING, FINE_TUNING_STEPS, FURTHER, MIXING, NONE, UNSEEN, adaptation, unseen_arms
 from benchmarks.learners_data import DEV_ROWS, ReviewDraws, of_domains, per_class, read_rows, write_folder
 from benchmarks.learners_jobs import Cell, Runner, best_dev, chain_name, is_finished, passes_of
 from benchmarks.learners_report import Table, interval_text, rates_table
@@ -21,7 +21,6 @@ from modeling.run.measures import mean_interval
 
 MOST_SHOTS, CHOICE_SHOTS, CHOICE_DRAW, FIRST_RATE = 16, 8, "1", "5e-5"
 TEST_ROWS = 100  # a class: 1,260 adaptations are measured
-NONE = "none"  # the arm without stages before the adaptation
 ABOUT = "Mean over the unseen domains (of the mean over draws and seeds), in per cent, with a 95 % t interval over the domains."
 ABOUT_PAIRED = "Differences in points, paired over domain, draw and seed; the interval is over the domains. K = 0 is not adapted."
 
@@ -78,19 +77,20 @@ class UnseenDraws(ReviewDraws):
 class UnseenRunner(Runner):
     """Runs the stages before the adaptations, and the adaptations."""
 
-    def adapt(self, folder, cell, chain, domain, shots, seed, rate, tried=None, tests=True):
-        """Fine-tunes the snapshot of a chain on rows of a domain, unless that is finished. With 0 shots, the snapshot is measured as it is.
+    def adapt(self, folder, cell, chain, stage, domain, shots, seed, rate, tried=None, tests=True):
+        """Adapts the snapshot of a chain to rows of a domain, unless that is finished. With 0 shots, the snapshot is measured as it is.
 
         Args:
             chain: the stages before it, none for the encoder.
-            rate: learning rate of the adaptation.
+            stage: the `Stage` of the adaptation.
+            rate: the chosen value of the adaptation, None if it has none.
             tried: a rate of the stages before it, None for the chosen one.
             tests: whether to measure test.
         """
         if is_finished(folder):
             return
         snapshot = best_snapshot(*self.run(cell, chain, tried).values()) if chain else self.model
-        data, stage = self.draws.adaptation(domain, shots or MOST_SHOTS, seed), adaptation(2 * (shots or MOST_SHOTS))
+        data = self.draws.adaptation(domain, shots or MOST_SHOTS, seed)
         if not shots:
             stage, rate = stage._replace(flags=("--do_train", "false", "--do_eval", "true")), None
         with self._writing(data):
@@ -102,19 +102,23 @@ class UnseenRunner(Runner):
         return True
 
     def score(self, chain, value):
-        first, tried, rate = (chain[:-1], None, value) if chain[-1].name == ADAPTED else (chain, value, FIRST_RATE)
-        found, place = [], os.path.join(self.output, "choice", chain_name(chain), f"{value}-{ADAPTED}")
+        last = chain[-1] if chain[-1].name in ADAPTATIONS else None
+        first, tried, rate = (chain[:-1], None, value) if last else (chain, value, FIRST_RATE)
+        stage = last or adaptation(2 * CHOICE_SHOTS)
+        found, place = [], os.path.join(self.output, "choice", chain_name(chain), f"{value}-{stage.name}")
         for domain in rotation_of(self.draws.domains, 0).validation:
             folder = os.path.join(place, domain)
-            self.adapt(folder, self.choice, first, domain, CHOICE_SHOTS, CHOICE_DRAW, rate, tried, tests=False)
+            self.adapt(folder, self.choice, first, stage, domain, CHOICE_SHOTS, CHOICE_DRAW, rate, tried, tests=False)
             found.append(best_dev(rows_of(folder)))
         if tried is not None:
             self.drop(*self.folders(self.choice, chain, tried).values())
         return tuple(sum(column) / len(found) for column in zip(*found))
 
-    def adapted_folder(self, cell, chain, domain, shots, seed):
+    def adapted_folder(self, cell, chain, kind, domain, shots, seed, steps=FINE_TUNING_STEPS):
         """The folder of a measured adaptation."""
-        name = f"{chain_name(chain) or NONE}-{ADAPTED}"
+        name = f"{chain_name(chain) or NONE}-{kind}"
+        if steps != FINE_TUNING_STEPS and kind == FINE_TUNING:
+            name += f"-{steps}-steps"
         return os.path.join(self.output, "runs", cell.draw, str(cell.seed), name, domain, f"{shots}-{seed}")
 
 
@@ -130,13 +134,13 @@ class Unseen:
             raise UserError(f"--rotations {args.rotations}: there are 0 to {len(self.draws.domains) // 2 - 1}")
         if not all(0 <= shots <= MOST_SHOTS for shots in args.shots):
             raise UserError(f"--shots {args.shots}: must be 0 to {MOST_SHOTS}")
-        self.table = first_stages(UNSEEN)
-        self.arms = args.arms or list(self.table)
+        self.table = unseen_arms(UNSEEN)
+        self.arms, self._steps = args.arms or [name for name in self.table if name not in FURTHER], args.adaptation_steps
         for name in self.arms:
             if name not in self.table:
                 raise UserError(f"--arms {name!r}: there are {', '.join(repr(one) for one in self.table)}")
         self.shots, self.rotations, self.model_seeds = args.shots, args.rotations, args.seeds
-        self.runner = UnseenRunner(args, self.table, self.draws, Cell("rotation-0", 42))
+        self.runner = UnseenRunner(args, {name: arm.first for name, arm in self.table.items()}, self.draws, Cell("rotation-0", 42))
 
     def _places(self):
         """(cell, its unseen domains, seed of the draw, arm) of the jobs in their order."""
@@ -154,17 +158,23 @@ class Unseen:
         ]
 
     def _measured(self, arm, draw):
-        """Numbers of rows a class at which an arm is measured. The encoder alone has no classifier without rows, and a measurement without
-        rows does not depend on the draw."""
-        return [shots for shots in self.shots if shots or (self.table[arm] and draw == CHOICE_DRAW)]
+        """Numbers of rows a class at which an arm is measured. The encoder alone has no classifier without rows, and there is no mean of no
+        rows. A measurement without rows does not depend on the draw."""
+        first, kind = self.table[arm]
+        return [shots for shots in self.shots if shots or (first and kind == FINE_TUNING and draw == CHOICE_DRAW)]
 
     def _adapt(self, cell, domains, draw, arm):
-        chain = self.table[arm]
-        rate = self.runner.rate((*chain, adaptation(2 * CHOICE_SHOTS)))
+        chain, kind = self.table[arm]
+        chosen = adaptation(2 * CHOICE_SHOTS, kind)
+        rate = self.runner.rate((*chain, chosen)) if chosen.grid else None
         for shots in self._measured(arm, draw):
+            stage = adaptation(2 * (shots or MOST_SHOTS), kind, self._steps)
             for domain in domains:
-                folder = self.runner.adapted_folder(cell, chain, domain, shots, draw)
-                self.runner.adapt(folder, cell, chain, domain, shots, draw, rate)
+                self.runner.adapt(self._folder(cell, arm, domain, shots, draw), cell, chain, stage, domain, shots, draw, rate)
+
+    def _folder(self, cell, arm, domain, shots, draw):
+        steps = self._steps if shots else FINE_TUNING_STEPS  # without rows there are no steps
+        return self.runner.adapted_folder(cell, *self.table[arm], domain, shots, draw, steps)
 
     def results(self):
         """Test accuracy in per cent: dict of arm -> dict of K -> dict of (domain, draw, seed) -> accuracy."""
@@ -172,7 +182,7 @@ class Unseen:
         for cell, domains, draw, arm in self._places():
             for shots in self._measured(arm, draw):
                 for domain in domains:
-                    folder = self.runner.adapted_folder(cell, self.table[arm], domain, shots, draw)
+                    folder = self._folder(cell, arm, domain, shots, draw)
                     if is_finished(folder):
                         accuracy = last_of(rows_of(folder), "test")["accuracy"]
                         found[arm][shots][domain, draw, cell.seed] = 100 * accuracy
@@ -180,7 +190,7 @@ class Unseen:
 
     def _cost(self, arm):
         """(sample passes, seconds) of the stages before the adaptation, means over the finished cells; None without one."""
-        chain, costs = self.table[arm], []
+        chain, costs = self.table[arm].first, []
         for number in self.rotations:
             for seed in self.model_seeds:
                 cell = Cell(f"rotation-{number}", seed)

@@ -68,6 +68,12 @@ class Windows:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def select(self, rows: np.ndarray) -> "Windows":
+        """The windows of an integer array, with all or none of the windows of a question, as a split of their own."""
+        questions, question = np.unique(self.question[rows], return_inverse=True)
+        records = self.records.numbered(rows, question=question.astype(np.int32))
+        return windows_of(records, self.text and self.text.select(questions))
+
     def characters(self, window: int, start: int, end: int) -> Tuple[int, int]:
         """First and last + 1 character in the context of an answer from the place `start` to the place `end` of a window, without blanks
         at its ends."""

@@ -60,8 +60,14 @@ class QuestionSplit(TextSplit):
 
     def first(self, count: Optional[int]) -> "QuestionSplit":
         """The first `count` questions, or all of them if there are fewer or `count` is None."""
-        lists = {name: getattr(self, name)[:count] for name in ("text_a", "text_b", "domain", "label", "ids", "answers")}
-        return replace(self, **lists)
+        return self.select(np.arange(len(self))[:count])
+
+    def select(self, rows: np.ndarray) -> "QuestionSplit":
+        """The questions of an integer array, in its order."""
+        chosen = rows.tolist()
+        first, second = ([values[row] for row in chosen] for values in (self.text_a, self.text_b or []))
+        ids, answers = [self.ids[row] for row in chosen], [self.answers[row] for row in chosen]
+        return replace(self, text_a=first, text_b=second, domain=self.domain[rows], label=self.label[rows], ids=ids, answers=answers)
 
 
 def read_questions(path: str, answered: bool = True) -> List[Question]:

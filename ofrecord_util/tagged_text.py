@@ -53,8 +53,12 @@ class TaggedSplit(TextSplit):
 
     def first(self, count: Optional[int]) -> "TaggedSplit":
         """The first `count` sentences, or all of them if there are fewer or `count` is None."""
-        lists = {name: getattr(self, name)[:count] for name in ("text_a", "domain", "label", "words", "tags")}
-        return replace(self, **lists)
+        return self.select(np.arange(len(self))[:count])
+
+    def select(self, rows: np.ndarray) -> "TaggedSplit":
+        """The sentences of an integer array, in its order."""
+        text, words, tags = ([values[row] for row in rows.tolist()] for values in (self.text_a, self.words, self.tags))
+        return replace(self, text_a=text, domain=self.domain[rows], label=self.label[rows], words=words, tags=tags)
 
 
 def read_sentences(

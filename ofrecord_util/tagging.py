@@ -136,6 +136,10 @@ class TaggedRecords:
         if len(numbers) != len(sizes) or (numbers.max(axis=1) > sizes).any():
             raise UserError(f"{self.records.path}: the words of the records are not those of {self.text.path}; {REMEDY}")
 
+    def select(self, rows: np.ndarray) -> "TaggedRecords":
+        """The sentences of an integer array, as a split of their own."""
+        return TaggedRecords(self.records.numbered(rows), self.text and self.text.select(rows))
+
     @property
     def words(self) -> np.ndarray:
         """int32 [N, S], see `Pieces`."""

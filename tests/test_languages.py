@@ -115,6 +115,9 @@ def kd(project):
 def test_meta_kd(project, kd):
     falls(kd.teacher, "classification_loss", 0.8)
     falls(kd.student, "loss", 0.9)
+    for run in (kd.teacher, kd.student):
+        assert "zh" not in run.rows("dev")[-1]["by_domain"]
+        assert set(run.rows("dev_held_out")[-1]["by_domain"]) == {"zh"}
     snapshot = Snapshot(project.path(kd.student.snapshot))
     assert (snapshot.config().model_type, snapshot.config().num_hidden_layers) == ("xlm-roberta", 2)
     assert tiny.read_bytes(snapshot.vocab_file()) == tiny.read_bytes(Snapshot(project.path(ENCODER)).vocab_file())

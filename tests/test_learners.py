@@ -187,9 +187,13 @@ def test_sample_passes(command, passes):
 
 def test_stages_of_equal_names_are_equal():
     """Arms share the folders of stages by their names."""
-    for table in (learners_arms.arms(learners_arms.FEW), learners_arms.first_stages(learners_arms.UNSEEN)):
+    unseen = learners_arms.unseen_arms(learners_arms.UNSEEN).values()
+    for chains in (
+        learners_arms.arms(learners_arms.FEW).values(),
+        [(*arm.first, learners_arms.adaptation(16, arm.adapted)) for arm in unseen],
+    ):
         known = {}
-        for stage in (stage for chain in table.values() for stage in chain):
+        for stage in (stage for chain in chains for stage in chain):
             assert known.setdefault(stage.name, stage) == stage
 
 
@@ -301,13 +305,71 @@ def test_command_lines_of_all_arms(part, words, tmp_path, raw, scripts, capsys, 
     arms = {
         "A": together,
         "B": together,
-        "C": list(learners_arms.first_stages(learners_arms.UNSEEN)),
+        "C": [name for name in learners_arms.unseen_arms(learners_arms.UNSEEN) if name not in learners_arms.FURTHER],
         "D": [f"{name}: {row}" for name in ("clean", "few", "noise-10", "noise-20", "held-out") for row in learners_distilled.ROWS],
     }
     for arm in arms[part]:
         assert f"\n| {arm} |" in printed, arm
     measure(tmp_path, raw, part, *words)
     assert len(scripts.calls) == count
+
+
+@pytest.mark.parametrize(
+    ("part", "arms"),
+    [("A", [name for name in learners_arms.FURTHER if name != learners_arms.TEN_TIMES]), ("C", [learners_arms.TEN_TIMES])],
+)
+def test_command_lines_of_further_arms(part, arms, tmp_path, raw, scripts, capsys, monkeypatch):
+    monkeypatch.setenv(learners_jobs.PYTHON_VARIABLE, "python-with-setfit")
+    words = ("--draws", "16-42") if part == "A" else ("--draws", 1, "--rotations", 0, "--shots", 4, "--train_rows", 20)
+    measure(tmp_path, raw, part, "--seeds", 42, *words, "--arms", *arms)
+    printed = capsys.readouterr().out
+    for arm in arms:
+        assert f"\n| {arm} |" in printed, arm
+    if part == "A":
+        command = json.loads((tmp_path / "out/runs/16-42/42/setfit-1e-4" / runs.DONE).read_text(encoding="utf-8"))["command"]
+        assert "--learning_rate 1e-4" in command
+
+
+def test_figures_from_elsewhere_stand_where_setfit_does_not_run(tmp_path, raw, scripts, capsys, monkeypatch):
+    """They are a row of the accuracies of part A, and no row of the differences."""
+    words = ("--draws", "16-42", "--seeds", 42, "--arms", "mixing", "single")
+    measure(tmp_path, raw, "A", *words)
+    (row,) = [line for line in tables_of(capsys) if "SetFit" in line]
+    assert row == "| *SetFit, measured elsewhere: draw 16-42, seed 42* | 78.8 | 72.7 | 82.3 | 77.9 | 1 | 7,680 | – |"
+    measure(tmp_path, raw, "B", "--draws", "20-42", "--seeds", 42, "--arms", "mixing", "--output_dir", str(tmp_path / "B"))
+    assert "SetFit" not in capsys.readouterr().out
+    monkeypatch.setenv(learners_jobs.PYTHON_VARIABLE, "python-with-setfit")
+    measure(tmp_path, raw, "A", *words)
+    assert "SetFit" not in capsys.readouterr().out
+
+
+def test_arms_of_unseen_domains_share_what_comes_before_the_adaptation(tmp_path, raw, scripts, capsys):
+    """Without rows there is no nearest mean; fine-tuning of other lengths has folders of its own, and the chosen rate."""
+    words = ("--rotations", 0, "--seeds", 42, "--draws", 1, "--shots", 0, 4, "--train_rows", 20)
+    arms = ("mixing", "mixing, nearest mean", "pairs on the K rows", "frozen vectors")
+    measure(tmp_path, raw, "C", *words, "--arms", *arms)
+    lines = {line.split(" | ")[0][2:]: line.split(" | ") for line in tables_of(capsys)}
+    assert [lines[arm][1] == "–" for arm in arms] == [False, True, True, True]
+    names = [name for _, name in scripts.calls]
+    assert sum(name == "runs/rotation-0/42/mixing" for name in names) == 1
+    assert {name for name in names if name.startswith("runs") and name.endswith("/4-1")} == {
+        f"runs/rotation-0/42/{name}/{domain}/4-1"
+        for name in ("mixing-adapted", "mixing-nearest-mean", "none-pairs", "none-frozen")
+        for domain in ("d00", "d01")
+    }
+    chosen = json.loads((tmp_path / "out" / "rates.json").read_text(encoding="utf-8"))
+    assert {name: one["flag"] for name, one in chosen.items()} == {
+        "mixing": "--learning_rate",
+        "mixing+adapted": "--learning_rate",
+        "pairs": "--learning_rate",
+        "frozen": "--logistic_c",
+    }
+    measure(tmp_path, raw, "C", *words, "--arms", *arms, "--adaptation_steps", 7)
+    assert [name for _, name in scripts.calls[len(names) :]] == [
+        f"runs/rotation-0/42/mixing-adapted-7-steps/{name}/4-1" for name in ("d00", "d01")
+    ]
+    measure(tmp_path, raw, "C", *words, "--arms", *arms)
+    assert len(scripts.calls) == len(names) + 2
 
 
 def test_a_teacher_trains_once_for_all_of_its_students(tmp_path, raw, scripts, capsys):
@@ -320,6 +382,19 @@ def test_a_teacher_trains_once_for_all_of_its_students(tmp_path, raw, scripts, c
     assert not list((tmp_path / "out").glob("*/teacher_outputs/*"))
     assert len(learners_data.read_rows(str(tmp_path / "out" / "rows-2" / "data" / "clean"), "train")) == 16
     assert any(line.startswith("| few: teacher | 95.3 | 50.0 |") for line in tables_of(capsys))
+
+
+def test_a_student_starts_from_the_layers_that_its_name_says(tmp_path, raw, scripts):
+    """The row "from teacher layers" starts from the teacher's snapshot, the others from the encoder."""
+    measure(tmp_path, raw, "D", "--conditions", "clean", "--seeds", 42, "--student_rows", 2, "--arms", "distilled", "from teacher layers")
+    starts = {}
+    for row in ("distilled", "from-teacher-layers"):
+        folder = tmp_path / "out" / "rows-2" / "students" / "clean" / "42" / row
+        words = json.loads((folder / runs.DONE).read_text(encoding="utf-8"))["command"].split()
+        starts[row] = words[words.index("--student_model") + 1]
+        teacher = words[words.index("--teacher_model") + 1]
+    assert starts == {"distilled": str(tmp_path), "from-teacher-layers": teacher}
+    assert teacher != str(tmp_path)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, raw, scripts, capsys):
@@ -354,6 +429,7 @@ def test_folders_and_numbers_are_checked_before_the_first_job(tmp_path, raw, scr
         ("C", ("--rotations", 6), "--rotations"),
         ("C", ("--shots", 17), "--shots"),
         ("D", ("--conditions", "rain"), "--conditions 'rain'"),
+        ("D", ("--arms", "after unlabelled text"), "--arms 'after unlabelled text': there are 'plain'"),
     ],
 )
 def test_refused(part, words, message, tmp_path, raw, scripts):

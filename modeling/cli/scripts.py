@@ -67,8 +67,18 @@ DEV_EVALUATION = (
     *TEXT_GENERATION,
 )
 DEV_SPLIT = EVAL_TEST_SPLIT = (PREPROCESS, *DEV_EVALUATION)
-# Scripts that may leave domains out of training
-HELD_OUT = (PREPROCESS, META_FINETUNING, META_TEACHER, META_TEACHER_EVAL, META_DISTILL, DOMAIN_MIXING, META_REPTILE, METRIC_LEARNING)
+# Scripts that may leave domains out of training. finetuning.py is for one domain
+HELD_OUT = (
+    PREPROCESS,
+    META_FINETUNING,
+    META_TEACHER,
+    META_TEACHER_EVAL,
+    META_DISTILL,
+    DOMAIN_MIXING,
+    META_REPTILE,
+    METRIC_LEARNING,
+    *TOKEN_TRAINING,
+)
 CORRUPTION = (META_FINETUNING, META_TEACHER)  # scripts with a corrupted-domain loss
 DOMAIN_LOSS = (*CORRUPTION, META_DISTILL)
 PACKING = (META_FINETUNING, FINETUNING, META_TEACHER, DOMAIN_MIXING)  # training scripts that may pack several texts into one row

@@ -12,13 +12,12 @@ from modeling.run.evaluation import Evaluation
 from modeling.run.measures import log_softmax
 from modeling.run.split_files import answers_path, nbest_path
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import TokenEvaluator, note_split, read_split
+from modeling.run.token_training import TokenEvaluator, missing_domains, note_split, read_split, trained_part
 from ofrecord_util.answer_windows import windows_of
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import counted
 from ofrecord_util.files import replacing
 from ofrecord_util.summary import with_unknown
-from ofrecord_util.text_warnings import missing_names
 
 
 def load_questions(context, split, optional=False):
@@ -36,7 +35,8 @@ def load_questions(context, split, optional=False):
     records, text = read_split(context, split, optional)
     if records is None:
         return None
-    found = windows_of(records, text)
+    found = trained_part(context, split, windows_of(records, text))
+    records, text = found.records, found.text
     without = found.without_answer
     if len(without) and not context.flags.no_answer:
         name = f"{text.path}: question {text.ids[without[0]]!r:.60}" if text else f"{records.path}: question {without[0] + 1}"
@@ -52,7 +52,7 @@ def load_questions(context, split, optional=False):
         f"windows of at most {int(records.lengths.max())} tokens"
     )
     context.log(with_unknown([about, f"{cut} questions of the split cut at --max_query_length"], unknown, total))
-    missing = missing_names((text or records).path, "domain", task.domains, np.array(counts), split == "train", unit="question")
+    missing = missing_domains(context, split, (text or records).path, np.array(counts), "question")
     if missing:
         context.log(f"warning: {missing}")
     return found

@@ -10,13 +10,12 @@ from tqdm import tqdm
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run import measures
-from modeling.run.held_out import divided, names_of, other_domains, split_of, title_of
+from modeling.run.held_out import check_dev, divided, other_domains, split_of, title_of
 from modeling.run.number_evaluation import NumberEvaluation, measure_numbers
 from modeling.run.prediction_rows import rows_at_once
 from modeling.run.task_measures import binary_cross_entropies, by_label, set_measures
 from modeling.run.task_outputs import check_logits
 from ofrecord_util.batches import iterate_evaluation
-from ofrecord_util.errors import UserError
 from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from ofrecord_util.packing import arrange, outputs_of, packed_batches
 
@@ -321,12 +320,8 @@ class SplitEvaluator:
         held_out = context.splits.held_out
         given = {split: samples for split, samples in splits.items() if samples is not None}
         self.splits = divided(given, other_domains(held_out, context.task), held_out)
-        if held_out and train_samples is not None and "dev" not in self.splits:
-            names = names_of(held_out, context.task)
-            raise UserError(
-                f"the dev split has only rows of the held-out domains {names}, which select no snapshot: name fewer in --held_out_domains, "
-                "or add rows of other domains"
-            )
+        if train_samples is not None:
+            check_dev(self.splits, held_out, context.task)
         sizes = {name: batch_sizes[split_of(name)] if isinstance(batch_sizes, dict) else batch_sizes for name in self.splits}
         chosen = dict.fromkeys(self.splits, batches)
         self._batches = chosen if batches else context.bucketing.evaluations(self.splits, sizes, train_samples)

@@ -62,15 +62,35 @@ def divided(splits, measured, held_out):
     """The parts of splits that are measured: the rows of some domains under the name of the split, those of held-out domains apart.
 
     Args:
-        splits: dict of split -> `Samples`; without None.
+        splits: dict of split -> `Samples`, or a tuple of them and of others with their rows and a `select`; without None.
         measured, held_out: domains.
     Returns:
-        dict of name -> `Samples`. A part without rows is left out.
+        dict of name -> as in `splits`. A part without rows is left out.
     """
     parts = {}
-    for split, samples in splits.items():
+    for split, given in splits.items():
+        samples = given[-1] if isinstance(given, tuple) else given
         for name, domains in ((split, measured), (held_out_name(split), held_out)):
             rows = np.flatnonzero(np.isin(samples.domain, domains))
-            if len(rows):
-                parts[name] = samples if len(rows) == len(samples) else samples.select(rows)
+            if len(rows) == len(samples):
+                parts[name] = given
+            elif len(rows):
+                parts[name] = tuple(one.select(rows) for one in given) if isinstance(given, tuple) else given.select(rows)
     return parts
+
+
+def check_dev(parts, held_out, task):
+    """Checks that dev can select a snapshot.
+
+    Args:
+        parts: of `divided`.
+        held_out: domains.
+        task: `Task`, with their names.
+    Raises:
+        UserError: all rows of dev are of held-out domains.
+    """
+    if held_out and "dev" not in parts:
+        raise UserError(
+            f"the dev split has only rows of the held-out domains {names_of(held_out, task)}, which select no snapshot: name fewer in "
+            "--held_out_domains, or add rows of other domains"
+        )

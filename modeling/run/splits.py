@@ -22,7 +22,7 @@ from modeling.cli.flags import (
     SPAN_ANSWERING,
     training_split,
 )
-from modeling.cli.scripts import META_KD, TRAINING
+from modeling.cli.scripts import META_KD, TOKEN_TRAINING, TRAINING
 from modeling.engine import parallel
 from modeling.objectives.prototypes import non_negative, score_statistics
 from modeling.run.held_out import held_out_domains
@@ -34,8 +34,9 @@ from ofrecord_util.scores import HELD_OUT_KEY, score_info
 from ofrecord_util.text_files import UNLABELLED
 from ofrecord_util.writer import part_paths, split_folder
 
-# These scripts need the held-out rows too: to write a score for each row, and to adapt to a domain that no task of the training has
-_KEEPS_HELD_OUT = (PREPROCESS, META_REPTILE)
+# These scripts need the held-out rows too: to write a score for each row, to adapt to a domain that no task of the training has, and to
+# leave out the same sentences or questions of the text (modeling/run/token_training.py)
+_KEEPS_HELD_OUT = (PREPROCESS, META_REPTILE, *TOKEN_TRAINING)
 
 _USE_OF_SCORES = {
     PREPROCESS: SCORES_MADE,
@@ -187,13 +188,23 @@ class Splits:
         """The training samples that --held_out_domains leaves."""
         if not self.held_out or self._flags.script in _KEEPS_HELD_OUT:
             return records
-        kept = ~np.isin(records.domain, self.held_out)
-        counts = [f"{self._task.domains[domain]} {np.count_nonzero(records.domain == domain)}" for domain in self.held_out]
+        return records.select(self.trained_rows(records.domain))
+
+    def trained_rows(self, domain):
+        """The rows of the training split that --held_out_domains leaves, int64. The log says how many.
+
+        Args:
+            domain: int [N], of all rows.
+        Raises:
+            UserError: none are left.
+        """
+        kept = ~np.isin(domain, self.held_out)
+        counts = [f"{self._task.domains[held_out]} {np.count_nonzero(domain == held_out)}" for held_out in self.held_out]
         left = f"{len(kept) - kept.sum()} samples are left out ({', '.join(counts)}), {kept.sum()} are used"
         self._log(f"{self.train_split}: --held_out_domains: {left}")
         if not kept.any():
             raise UserError(f"--held_out_domains {','.join(self._flags.held_out_domains)} leaves no training samples: name fewer domains")
-        return records.select(np.flatnonzero(kept))
+        return np.flatnonzero(kept)
 
     def _portion(self, records):
         """The part of the training split that --data_portion selects: the first samples of epoch 0. They keep the split's order."""

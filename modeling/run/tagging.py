@@ -10,7 +10,7 @@ from modeling.run.evaluation import Evaluation
 from modeling.run.measures import cross_entropies, log_softmax
 from modeling.run.split_files import tagged_path
 from modeling.run.task_outputs import check_logits
-from modeling.run.token_training import TokenEvaluator, note_split, read_split
+from modeling.run.token_training import TokenEvaluator, missing_domains, note_split, read_split, trained_part
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import replacing
 from ofrecord_util.summary import with_unknown
@@ -33,7 +33,8 @@ def load_tagged(context, split, optional=False):
     records, text = read_split(context, split, optional)
     if records is None:
         return None
-    found = TaggedRecords(records, text)
+    found = trained_part(context, split, TaggedRecords(records, text))
+    records, text = found.records, found.text
     counts, tags = np.zeros((task.num_domains, task.num_labels), int), found.tags_of_words
     np.add.at(counts, (np.repeat(records.domain, list(map(len, tags))), np.concatenate(tags).astype(int)), 1)
     by_domain = {name: dict(zip(task.labels, row.tolist())) for name, row in zip(task.domains, counts)}
@@ -50,7 +51,7 @@ def load_tagged(context, split, optional=False):
     by_name = np.bincount(records.domain, minlength=task.num_domains), counts.sum(axis=0)
     for line in (
         missing_names(place, "tag", task.labels, by_name[1], learns, ONE_TAG_ONLY[learns], "word"),
-        missing_names(place, "domain", task.domains, by_name[0], learns, unit="sentence"),
+        missing_domains(context, split, place, by_name[0], "sentence"),
     ):
         if line:
             context.log(f"warning: {line}")

@@ -5,8 +5,10 @@ from modeling.bert.dropout import DropoutPlan
 from modeling.checkpoints.snapshot import stored_task
 from modeling.engine import parallel
 from modeling.run.evaluation import TEXT, predict_batches
+from modeling.run.held_out import check_dev, divided, other_domains, split_of
 from modeling.run.training import Training
 from ofrecord_util.errors import UserError
+from ofrecord_util.text_warnings import missing_names
 
 
 class TokenTraining(Training):
@@ -33,19 +35,24 @@ class TokenEvaluator:
     Args:
         context: `RunContext`.
         job: a predict `GlobalFunction` that returns logits [B, S, C].
-        splits: dict of split -> (what the split has besides samples, `Samples`), or None for a split to leave out.
+        splits: dict of split -> (what the split has besides samples, with a `select` of rows; `Samples`), or None for a split to leave out.
         batch_sizes: dict of split -> rows per batch from the flags.
         train: training `Samples` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
-        splits: dict of split -> the pairs that were given.
+        splits: dict of split -> such a pair, with names such as "dev_held_out" for the rows of held-out domains.
+    Raises:
+        UserError: dev is to select a snapshot, and has no row of a domain that is not held out.
     """
 
     def __init__(self, context, job, splits, batch_sizes, train=None):
         self._context, self._job, self._found = context, job, {}
-        self.splits = {split: given for split, given in splits.items() if given is not None}
+        held_out, given = context.splits.held_out, {split: pair for split, pair in splits.items() if pair is not None}
+        self.splits = divided(given, other_domains(held_out, context.task), held_out)
+        if train is not None:
+            check_dev(self.splits, held_out, context.task)
         self._batches = {
-            split: context.bucketing.evaluation(samples, batch_sizes[split], train if split == "dev" else None, all_tokens=True)
-            for split, (_, samples) in self.splits.items()
+            name: context.bucketing.evaluation(samples, batch_sizes[split_of(name)], train if name == "dev" else None, all_tokens=True)
+            for name, (_, samples) in self.splits.items()
         }
 
     def _logits(self, split):
@@ -94,6 +101,34 @@ def read_split(context, split, optional):
     records = splits.records(split, flag)
     text = splits.text(split, needed) if needed or splits.has_text(split) else None
     return records, text and text.first(getattr(context.flags, f"{flag}_example_num"))
+
+
+def trained_part(context, split, found):
+    """What --held_out_domains leaves of a split: all of it, unless it is the training split.
+
+    Args:
+        context: `RunContext`.
+        split: "train", "dev" or "test".
+        found: what the run reads of the split, with `records` and a `select` of rows.
+    """
+    if split != "train" or not context.splits.held_out:
+        return found
+    return found.select(context.splits.trained_rows(found.records.domain))
+
+
+def missing_domains(context, split, place, counts, unit):
+    """The warning about domains that a split does not have, see `missing_names`. Held-out domains are no fault of the training split.
+
+    Args:
+        context: `RunContext`.
+        split: "train", "dev" or "test".
+        place: the file.
+        counts: int [K], rows by domain.
+        unit: what a row is.
+    """
+    task, learns = context.task, split == "train"
+    domains = other_domains(context.splits.held_out if learns else (), task)
+    return missing_names(place, "domain", [task.domains[domain] for domain in domains], counts[domains], learns, unit=unit)
 
 
 def note_split(context, name, facts, found):

@@ -113,6 +113,40 @@ def test_a_run_from_records_is_that_from_the_text(project, run):
         assert tiny.tree(project.path("data", "ofrecord")) == before
 
 
+def test_held_out_domains(project):
+    """No step has a sentence of them: other tags there give the same weights, and each file has its own sentences."""
+    more = "--held_out_domains cr --max_steps 3"
+    run = project.run_of(project.run(f"{LINE} {more} --model_save_dir output/held-out"))
+    assert "train: --held_out_domains: 30 samples are left out (cr 30), 30 are used" in run.log
+    assert run.flags["data"]["train"]["sentences"] == 30
+    names = ("dev", "dev_held_out", "test", "test_held_out")
+    assert {name: set(run.rows(name)[-1]["by_domain"]) for name in names} == {
+        name: {"cr" if name.endswith("held_out") else "mr"} for name in names
+    }
+    assert len(run.rows("dev_held_out")) == 1
+    for split, count in (("dev", 9), ("test", 11)):
+        given = read_tags(project.path("data", f"{split}.tsv"))
+        for domain, name in (("mr", split), ("cr", f"{split}_held_out")):
+            found = [[row[:3] for row in sentence] for sentence in read_tags(run.path(f"tagged_{name}.tsv"))]
+            assert found == [sentence for sentence in given if sentence[0][1] == domain]
+            assert len(found) == count
+    other = tiny.Project(project.path("held-out"))
+    tiny.write_tagged(other.path("data"))
+    with open(other.path("data", "train.tsv"), encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file]
+    changed = [row if len(row) < 3 or row[1] != "cr" else [*row[:2], "B-PER" if row[2] == "O" else "O"] for row in rows]
+    assert changed != rows
+    with open(other.path("data", "train.tsv"), "w", encoding="utf-8") as file:
+        file.writelines("\t".join(row) + "\n" for row in changed)
+    line = LINE.replace("--data_dir data", "--data_dir held-out/data")
+    garbled = project.run_of(project.run(f"{line} {more} --label_list {','.join(LABELS)} --model_save_dir output/garbled"))
+    assert tiny.without_times(garbled.rows("train")) == tiny.without_times(run.rows("train"))
+    process = project.start(f"{LINE} --held_out_domains mr,cr --model_save_dir output/none")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "--held_out_domains mr,cr: no domain is left for training" in errors
+
+
 @pytest.mark.parametrize("stop", [19, 20])
 def test_a_run_goes_on_where_it_stopped(project, run, stop):
     """Bit for bit, before and at an evaluation."""

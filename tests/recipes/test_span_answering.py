@@ -100,6 +100,36 @@ def test_a_run_from_records_is_that_from_the_text(project, run):
         assert tiny.tree(project.path("data", "ofrecord")) == before
 
 
+def test_held_out_domains(project):
+    """No step has a window of them: other answers there give the same losses, and each file has its own questions."""
+    more = "--held_out_domains mr --max_steps 3"
+    run = project.run_of(project.run(f"{LINE} {more} --model_save_dir output/held-out"))
+    assert "train: --held_out_domains: " in run.log
+    assert run.flags["data"]["train"]["rows"] == 80
+    names = ("dev", "dev_held_out", "test", "test_held_out")
+    assert {name: set(run.rows(name)[-1]["by_domain"]) for name in names} == {
+        name: {"mr" if name.endswith("held_out") else "cr"} for name in names
+    }
+    for split in ("dev", "test"):
+        for domain, name in (("cr", split), ("mr", f"{split}_held_out")):
+            row, answers = run.rows(name)[-1], read_json(run.path(f"answers_{name}.json"))
+            questions = [one for one in read_questions(project.path("data", f"{split}.json")) if one.domain == domain]
+            assert list(answers) == list(read_json(run.path(f"nbest_{name}.json"))) == [question.id for question in questions]
+            hits = [best_of(exact_match, answers[question.id], [answer.text for answer in question.answers]) for question in questions]
+            assert (row["correct"], row["total"]) == (sum(hits), len(questions))
+    value = read_json(project.path("data", "train.json"))
+    for article in value["data"]:
+        for paragraph in article["paragraphs"] if article["domain"] == "mr" else ():
+            for entry in paragraph["qas"]:
+                entry["answers"] = [{"text": paragraph["context"].split()[0], "answer_start": 0}]
+    shutil.copytree(project.path("data"), project.path("garbled"), ignore=shutil.ignore_patterns("ofrecord"))
+    with open(project.path("garbled", "train.json"), "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    line = LINE.replace("--data_dir data", "--data_dir garbled")
+    garbled = project.run_of(project.run(f"{line} {more} --model_save_dir output/garbled"))
+    assert tiny.without_times(garbled.rows("train")) == tiny.without_times(run.rows("train"))
+
+
 @pytest.mark.parametrize("stop", [29, 30])
 def test_a_run_goes_on_where_it_stopped(project, run, stop):
     """Bit for bit, before and at an evaluation."""
