@@ -17,9 +17,9 @@
 
 With all rows, part B has 1 epoch (about 2,000 steps) and evaluates every 300 steps. One domain alone (`single`) has as many epochs, so all
 of its runs together have the steps of `mixing`; it is judged at its last step, because 32 dev rows select badly. SetFit has its authors'
-settings: 2e-5, the last step; "contrastive, last step" is judged there too. "SetFit, 5e-5" and "SetFit, 1e-4" have other rates. Episodes
-have the texts of one domain, and squared distances divided by the hidden size: those of 384 numbers would saturate the softmax. All other
-settings are the defaults of the scripts.
+settings: 2e-5, the last step; "contrastive, last step" and "label sentences, last step" are judged there too. "SetFit, 5e-5" and
+"SetFit, 1e-4" have other rates. Episodes have the texts of one domain, and squared distances divided by the hidden size: those of 384
+numbers would saturate the softmax. All other settings are the defaults of the scripts.
 
 In part C, an arm ends with an adaptation: fine-tuning, unless its name says otherwise. "nearest mean" takes the nearest mean of the K rows
 of a label, without a step. "frozen vectors" and "pairs on the K rows" have the encoder and the K rows alone, as "none" has. Arms with equal
@@ -124,6 +124,7 @@ def reptile(name, method, *flags, rate, budget=1):
     return Stage(name, "recipes/meta_reptile.py", (*shared, *flags), rate)
 
 
+LABEL_SENTENCES = "data/label-sentences.tsv"  # seen from the project's root, where the scripts run
 ALL_DOMAINS, NORMALIZED = ("--corruption", "all"), ("--normalize_sample_weights",)
 MIXING, SETFIT = "mixing", "SetFit"  # the arms with which the others are compared
 SETFIT_RATES = {f"SetFit, {rate}": rate for rate in ("5e-5", "1e-4")}  # further arms
@@ -141,6 +142,9 @@ def arms(lengths):
         "MFT, normalized, all": mft(few, "mft-normalized-all", *NORMALIZED, *ALL_DOMAINS),
         "contrastive": (pairs,),
         "contrastive, last step": (contrastive(few, "contrastive-last", dev_every=LAST_STEP_ONLY),),
+        "label sentences, last step": (
+            contrastive(few, "contrastive-sentences", "--label_sentences", LABEL_SENTENCES, dev_every=LAST_STEP_ONLY),
+        ),
         SETFIT: (Stage("setfit", WORKER, setfit, None, ()),),
         "contrastive, then MFT": (pairs, *mft(few, "mft")),
         "frozen vectors": (frozen_vectors("frozen"),),

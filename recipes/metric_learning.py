@@ -26,6 +26,7 @@ from modeling.run.context import RunContext
 from modeling.run.end import end_run
 from modeling.run.evaluation import SplitEvaluator, evaluate_splits
 from modeling.run.label_loss import choose_label_loss
+from modeling.run.label_sentences import check_label_sentences, find_label_sentences, with_label_sentences
 from modeling.run.metric_heads import HeadEvaluator
 from modeling.run.metric_training import MetricJob, MetricTraining, check_metric_flags
 from modeling.run.model_loading import check_classifier, load_model
@@ -37,12 +38,14 @@ def main():
     do_train, do_eval = check_modes(flags)
     if do_train:
         check_metric_flags(flags)
+        check_label_sentences(flags)
     context = RunContext(flags, flags.model_load_dir)
     if not do_train:
         check_classifier(context)
     task, config, kernels = context.task, context.config, context.engine.kernels
 
-    train = context.splits.records("train") if do_train else None
+    sentences = find_label_sentences(context) if do_train else None
+    train = with_label_sentences(context, context.splits.records("train"), sentences) if do_train else None
     dev = context.splits.records("dev")
     test = context.splits.test_records("eval") if do_eval else None
     shapes = {**encoder_shapes(config), **classifier_shapes(config, task.num_labels)}

@@ -88,6 +88,9 @@ PAIR_FLAGS = (
     Flag("num_steps", PAIRS, PAIR_TRAINING, step_count, 240, "steps on pairs or episodes"),
     Flag("within_domain", PAIRS, PAIR_TRAINING, boolean, False, "take the texts of a pair or of an episode from one domain",
          aliases=("--pairs_within_domain",)),
+    Flag("label_sentences", PAIRS, PAIR_TRAINING, text, None,
+         "file with the columns text and label, whose texts say what a label means, such as \"it was terrible\"; they are further training "
+         "rows, for pairs, episodes and the classifier", unset="none"),
     Flag("episodes_per_step", PAIRS, PAIR_TRAINING, batch_size, 1, "episodes per batch of --objective prototypical"),
     Flag("episode_labels", PAIRS, PAIR_TRAINING, count, None, "labels of an episode", unset="all labels"),
     Flag("support_num", PAIRS, PAIR_TRAINING, count, 5, "support rows of each label of an episode"),

@@ -47,6 +47,7 @@ FREE_FLAGS = frozenset(
         "teacher_model",
         "teacher_output_dir",
         "corpus_file",
+        "label_sentences",
         "data_url",
         "resave_ofrecord",
         "model_save_every_n_iter",
