@@ -124,7 +124,7 @@ def reptile(name, method, *flags, rate, budget=1):
     return Stage(name, "recipes/meta_reptile.py", (*shared, *flags), rate)
 
 
-LABEL_SENTENCES = "data/label-sentences.tsv"  # seen from the project's root, where the scripts run
+LABEL_SENTENCES = "data/label-sentences/0-1.tsv"  # seen from the project's root, where the scripts run
 ALL_DOMAINS, NORMALIZED = ("--corruption", "all"), ("--normalize_sample_weights",)
 MIXING, SETFIT = "mixing", "SetFit"  # the arms with which the others are compared
 SETFIT_RATES = {f"SetFit, {rate}": rate for rate in ("5e-5", "1e-4")}  # further arms

@@ -34,6 +34,7 @@ class TextSplit:
         source: one line about file, kind and columns.
         columns: kind and columns for the manifest of records; None for the documented form.
         labelled: whether the rows have labels.
+        by_position: whether the labels are numbers, read as positions in the task's labels, which are words.
     """
 
     path: str
@@ -45,6 +46,7 @@ class TextSplit:
     source: str = ""
     columns: Optional[dict] = None
     labelled: bool = True
+    by_position: bool = False
 
     def __len__(self) -> int:
         return len(self.text_a)
@@ -272,6 +274,7 @@ def read_text(path: str, task: "Task", table: Optional[TextRows] = None, options
         source=table.describe() + _other_spelling(known["domain"], task.domains) + _numbers_read(known["label"], task),
         columns=table.columns_dict(),
         labelled=table.labelled,
+        by_position=bool(_numbers_read(known["label"], task)),
     )
 
 

@@ -21,7 +21,8 @@ def find_label_sentences(context):
     """The `TextSplit` of the sentences, None without the flag. Call it before records are written.
 
     Raises:
-        UserError: the task has pairs of texts, there is no vocabulary, or the file is not valid.
+        UserError: the task has pairs of texts, there is no vocabulary, the file is not valid, or its labels are numbers where those of the
+            training text are words, or the other way round.
     """
     path, task = context.flags.label_sentences, context.task
     if not path:
@@ -30,7 +31,12 @@ def find_label_sentences(context):
         raise UserError("--label_sentences: a row of this task is a pair of texts, a sentence is one: leave the flag out")
     if context.tokenizer is None:
         raise UserError("--label_sentences needs --vocab_file, or a snapshot with its vocabulary")
-    return read_label_sentences(path, task)
+    text, train = read_label_sentences(path, task), context.splits.text("train")
+    if train is not None and train.by_position != text.by_position:
+        # which number is which word is then a guess, and in senti 0 is positive
+        styles = [f"{'numbers' if rows.by_position else 'words'} in {rows.path}" for rows in (text, train)]
+        raise UserError(f"--label_sentences: the labels are {styles[0]}, but {styles[1]}: write both in the same way")
+    return text
 
 
 def with_label_sentences(context, records, text):

@@ -27,6 +27,8 @@ def project(tmp_path_factory):
     tiny.write_g1(project.path("data"), train=4, dev=3)
     with open(project.path("sentences.tsv"), "w", encoding="utf-8") as file:
         file.writelines(row + "\n" for row in SENTENCES)
+    with open(project.path("words.tsv"), "w", encoding="utf-8") as file:
+        file.write("no\tbad\nyes\tgood\n")
     return project
 
 
@@ -88,6 +90,7 @@ def test_a_run_goes_on_with_the_same_sentences(project, run):
     ("more", "message"),
     [
         ("--label_sentences sentences.tsv --within_domain", "--label_sentences: its rows belong to no domain, but --within_domain"),
+        ("--label_sentences words.tsv --label_list bad,good", "the labels are words in words.tsv, but numbers in unwritten/train.csv"),
         ("--label_sentences absent.tsv", "absent.tsv: cannot be read (No such file or directory); check --label_sentences"),
     ],
 )
