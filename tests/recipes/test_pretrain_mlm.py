@@ -1,11 +1,13 @@
 """recipes/pretrain_mlm.py end to end: what it writes, resumed runs, parts and ranks, and the steps that take its snapshot."""
 
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 import tiny
 
+from modeling.bert.variant import Variant
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_MLM
 
@@ -181,6 +183,28 @@ def test_a_run_without_training_measures_the_snapshot(project, run):
     code, _, errors = project.call(f"recipes.pretrain_mlm.py {' '.join(LINE.split()[1:])} --do_train false")
     assert code == 2
     assert "has no head of language modelling" in errors
+
+
+def test_a_plain_head(project):
+    """MEAD's, the word embeddings and a bias: it is trained, continued bit for bit, kept and measured."""
+    tiny.write_encoder(project.path("plain"), dataclasses.replace(tiny.CONFIG, variant=Variant(token_head="plain")))
+    line = f"recipes.pretrain_mlm.py {' '.join(LINE.split()[1:])} --model_load_dir plain"
+    run = project.run_of(project.call_well(f"{line} --model_save_dir output/plain"))
+    train = run.rows("train")
+    assert train[-1]["loss"] < train[0]["loss"]
+    snapshot = Snapshot(run.path(run.best()))
+    assert [name for name in snapshot.sizes if name.startswith(HEAD)] == [HEAD + "output_bias"]
+    assert np.abs(snapshot.read(HEAD + "output_bias", (len(tiny.TOKENS),))).max() > 1e-3
+    assert snapshot.config().variant.token_head == "plain"
+    project.call_well(f"{line} --max_steps 3 --model_save_dir output/plain-cut")
+    project.call_well(f"{line} --resume output/plain-cut")
+    assert tiny.tree(project.path("output/plain-cut/snapshot_last")) == tiny.tree(run.path("snapshot_last"))
+    project.call_well(f"{line} --do_train false --model_load_dir {run.path(run.best())} --model_save_dir output/plain-measured")
+    (measured,) = tiny.Run(project.path("output/plain-measured")).rows("dev")
+    assert measured["perplexity"] == pytest.approx(float(run.best().rsplit("_", 1)[1]), rel=1e-6)
+    code, _, errors = project.call(f"{line} --do_train false")
+    assert code == 2
+    assert "plain has no head of language modelling (cls-predictions-output_bias)" in errors
 
 
 @pytest.mark.parametrize(
