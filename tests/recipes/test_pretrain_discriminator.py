@@ -1,5 +1,6 @@
 """recipes/pretrain_discriminator.py end to end: what it writes, resumed runs, parts and lanes, and the steps that take its snapshot."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tiny
 
 from modeling.bert.names import REPLACED_HEAD, TRAINING_ONLY_PREFIX
+from modeling.bert.variant import Variant
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_DISCRIMINATOR
 from modeling.engine.runtime import oneflow_version
@@ -99,6 +101,16 @@ def test_the_next_steps_take_the_snapshot(project, run):
     output = project.run(f"{LINE} --model_load_dir {snapshot} --max_steps 1 --model_save_dir output/again")
     assert "initialised, not in the snapshot" not in output
     assert "generator of 2 layers x 6, 1 heads" in output
+
+
+def test_a_snapshot_with_a_plain_head(project, run):
+    """The generator has a head of its own, so MEAD's head in the snapshot changes nothing but the snapshot's configuration."""
+    tiny.write_encoder(project.path("plain"), dataclasses.replace(tiny.CONFIG, variant=Variant(token_head="plain")))
+    line = f"recipes.pretrain_discriminator.py {COMMON} --model_load_dir plain --max_steps 4 --model_save_dir output/plain"
+    other = project.run_of(project.call_well(line))
+    losses = [[row["loss"] for row in found.rows("train")[:4]] for found in (other, run)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert Snapshot(other.path(other.best())).config().variant == Variant(token_head="plain")
 
 
 @pytest.mark.parametrize(

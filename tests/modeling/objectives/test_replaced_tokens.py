@@ -129,6 +129,17 @@ def test_a_generator_has_the_norm_after_norms_before_its_layers():
     assert added == {f"{GENERATOR_PREFIX}{ENCODER_NORM}-{part}" for part in ("gamma", "beta")}
 
 
+def test_a_generator_has_bert_s_head_beside_a_plain_one():
+    """Its last states have another width than the word embeddings, so it needs the layer that a plain head does not have."""
+    config = dataclasses.replace(CONFIG, variant=Variant(token_head="plain", layer_norms="before"))
+    generator = generator_config(config, 0.25)
+    assert generator.variant == Variant(layer_norms="before")
+    shapes, other = generator_shapes(config, generator), dataclasses.replace(CONFIG, variant=Variant(layer_norms="before"))
+    assert shapes == generator_shapes(other, generator_config(other, 0.25))
+    head = {name: shapes[GENERATOR_PREFIX + name] for name in TOKEN_HEAD}
+    assert list(head.values()) == [(4, 16), (16,), (16,), (16,), (50,)]
+
+
 # -------------------------------------------------------------------------------------------------------- both models
 
 
