@@ -120,8 +120,8 @@ class PairTraining(TrainingRun):
 
 
 class PairEvaluator:
-    """Measures the recall of a split: the share of its pairs whose second text is the nearest one of at most 100. The pairs that are
-    compared are the same in every run.
+    """Measures the recall of a split: the share of its pairs whose second text is the nearest one of 100, or of all if there are fewer. The
+    pairs that are compared are the same in every run.
 
     Args:
         context: `RunContext`.
