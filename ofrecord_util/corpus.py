@@ -16,7 +16,7 @@ import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.array_reading import PartFile, parse_npy
-from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
+from ofrecord_util.corpus_kinds import LINE, PACKED, PAIRS, SENTENCES
 from ofrecord_util.corpus_rows import Rows, all_rows
 from ofrecord_util.corpus_text import CorpusText
 from ofrecord_util.encoding import TextEncoder
@@ -40,6 +40,7 @@ _HASHED = 1 << 20  # bytes
 _CONTENTS = {
     LINE: "one text per record (recipes/pretrain_mlm.py --packing line)",
     PACKED: "as many texts as a record has room for (recipes/pretrain_mlm.py --packing packed)",
+    PAIRS: "the two texts of a line (recipes/pretrain_pairs.py --paired_lines)",
     **{name: f"the sentences of a text (recipes/pretrain_mlm.py --structural --document_end {end})" for end, name in SENTENCES.items()},
 }
 
@@ -67,7 +68,7 @@ def write_corpus(
         part_num: number of parts; None for one per 100 MB of text.
         text: `CorpusText`.
         tokenizer, seq_length: S tokens per record.
-        packing: one of `corpus_kinds.PACKINGS`, or of the values of SENTENCES.
+        packing: one of `corpus_kinds.PACKINGS`, PAIRS, or of the values of SENTENCES.
         between: called after each few thousand texts; what it raises ends the writing, and nothing is left of it.
 
     Returns:
@@ -96,7 +97,7 @@ def write_corpus(
                 between()
             _check_count(count, part_num, text)
             indices = [(part.path + _INDEX, part.offsets()) for part in parts]
-            if packing not in PACKINGS:
+            if packing in SENTENCES.values():
                 documents.check(text.names)
                 indices.append((os.path.join(folder, DOCUMENTS), documents.starts(count)))
             for path, index in indices:
@@ -109,7 +110,7 @@ def write_corpus(
             **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
             **{"text_files": list(map(os.path.basename, text.names)), "texts_by_file": text.counts},
             **{"texts": text.count, "evaluation_texts": text.found, **counts.describe(text.count)},
-            **({} if packing in PACKINGS else {"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))}),
+            **({"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))} if len(documents) else {}),
         }
         files.write_json(os.path.join(folder, MANIFEST), manifest)
         kept = {os.path.basename(path) for path in (*paths, *(path for path, _ in indices))}

@@ -4,7 +4,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ofrecord_util.corpus_kinds import LINE, SENTENCES
+from ofrecord_util.corpus_kinds import PACKED, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, Item
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.sentences import sentence_rows
@@ -76,12 +76,12 @@ def all_rows(
             yield Rows(*arrays), documents, None
         return
     for source in text.sources():
-        if packing == LINE:
-            for rows, cut in line_rows(tokenizer, source, seq_length):
-                yield rows, None, cut
-        else:
+        if packing == PACKED:
             for rows in packed_rows(tokenizer, source, seq_length):
                 yield rows, None, None
+        else:
+            for rows, cut in line_rows(tokenizer, source, seq_length):
+                yield rows, None, cut
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:

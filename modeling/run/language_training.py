@@ -19,7 +19,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
-from ofrecord_util.corpus_kinds import LINE, SENTENCES
+from ofrecord_util.corpus_kinds import LINE, PAIRS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
@@ -108,7 +108,7 @@ def open_corpus(context):
 
 def _packing(flags):
     """What the records of a corpus hold, as its manifest says it. Halves of texts need a record for each text."""
-    packing = getattr(flags, "packing", LINE)
+    packing = getattr(flags, "packing", PAIRS if getattr(flags, "paired_lines", False) else LINE)
     if not getattr(flags, "structural", False):
         return packing
     if packing != LINE:
@@ -136,11 +136,14 @@ def _find_text(context):
     uses_task = flags.use_task_text if flags.use_task_text is not None else not files
     if not files and not uses_task:
         raise UserError("--use_task_text false: the corpus has no text; give --corpus_file")
+    paired = getattr(flags, "paired_lines", False)
+    if paired and not files:
+        raise UserError("--paired_lines: there is no --corpus_file whose lines have two texts: leave the flag out")
     found = {split: splits.text(split) for split in ("dev", "test")}
     evaluation = {split: rows for split, rows in found.items() if rows is not None}
     if "dev" not in evaluation:
         context.log("corpus: there is no valid text of dev, so its texts cannot be searched in the corpus")
-    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text)
+    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text, paired)
 
 
 def _describe(context, corpus, text):
