@@ -196,7 +196,7 @@ def test_a_plain_head(project):
     assert [name for name in snapshot.sizes if name.startswith(HEAD)] == [HEAD + "output_bias"]
     assert np.abs(snapshot.read(HEAD + "output_bias", (len(tiny.TOKENS),))).max() > 1e-3
     assert snapshot.config().variant.token_head == "plain"
-    project.call_well(f"{line} --max_steps 3 --model_save_dir output/plain-cut")
+    project.run(f"{LINE} --model_load_dir plain --max_steps 3 --model_save_dir output/plain-cut")
     project.call_well(f"{line} --resume output/plain-cut")
     assert tiny.tree(project.path("output/plain-cut/snapshot_last")) == tiny.tree(run.path("snapshot_last"))
     project.call_well(f"{line} --do_train false --model_load_dir {run.path(run.best())} --model_save_dir output/plain-measured")
