@@ -129,6 +129,15 @@ def test_lines_with_two_texts(tmp_path, tokenizer):
     ]
 
 
+def test_lines_of_which_a_text_has_no_token(tmp_path, tokenizer):
+    """They have no record, in which the other text would be cut in two."""
+    path = write_lines(tmp_path / "c.txt", ["the plot was good\t\u0007", "\u0007\tthe plot was good", "no\tyes"])
+    write_corpus(str(tmp_path / "data"), 1, CorpusText([path], None, {}, paired=True), tokenizer, LENGTH, "pairs")
+    rows = Corpus(str(tmp_path / "data")).read(0, 1)
+    assert [tiny.TOKENS[token] for token in rows.input_ids[0, :5]] == ["[CLS]", "no", "[SEP]", "yes", "[SEP]"]
+    assert Corpus(str(tmp_path / "data")).manifest["num_records"] == 1
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
