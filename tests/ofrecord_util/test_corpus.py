@@ -109,57 +109,6 @@ def test_pairs_of_a_task(tmp_path, tokenizer):
     assert packed.manifest["tokens"] == sum(len(ids) + 1 for pair in pairs for ids in tokenizer.whole_texts(list(pair[:2]))) + len(packed)
 
 
-def test_lines_with_two_texts(tmp_path, tokenizer):
-    """They are records as the pairs of a task are, beside single texts of a task."""
-    pairs = [("the plot was good", "yes"), ("no", "the cats sleep and the dogs run and sleep"), ("a film", "it is bad !")]
-    path = write_lines(tmp_path / "c.txt", ["\t".join(pairs[0]), "", f" {pairs[1][0]} \t  {pairs[1][1]}", "\t".join(pairs[2]) + "\r"])
-    tiny.write_rows(str(tmp_path / "train"), "train", [("a good plot", "mr", "1"), ("a story", "mr", "0")])
-    rows = TextFolder(str(tmp_path / "train")).read("train", TASK)
-    text = CorpusText([path], rows, {}, paired=True)
-    manifest = write_corpus(str(tmp_path / "data"), 2, text, tokenizer, LENGTH, "pairs")
-    assert (manifest["packing"], manifest["texts_by_file"], manifest["truncated"], manifest["num_records"]) == ("pairs", [2, 3], 1, 5)
-    found, encoded = Corpus(str(tmp_path / "data")).read(0, 5), tokenizer.encode(*map(list, zip(*pairs)), LENGTH)
-    assert np.array_equal(found.input_ids[2:], encoded.input_ids)
-    assert np.array_equal(found.segment_ids[2:], encoded.segment_ids)
-    assert np.array_equal(found.input_ids[:2], tokenizer.encode(["a good plot", "a story"], None, LENGTH).input_ids)
-    changed = Corpus(str(tmp_path / "data")).differences({"packing": "line"})
-    assert changed == [
-        "they hold the two texts of a line (recipes/pretrain_pairs.py --paired_lines), and this run needs one text per record "
-        "(recipes/pretrain_mlm.py --packing line)"
-    ]
-
-
-def test_lines_of_which_a_text_has_no_token(tmp_path, tokenizer):
-    """They have no record, in which the other text would be cut in two."""
-    path = write_lines(tmp_path / "c.txt", ["the plot was good\t\u0007", "\u0007\tthe plot was good", "no\tyes"])
-    write_corpus(str(tmp_path / "data"), 1, CorpusText([path], None, {}, paired=True), tokenizer, LENGTH, "pairs")
-    rows = Corpus(str(tmp_path / "data")).read(0, 1)
-    assert [tiny.TOKENS[token] for token in rows.input_ids[0, :5]] == ["[CLS]", "no", "[SEP]", "yes", "[SEP]"]
-    assert Corpus(str(tmp_path / "data")).manifest["num_records"] == 1
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        ("a\tb\nno pair\n", r"line 2 \('no pair'\): has 1 column, but with --paired_lines each line of --corpus_file has two texts"),
-        ("a\tb\na film\tmr\t1\n", r"line 2 \('a film.tmr.t1'\): has 3 columns, but with --paired_lines"),
-        ("a film\t \n", "line 1 .'a film'.: has 1 column"),
-        ("sentence1\tsentence2\na\tb\n", "line 1 .* is a header"),
-    ],
-)
-def test_a_line_without_two_texts(tmp_path, tokenizer, data, said):
-    (tmp_path / "c.txt").write_text(data, encoding="utf-8")
-    text = CorpusText([str(tmp_path / "c.txt")], None, {}, paired=True)
-    with pytest.raises(UserError, match=said):
-        write_corpus(str(tmp_path / "data"), 1, text, tokenizer, LENGTH, "pairs")
-    assert not is_written(str(tmp_path / "data"))
-
-
-def test_a_file_of_pairs_is_no_file_of_texts(tmp_path, tokenizer):
-    with pytest.raises(UserError, match=r"line 1 .* is a table.*; --paired_lines takes the two texts of each line as a pair"):
-        write(tmp_path, tokenizer, ["a\tb", "c\td"])
-
-
 # ----------------------------------------------------------------------------------------------------------------- facts
 
 
@@ -448,21 +397,6 @@ def test_text_of_dev_is_left_out_or_kept(tmp_path, tokenizer, dev, use, count, f
     text = CorpusText([path], None, dev, use)
     manifest = write_corpus(str(tmp_path / "data"), 1, text, tokenizer, LENGTH, "line")
     assert (manifest["texts"], manifest["num_records"], manifest["evaluation_texts"]) == (count, count, found)
-
-
-def test_lines_with_a_text_of_dev(tmp_path, tokenizer, dev):
-    """One of its two texts, or both as one text that was cut in two."""
-    path = write_lines(tmp_path / "c.txt", ["the plot\tno", "no\tA Good film", "it was\tbad", "it was\ta film", "a good film\tyes"])
-    with pytest.raises(UserError, match=r"c\.txt: line 2: is a text of dev, and 3 texts of the corpus are"):
-        CorpusText([path], None, dev, paired=True).check()
-    text = CorpusText([path], None, dev, "leave_out", paired=True)
-    manifest = write_corpus(str(tmp_path / "data"), 1, text, tokenizer, LENGTH, "pairs")
-    assert (manifest["texts"], manifest["evaluation_texts"]) == (2, 3)
-    tiny.write_rows(str(tmp_path / "pair_task"), "dev", [("a plot", "no", "mnli", "1"), ("yes", "no", "mnli", "0")])
-    task = Task("t", ("mnli",), ("0", "1"), True)
-    pairs = {"dev": TextFolder(str(tmp_path / "pair_task")).read("dev", task)}
-    with pytest.raises(UserError, match=r"c\.txt: line 1: is a text of dev, and 3 texts"):
-        CorpusText([path], None, pairs, paired=True).check()
 
 
 def test_a_row_of_the_training_split_in_dev(tmp_path, dev):
