@@ -50,7 +50,7 @@ def peaks(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize(("place", "what"), enumerate(["writing", "reading"]))
+@pytest.mark.parametrize(("place", "what"), list(enumerate(["writing", "reading"])))
 def test_the_peak_does_not_grow_with_the_corpus(peaks, place, what):
     short, long = (peak[place] for peak in peaks)
     assert long < 1.25 * short, what
