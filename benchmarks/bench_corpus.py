@@ -12,31 +12,26 @@ if not __package__:
     import _root  # noqa: F401
 
 import contextlib
+import json
 import os
 import random
-import resource
 import shutil
 import sys
 import tempfile
 
-from benchmarks.bench_growth import PIECES, WORDS, write_encoder, write_texts
-from benchmarks.side_by_side import machine, show
+from benchmarks.bench_growth import WORDS, write_encoder, write_texts
+from benchmarks.side_by_side import WORKERS, machine, show
 from benchmarks.whole_process import time_command
 from modeling.checkpoints.snapshot import VOCAB_FILE
 from modeling.cli.command_line import Parser
 from modeling.cli.errors import UserError, run
 from modeling.cli.flag_kinds import positive_float
-from ofrecord_util.corpus import Corpus, write_corpus
-from ofrecord_util.corpus_batches import iterate_corpus
-from ofrecord_util.corpus_kinds import KEEP, LINE
-from ofrecord_util.corpus_text import CorpusText
+from ofrecord_util.corpus_kinds import KEEP
 from ofrecord_util.files import replacing, write_json
 from ofrecord_util.json_reading import read_json
-from ofrecord_util.masking import Masking
-from ofrecord_util.tokenization import Tokenizer
 
 LENGTH, BATCH, STEPS, WINDOW = 128, 32, 20, 65_536
-WRITE, READ, TRAIN = PARTS = ("write", "read", "train")
+PARTS = WRITE, _, TRAIN = ("write", "read", "train")
 GIGABYTE = 10**9
 
 
@@ -54,15 +49,6 @@ def write_text(path, size):
             written += len(part)
 
 
-def work(part, folder, text, vocabulary):
-    """Writes the records of a text, or reads their batches of one epoch."""
-    if part == WRITE:
-        write_corpus(folder, None, CorpusText([text], None, {}, KEEP), Tokenizer(vocabulary), LENGTH, LINE)
-    else:
-        for _ in iterate_corpus(Corpus(folder), Masking(PIECES), BATCH, (LENGTH,), 1, 1, WINDOW):
-            pass
-
-
 def command_of(part, folder, text, limit):
     """The command of a part.
 
@@ -73,8 +59,9 @@ def command_of(part, folder, text, limit):
     """
     model = write_encoder(os.path.join(os.path.dirname(folder), "encoder"), 2, 64)
     if part != TRAIN:
-        flags = ["--part", part, "--data_dir", folder, "--text", text, "--vocab", os.path.join(model, VOCAB_FILE)]
-        return [sys.executable, os.path.abspath(__file__), *flags, *([] if limit is None else ["--memory_limit", str(limit)])]
+        job = {"part": part, "data_dir": folder, "text": text, "vocabulary": os.path.join(model, VOCAB_FILE), "memory_limit": limit}
+        job.update(length=LENGTH, batch=BATCH, window=WINDOW)
+        return [sys.executable, os.path.join(WORKERS, "corpus_records.py"), json.dumps(job)]
     output = os.path.join(folder, "run")
     shutil.rmtree(output, ignore_errors=True)
     return [
@@ -127,15 +114,7 @@ def main():
     parser.add_argument("--gigabytes", type=sizes_of, default="0.25,1,4", help="sizes of the text, comma-separated")
     parser.add_argument("--memory_limit", type=positive_float, help="GB of address space of writing and of reading (default: no limit)")
     parser.add_argument("--work_dir", help="folder for data and results; a second call continues there (default: a temporary one)")
-    parser.add_argument("--part", choices=(WRITE, READ), help="does this part alone, with --data_dir, --text and --vocab")
-    for name in ("--data_dir", "--text", "--vocab"):
-        parser.add_argument(name, help="of --part")
     args = parser.parse_args()
-    if args.part:
-        if args.memory_limit is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (int(args.memory_limit * GIGABYTE),) * 2)
-        work(args.part, args.data_dir, args.text, args.vocab)
-        return
     show({"machine": machine(), "memory_limit": args.memory_limit})
     with contextlib.ExitStack() as stack:
         folder = os.path.abspath(args.work_dir or stack.enter_context(tempfile.TemporaryDirectory()))
