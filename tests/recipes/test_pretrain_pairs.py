@@ -161,6 +161,9 @@ def test_the_two_texts_of_a_line_are_a_pair(project):
     code, _, errors = project.call(f"{CALL} {line} --paired_lines false --model_save_dir output/unpaired")
     assert code == 2
     assert "they hold the two texts of a line" in errors
+    code, _, errors = project.call(f"{CALL} --data_dir lines --paired_lines --model_save_dir output/no-file")
+    assert code == 2
+    assert "--paired_lines: there is no --corpus_file whose lines have two texts: leave the flag out" in errors
     both = project.run_of(project.call_well(f"{CALL} {line} --use_task_text --resave_ofrecord --max_steps 1 --model_save_dir output/both"))
     assert both.flags["data"]["corpus"]["rows"] == 9 + 11
 
