@@ -17,6 +17,7 @@ from modeling.bert.pooling import pool
 from modeling.bert.variables import encoder_shapes
 from modeling.checkpoints.snapshot import Snapshot, find_snapshot
 from modeling.cli.choices import MEAN, ONE_HEAD, SQRT_LENGTH, TWO_HEADS
+from modeling.cli.scripts import CORPUS_PAIR_TRAINING
 from modeling.engine.global_function import global_function
 from modeling.objectives.metric import predict_vectors
 from modeling.text_model import TextModel
@@ -38,7 +39,8 @@ class Embedder(TextModel):
         reduction: how the states of a text become its vector, one of REDUCTIONS.
         further: device, batch_size, seq_length, vocab_file, log, memory_limit and announce, as for `TextModel`.
     Attributes:
-        path, pair, seq_length, unknown, tokens: as of `TextModel`. A text is a pair if the snapshot was trained for text pairs.
+        path, pair, seq_length, unknown, tokens: as of `TextModel`. A text is a pair if the snapshot was trained for text pairs, but by
+            recipes/pretrain_pairs.py, which trains the vectors of their single texts.
         layer: the encoder layer whose states are used, from 1.
         width: numbers per vector, H; 2 H of the two heads of `2ha`.
     Raises:
@@ -65,6 +67,7 @@ class Embedder(TextModel):
         left_out = () if reduction == POOLER else POOLER_PREFIX
         shapes = {name: shape for name, shape in encoder_shapes(config).items() if name in POOLING_HEADS or not name.startswith(left_out)}
         super().__init__(snapshot, config, shapes, encoder_shapes(stored), log=log, **further)
+        self.pair = self.pair and snapshot.task().get("script") not in CORPUS_PAIR_TRAINING
         self.layer, self.width, engine = config.num_hidden_layers, config.pooled_size, self._engine
 
         @global_function(type="predict", variables=self._variables, engine=engine)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ofrecord_util import files
 from ofrecord_util.array_reading import PartFile, parse_npy
-from ofrecord_util.corpus_kinds import LINE, PACKED, PACKINGS, SENTENCES
+from ofrecord_util.corpus_kinds import LINE, PACKED, PAIRS, SENTENCES
 from ofrecord_util.corpus_rows import Rows, all_rows
 from ofrecord_util.corpus_text import CorpusText
 from ofrecord_util.encoding import TextEncoder
@@ -40,6 +40,7 @@ _HASHED = 1 << 20  # bytes
 _CONTENTS = {
     LINE: "one text per record (recipes/pretrain_mlm.py --packing line)",
     PACKED: "as many texts as a record has room for (recipes/pretrain_mlm.py --packing packed)",
+    PAIRS: "the two texts of a line (recipes/pretrain_pairs.py --paired_lines)",
     **{name: f"the sentences of a text (recipes/pretrain_mlm.py --structural --document_end {end})" for end, name in SENTENCES.items()},
 }
 
@@ -67,7 +68,7 @@ def write_corpus(
         part_num: number of parts; None for one per 100 MB of text.
         text: `CorpusText`.
         tokenizer, seq_length: S tokens per record.
-        packing: one of `corpus_kinds.PACKINGS`, or of the values of SENTENCES.
+        packing: one of `corpus_kinds.PACKINGS`, PAIRS, or of the values of SENTENCES.
         between: called after each few thousand texts; what it raises ends the writing, and nothing is left of it.
 
     Returns:
@@ -80,7 +81,7 @@ def write_corpus(
     part_num = min(_MOST_PARTS, 1 + int(text.size // _PART_TEXT)) if part_num is None else part_num
     paths, folder = part_paths(data_dir, CORPUS, None, part_num), split_folder(data_dir, CORPUS)
     indices = [path + _INDEX for path in paths]
-    starts = [os.path.join(folder, DOCUMENTS)] if packing not in PACKINGS else []  # of the documents
+    starts = [os.path.join(folder, DOCUMENTS)] if packing in SENTENCES.values() else []  # of the documents
     check_files(folder, [*paths, *indices, *starts])
     digests = text.digests()
     previous, documents, counts = previous_files(folder), Documents(), _Counts(tokenizer, seq_length)

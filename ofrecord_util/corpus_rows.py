@@ -4,7 +4,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ofrecord_util.corpus_kinds import LINE, SENTENCES
+from ofrecord_util.corpus_kinds import PACKED, PAIRS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, Item
 from ofrecord_util.encoding import TextEncoder
 from ofrecord_util.sentences import sentence_rows
@@ -24,15 +24,19 @@ class Rows(NamedTuple):
         return Rows(*(array[index] for array in self))
 
 
-def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Tuple[Rows, int]]:
+def line_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int, needs_both: bool = False) -> Iterator[Tuple[Rows, int]]:
     """(rows with one text or pair each, as the samples of a task have them; number of texts that are longer and were cut). Texts without
-    tokens have no row."""
+    tokens have no row, with `needs_both` also pairs of which one text has none: with one separator the other would be cut in two."""
+    separator = tokenizer.special_ids[2]
     for chunk in _chunks(items):
         second = None if chunk[0][1] is None else [item[1] or "" for item in chunk]
         encoded = tokenizer.encode([item[0] for item in chunk], second, seq_length)
         lengths = encoded.input_mask.sum(axis=1, dtype=np.int64)
         rows = Rows(encoded.input_ids, encoded.segment_ids, lengths)
-        yield rows.select(np.flatnonzero(lengths > 2)), encoded.truncated  # [CLS], [SEP] alone
+        used = lengths > 2  # [CLS], [SEP] alone
+        if needs_both and second is not None:
+            used &= ((rows.input_ids == separator).sum(axis=1) > 1) & (rows.input_ids[:, 1] != separator)
+        yield rows.select(np.flatnonzero(used)), encoded.truncated
 
 
 def packed_rows(tokenizer: TextEncoder, items: Iterator[Item], seq_length: int) -> Iterator[Rows]:
@@ -73,12 +77,12 @@ def all_rows(
             yield Rows(*arrays), documents, None
         return
     for source in text.sources():
-        if packing == LINE:
-            for rows, cut in line_rows(tokenizer, source, seq_length):
-                yield rows, None, cut
-        else:
+        if packing == PACKED:
             for rows in packed_rows(tokenizer, source, seq_length):
                 yield rows, None, None
+        else:
+            for rows, cut in line_rows(tokenizer, source, seq_length, packing == PAIRS):
+                yield rows, None, cut
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[List[Item]]:

@@ -1,4 +1,4 @@
-"""The text of a corpus for language modelling: files with one text per line, folders of such files, and the training split of a task.
+"""The text of a corpus: files with one text per line, or two, folders of such files, and the training split of a task.
 
 Files are read line by line, so that a corpus may be larger than the memory. A text of the dev or test split that stands in the corpus is
 found if its words are the same, whatever their case and the spaces between them; a text that is only a part of a line is not found.
@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ofrecord_util.corpus_kinds import BLANK_LINE, KEEP, LEAVE_OUT, REFUSE
 from ofrecord_util.errors import UserError
+from ofrecord_util.names import is_header
 from ofrecord_util.reading import CORPUS_LIMIT, lines_of, open_file
 from ofrecord_util.sentences import split_sentences
 from ofrecord_util.text import TextSplit
@@ -22,6 +23,7 @@ _FIRST_LINES = 100  # lines that tell whether a file is a table
 _CHUNK = 1 << 20  # bytes that are hashed at once
 
 Item = Tuple[str, Optional[str]]  # a text and None, or the two texts of a pair
+_Found = Tuple[str, Item, Tuple[str, ...]]  # its place for messages, and what it must not have in common with a text of dev or test
 
 
 def find_files(values: Sequence[str]) -> List[str]:
@@ -62,6 +64,26 @@ def read_lines(path: str, blank: bool = False) -> Iterator[Tuple[str, str]]:
     yield from lines
 
 
+def read_pairs(path: str) -> Iterator[Tuple[str, Tuple[str, str]]]:
+    """Yields (place for messages, two texts) of each line of a file with --paired_lines, but blank ones.
+
+    Raises:
+        UserError: a line is no text, has a carriage return in it or other than two texts with a tab between them, or has names of columns.
+    """
+    for place, text in _text_lines(path):
+        if not text:
+            continue
+        texts = [part.strip() for part in text.split("\t")]
+        if len(texts) != 2:
+            raise UserError(
+                f"{place} ({text!r:.60}): has {len(texts)} column{'s' * (len(texts) > 1)}, but with --paired_lines each line of "
+                "--corpus_file has two texts with a tab between them"
+            )
+        if is_header(texts):
+            raise UserError(f"{place} ({text!r:.60}): is a header, which would be trained on: remove the line")
+        yield place, (texts[0], texts[1])
+
+
 def _text_lines(path: str) -> Iterator[Tuple[str, str]]:
     with open_file(path, _REMEDY, CORPUS_LIMIT) as file:
         for number, line in enumerate(lines_of(file, path, _REMEDY), 1):
@@ -86,9 +108,10 @@ def _check_no_table(lines: Sequence[str], path: str) -> None:
     kind, tabs = kind_of_stream(lines[0], path), {text.count("\t") for text in lines}
     if kind in (JSONL, CSV) or (len(tabs) == 1 and tabs != {0}):
         what = "JSON" if kind == JSONL else "a table"
+        more = "; --paired_lines takes the two texts of each line as a pair" if kind not in (JSONL, CSV) and tabs == {1} else ""
         raise UserError(
             f"{path}: line 1 ({lines[0]!r:.60}) is {what}, but each line of --corpus_file is one text: give a file with the texts alone, "
-            "or the folder of the table as --data_dir with --use_task_text"
+            f"or the folder of the table as --data_dir with --use_task_text{more}"
         )
 
 
@@ -101,6 +124,15 @@ def _key(item: Item) -> str:
     return comparable(item[0]) if item[1] is None else f"{comparable(item[0])}\t{comparable(item[1])}"
 
 
+def _keys_of_line(item: Item) -> Tuple[str, ...]:
+    """What a line of a file must not have in common with a text of dev or test. Of two texts it is also each of them, and both as one text,
+    which was cut in two."""
+    if item[1] is None:
+        return (_key(item),)
+    first, second = map(comparable, (item[0], item[1]))
+    return _key(item), first, second, f"{first} {second}"
+
+
 class CorpusText:
     """The texts of a corpus, in order: the training split, then the files.
 
@@ -109,6 +141,7 @@ class CorpusText:
         rows: the training `TextSplit`, or None.
         evaluation: dict of split -> `TextSplit` of dev and test, as far as they have text.
         use: of EVALUATION_TEXTS, what happens with their texts in the corpus.
+        paired: whether each line of a file has two texts.
 
     Attributes:
         count: texts that the latest `sources` has yielded.
@@ -116,8 +149,10 @@ class CorpusText:
         found: texts of dev or test among them, or left out.
     """
 
-    def __init__(self, files: Sequence[str], rows: Optional[TextSplit], evaluation: Dict[str, TextSplit], use: str = REFUSE) -> None:
-        self._files, self._rows, self._use = list(files), rows, use
+    def __init__(
+        self, files: Sequence[str], rows: Optional[TextSplit], evaluation: Dict[str, TextSplit], use: str = REFUSE, paired: bool = False
+    ) -> None:
+        self._files, self._rows, self._use, self._paired = list(files), rows, use, paired
         self._evaluation = evaluation
         self._known = {_key(item) for split in evaluation.values() for item in split.texts()}
         # a line of a file may be one of the two texts of a pair
@@ -152,8 +187,8 @@ class CorpusText:
         if self._use != REFUSE or not self._known:
             return
         first, found = "", 0
-        for place, item in self._all():
-            if _key(item) in self._known:
+        for place, _, keys in self._all():
+            if not self._known.isdisjoint(keys):
                 first, found = first or place, found + 1
         if found:
             raise UserError(
@@ -167,7 +202,7 @@ class CorpusText:
         if self._rows is not None:
             yield self._used(0, self._task_items())
         for number, path in self._numbered_files():
-            yield self._used(number, ((place, (text, None)) for place, text in read_lines(path)))
+            yield self._used(number, self._file_items(path))
 
     def sentences(self, document_end: str) -> Iterator[Tuple[int, str]]:
         """Yields (number of the document, sentence) of the whole corpus. Each text of a row of the training split is a document.
@@ -184,21 +219,26 @@ class CorpusText:
                 document += 1
         for number, path in self._numbered_files():
             whole = document_end != BLANK_LINE
-            for text, _ in self._used(number, ((place, (line, None)) for place, line in read_lines(path, blank=not whole))):
+            for text, _ in self._used(number, self._file_items(path, blank=not whole)):
                 yield from ((document, sentence) for sentence in (split_sentences(text) if whole else filter(None, [text])))
                 document += whole or not text
             document += 1  # a number may have no sentence
 
-    def _task_items(self) -> Iterator[Tuple[str, Item]]:
+    def _task_items(self) -> Iterator[_Found]:
         if self._rows is not None:
             for row, item in enumerate(self._rows.texts(), 1):
-                yield f"{self._rows.path}: sample {row}", item
+                yield f"{self._rows.path}: sample {row}", item, (_key(item),)
 
-    def _all(self) -> Iterator[Tuple[str, Item]]:
+    def _file_items(self, path: str, blank: bool = False) -> Iterator[_Found]:
+        items: Iterator[Tuple[str, Item]]
+        items = read_pairs(path) if self._paired else ((place, (text, None)) for place, text in read_lines(path, blank))
+        for place, item in items:
+            yield place, item, _keys_of_line(item) if self._known else ()
+
+    def _all(self) -> Iterator[_Found]:
         yield from self._task_items()
         for path in self._files:
-            for place, text in read_lines(path):
-                yield place, (text, None)
+            yield from self._file_items(path)
 
     def _restart(self) -> None:
         self.count = self.found = 0
@@ -208,10 +248,10 @@ class CorpusText:
         """(place in `names`, path) of each file."""
         return enumerate(self._files, len(self.names) - len(self._files))
 
-    def _used(self, number: int, items: Iterator[Tuple[str, Item]]) -> Iterator[Item]:
+    def _used(self, number: int, items: Iterator[_Found]) -> Iterator[Item]:
         """The items of one of `names` that are used."""
-        for _, item in items:
-            known = bool(self._known) and _key(item) in self._known
+        for _, item, keys in items:
+            known = not self._known.isdisjoint(keys)
             self.found += known
             if not known or self._use != LEAVE_OUT:
                 is_text = bool(item[0])  # a blank line is no text

@@ -4,7 +4,7 @@ Pure functions of the records, the seed and the step, so that a run can continue
 are left over at its end, other ones in each epoch of a shuffled corpus, are not used in it. So no step has a text twice.
 """
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -102,13 +102,23 @@ class PairSteps:
         return dict(batch, target=target, idxs=numbers, loss_mask=np.ones(len(numbers), np.float32))
 
 
-def recall_blocks(count: int) -> List[np.ndarray]:
-    """The blocks of at most 100 pairs among which recall is measured, of almost equal sizes, the same for every run.
+class RecallBlock(NamedTuple):
+    """Pairs whose second texts are compared with a first text."""
+
+    pairs: np.ndarray  # int64 [C], their numbers
+    counted: int  # the first texts of so many of them, from the first one, are looked for here
+
+
+def recall_blocks(count: int) -> List[RecallBlock]:
+    """The blocks among which recall is measured, the same for every run: of 100 pairs each, or of all if there are fewer.
+
+    The last block is filled up with pairs of others, which are counted where they come first. So each pair counts once, and is compared
+    with as many others as any.
 
     Args:
         count: number of pairs.
-    Returns:
-        list of int64 arrays that hold each of 0 to count - 1 once.
     """
-    words = np.random.PCG64(recall_stream(count)).random_raw(count)
-    return np.array_split(np.argsort(words, kind="stable"), -(-count // MOST_COMPARED))
+    order = np.argsort(np.random.PCG64(recall_stream(count)).random_raw(count), kind="stable")
+    parts = [order[start : start + MOST_COMPARED] for start in range(0, count, MOST_COMPARED)]
+    lacking = min(MOST_COMPARED, count) - len(parts[-1])
+    return [*(RecallBlock(part, len(part)) for part in parts[:-1]), RecallBlock(np.append(parts[-1], order[:lacking]), len(parts[-1]))]

@@ -6,7 +6,7 @@
         --learning_rate 1e-4 --dev_every_step_num 200 --seed 42
 
 Each first half is compared with all second halves of its batch (ConveRT, arXiv 1911.03688). A task of text
-pairs has its two texts as halves.
+pairs has its two texts as halves, and with --paired_lines each line of --corpus_file has them, with a tab between them.
 Writes MODEL_SAVE_DIR/snapshot_best_pairs_model_{task}_dev_{recall}, which every step and tools/embed.py take as --model_load_dir, and
 metrics.jsonl, run.log, flags.json, curves.png and report.html.
 """

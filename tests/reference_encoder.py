@@ -102,3 +102,20 @@ def encode_normalising_residuals(values, config, ids, types):
         x = norm(values, f"second_{layer}", x, eps)
         x = x + feed_forward(values, layer, x)
     return norm(values, "last", x, eps)
+
+
+def text_vector(values, config, state):
+    """The vector of one text of n tokens, from its states [n, H]."""
+    root = math.sqrt(len(state))
+    if config.pooling == "cls":
+        return np.tanh(state[0] @ values["bert-pooler-dense-weight"] + values["bert-pooler-dense-bias"])
+    simple = {"raw_cls": state[0], "mean": state.mean(axis=0), "max": state.max(axis=0), "sqrt_length": state.sum(axis=0) * root}
+    if config.pooling in simple:
+        return simple[config.pooling]
+    vectors = []
+    for head in range(config.pooling_heads):
+        query, key = (state @ values[f"bert-pooler-head_{head}-{part}-weight"] + values[f"bert-pooler-head_{head}-{part}-bias"]
+                      for part in ("query", "key"))  # fmt: skip
+        attended = [softmax(key @ q) @ state for q in query]
+        vectors.append(np.sum(attended, axis=0) * root)
+    return np.concatenate(vectors)

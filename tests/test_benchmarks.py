@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import bench_growth, bench_memory, bench_steps, kd_results, side_by_side
+from benchmarks import bench_corpus, bench_growth, bench_memory, bench_steps, kd_results, side_by_side
 from ofrecord_util.errors import UserError
 
 
@@ -79,6 +79,15 @@ def test_growth_is_a_factor_over_the_smallest(capsys):
     cell = {"seconds": 0.5, "peak_bytes": 1e9}
     bench_growth.print_table({"batch": {4: cell, 8: dict(cell, seconds=0.75)}})
     assert capsys.readouterr().out.splitlines()[-1].endswith("| 8 | 2 | 0.75 | 1.50 | 1.00 |")
+
+
+def test_the_memory_of_a_corpus_is_a_factor_over_the_smallest(capsys):
+    assert bench_corpus.sizes_of("2,0.5,2") == [0.5, 2.0]
+    cells = {part: {"seconds": 1.5, "peak_bytes": 2e8} for part in bench_corpus.PARTS}
+    bench_corpus.print_table({0.5: cells, 2.0: {part: dict(cell, peak_bytes=3e8) for part, cell in cells.items()}})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 * 3
+    assert lines[-1] == "| train | 2 | 1.5 | 0.30 | 1.50 |"
 
 
 def test_cases():

@@ -64,9 +64,11 @@ def attention_pool(encoder, x, input_mask):
     hidden, weights = x.reshape(rows, length, width), _root_weights(input_mask, rows, length)
     mask = encoder.layout.attention_mask(1)  # [R, 1, S, S], or [R, 1, 1, S]
     mask = mask.reshape(rows, mask.shape[2], length)
+    tokens = memoize("is_token", lambda: encoder.layout.text_masks().sum(dim=1).reshape(rows, length, 1), of=input_mask)
     vectors = []
     for head in map(names.POOLING_HEAD.format, range(encoder.config.pooling_heads)):
         query, key = (encoder.linear(x, head + dense).reshape(rows, length, -1) for dense in (names.POOLING_QUERY, names.POOLING_KEY))
+        key = key * tokens  # whatever the state at padding is, the mask is enough
         probs = flow.softmax(flow.matmul(query, key, transpose_b=True) + mask, dim=-1)  # [R, S, S]
         vectors.append(flow.matmul(flow.matmul(weights, probs), hidden).reshape(-1, width))  # the sum over queries first: [R, C, S]
     return vectors[0] if len(vectors) == 1 else flow.cat(vectors, dim=1)
@@ -86,7 +88,7 @@ def masked_max(hidden, input_mask, device):
         [B, H].
     """
     batch, length, hidden_size = hidden.shape
-    away = (input_mask.to(flow.float32) - 1.0) * 10000.0  # 0 at tokens; at padding far below any output of a layer norm
+    away = (input_mask.to(flow.float32) - 1.0) * 1e8  # as in MEAD: 0 at tokens; at padding far below any state
     away = flow.matmul(away.reshape(batch * length, 1), parallel.constant((1, hidden_size), 1.0, device))  # [T, H]
     places = flow.argmax(hidden + away.reshape(batch, length, hidden_size), dim=1, keepdim=True)  # [B, 1, H]
     return flow._C.dim_gather(hidden, 1, places).reshape(batch, hidden_size)

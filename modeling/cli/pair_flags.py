@@ -1,13 +1,16 @@
 """The flags of recipes/pretrain_pairs.py alone, as rows of the flag table (modeling/cli/flag_table.py)."""
 
 from modeling.cli.choices import ACCURACY, CLASSIFIER_POOLINGS, CROSS_ENTROPY, PAIR_LOSSES, SYMMETRIC
-from modeling.cli.flag_kinds import Flag, Group, pair_batch_size, positive_int, text
+from modeling.cli.flag_kinds import Flag, Group, boolean, pair_batch_size, positive_int, text
 from modeling.cli.scripts import CORPUS_PAIR_TRAINING
 
-HALVES = Group("pairs of a corpus", "A pair is the two halves of a text, or the two texts of a task of text pairs.")
+HALVES = Group("pairs of a corpus", "A pair is the two halves of a text, or the two texts of a row (of a task of text pairs) or of a line.")
 
 # fmt: off
 HALVES_FLAGS = (
+    Flag("paired_lines", HALVES, CORPUS_PAIR_TRAINING, boolean, False,
+         "each line of --corpus_file has two texts with a tab between them, such as a turn of a conversation and the next one; they are a "
+         "pair, and no text of a line is cut in two"),
     Flag("batch_size_per_device", HALVES, CORPUS_PAIR_TRAINING, pair_batch_size, 32,
          "pairs per batch. Each is compared with all others of its batch, so the number is a part of the objective: neither memory nor "
          "--gradient_accumulation_steps divides it"),

@@ -90,7 +90,7 @@ def compare_pairs(vectors, blocks):
 
     Args:
         vectors: float [2 N, H]; rows 2 i and 2 i + 1 are pair i.
-        blocks: int arrays that hold each of 0 to N - 1 once.
+        blocks: list of (int array [C] of pairs, number of those that are counted, from the first one), which count each of 0 to N - 1 once.
     Returns:
         (hits bool [N]: the second text of the pair is nearer to its first one than all others of the block are; losses float64 [N]: the
         cross-entropy of the row of the loss `contrastive`, with t at its start so that the losses of several runs compare).
@@ -98,11 +98,12 @@ def compare_pairs(vectors, blocks):
     vectors = np.asarray(vectors, np.float64)
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), math.sqrt(_LEAST_SQUARE))
     hits, losses = np.zeros(len(units) // 2, bool), np.zeros(len(units) // 2)
-    for block in blocks:
-        products = units[2 * block] @ units[2 * block + 1].T
+    for block, number in blocks:
+        counted = block[:number]
+        products = units[2 * counted] @ units[2 * block + 1].T  # [number, C]
         own = np.diag(products).copy()
         logits = products * math.exp(TEMPERATURE_START)
-        losses[block] = np.log(np.exp(logits).sum(axis=1)) - np.diag(logits)
+        losses[counted] = np.log(np.exp(logits).sum(axis=1)) - np.diag(logits)
         np.fill_diagonal(products, -np.inf)
-        hits[block] = own > products.max(axis=1)
+        hits[counted] = own > products.max(axis=1)
     return hits, losses

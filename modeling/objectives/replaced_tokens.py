@@ -4,7 +4,8 @@
 
 A sample of the generator replaces each drawn token, also one that the generator has seen. No gradient flows through the samples. A sample
 that equals the token counts as original. The generator has layers and a head of its own; word, position and type embeddings and their layer
-norm are those of the discriminator. A linear layer projects them to its width, and its head predicts with the word embeddings.
+norm are those of the discriminator. A linear layer projects them to its width, and its head, BERT's of masked language modelling whatever
+head a snapshot has, predicts with the word embeddings.
 ofrecord_util/replacing.py makes the batches. Each mean is over the whole batch (see modeling/objectives/masked_lm.py).
 """
 
@@ -13,8 +14,17 @@ import dataclasses
 from modeling.bert.config import BertConfig
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import replaced_logits
-from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, GENERATOR_PREFIX, GENERATOR_PROJECTION, WORD_EMBEDDINGS, layer_of
+from modeling.bert.names import (
+    EMBEDDINGS_PREFIX,
+    ENCODER_NORM,
+    GENERATOR_PREFIX,
+    GENERATOR_PROJECTION,
+    TOKEN_DENSE,
+    WORD_EMBEDDINGS,
+    layer_of,
+)
 from modeling.bert.variables import encoder_shapes, token_head_shapes
+from modeling.bert.variant import TRANSFORMED
 from modeling.engine import parallel
 from modeling.engine.runtime import flow
 from modeling.engine.workarounds import fan_out
@@ -35,13 +45,16 @@ REPLACED_METRICS = (
 def generator_config(config: BertConfig, share: float) -> BertConfig:
     """The sizes of a generator: `share` of the width, all layers, four times the width between them, heads of 64 or more.
 
+    Its head is never a plain one, which has no layer that could bring its states to the width of the word embeddings.
+
     Args:
         config: of the discriminator.
         share: above 0, at most 1.
     """
     hidden = max(1, round(config.hidden_size * share))
     heads = next(number for number in range(max(1, hidden // _HEAD_SIZE), 0, -1) if hidden % number == 0)
-    return dataclasses.replace(config, hidden_size=hidden, num_attention_heads=heads, intermediate_size=4 * hidden)
+    variant = dataclasses.replace(config.variant, token_head=TRANSFORMED)
+    return dataclasses.replace(config, hidden_size=hidden, num_attention_heads=heads, intermediate_size=4 * hidden, variant=variant)
 
 
 def generator_shapes(config: BertConfig, generator: BertConfig) -> dict:
@@ -52,10 +65,10 @@ def generator_shapes(config: BertConfig, generator: BertConfig) -> dict:
         generator: of `generator_config`.
     """
     inner, outer = generator.hidden_size, config.hidden_size
-    dense, *others = token_head_shapes(config).items()  # the head ends in the width of the embeddings
+    head = token_head_shapes(dataclasses.replace(config, variant=generator.variant))  # it ends in the width of the embeddings
     all_shapes = encoder_shapes(generator).items()
     shapes = {name: shape for name, shape in all_shapes if layer_of(name) is not None or name.startswith(ENCODER_NORM)}
-    shapes.update({dense[0]: (inner, outer), **dict(others)})
+    shapes.update({**head, f"{TOKEN_DENSE}-weight": (inner, outer)})
     projection = {f"{GENERATOR_PROJECTION}-weight": (outer, inner), f"{GENERATOR_PROJECTION}-bias": (inner,)}
     return {**projection, **{GENERATOR_PREFIX + name: shape for name, shape in shapes.items()}}
 

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modeling.bert.dropout import DropoutPlan
-from modeling.bert.names import TOKEN_HEAD
+from modeling.bert.names import TOKEN_BIAS
 from modeling.bert.variables import token_head_shapes
 from modeling.cli import interruption
 from modeling.engine import parallel
@@ -19,7 +19,7 @@ from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
-from ofrecord_util.corpus_kinds import LINE, SENTENCES
+from ofrecord_util.corpus_kinds import LINE, PAIRS, SENTENCES
 from ofrecord_util.corpus_text import CorpusText, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
@@ -40,8 +40,11 @@ def check_token_head(context) -> None:
     """Raises a UserError if a run without training has no head of language modelling."""
     if context.snapshot is None:
         raise UserError("--do_train false: --model_load_dir is needed (the snapshot to evaluate)")
-    if not set(TOKEN_HEAD) <= set(context.snapshot.sizes):
-        raise UserError(f"--do_train false: {context.snapshot.path} has no head of language modelling ({TOKEN_HEAD[-1]})")
+    # which variables the head has depends on its kind: a plain one has the bias alone
+    missing = set(token_head_shapes(context.config)) - set(context.snapshot.sizes)
+    if missing:
+        named = TOKEN_BIAS if TOKEN_BIAS in missing else sorted(missing)[0]
+        raise UserError(f"--do_train false: {context.snapshot.path} has no head of language modelling ({named})")
 
 
 def plan_masking(context, rule=Masking):
@@ -105,7 +108,7 @@ def open_corpus(context):
 
 def _packing(flags):
     """What the records of a corpus hold, as its manifest says it. Halves of texts need a record for each text."""
-    packing = getattr(flags, "packing", LINE)
+    packing = getattr(flags, "packing", PAIRS if getattr(flags, "paired_lines", False) else LINE)
     if not getattr(flags, "structural", False):
         return packing
     if packing != LINE:
@@ -133,11 +136,14 @@ def _find_text(context):
     uses_task = flags.use_task_text if flags.use_task_text is not None else not files
     if not files and not uses_task:
         raise UserError("--use_task_text false: the corpus has no text; give --corpus_file")
+    paired = getattr(flags, "paired_lines", False)
+    if paired and not files:
+        raise UserError("--paired_lines: there is no --corpus_file whose lines have two texts: leave the flag out")
     found = {split: splits.text(split) for split in ("dev", "test")}
     evaluation = {split: rows for split, rows in found.items() if rows is not None}
     if "dev" not in evaluation:
         context.log("corpus: there is no valid text of dev, so its texts cannot be searched in the corpus")
-    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text)
+    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text, paired)
 
 
 def _describe(context, corpus, text):

@@ -31,7 +31,7 @@ BINS = 15  # of the calibration error
 RESAMPLES = 1000  # of a bootstrap interval
 LEVEL = 0.95  # of a bootstrap interval
 
-RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of at most 100
+RECALL = "recall"  # the accuracy of pairs: the share whose second half is nearest of 100, or of all
 PERPLEXITY = "perplexity"  # exp(cross-entropy) of language modelling, whose rows are masked tokens, or those of targets
 ORIGINAL_SHARE = "original_share"  # of the tokens that a discriminator judges: the accuracy of calling each of them original
 ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"

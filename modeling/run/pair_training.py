@@ -81,7 +81,7 @@ class PairTraining(TrainingRun):
         schedule = plan_schedule(flags, self._steps.per_epoch * pairs, pairs)
         super().__init__(context, variables, schedule, len(corpus), pairs, {})
         needed = np.resize(self._steps.longest(min(schedule.total_steps, _MOST_LOOKED_AT)), schedule.total_steps)
-        lengths, texts = _Lengths(corpus, context.task.pair), 2 * flags.batch_size_per_device
+        lengths, texts = _Lengths(corpus, context.task.pair or flags.paired_lines), 2 * flags.batch_size_per_device
         self.layout = self._choose_layout(lengths, 2 * pairs, together=texts, needed=needed)
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
@@ -120,8 +120,8 @@ class PairTraining(TrainingRun):
 
 
 class PairEvaluator:
-    """Measures the recall of a split: the share of its pairs whose second text is the nearest one of at most 100. The pairs that are
-    compared are the same in every run.
+    """Measures the recall of a split: the share of its pairs whose second text is the nearest one of 100, or of all if there are fewer. The
+    pairs that are compared are the same in every run.
 
     Args:
         context: `RunContext`.

@@ -1,5 +1,6 @@
 """Writes pretraining.json: losses, logits and gradients of tiny models of transformers, whose weights a formula gives: BertForMaskedLM,
-BertForPreTraining (masked tokens and pairs of sentences), and ElectraForPreTraining (replaced tokens) of equal widths.
+BertForPreTraining (masked tokens and pairs of sentences), ElectraForPreTraining (replaced tokens) of equal widths, and this model and
+ElectraForMaskedLM with embeddings of half of the width.
 
 Parameter k in the sorted list of distinct names has the elements (in C order) 0.05 sin(0.37 i + 1.3 k), plus 1 in the weights of a
 LayerNorm. So a test can make the weights without a file.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, ElectraConfig, ElectraForPreTraining
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 SIZES = {
     "vocab_size": 50,
@@ -78,8 +79,14 @@ def main():
     detected = detector(labels=torch.tensor(REPLACED), **inputs)
     detector_norms = gradient_norms(detector, detected.loss)
 
+    narrow = ElectraConfig(pad_token_id=0, embedding_size=SIZES["hidden_size"] // 2, **SIZES)
+    narrow_detector, generator = with_weights(ElectraForPreTraining(narrow)), with_weights(ElectraForMaskedLM(narrow))
+    narrow_detected, generated = narrow_detector(labels=torch.tensor(REPLACED), **inputs), generator(labels=labels, **inputs)
+    narrow_norms, generator_norms = gradient_norms(narrow_detector, narrow_detected.loss), gradient_norms(generator, generated.loss)
+
+    versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
     record = {
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "versions": versions,
         "sizes": SIZES,
         "ids": IDS,
         "types": TYPES,
@@ -105,6 +112,24 @@ def main():
             "logits": detected.logits.tolist(),
             "norm": total(detector_norms),
             "norms": detector_norms,
+        },
+        "narrow": {
+            "versions": versions,  # the file's came later than the rest
+            "embedding_size": narrow.embedding_size,
+            "discriminator": {
+                "names": sorted(dict(narrow_detector.named_parameters())),
+                "loss": float(narrow_detected.loss.detach()),
+                "logits": narrow_detected.logits.tolist(),
+                "norm": total(narrow_norms),
+                "norms": narrow_norms,
+            },
+            "generator": {
+                "names": sorted(dict(generator.named_parameters())),
+                "loss": float(generated.loss.detach()),
+                "logits": [generated.logits[row, place].tolist() for row, place, _ in TARGETS],
+                "norm": total(generator_norms),
+                "norms": generator_norms,
+            },
         },
     }
     path = Path(__file__).resolve().parent / "pretraining.json"

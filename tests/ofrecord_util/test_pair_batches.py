@@ -1,6 +1,7 @@
 """ofrecord_util/pair_batches.py: the halves of a text, the pairs of a step, the blocks of the recall."""
 
 import numpy as np
+import pytest
 
 from ofrecord_util.corpus_rows import Rows
 from ofrecord_util.pair_batches import PairSteps, cut_in_halves, padded, recall_blocks
@@ -74,9 +75,15 @@ def test_steps():
     assert steps.longest(3).tolist() == [4, 4, 4]
 
 
-def test_blocks():
-    for count, sizes in ((7, [7]), (100, [100]), (101, [51, 50]), (250, [84, 83, 83])):
-        blocks = recall_blocks(count)
-        assert list(map(len, blocks)) == sizes
-        assert sorted(np.concatenate(blocks).tolist()) == list(range(count))
-    assert recall_blocks(250)[0].tolist() != list(range(84))
+@pytest.mark.parametrize(
+    ("count", "counted"), [(1, [1]), (7, [7]), (100, [100]), (101, [100, 1]), (199, [100, 99]), (200, [100, 100]), (250, [100, 100, 50])]
+)
+def test_blocks(count, counted):
+    """Each pair counts once, and is compared with 99 others, or with all if there are fewer."""
+    blocks = recall_blocks(count)
+    assert [block.counted for block in blocks] == counted
+    assert {len(set(block.pairs.tolist())) for block in blocks} == {len(block.pairs) for block in blocks} == {min(count, 100)}
+    assert sorted(pair for block in blocks for pair in block.pairs[: block.counted].tolist()) == list(range(count))
+    again = recall_blocks(count)
+    assert all(np.array_equal(one.pairs, other.pairs) for one, other in zip(blocks, again))
+    assert count < 100 or blocks[0].pairs.tolist() != list(range(100))

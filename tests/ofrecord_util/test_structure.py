@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from ofrecord_util.corpus import CORPUS, DOCUMENTS, Corpus, write_corpus
+from ofrecord_util.corpus_batches import Windows
 from ofrecord_util.corpus_kinds import BLANK_LINE, LINE_END, SENTENCES
 from ofrecord_util.corpus_text import CorpusText
 from ofrecord_util.errors import UserError
@@ -222,12 +223,19 @@ def test_how_many_trigrams(length, count):
 # ----------------------------------------------------------------------------------------------------------------- batches
 
 
+def rows_before(corpus, number):
+    """The pairs of a step of 7 rows, window 11, seed 4, before tokens are masked or shuffled."""
+    drawn = Windows(corpus, 4, 11).samples(7 * number, 7)
+    return SentencePairs(corpus).pairs(drawn.rows, drawn.numbers, drawn.streams(sentence_stream, 4))[0]
+
+
 def test_a_batch(tmp_path, tokenizer):
+    """Also: at each place to predict, the label is the token that was there; all other tokens are as they were."""
     corpus, masking = write(tmp_path, tokenizer, many_documents(), part_num=3), Masking(tiny.TOKENS)
     steps = StructuralSteps(corpus, masking, 7, 2, 4, 11)
     last = steps.batch(steps.steps - 1, (LENGTH,))
     assert (last["loss_mask"] == 0).any()
-    paired = 0
+    paired = moved = 0
     for step in range(steps.steps):
         batch = steps.batch(step, (9, LENGTH))
         length = batch["word_rows"].shape[1]
@@ -246,12 +254,20 @@ def test_a_batch(tmp_path, tokenizer):
         assert not (batch["masked_weights"] * batch["shuffled_weights"]).any()
         assert batch["masked_places"].sum(axis=1).max() == 1  # no token is masked and shuffled
         paired += (batch["sentence_weights"] > 0).sum()
-        shuffled = batch["masked_places"] * (batch["shuffled_weights"] > 0)[:, :, None]
-        for row in range(7):  # the shuffled tokens of a row are those to predict
-            where = shuffled[row].sum(axis=0) > 0
-            wanted = batch["masked_ids"][row][batch["shuffled_weights"][row] > 0]
-            assert sorted(batch["word_rows"][row][where]) == sorted(wanted)
+        before = rows_before(corpus, step).input_ids[:, :length]
+        for row in range(7):
+            found = batch["word_rows"][row]
+            for kind in ("masked", "shuffled"):
+                used = batch[f"{kind}_weights"][row] > 0
+                where = batch["masked_places"][row][used].argmax(axis=1)  # of each label, in order
+                assert batch["masked_ids"][row][used].tolist() == before[row][where].tolist()
+            for trigram in where.reshape(-1, 3):
+                assert sorted(found[trigram]) == sorted(before[row][trigram])
+                moved += (found[trigram] != before[row][trigram]).any()
+            others = batch["masked_places"][row].sum(axis=0) == 0
+            assert found[others].tolist() == before[row][others].tolist()
     assert paired > 7
+    assert moved > 7
     again = StructuralSteps(corpus, masking, 7, 2, 4, 11).batch(3, (LENGTH,))
     whole = steps.batch(3, (LENGTH,))
     assert all(np.array_equal(again[name], whole[name]) for name in whole)

@@ -1,5 +1,6 @@
 """recipes/pretrain_discriminator.py end to end: what it writes, resumed runs, parts and lanes, and the steps that take its snapshot."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tiny
 
 from modeling.bert.names import REPLACED_HEAD, TRAINING_ONLY_PREFIX
+from modeling.bert.variant import Variant
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_DISCRIMINATOR
 from modeling.engine.runtime import oneflow_version
@@ -83,12 +85,17 @@ def test_a_run_goes_on_where_it_stopped(project, run, stop):
     assert tiny.tree(resumed.path(resumed.best())) == tiny.tree(run.path(run.best()))
 
 
-def test_the_loss_does_not_depend_on_parts_and_lanes(project):
+def test_the_loss_does_not_depend_on_parts_lanes_and_ranks(project):
     losses = {}
-    for name, more in (("whole", "--cpu_lanes 1"), ("parts", "--cpu_lanes 2 --batch_size_per_device 2 --gradient_accumulation_steps 3")):
+    for name, more in (
+        ("whole", "--cpu_lanes 1"),
+        ("parts", "--cpu_lanes 2 --batch_size_per_device 2 --gradient_accumulation_steps 3"),
+        ("ranks", "--batch_size_per_device 3 --gpu_num_per_node 2"),
+    ):
         run = project.run_of(project.run(f"{LINE} {DRY} {more} --max_steps 4 --model_save_dir output/{name}"))
         losses[name] = [[row[metric] for metric in REPLACED_METRICS[1:3]] for row in run.rows("train")]
-    assert np.array(losses["parts"]) == pytest.approx(np.array(losses["whole"]), abs=5e-4)
+    for name in ("parts", "ranks"):
+        assert np.array(losses[name]) == pytest.approx(np.array(losses["whole"]), abs=5e-4), name
 
 
 def test_the_next_steps_take_the_snapshot(project, run):
@@ -99,6 +106,16 @@ def test_the_next_steps_take_the_snapshot(project, run):
     output = project.run(f"{LINE} --model_load_dir {snapshot} --max_steps 1 --model_save_dir output/again")
     assert "initialised, not in the snapshot" not in output
     assert "generator of 2 layers x 6, 1 heads" in output
+
+
+def test_a_snapshot_with_a_plain_head(project, run):
+    """The generator has a head of its own, so MEAD's head in the snapshot changes nothing but the snapshot's configuration."""
+    tiny.write_encoder(project.path("plain"), dataclasses.replace(tiny.CONFIG, variant=Variant(token_head="plain")))
+    line = f"recipes.pretrain_discriminator.py {COMMON} --model_load_dir plain --max_steps 4 --model_save_dir output/plain"
+    other = project.run_of(project.call_well(line))
+    losses = [[row["loss"] for row in found.rows("train")[:4]] for found in (other, run)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert Snapshot(other.path(other.best())).config().variant == Variant(token_head="plain")
 
 
 @pytest.mark.parametrize(

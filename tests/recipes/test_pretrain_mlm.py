@@ -1,13 +1,16 @@
 """recipes/pretrain_mlm.py end to end: what it writes, resumed runs, parts and ranks, and the steps that take its snapshot."""
 
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 import tiny
 
+from modeling.bert.variant import Variant
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_MLM
+from ofrecord_util.corpus import Corpus
 
 pytestmark = pytest.mark.slow
 
@@ -145,13 +148,30 @@ def test_the_parts_of_the_records_do_not_matter(project, run):
     project.run(f"{LINE} --resave_ofrecord --max_steps 1 --model_save_dir output/three-parts")  # as the other tests expect
 
 
+def test_full_records_of_several_texts(project):
+    """--packing packed: fewer records than texts, all tokens of the corpus, and a step for each batch of records."""
+    tiny.write_g1(project.path("packed"), train=8, dev=4)
+    line = f"recipes.pretrain_mlm.py {' '.join(LINE.split()[1:])} --data_dir packed --packing packed"
+    run = project.run_of(project.call_well(f"{line} --model_save_dir output/packed"))
+    corpus = Corpus(project.path("packed"))
+    lengths = corpus.read(0, len(corpus)).lengths
+    assert corpus.manifest["packing"] == "packed"
+    assert len(corpus) < corpus.manifest["texts"]
+    assert (lengths < 24).sum() <= 2  # the last one of the task's texts, and of the file's
+    train, dev = run.rows("train"), run.rows("dev")
+    assert len(train) == -(-len(corpus) // 6)
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert dev[-1]["perplexity"] < len(tiny.TOKENS)
+    assert run.best() == f"snapshot_best_mlm_model_g1_dev_{min(row['perplexity'] for row in dev)!r}"
+
+
 def test_eight_sentences_are_learnt_by_heart(project):
-    """In full records of other texts, without dropout: the model finds nearly every masked word of its corpus."""
+    """In full records of other texts, without dropout: the model finds every masked word of its corpus."""
     tiny.write_g1(project.path("eight"), train=1, dev=1)
-    line = f"{COMMON} --data_dir eight --corpus_file eight.txt --batch_size_per_device 8 --num_epochs 150 --dev_every_step_num 150 {DRY}"
+    line = f"{COMMON} --data_dir eight --corpus_file eight.txt --batch_size_per_device 8 --num_epochs 300 --dev_every_step_num 300 {DRY}"
     run = project.run_of(project.run(f"{line} --learning_rate 1e-2 --mask_probability 0.1 --model_save_dir output/eight"))
-    assert run.rows("train")[-1]["mlm_accuracy"] > 0.9
-    assert run.rows("train")[-1]["loss"] < 0.3
+    assert [row["mlm_accuracy"] for row in run.rows("train")[-3:]] == [1.0] * 3  # 240 masked words
+    assert run.rows("train")[-1]["loss"] < 0.05
 
 
 def test_the_next_steps_take_the_snapshot(project, run):
@@ -173,6 +193,27 @@ def test_the_next_steps_take_the_snapshot(project, run):
     assert "initialised, not in the snapshot" not in output
 
 
+def test_meta_kd_and_a_recipe_take_the_snapshot(project, run):
+    """A step each: as the start of the teacher, of the student, and of a recipe that trains a classifier."""
+    snapshot, runs = run.path(run.best()), {}
+    common = "--task_name g1 --data_dir data --seq_length 24 --vocab_file vocab.txt --device cpu --max_steps 1 --batch_size_per_device 6"
+    for name, line in (
+        ("teacher", "meta_teacher.py --model_load_dir {snapshot}"),
+        ("student", "meta_distill.py --student_model {snapshot} --teacher_model {teacher} --teacher_outputs online"),
+        ("mixing", "recipes.domain_mixing.py --model_load_dir {snapshot}"),
+    ):
+        line = line.format(snapshot=snapshot, teacher=runs and runs["teacher"].path(runs["teacher"].best()))
+        scores = "" if "mixing" in name else "--use_sample_weights false"
+        output = project.call_well(f"{line} {common} {scores} --model_save_dir output/{name}")
+        assert "not taken from the snapshot: cls-predictions-output_bias" in output, name
+        runs[name] = tiny.Run(project.path("output", name))
+        kept = Snapshot(runs[name].path(runs[name].best()))
+        assert "cls-predictions-output_bias" not in kept.sizes
+        # one step of a small rate: the encoder is still nearly that of the snapshot
+        bias = [place.read("bert-encoder-layer_1-output-dense-bias", (20,)) for place in (kept, Snapshot(snapshot))]
+        np.testing.assert_allclose(*bias, rtol=0, atol=1e-3)
+
+
 def test_a_run_without_training_measures_the_snapshot(project, run):
     output = project.run(f"{LINE} --model_load_dir {run.path(run.best())} --do_train false --model_save_dir output/measured")
     measured = tiny.Run(project.path("output/measured")).rows("dev")[0]["perplexity"]
@@ -181,6 +222,28 @@ def test_a_run_without_training_measures_the_snapshot(project, run):
     code, _, errors = project.call(f"recipes.pretrain_mlm.py {' '.join(LINE.split()[1:])} --do_train false")
     assert code == 2
     assert "has no head of language modelling" in errors
+
+
+def test_a_plain_head(project):
+    """MEAD's, the word embeddings and a bias: it is trained, continued bit for bit, kept and measured."""
+    tiny.write_encoder(project.path("plain"), dataclasses.replace(tiny.CONFIG, variant=Variant(token_head="plain")))
+    line = f"recipes.pretrain_mlm.py {' '.join(LINE.split()[1:])} --model_load_dir plain"
+    run = project.run_of(project.call_well(f"{line} --model_save_dir output/plain"))
+    train = run.rows("train")
+    assert train[-1]["loss"] < train[0]["loss"]
+    snapshot = Snapshot(run.path(run.best()))
+    assert [name for name in snapshot.sizes if name.startswith(HEAD)] == [HEAD + "output_bias"]
+    assert np.abs(snapshot.read(HEAD + "output_bias", (len(tiny.TOKENS),))).max() > 1e-3
+    assert snapshot.config().variant.token_head == "plain"
+    project.run(f"{LINE} --model_load_dir plain --max_steps 3 --model_save_dir output/plain-cut")
+    project.call_well(f"{line} --resume output/plain-cut")
+    assert tiny.tree(project.path("output/plain-cut/snapshot_last")) == tiny.tree(run.path("snapshot_last"))
+    project.call_well(f"{line} --do_train false --model_load_dir {run.path(run.best())} --model_save_dir output/plain-measured")
+    (measured,) = tiny.Run(project.path("output/plain-measured")).rows("dev")
+    assert measured["perplexity"] == pytest.approx(float(run.best().rsplit("_", 1)[1]), rel=1e-6)
+    code, _, errors = project.call(f"{line} --do_train false")
+    assert code == 2
+    assert "plain has no head of language modelling (cls-predictions-output_bias)" in errors
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from modeling.bert.names import TRAINING_ONLY_PREFIX
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import PRETRAIN_PAIRS
 from modeling.embedder import Embedder
+from modeling.objectives.pairs import compare_pairs
+from ofrecord_util.corpus import Corpus
+from ofrecord_util.pair_batches import cut_in_halves
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +119,55 @@ def test_a_few_pairs_are_learnt(project):
     assert (units[::2] @ units[1::2].T).argmax(axis=1).tolist() == list(range(len(texts)))
 
 
+CALL = f"recipes.pretrain_pairs.py {' '.join(COMMON.split()[1:])} --batch_size_per_device 3 --num_epochs 2 --loss_print_every_n_iter 1"
+
+
+def recall_of(snapshot, pairs):
+    """The share of the pairs whose second text is the nearest one of all, by the vectors of a snapshot."""
+    vectors = np.concatenate(list(Embedder(snapshot, device="cpu", log=lambda line: None)([text for pair in pairs for text in pair])))
+    return compare_pairs(vectors, [(np.arange(len(pairs)), len(pairs))])[0].mean()
+
+
+def test_the_two_texts_of_a_task_are_a_pair(project):
+    """Its own columns, in training and on dev."""
+    tiny.write_pairs(project.path("task"), ("mnli",), ("0", "1"), counts=(8, 7, 5))
+    line = f"{CALL} --task_name own --data_dir task --model_save_dir output/task"
+    run = project.run_of(project.call_well(line))
+    assert len(run.rows("train")) == 4
+    assert run.flags["data"]["corpus"]["rows"] == 8
+    pairs = [row[:2] for row in tiny.pairs("mnli", 7, "dev", ("0", "1"))]
+    assert run.rows("dev")[-1]["total"] == 7
+    best = max(row["recall"] for row in run.rows("dev"))
+    assert recall_of(run.path(run.best()), pairs) == best
+
+
+def test_the_two_texts_of_a_line_are_a_pair(project):
+    """The log, the records and a run that goes on; single texts of the task stay halves."""
+    pairs = [row[:2] for row in tiny.pairs("lines", 9, "lines", ("0", "1"))]
+    with open(project.path("lines.txt"), "w", encoding="utf-8") as file:
+        file.write("".join("\t".join(pair) + "\n" for pair in pairs))
+    tiny.write_g1(project.path("lines"), train=2, dev=2)
+    line = f"--data_dir lines --corpus_file lines.txt --paired_lines --evaluation_text leave_out {DRY} --save_last_snapshot"
+    run = project.run_of(project.call_well(f"{CALL} {line} --model_save_dir output/lines"))
+    assert "corpus: texts: lines.txt: 9" in run.log
+    corpus = Corpus(project.path("lines"))
+    assert corpus.manifest["packing"] == "pairs"
+    halves = cut_in_halves(corpus.read(0, 9))
+    found = [" ".join(tiny.TOKENS[token] for token in ids[1 : size - 1]) for ids, size in zip(halves.input_ids, halves.lengths)]
+    assert found == [text for pair in pairs for text in pair]
+    project.run(f"{CALL.replace('recipes.pretrain_pairs.py', SCRIPT)} {line} --max_steps 3 --model_save_dir output/lines-cut")
+    project.call_well(f"{CALL} {line} --resume output/lines-cut")
+    assert tiny.tree(project.path("output/lines-cut/snapshot_last")) == tiny.tree(run.path("snapshot_last"))
+    code, _, errors = project.call(f"{CALL} {line} --paired_lines false --model_save_dir output/unpaired")
+    assert code == 2
+    assert "they hold the two texts of a line" in errors
+    code, _, errors = project.call(f"{CALL} --data_dir lines --paired_lines --model_save_dir output/no-file")
+    assert code == 2
+    assert "--paired_lines: there is no --corpus_file whose lines have two texts: leave the flag out" in errors
+    both = project.run_of(project.call_well(f"{CALL} {line} --use_task_text --resave_ofrecord --max_steps 1 --model_save_dir output/both"))
+    assert both.flags["data"]["corpus"]["rows"] == 9 + 11
+
+
 @pytest.mark.parametrize("loss", ["contrastive", "all", "triplet"])
 def test_other_losses(project, loss):
     run = project.run_of(project.run(f"{LINE} --pair_loss {loss} --max_steps 2 --model_save_dir output/{loss}"))
@@ -141,6 +193,7 @@ def test_the_next_steps_take_the_snapshot(project, run):
         ("--data_dir one_row", "error: one_row/dev.csv: has one pair, so there is none to compare it with"),
         ("--freeze_encoder", "--freeze_encoder: the training on pairs trains the encoder alone"),
         ("--batch_size_per_device 1", "--batch_size_per_device: 1"),
+        ("--paired_lines --corpus_file more.txt --resave_ofrecord", "has 1 column, but with --paired_lines each line of --corpus_file"),
     ],
 )
 def test_what_is_refused(project, run, more, said):

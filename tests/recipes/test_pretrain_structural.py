@@ -67,12 +67,17 @@ def test_a_run_goes_on_where_it_stopped(project, run, stop):
     assert tiny.tree(resumed.path("snapshot_last")) == tiny.tree(run.path("snapshot_last"))
 
 
-def test_the_loss_does_not_depend_on_parts_and_lanes(project):
+def test_the_loss_does_not_depend_on_parts_lanes_and_ranks(project):
     losses = {}
-    for name, more in (("whole", "--cpu_lanes 1"), ("parts", "--cpu_lanes 2 --batch_size_per_device 2 --gradient_accumulation_steps 3")):
+    for name, more in (
+        ("whole", "--cpu_lanes 1"),
+        ("parts", "--cpu_lanes 2 --batch_size_per_device 2 --gradient_accumulation_steps 3"),
+        ("ranks", "--batch_size_per_device 3 --gpu_num_per_node 2"),
+    ):
         run = project.run_of(project.run(f"{LINE} {DRY} {more} --model_save_dir output/{name}"))
         losses[name] = [[row[metric] for metric in STRUCTURAL_METRICS[:4]] for row in run.rows("train")]
-    assert np.array(losses["parts"]) == pytest.approx(np.array(losses["whole"]), abs=5e-4)
+    for name in ("parts", "ranks"):
+        assert np.array(losses[name]) == pytest.approx(np.array(losses["whole"]), abs=5e-4), name
 
 
 def test_the_next_steps_take_the_snapshot(project, run):

@@ -4,34 +4,86 @@ import dataclasses
 
 import numpy as np
 import pytest
+from reference_encoder import softmax
 from tiny_model import BATCH, CONFIG, GOLDEN, KERNELS, LENGTH, documented, golden_batch, gradients, run_graph
 
 from modeling.bert.config import POOLINGS
-from modeling.bert.encoder import build_bert
-from modeling.bert.names import CLASSIFIER
-from modeling.bert.pooling import masked_mean, pool
+from modeling.bert.encoder import GraphParts, build_bert
+from modeling.bert.names import CLASSIFIER, POOLING_HEADS
+from modeling.bert.pooling import attention_pool, masked_mean, pool
+from modeling.bert.sequence_layout import PaddedLayout
+from modeling.bert.variant import Variant
 from modeling.objectives.mft import predict_logits
 
 MASK = golden_batch()["input_mask"].copy()
 MASK[1, 2] = 0  # a hole: it is the mask that counts, not the length
 HIDDEN = np.random.RandomState(1).randn(BATCH, LENGTH, 5).astype(np.float32)
 HIDDEN[0] -= 9  # a row without a value above 0
-HIDDEN[MASK == 0] = 1e3  # would show in a mean and win any maximum
+HIDDEN[MASK == 0] = 1e6  # would show in a mean and win any maximum
 HIDDEN[2, :, 0] = HIDDEN[2, 0, 0]  # equal values, at padding too
+
+
+REDUCTIONS = {
+    "cls": lambda real: real[0],
+    "raw_cls": lambda real: real[0],
+    "mean": lambda real: real.mean(axis=0),
+    "max": lambda real: real.max(axis=0),
+    "sqrt_length": lambda real: real.sum(axis=0) * np.sqrt(len(real)),
+}
 
 
 def expected(hidden, mask, pooling):
     """Row by row, float64."""
-    reduce = {"cls": lambda real: real[0], "mean": lambda real: real.mean(axis=0), "max": lambda real: real.max(axis=0)}[pooling]
-    return np.stack([reduce(row[real == 1].astype(np.float64)) for row, real in zip(hidden, mask)])
+    return np.stack([REDUCTIONS[pooling](row[real == 1].astype(np.float64)) for row, real in zip(hidden, mask)])
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", sorted(REDUCTIONS))
 def test_padding_contributes_nothing(pooling):
     result = run_graph(lambda variables, hidden, mask: pool(hidden, mask, pooling, "cpu"), {"hidden": HIDDEN, "mask": MASK})
     assert result.shape == (BATCH, 5)
-    np.testing.assert_allclose(result, expected(HIDDEN, MASK, pooling), rtol=0, atol=4e-6)
-    assert pooling == "cls" or result[0].max() < 0
+    np.testing.assert_allclose(result, expected(HIDDEN, MASK, pooling), rtol=2e-6, atol=4e-6)
+    assert "cls" in pooling or result[0].max() < 0
+
+
+@pytest.mark.parametrize("pooling", sorted(REDUCTIONS))
+def test_a_text_of_one_token(pooling):
+    """Its vector is the state of the token, bit for bit; the others are padding."""
+    mask = np.zeros_like(MASK)
+    mask[:, 0] = 1
+    result = run_graph(lambda variables, hidden, mask: pool(hidden, mask, pooling, "cpu"), {"hidden": HIDDEN, "mask": mask})
+    np.testing.assert_array_equal(result, HIDDEN[:, 0])
+
+
+def attended(pooling, hidden, mask):
+    """The vectors of the attention heads of `pooling`, and the values of their variables."""
+    config = dataclasses.replace(CONFIG, hidden_size=5, num_attention_heads=1, pooling=pooling, variant=Variant(pooling_head_size=3))
+    draw, used = np.random.RandomState(3), POOLING_HEADS[: 4 * config.pooling_heads]
+    values = {name: draw.randn(*((5, 3) if name.endswith("weight") else (3,))).astype(np.float32) * 0.4 for name in used}
+
+    def vectors(variables, hidden, mask):
+        encoder = GraphParts(variables, config, KERNELS["cpu"], PaddedLayout(mask, mask, KERNELS["cpu"]), None)
+        return attention_pool(encoder, hidden.reshape(-1, 5), mask)
+
+    return run_graph(vectors, {"hidden": hidden, "mask": mask}, values), values
+
+
+@pytest.mark.parametrize("pooling", ["sha", "2ha"])
+def test_padding_contributes_nothing_to_attention(pooling):
+    hidden, mask = np.where(MASK[:, :, None] == 1, HIDDEN % 2.0, 1e6).astype(np.float32), MASK
+    found, values = attended(pooling, hidden, mask)
+    for vector, row, real in zip(found, hidden, mask):
+        state, parts = row[real == 1].astype(np.float64), []
+        for head in range(len(values) // 4):
+            query, key = (
+                state @ values[f"bert-pooler-head_{head}-{part}-weight"] + values[f"bert-pooler-head_{head}-{part}-bias"]
+                for part in ("query", "key")
+            )
+            parts.append(sum(softmax(key @ one) @ state for one in query) * np.sqrt(len(state)))
+        np.testing.assert_allclose(vector, np.concatenate(parts), rtol=1e-5, atol=1e-4)
+    mask = np.zeros_like(MASK)
+    mask[:, 0] = 1
+    one_token, _ = attended(pooling, hidden, mask)
+    np.testing.assert_allclose(one_token, np.tile(hidden[:, 0], len(values) // 4), rtol=1e-6)
 
 
 def test_the_mean_of_no_token():

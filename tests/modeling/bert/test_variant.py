@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from reference_encoder import encode, sinusoids, softmax
+from reference_encoder import encode, sinusoids, text_vector
 from tiny_model import CONFIG, KERNELS, NO_DROPOUT, gradients, run_graph
 
 from modeling.bert import names
@@ -136,22 +136,6 @@ def test_gradients(form):
     assert used > 0.8 * len(found)
 
 
-def pooled_by_hand(values, config, state):
-    """The vector of one text of n tokens, from its states [n, H]."""
-    root = np.sqrt(len(state))
-    if config.pooling == "raw_cls":
-        return state[0]
-    if config.pooling == "sqrt_length":
-        return state.sum(axis=0) * root
-    vectors = []
-    for head in range(config.pooling_heads):
-        query, key = (state @ values[f"bert-pooler-head_{head}-{part}-weight"] + values[f"bert-pooler-head_{head}-{part}-bias"]
-                      for part in ("query", "key"))  # fmt: skip
-        attended = [softmax(key @ q) @ state for q in query]
-        vectors.append(np.sum(attended, axis=0) * root)
-    return np.concatenate(vectors)
-
-
 @pytest.mark.parametrize("kernels", sorted(KERNELS))
 @pytest.mark.parametrize("pooling", ["raw_cls", "sqrt_length", "sha", "2ha"])
 def test_poolings(pooling, kernels):
@@ -167,7 +151,7 @@ def test_poolings(pooling, kernels):
     weights, bias = (values[name] for name in names.CLASSIFIER)
     for text in (padded(), packed()):
         for row, state in zip(run_graph(logits, text, values), wanted(values, config)):
-            np.testing.assert_allclose(row, pooled_by_hand(values, config, state) @ weights.T + bias, rtol=2e-5, atol=5e-4)
+            np.testing.assert_allclose(row, text_vector(values, config, state) @ weights.T + bias, rtol=2e-5, atol=5e-4)
 
 
 def test_four_tokens_of_ones():
@@ -188,7 +172,7 @@ def test_gradients_of_pooling_heads():
     states = wanted(values, config)
 
     def at(changed):
-        return sum((pooled_by_hand(changed, config, state) * part).sum() for state, part in zip(states, weights.astype(np.float64)))
+        return sum((text_vector(changed, config, state) * part).sum() for state, part in zip(states, weights.astype(np.float64)))
 
     exact, step = {name: value.astype(np.float64) for name, value in values.items()}, 1e-5
     for name in names.POOLING_HEADS:
@@ -225,6 +209,55 @@ def test_golden_relative_attention():
     np.testing.assert_allclose(keys_only[0, 0, 0], [0.5810717, 0.6215846, 0.3697565], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[("relative_values",)][1][0, 0, 0], [0.4354187, 0.7257893, 0.6748099], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[("windowed",)][0][0, 0, 0], [0.69825484, 0.25144419, 0.05030096, 0, 0], rtol=0, atol=1e-6)
+
+
+def last_states(values, config, features):
+    """The states of the last layer, [B, S, H]."""
+
+    def states(variables, **features):
+        return build_bert(variables, config, KERNELS["cpu"], **features, pools=False).hidden_states[-1]
+
+    return run_graph(states, features, {name: value for name, value in values.items() if not name.startswith(names.POOLER)})
+
+
+def relative(distances, **more):
+    return dataclasses.replace(NO_DROPOUT, num_hidden_layers=2, variant=Variant(relative_distances=distances, **more))
+
+
+def test_relative_tables_of_zeros_are_plain_attention():
+    config = relative((2, 4), relative_values=True)
+    values, real = values_of(config), padded()["input_mask"] == 1
+    tables = [name for name in values if name.endswith((names.RELATIVE_KEYS, names.RELATIVE_VALUES))]
+    assert len(tables) == 4
+    values.update({name: 0 * values[name] for name in tables})
+    plain = {name: value for name, value in values.items() if name not in tables}
+    found = last_states(values, config, padded())
+    wanted = last_states(plain, dataclasses.replace(config, variant=BERT_FORM), padded())
+    np.testing.assert_allclose(found[real], wanted[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("distance", "same"), [(WIDEST - 1, True), (WIDEST + 4, True), (WIDEST - 2, False)])
+def test_a_window_as_wide_as_the_text(distance, same):
+    """Windowed attention is that of all tokens from k = T - 1 on; with one less, the first token does not see the last one."""
+    config = relative((distance, distance), relative_values=True, positions="none")
+    values, real = values_of(config), padded()["input_mask"] == 1
+    windowed = dataclasses.replace(config, variant=dataclasses.replace(config.variant, windowed=True))
+    change = np.abs(last_states(values, windowed, padded()) - last_states(values, config, padded()))[real].max()
+    assert change < 1e-5 if same else change > 1e-2
+
+
+@pytest.mark.parametrize("more", [{}, {"windowed": True}, {"positions": "learned"}])
+def test_padding_in_front_moves_the_states(more):
+    """With relative positions alone, the states of a text depend on no place in its row; with a table of positions they do."""
+    config = relative((2, 3), **{"relative_values": True, "positions": "none", **more})
+    values, front = values_of(config), 4
+    ids, types = texts()[2]
+    text = {"word_rows": ids, "segment_ids": types, "input_mask": np.ones_like(ids)}
+    alone = {name: array[None].astype(np.int32) for name, array in text.items()}
+    moved = {name: np.pad(array, ((0, 0), (front, 0)), constant_values=7 * (name == "word_rows")) for name, array in alone.items()}
+    found, wanted = last_states(values, config, moved)[0, front:], last_states(values, config, alone)[0]
+    change = np.abs(found - wanted).max()
+    assert change > 1e-2 if "positions" in more else change < 2e-5
 
 
 def test_plain_head_of_language_modelling():

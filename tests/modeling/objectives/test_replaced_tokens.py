@@ -19,11 +19,20 @@ from tiny_model import KERNELS, gradients, log_softmax, run_graph
 
 from modeling.bert.encoder import build_bert
 from modeling.bert.heads import replaced_logits
-from modeling.bert.names import EMBEDDINGS_PREFIX, ENCODER_NORM, GENERATOR_PREFIX, GENERATOR_PROJECTION, REPLACED_HEAD, TOKEN_HEAD
+from modeling.bert.names import (
+    EMBEDDINGS_PREFIX,
+    ENCODER_NORM,
+    GENERATOR_PREFIX,
+    GENERATOR_PROJECTION,
+    REPLACED_HEAD,
+    TOKEN_HEAD,
+    WORD_EMBEDDINGS,
+)
 from modeling.bert.variables import encoder_shapes, initial_value, replaced_head_shapes, token_head_shapes
 from modeling.bert.variant import Variant
 from modeling.objectives.replaced_tokens import (
     REPLACED_METRICS,
+    _View,
     binary_cross_entropy,
     generator_config,
     generator_shapes,
@@ -127,6 +136,17 @@ def test_a_generator_has_the_norm_after_norms_before_its_layers():
     config = dataclasses.replace(CONFIG, variant=Variant(layer_norms="before"))
     added = set(generator_shapes(config, generator_config(config, 0.5))) - set(generator_shapes(CONFIG, generator_config(CONFIG, 0.5)))
     assert added == {f"{GENERATOR_PREFIX}{ENCODER_NORM}-{part}" for part in ("gamma", "beta")}
+
+
+def test_a_generator_has_bert_s_head_beside_a_plain_one():
+    """Its last states have another width than the word embeddings, so it needs the layer that a plain head does not have."""
+    config = dataclasses.replace(CONFIG, variant=Variant(token_head="plain", layer_norms="before"))
+    generator = generator_config(config, 0.25)
+    assert generator.variant == Variant(layer_norms="before")
+    shapes, other = generator_shapes(config, generator), dataclasses.replace(CONFIG, variant=Variant(layer_norms="before"))
+    assert shapes == generator_shapes(other, generator_config(other, 0.25))
+    head = {name: shapes[GENERATOR_PREFIX + name] for name in TOKEN_HEAD}
+    assert list(head.values()) == [(4, 16), (16,), (16,), (16,), (50,)]
 
 
 # -------------------------------------------------------------------------------------------------------- both models
@@ -233,6 +253,68 @@ def test_no_gradient_from_the_discriminator_into_the_generator():
             assert np.abs(found[name] - without[name]).max() > 1e-4, name
         else:
             assert not np.abs(without[name]).max() > 1e-6, name
+
+
+# ------------------------------------------------------------------------------------------------- narrow embeddings
+
+NARROW = dataclasses.replace(CONFIG, hidden_size=GOLDEN["narrow"]["embedding_size"])  # the model whose embeddings the golden ones have
+PROJECT = [
+    golden_pair(f"electra.embeddings_project.{part}", f"{GENERATOR_PROJECTION}-{part}"[len(GENERATOR_PREFIX) :], part == "weight")
+    for part in ("weight", "bias")
+]
+GENERATOR_HEADS = [
+    golden_pair(name, snapshot, name.endswith("dense.weight"))
+    for name, snapshot in zip(
+        (*(f"generator_predictions.{part}" for part in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")),
+         "generator_lm_head.bias"), TOKEN_HEAD,
+    )
+]  # fmt: skip
+
+
+def narrow_values(part, heads):
+    """Values of a golden model of ELECTRA with narrow embeddings, and its names; its layers have the names of a generator."""
+    shapes = {name[len(GENERATOR_PREFIX) :]: shape for name, shape in generator_shapes(NARROW, CONFIG).items()}
+    shapes.update({name: shape for name, shape in encoder_shapes(NARROW).items() if name.startswith(EMBEDDINGS_PREFIX)})
+    found = golden_values({**shapes, **replaced_head_shapes(CONFIG)}, GOLDEN["narrow"][part]["names"], [*PROJECT, *heads], "electra.")
+    shared = (EMBEDDINGS_PREFIX, *REPLACED_HEAD)
+    return [{name if name.startswith(shared) else GENERATOR_PREFIX + name: value for name, value in values.items()} for values in found]
+
+
+def test_golden_generator_of_narrow_embeddings():
+    """ElectraForMaskedLM, beside a discriminator of the width of the embeddings that has no weight in the loss."""
+    golden = GOLDEN["narrow"]["generator"]
+    values, names = narrow_values("generator", GENERATOR_HEADS)
+    others = {**encoder_shapes(NARROW), **replaced_head_shapes(NARROW)}
+    others = {name: initial_value(name, shape, 4, 0.3) for name, shape in others.items() if name not in values and "pooler" not in name}
+
+    def loss(variables, **batch):
+        return replaced_token_objective(variables, NARROW, CONFIG, KERNELS["cpu"], None, 0.0, **batch)
+
+    (found, metrics), slopes = gradients(loss, {**values, **others}, batch_of(NOISE))
+    assert found == metrics[1] == pytest.approx(golden["loss"], abs=2e-6)
+    check_gradients({name: slopes[name] for name in values}, names, golden)
+
+
+def test_golden_discriminator_of_narrow_embeddings():
+    """ElectraForPreTraining. No script trains it, because a snapshot has no such embeddings, but the graph is that of a generator."""
+    golden, kernels = GOLDEN["narrow"]["discriminator"], KERNELS["cpu"]
+    values, names = narrow_values("discriminator", HEADS)
+    label = np.array(REPLACED["labels"], np.int32)
+
+    def loss(variables, word_rows, input_mask, segment_ids, label, weights):
+        def project(x):
+            return kernels.linear(x, variables.get(f"{GENERATOR_PROJECTION}-weight"), variables.fused(f"{GENERATOR_PROJECTION}-bias"))
+
+        view = _View(variables, [variables.get(WORD_EMBEDDINGS)], GENERATOR_PREFIX)
+        bert = build_bert(view, CONFIG, kernels, word_rows, input_mask, segment_ids, pools=False, project=project)
+        logits = replaced_logits(variables, kernels, bert.hidden_states[-1].reshape(-1, CONFIG.hidden_size))
+        losses = binary_cross_entropy(kernels, logits, label.reshape(-1)).reshape(*label.shape)
+        return (losses * weights).sum(dim=1).mean(), logits.reshape(*label.shape)
+
+    (found, logits), slopes = gradients(loss, values, {**golden_text(), "label": label, "weights": WEIGHTS})
+    assert found == pytest.approx(golden["loss"], abs=2e-6)
+    np.testing.assert_allclose(logits, golden["logits"], atol=2e-6)
+    check_gradients(slopes, names, golden)
 
 
 def test_padding_is_not_judged():

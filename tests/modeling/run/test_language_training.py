@@ -1,5 +1,6 @@
 """modeling/run/language_training.py and the evaluations of language modelling, without a graph."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG
 
-from modeling.bert.names import TOKEN_HEAD
+from modeling.bert.names import TOKEN_BIAS, TOKEN_HEAD, TOKEN_NORM
+from modeling.bert.variant import Variant
 from modeling.engine.lanes.plan import Lanes
 from modeling.run.evaluation import Evaluation
 from modeling.run.language_training import LanguageTraining, _measures, check_token_head, language_shapes, per_row, plan_masking
@@ -69,4 +71,15 @@ def test_what_is_refused():
         (SimpleNamespace(path="s", sizes={}), "s has no head of language modelling"),
     ):
         with pytest.raises(UserError, match=said):
-            check_token_head(SimpleNamespace(snapshot=snapshot))
+            check_token_head(SimpleNamespace(snapshot=snapshot, config=CONFIG))
+
+
+def test_which_head_a_run_without_training_needs():
+    """A plain head has the bias alone; BERT's has four variables more."""
+    plain = dataclasses.replace(CONFIG, variant=Variant(token_head="plain"))
+    bias, whole = {TOKEN_BIAS: CONFIG.vocab_size}, dict.fromkeys(TOKEN_HEAD, 1)
+    for config, sizes in ((plain, bias), (plain, whole), (CONFIG, whole)):
+        check_token_head(SimpleNamespace(snapshot=SimpleNamespace(path="s", sizes=sizes), config=config))
+    for config, sizes, named in ((plain, {}, TOKEN_BIAS), (CONFIG, {}, TOKEN_BIAS), (CONFIG, bias, TOKEN_NORM + "-beta")):
+        with pytest.raises(UserError, match=rf"s has no head of language modelling \({named}\)"):
+            check_token_head(SimpleNamespace(snapshot=SimpleNamespace(path="s", sizes=sizes), config=config))
