@@ -14,7 +14,7 @@ from modeling.engine import parallel, peers
 from modeling.objectives.mft import FINETUNING_METRICS
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
 from modeling.run import measures
-from modeling.run.child_tuning import ChildTuning
+from modeling.run.child_tuning import ChildTuning, fisher_layout, fisher_size
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import Graph
@@ -134,6 +134,7 @@ class MetaTraining(TrainingRun):
             longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, flags.query_num, min(longest, samples.seq_length)))
         self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
+        fisher_size(flags, self.inner.batch_size)  # refuses too many samples before anything is computed
         self.gradient_settings = {"type": "gradient", "variables": variables, "engine": context.engine}
         inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}
         self.settings = {**self.gradient_settings, **inner}
@@ -185,7 +186,9 @@ class MetaTraining(TrainingRun):
     def fisher_batches(self):
         """One epoch of the training domains in batches of the inner loop, see `TrainingRun`."""
         samples = self._samples.select(np.flatnonzero(np.isin(self._samples.domain, self.domains)))
-        batches = iterate_training(samples, self.inner.batch_size, self.layout.lengths, 1, self._context.flags.seed)
+        size = fisher_size(self._context.flags, self.inner.batch_size)
+        rows, counted = fisher_layout(size, self.inner.batch_size, self.layout.parts)
+        batches = iterate_training(samples, rows, self.layout.lengths, 1, self._context.flags.seed, **counted)
         return self._with_random_numbers(batches, self.dropout, self.fisher_step)
 
     def before_step(self, step):
