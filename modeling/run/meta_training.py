@@ -290,7 +290,10 @@ class MetaJob:
         adaptation.reset()
         try:
             for number, task in peers.own(batch["tasks"]):
-                rows[number] = self._task(batch["step"], number, task, start, direction)
+                rows[number], found = self._task(batch["step"], number, task, start)
+                # one process adds up in the order of the tasks, so that the sum does not depend on the number of processes
+                present = min(peers.count(), len(batch["tasks"]) - number + peers.rank())
+                direction.add(found, lambda value, present=present: peers.collect(value, present))
         except BaseException:  # an interrupted step is none
             adaptation.put(start)
             raise
@@ -298,7 +301,7 @@ class MetaJob:
             adaptation.keep()
         rows = peers.add_up(rows)
         if peers.count() > 1:
-            direction.add_up(peers.add_up, start)
+            direction.share(peers.spread, start, len(batch["tasks"]))
         rate = self._training.schedule.rate(batch["step"])
         gradient = direction.mean if self._gradient_job else lambda name: start[name] - direction.mean(name)
         changed = rule.step(start, gradient, rate)
@@ -307,8 +310,16 @@ class MetaJob:
         metrics = np.array([*np.mean(rows, axis=0), norm], np.float32)
         return metrics[0], metrics
 
-    def _task(self, step, number, task, start, direction):
-        """Adapts to one task and adds what it says to the direction. Returns the metrics of the task."""
+    def _means(self, rows, tasks):
+        """Means of the metrics over tasks: those of query rows over the tasks that have any, 0 if none has."""
+        measured = np.array([len(self._training.query_samples(task)) > 0 for task in tasks])
+        return [
+            column[measured].mean() if name.startswith("query") and measured.any() else column.mean()
+            for name, column in zip(META_LEARNING_METRICS, rows.T)
+        ]
+
+    def _task(self, step, number, task, start):
+        """Adapts to one task. Returns (its metrics, what it says: the adapted weights or the query gradient, dict of name -> array)."""
         training, adaptation = self._training, self._adaptation
         first, query = training.first_step(step, number), training.query_samples(task)
         adaptation.put(start)
@@ -316,11 +327,8 @@ class MetaJob:
             adaptation.reset()
         before = self._measure(query)[1]
         losses = adaptation.run(task, training.inner.steps, first)
-        if self._gradient_job is None:
-            direction.add(adaptation.weights())
-        else:
-            direction.add(self._gradient_job.gradients(training.query_batch(task, first))[1])
-        return (losses[-1], losses[0], *self._measure(query), before)
+        found = adaptation.weights() if self._gradient_job is None else self._gradient_job.gradients(training.query_batch(task, first))[1]
+        return (losses[-1], losses[0], *self._measure(query), before), found
 
     def _measure(self, samples):
         """(cross-entropy, accuracy) of samples; zeros if there are none."""
