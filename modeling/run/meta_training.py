@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.dropout import DropoutPlan, with_dropout
-from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE
+from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE, SGD
 from modeling.engine import parallel, peers
 from modeling.objectives.mft import FINETUNING_METRICS
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
@@ -65,6 +65,8 @@ def inner_loop(flags):
         raise UserError(f"--eval_inner_steps {evaluation}: --inner_schedule linear ends after {steps} steps")
     if flags.meta_method == FOMAML and not flags.query_num:
         raise UserError("--query_num 0: fomaml takes the gradient of query rows, give at least 1")
+    if flags.inner_optimizer == SGD and "inner_beta1" in flags.given:
+        raise UserError("--inner_beta1: --inner_optimizer sgd has no moments, leave one of the two out")
     if flags.use_fp16:
         raise UserError("--use_fp16: meta-learning does not use mixed precision, leave the flag out")
     return InnerLoop(flags.inner_batch_size, steps, evaluation, flags.inner_state == KEPT)
@@ -117,7 +119,8 @@ class MetaTraining(TrainingRun):
         self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
         drawn = flags.support_num, flags.query_num, flags.class_balanced, flags.seed
         self._sampler = TaskSampler(samples, context.task, *drawn, context.splits.source("train"))
-        self._sampler.check(self.domains, flags.query_num)
+        # FOMAML trains on the query rows; Reptile only measures them, as many as there are
+        self._sampler.check(self.domains, flags.query_num if flags.meta_method == FOMAML else 0)
         self._sampler.check((*self.measured, *self.held_out), 0)
         peak = flags.outer_learning_rate
         if peak is None:
@@ -128,13 +131,14 @@ class MetaTraining(TrainingRun):
         warmup = int(self.inner.steps * flags.inner_warmup_proportion)
         rates = Schedule(flags.inner_learning_rate, self.inner.steps, warmup, flags.inner_schedule == LINEAR)
         options = flags.weight_decay_rate, flags.adam_bias_correction
-        optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, kind=flags.inner_optimizer)
+        kind = {"kind": flags.inner_optimizer, "beta1": flags.inner_beta1}
+        optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, **kind)
         self.child_tuning = ChildTuning(context, variables, max_norm=None)
+        fisher_size(flags, self.inner.batch_size)  # refuses too many samples before anything is computed
         if flags.meta_method == FOMAML:
             longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, flags.query_num, min(longest, samples.seq_length)))
         self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
-        fisher_size(flags, self.inner.batch_size)  # refuses too many samples before anything is computed
         self.gradient_settings = {"type": "gradient", "variables": variables, "engine": context.engine}
         inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}
         self.settings = {**self.gradient_settings, **inner}
@@ -181,7 +185,8 @@ class MetaTraining(TrainingRun):
     @property
     def fisher_step(self):
         """The first inner step (from 0) whose random numbers neither a task nor an evaluation uses."""
-        return self.first_step(self.schedule.total_steps, 0) + self._context.task.num_domains * self.inner.evaluation_steps
+        tasks = self._context.task.num_domains * self._context.flags.eval_tasks
+        return self.first_step(self.schedule.total_steps, 0) + tasks * self.inner.evaluation_steps
 
     def fisher_batches(self):
         """One epoch of the training domains in batches of the inner loop, see `TrainingRun`."""
@@ -210,10 +215,11 @@ class MetaTraining(TrainingRun):
         """`Samples` of the query rows of a task."""
         return self._samples.select(task.query)
 
-    def evaluation_task(self, domain):
-        """(`MetaTask` for the evaluation of a domain, number of its first inner step)."""
-        last = self.first_step(self.schedule.total_steps, 0)
-        return self._sampler.evaluation_task(domain), last + domain * self.inner.evaluation_steps
+    def evaluation_tasks(self, domain):
+        """The tasks for the evaluation of a domain: list of (`MetaTask`, number of its first inner step)."""
+        last, count = self.first_step(self.schedule.total_steps, 0), self._context.flags.eval_tasks
+        firsts = [last + (domain * count + number) * self.inner.evaluation_steps for number in range(count)]
+        return [(self._sampler.evaluation_task(domain, number), first) for number, first in enumerate(firsts)]
 
 
 class Adaptation:
@@ -307,7 +313,7 @@ class MetaJob:
         changed = rule.step(start, gradient, rate)
         adaptation.put(changed)
         norm = np.sqrt(sum(float(np.square(changed[name] - start[name], dtype=np.float64).sum()) for name in start))
-        metrics = np.array([*np.mean(rows, axis=0), norm], np.float32)
+        metrics = np.array([*self._means(rows, batch["tasks"]), norm], np.float32)
         return metrics[0], metrics
 
     def _means(self, rows, tasks):
