@@ -6,7 +6,7 @@ filled up with samples of `loss_mask` 0. Evaluation counts every sample once in 
 padded to one of a few lengths (padded_lengths.py). A training batch has one text per row, or several (packing.py).
 """
 
-from typing import Dict, Iterator, Sequence
+from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -56,6 +56,7 @@ def iterate_training(
     seed: int,
     start_step: int = 0,
     per_row: int = 1,
+    counted: Optional[int] = None,
 ) -> Iterator[Batch]:
     """Batches of a training run, from a step on.
 
@@ -67,6 +68,7 @@ def iterate_training(
         seed: int, of the order.
         start_step: the first step to yield, for runs that continue.
         per_row: C, texts per row; a divisor of B. With more than one the samples of a batch are in the order of the rows.
+        counted: n, samples of a batch that count, at most B; None for B. Repeats of them fill up the batch.
 
     Yields:
         dict: word_rows, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; sample_weights float32 [B]; loss_mask
@@ -79,15 +81,16 @@ def iterate_training(
     """
     if per_row == 1:
         _check_buckets(samples, buckets)
-    n = len(samples)
+    n, counted = len(samples), batch_size if counted is None else counted
+    filled = np.arange(batch_size) % counted
     orders: Dict[int, np.ndarray] = {}
-    for step in range(start_step, count_steps(n, num_epochs, batch_size)):
-        place = np.arange(step * batch_size, (step + 1) * batch_size)  # place of each sample in the run
+    for step in range(start_step, count_steps(n, num_epochs, counted)):
+        place = step * counted + filled  # place of each sample in the run
         epochs = place // n
-        here = range(epochs[0], epochs[-1] + 1)
+        here = range(epochs.min(), epochs.max() + 1)
         orders = {epoch: orders[epoch] if epoch in orders else train_order(n, epoch, seed) for epoch in here}
         rows = np.array([orders[epoch][position] for epoch, position in zip(epochs.tolist(), (place % n).tolist())], np.int64)
-        yield _batch(samples, rows, epochs < num_epochs, buckets, per_row)
+        yield _batch(samples, rows, (epochs < num_epochs) & (np.arange(batch_size) < counted), buckets, per_row)
 
 
 def iterate_evaluation(samples: Samples, batch_size: int, buckets: Sequence[int]) -> Iterator[Batch]:

@@ -83,9 +83,9 @@ def task_stream(seed: int, step: int, task: int) -> np.random.Generator:
     return np.random.default_rng([seed, TASK_WORD, step, task])
 
 
-def evaluation_task_stream(seed: int, domain: int) -> np.random.Generator:
-    """Generator of the task on which a meta learner is evaluated on a domain."""
-    return np.random.default_rng([seed, EVALUATION_TASK_WORD, domain])
+def evaluation_task_stream(seed: int, domain: int, number: int = 0) -> np.random.Generator:
+    """Generator of task `number` (from 0) on which a meta learner is evaluated on a domain."""
+    return np.random.default_rng([seed, EVALUATION_TASK_WORD, domain, *([number] if number else [])])
 
 
 def pair_stream(seed: int, kind: int, number: int) -> np.random.SeedSequence:

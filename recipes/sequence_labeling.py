@@ -19,6 +19,7 @@ from modeling.bert.variables import dense_head_shapes
 from modeling.cli.errors import run
 from modeling.cli.flags import SEQUENCE_LABELING, check_modes, parse_flags
 from modeling.engine.global_function import global_function
+from modeling.objectives.smoothness import terms_of
 from modeling.objectives.tokens import TAGGING_METRICS, predict_tags, tagging_objective
 from modeling.report.write import write_report
 from modeling.run.best_snapshot import BestSnapshot
@@ -62,11 +63,11 @@ def main():
         @global_function(**training.settings)
         def train_job(variables, domain, label, sample_weights, loss_mask, **batch):  # noqa: ARG001  tag_weights hold the loss mask
             dropout = training.dropout.take(batch)
-            return tagging_objective(variables, config, kernels, dropout, **batch)
+            return tagging_objective(variables, config, kernels, dropout, **batch, smoothness=training.smoothness)
 
         best = BestSnapshot(context, "tags", variables)
         batches, fisher = with_tags(training.batches(), tags), with_tags(training.fisher_batches(), tags)
-        training.run(train_job, batches, TAGGING_METRICS, evaluator, best, fisher)
+        training.run(train_job, batches, terms_of(TAGGING_METRICS, training.smoothness), evaluator, best, fisher)
     else:
         start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)

@@ -19,6 +19,7 @@ from modeling.bert.variables import dense_head_shapes
 from modeling.cli.errors import run
 from modeling.cli.flags import SPAN_ANSWERING, check_modes, parse_flags
 from modeling.engine.global_function import global_function
+from modeling.objectives.smoothness import terms_of
 from modeling.objectives.tokens import SPAN_METRICS, predict_spans, span_objective
 from modeling.report.write import write_report
 from modeling.run.answering import AnswerEvaluator, load_questions
@@ -63,11 +64,11 @@ def main():
         @global_function(**training.settings)
         def train_job(variables, domain, label, sample_weights, **batch):  # noqa: ARG001  windows have no labels
             dropout = training.dropout.take(batch)
-            return span_objective(variables, config, kernels, dropout, **batch)
+            return span_objective(variables, config, kernels, dropout, **batch, smoothness=training.smoothness, places=flags.seq_length)
 
         best = BestSnapshot(context, "answers", variables)
         batches, fisher = (with_answers(own, windows["train"]) for own in (training.batches(), training.fisher_batches()))
-        training.run(train_job, batches, SPAN_METRICS, evaluator, best, fisher)
+        training.run(train_job, batches, terms_of(SPAN_METRICS, training.smoothness), evaluator, best, fisher)
     else:
         start_evaluation(context, variables)
     evaluate_splits(context, evaluator, best)

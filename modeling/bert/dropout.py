@@ -54,12 +54,13 @@ class DropoutPlan:
             sampled when the graph takes a part of them, so that they need memory for a few parts only. The masks are the same.
         passes: number of passes over the encoder in a step, each with masks of its own.
         of_tokens: whether the head reads all tokens, and not a pooled representation of each text.
+        before_head: whether there is dropout between the encoder and the head.
         generator: `BertConfig` of another encoder in the graph, with the same rates, whose layers come first. It has the embeddings of the
             trained model and no pooled representation; None without one.
     """
 
-    def __init__(self, config, seed, device, parts=1, passes=1, of_tokens=False, generator=None):
-        self._of_tokens = of_tokens
+    def __init__(self, config, seed, device, parts=1, passes=1, of_tokens=False, generator=None, before_head=True):
+        self._of_tokens, self._before_head = of_tokens, before_head
         self._config, self._seed, self._device, self._parts, self._passes = config, seed, device, parts, passes
         self._generator = generator
         self._arrays = {}  # (step or part % _KEPT_STEPS, layer, shape) -> array
@@ -86,7 +87,7 @@ class DropoutPlan:
         first = encoder(self._generator) if self._generator else []
         pooled = (config.hidden_dropout_prob, (texts or batch, config.pooled_size))
         pooler = [(config.pooler_input_dropout_prob, pooled[1])] * (config.pooling == CLS)  # the mean and the maximum bypass the pooler
-        head = [hidden] if self._of_tokens else [*pooler, pooled]
+        head = ([hidden] if self._of_tokens else [*pooler, pooled]) if self._before_head else []
         layers = first + [*encoder(config), *head] * self._passes
         return [(rate, shape) for rate, shape in layers if rate > 0]
 

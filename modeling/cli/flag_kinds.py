@@ -182,6 +182,14 @@ def fraction(value: str) -> float:
     return number
 
 
+def below_one(value: str) -> float:
+    """Parses a number from 0 to below 1."""
+    number = fraction(value)
+    if number == 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 0 and below 1")
+    return number
+
+
 _LEAST_SHARE = 0.001  # masks are drawn in steps of 2^-16
 
 

@@ -60,6 +60,7 @@ from modeling.cli.scripts import (
     EPOCH_TRAINING,
     EVAL_TEST_SPLIT,
     FINETUNING,
+    FISHER,
     HELD_OUT,
     META_DISTILL,
     META_FINETUNING,
@@ -335,6 +336,9 @@ FLAGS = (
          "Child-Tuning (arXiv 2109.05687): use a part of each gradient only. F = elements drawn in each step; D = the elements of the "
          "encoder layers with the most Fisher information on the training split, the same in all steps", choices=CHILD_TUNINGS),
     Flag("reserve_p", OPTIMISATION, TRAINING, share, 0.2, "share of the elements that Child-Tuning uses", metavar="SHARE"),
+    Flag("fisher_batch_size", OPTIMISATION, FISHER, batch_size, None,
+         "samples whose gradients are averaged before they are squared for the Fisher information of --child_tuning D, over all devices; "
+         "1 = as in the paper. Smaller batches take longer", unset="those of a training batch"),
 
     *TASK_FLAGS,
     *PAIR_FLAGS,

@@ -166,6 +166,7 @@ _BELONGS_TO = {
     "adversarial_sigma": "adversarial_factor",
     "adversarial_bound": "adversarial_factor",
     "reserve_p": "child_tuning",
+    "fisher_batch_size": "child_tuning",
     "document_end": "structural",
 }
 

@@ -82,7 +82,8 @@ HELD_OUT = (
 CORRUPTION = (META_FINETUNING, META_TEACHER)  # scripts with a corrupted-domain loss
 DOMAIN_LOSS = (*CORRUPTION, META_DISTILL)
 PACKING = (META_FINETUNING, FINETUNING, META_TEACHER, DOMAIN_MIXING)  # training scripts that may pack several texts into one row
-CONSISTENCY = (*PACKING, *META_LEARNING, *PAIR_TRAINING)  # scripts that may compare the label predictions of two passes
+CONSISTENCY = (*PACKING, *META_LEARNING, *PAIR_TRAINING, *TOKEN_TRAINING)  # scripts that may compare the label predictions of two passes
+FISHER = (*EPOCH_TRAINING, *META_LEARNING, *TOKEN_TRAINING)  # scripts whose Fisher information may have batches of another size
 
 
 def script_path(script: str) -> str:

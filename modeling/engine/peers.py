@@ -45,7 +45,8 @@ def rank():
 
 
 def own(items):
-    """The share of this process in a list that all processes have: list of (place, item)."""
+    """The share of this process in a list that all processes have: list of (place, item). Of `count` items in a row, each process has one,
+    in the order of the processes."""
     return [(place, item) for place, item in enumerate(items) if place % count() == rank()]
 
 
@@ -69,6 +70,47 @@ def add_up(array):
         for link in links:
             link.send_bytes(total.reshape(-1).view(np.uint8))
         return total
+    except (EOFError, OSError) as error:
+        raise _ended() from error
+    finally:
+        beat()
+
+
+def collect(array, present):
+    """The arrays of the first `present` processes in their order, in process 0; [] in the others. These processes must call it, and no
+    others.
+
+    Args:
+        array: NumPy array of one shape and dtype in all processes.
+        present: number of processes, at least 1.
+    """
+    if present == 1:
+        return [array]
+    beat()
+    links, data = _connected(), np.ascontiguousarray(array)
+    try:
+        if rank():
+            links[0].send_bytes(data.reshape(-1).view(np.uint8))
+            return []
+        return [data, *(_received(link, data) for link in links[: present - 1])]
+    except (EOFError, OSError) as error:
+        raise _ended() from error
+    finally:
+        beat()
+
+
+def spread(array):
+    """The array of process 0, in all processes. All processes must call it, with arrays of one shape and dtype."""
+    if count() == 1:
+        return array
+    beat()
+    links, data = _connected(), np.ascontiguousarray(array)
+    try:
+        if rank():
+            return _received(links[0], data)
+        for link in links:
+            link.send_bytes(data.reshape(-1).view(np.uint8))
+        return data
     except (EOFError, OSError) as error:
         raise _ended() from error
     finally:

@@ -12,7 +12,7 @@ from modeling.bert.heads import classification_logits, domain_logits, domain_rep
 from modeling.engine.runtime import flow
 from modeling.objectives.corruption import corrupted_domain_accuracy, corrupted_domain_loss, corruption_targets
 from modeling.objectives.losses import PLAIN, batch_mean, label_losses, label_measure, measure_name, stack_metrics
-from modeling.objectives.smoothness import NOT_SMOOTH, Smoothness, smoothness_terms
+from modeling.objectives.smoothness import NOT_SMOOTH, Smoothness, smoothness_terms, terms_of
 
 FINETUNING_METRICS = ("loss", "accuracy")
 META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domain_accuracy")
@@ -20,7 +20,7 @@ META_METRICS = ("loss", "classification_loss", "domain_loss", "accuracy", "domai
 
 def finetuning_metrics(smoothness: Smoothness, label_loss=PLAIN) -> tuple:
     """Names of the metrics of `finetuning_objective`."""
-    return ("loss", *(("label_loss", *smoothness.names) if smoothness.names else ()), measure_name(label_loss))
+    return terms_of(("loss", measure_name(label_loss)), smoothness)
 
 
 def meta_metrics(smoothness: Smoothness) -> tuple:

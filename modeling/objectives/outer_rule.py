@@ -45,24 +45,33 @@ class Direction:
     def __init__(self):
         self._sums, self.count = {}, 0
 
-    def add(self, arrays):
-        """Adds the arrays of a task, in the order of the tasks."""
-        self.count += 1
-        for name, value in arrays.items():
-            if name in self._sums:
-                self._sums[name] += value
-            else:
-                self._sums[name] = value.astype(np.float64)
-
-    def add_up(self, total, like):
-        """Continues with the tasks of all processes together.
+    def add(self, arrays, collected=lambda value: [value]):
+        """Adds the arrays of a task, or of several ones, in the order of the tasks.
 
         Args:
-            total: function of an array -> the sum of the arrays of all processes.
-            like: dict of name -> array, with the shapes, for a process that has no task.
+            arrays: dict of name -> array.
+            collected: function of an array -> the arrays of all tasks that it stands for, list.
         """
-        self.count = int(total(np.array([self.count]))[0])
-        self._sums = {name: total(self._sums.get(name, np.zeros(array.shape))) for name, array in like.items()}
+        values = []
+        for name, value in arrays.items():
+            values = collected(value)
+            for one in values:
+                if name in self._sums:
+                    self._sums[name] += one
+                else:
+                    self._sums[name] = one.astype(np.float64)
+        self.count += len(values)
+
+    def share(self, spread, like, count):
+        """Continues with the sums of one process in all of them.
+
+        Args:
+            spread: function of an array -> the one of the process that has the sums.
+            like: dict of name -> array, with the shapes, for a process that has none.
+            count: number of all tasks.
+        """
+        self.count = count
+        self._sums = {name: spread(self._sums.get(name, np.zeros(array.shape))) for name, array in like.items()}
 
     def mean(self, name):
         """The mean of an array."""

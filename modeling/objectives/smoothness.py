@@ -6,7 +6,8 @@
 
 E are the word embeddings of a text before positions, segments, layer norm and dropout; f is the model up to the label logits. SKL is
 `symmetric_divergence`. The maximum is that of one text. Each pass has dropout masks of its own. The gradient reaches both predictions of a
-term, but neither G nor d.
+term, but neither G nor d. A text whose G is not finite has no adversarial term in the step. SOFA drops the term of the whole step, which
+the parts, lanes and ranks of a step do not compute together.
 """
 
 from typing import NamedTuple
@@ -61,7 +62,16 @@ def smoothness_of(flags) -> Smoothness:
     return Smoothness(flags.get("consistency_weight", 0.0), factor, sigma, 2 * sigma if bound is None else bound)
 
 
-def smoothness_terms(logits, again, variables, settings, loss_mask, input_mask, noise, device):
+def terms_of(names, smoothness: Smoothness) -> tuple:
+    """The names of metrics with those of the terms after the loss: the loss without them, and each of them.
+
+    Args:
+        names: of the metrics without the terms, the loss first.
+    """
+    return (names[0], *(("label_loss", *smoothness.names) if smoothness.names else ()), *names[1:])
+
+
+def smoothness_terms(logits, again, variables, settings, loss_mask, input_mask, noise, device, compare=symmetric_divergence):
     """The terms that the settings ask for.
 
     Args:
@@ -69,49 +79,61 @@ def smoothness_terms(logits, again, variables, settings, loss_mask, input_mask, 
         again: function of (view of the variables, shift of the word embeddings [T, H] or None) -> logits of a further pass.
         variables: the graph's view of a `Variables`.
         settings: `Smoothness`.
-        loss_mask: see `batch_mean`.
+        loss_mask: see `batch_mean`; None if the values of `compare` have a mean over the rows that needs none.
         input_mask: see `build_bert`.
         noise: n, float32 [T, H]; None without the adversarial term.
         device: "cpu" or "cuda".
+        compare: function of two arrays of logits -> their divergence for each text, [B].
     Returns:
         (list of the terms, in the order of `Smoothness.names`; their weighted sum, None if there are no terms).
     """
+
+    def mean(values):
+        return values.mean() if loss_mask is None else batch_mean(values, loss_mask)
+
     terms, total = [], None
     if settings.consistency_weight:
-        terms.append(batch_mean(symmetric_divergence(logits, again(variables, None)), loss_mask))
+        terms.append(mean(compare(logits, again(variables, None))))
         total = terms[0] * settings.consistency_weight
     if settings.factor:
-        gradient = _adversarial_gradient(logits, again, variables, noise)
-        shift = noise + bounded_step(gradient, input_mask, settings.factor, settings.bound, device)
-        terms.append(batch_mean(symmetric_divergence(logits, again(variables, shift)), loss_mask))
+        gradient = _adversarial_gradient(logits, again, variables, noise, compare)
+        step, finite = bounded_step(gradient, input_mask, settings.factor, settings.bound, device)
+        terms.append(mean(compare(logits, again(variables, noise + step)) * finite))
         total = terms[-1] if total is None else total + terms[-1]
     return terms, total
 
 
-def _adversarial_gradient(logits, again, variables, noise):
+def _adversarial_gradient(logits, again, variables, noise, compare):
     """G, [T, H], up to a factor."""
     place = noise.detach()
     place.requires_grad = True
-    return gradient_of(symmetric_divergence(logits.detach(), again(WithoutGradients(variables), place)).sum(), place)
+    return gradient_of(compare(logits.detach(), again(WithoutGradients(variables), place)).sum(), place)
 
 
 def bounded_step(gradient, input_mask, factor, bound, device):
-    """clip(a * G / max |G|, -b, b), with the maximum over the tokens of each text and all dimensions; 0 at padding.
+    """clip(a * G / max |G|, -b, b), with the maximum over the tokens of each text and all dimensions; 0 at padding, and in texts whose G is
+    not finite.
 
     Args:
         gradient: G, [T, H].
         input_mask: [B, S], or [R, C, S] in a packed batch.
         factor, bound: a and b.
         device: "cpu" or "cuda".
+    Returns:
+        (the step, [T, H]; 1 for the texts whose G is finite and 0 for the others, float32 [B]).
     """
+    zero = gradient - gradient  # NaN where G is not finite
+    wrong = flow.amax(1.0 - (zero == 0.0).to(flow.float32), dim=1)  # [T], 1 or 0
+    gradient = flow.where(zero == 0.0, gradient, parallel.constant(tuple(gradient.shape), 0.0, device))
     rows, length, width = input_mask.shape[0], input_mask.shape[-1], gradient.shape[1]
     masks = input_mask.to(flow.float32).reshape(rows, -1, length)  # [R, C, S]
     sizes = flow.amax(flow.abs(gradient), dim=1).reshape(rows, 1, length)
     largest = flow.amax(masks * sizes, dim=2)  # [R, C]
-    scales = flow.matmul((factor / flow.clamp(largest, min=_LEAST_LARGEST)).reshape(rows, 1, -1), masks)  # [R, 1, C] @ [R, C, S]
+    kept = 1.0 - flow.amax(masks * wrong.reshape(rows, 1, length), dim=2)  # [R, C]
+    scales = flow.matmul((factor * kept / flow.clamp(largest, min=_LEAST_LARGEST)).reshape(rows, 1, -1), masks)  # [R, 1, C] @ [R, C, S]
     # a rank-one GEMM in place of a column broadcast, which is slow on a CPU
     spread = flow.matmul(scales.reshape(rows * length, 1), parallel.constant((1, width), 1.0, device))
-    return flow.clamp(gradient * spread, min=-bound, max=bound)
+    return flow.clamp(gradient * spread, min=-bound, max=bound), kept.reshape(-1)
 
 
 class WithoutGradients:

@@ -9,16 +9,17 @@ from modeling.bert.encoder import build_bert
 from modeling.bert.heads import dense_logits
 from modeling.bert.names import SPAN_HEAD, TAG_HEAD
 from modeling.engine.runtime import flow
-from modeling.objectives.losses import batch_mean, cross_entropy, stack_metrics
+from modeling.objectives.losses import batch_mean, cross_entropy, stack_metrics, symmetric_divergence
+from modeling.objectives.smoothness import NOT_SMOOTH, smoothness_terms
 
 TAGGING_METRICS = ("loss", "tag_accuracy")
 SPAN_METRICS = ("loss", "start_accuracy", "end_accuracy")
 _NOWHERE = 10000.0  # taken off the logits of places where no answer may start or end
 
 
-def _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids):
-    """States of the last layer, [T, H]."""
-    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout, pools=False)
+def _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, shift=None):
+    """States of the last layer, [T, H]. `shift`: of the word embeddings, see `build_bert`."""
+    bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, dropout, shift=shift, pools=False)
     return bert.hidden_states[-1].reshape(-1, config.hidden_size)
 
 
@@ -40,10 +41,29 @@ def tagging_loss(logits, tag_ids, tag_weights):
     return loss, stack_metrics(loss, (hits * tag_weights).sum(dim=1).mean())
 
 
+def _with_terms(loss, metrics, terms, total):
+    """(loss, metrics) of an objective with the terms of `smoothness_terms`, in the order of `terms_of`."""
+    if not terms:
+        return loss, metrics
+    whole = loss + total
+    return whole, flow.cat([whole.reshape(1), metrics[:1], *(term.reshape(1) for term in terms), metrics[1:]], dim=0)
+
+
 def tagging_objective(
-    variables, config: BertConfig, kernels, dropout: Optional[Dropout], word_rows, input_mask, segment_ids, tag_ids, tag_weights
+    variables,
+    config: BertConfig,
+    kernels,
+    dropout: Optional[Dropout],
+    word_rows,
+    input_mask,
+    segment_ids,
+    tag_ids,
+    tag_weights,
+    embedding_noise=None,
+    smoothness=NOT_SMOOTH,
 ):
-    """`tagging_loss` of the encoder's states, with dropout before the dense layer, as BertForTokenClassification of transformers.
+    """`tagging_loss` of the encoder's states, with dropout before the dense layer, as BertForTokenClassification of transformers. The terms
+    of `smoothness` are means over the tokens that have a tag; SOFA has those of [CLS] and [SEP], too.
 
     Args:
         variables: the graph's view of a `Variables`.
@@ -52,10 +72,22 @@ def tagging_objective(
         dropout: the `Dropout` of the step, with masks for all tokens (`DropoutPlan.of_tokens`), or None.
         word_rows, input_mask, segment_ids: see `build_bert`.
         tag_ids, tag_weights: as for `tagging_loss`.
+        embedding_noise, smoothness: as for `finetuning_objective`.
+    Returns:
+        (loss, metrics) in the order of `terms_of(TAGGING_METRICS, smoothness)`.
     """
-    states = _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids)
-    logits = dense_logits(variables, kernels, TAG_HEAD, states, dropout.hidden() if dropout else None)
-    return tagging_loss(logits, tag_ids, tag_weights)
+
+    def again(variables, shift):
+        states = _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, shift)
+        return dense_logits(variables, kernels, TAG_HEAD, states, dropout.hidden() if dropout else None)
+
+    def compare(one, other):
+        return (symmetric_divergence(one, other).reshape(*tag_ids.shape) * tag_weights).sum(dim=1)
+
+    logits = again(variables, None)
+    loss, metrics = tagging_loss(logits, tag_ids, tag_weights)
+    passes = logits, again, variables, smoothness, None, input_mask, embedding_noise, kernels.device
+    return _with_terms(loss, metrics, *smoothness_terms(*passes, compare))
 
 
 def predict_tags(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids):
@@ -65,10 +97,11 @@ def predict_tags(variables, config: BertConfig, kernels, word_rows, input_mask, 
     return dense_logits(variables, kernels, TAG_HEAD, states).reshape(*word_rows.shape, -1)
 
 
-def span_logits(variables, config, kernels, dropout, word_rows, input_mask, segment_ids):
+def span_logits(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, shift=None):
     """Logits of the start and of the end of the answer at each token, ([B, S], [B, S]). At padding they are lowered by 10,000, so that the
     length to which a batch is padded does not change the softmax; transformers leaves them."""
-    logits = dense_logits(variables, kernels, SPAN_HEAD, _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids))
+    states = _states(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, shift)
+    logits = dense_logits(variables, kernels, SPAN_HEAD, states)
     by_end = logits.permute(1, 0).reshape(2, *word_rows.shape)  # [T, 2] -> [2, B, S]
     padding = (input_mask.to(flow.float32) - 1.0) * _NOWHERE
     return by_end[0] + padding, by_end[1] + padding
@@ -94,12 +127,45 @@ def span_loss(start_logits, end_logits, start, end, loss_mask):
 
 
 def span_objective(
-    variables, config: BertConfig, kernels, dropout: Optional[Dropout], word_rows, input_mask, segment_ids, start, end, loss_mask
+    variables,
+    config: BertConfig,
+    kernels,
+    dropout: Optional[Dropout],
+    word_rows,
+    input_mask,
+    segment_ids,
+    start,
+    end,
+    loss_mask,
+    embedding_noise=None,
+    smoothness=NOT_SMOOTH,
+    places=None,
 ):
     """`span_loss` of the encoder's states, without dropout before the dense layer, as BertForQuestionAnswering of transformers. Arguments
-    as for `tagging_objective` and `span_loss`."""
-    text = word_rows, input_mask, segment_ids
-    return span_loss(*span_logits(variables, config, kernels, dropout, *text), start, end, loss_mask)
+    as for `tagging_objective` and `span_loss`.
+
+    Args:
+        places: tokens of a window by which the divergences of start and end are divided, whose sum a term of `smoothness` is: that of
+            --seq_length, to which SOFA pads, so that the padding of a batch does not matter. None for those of the batch.
+    Returns:
+        (loss, metrics) in the order of `terms_of(SPAN_METRICS, smoothness)`.
+    """
+    length = word_rows.shape[1]
+
+    def again(variables, shift):
+        return flow.cat(span_logits(variables, config, kernels, dropout, word_rows, input_mask, segment_ids, shift), dim=1)  # [B, 2 S]
+
+    def compare(one, other):
+        both = [symmetric_divergence(one[:, part], other[:, part]) for part in (slice(0, length), slice(length, 2 * length))]
+        return (both[0] + both[1]) * (length / (places or length))
+
+    start_logits, end_logits = span_logits(variables, config, kernels, dropout, word_rows, input_mask, segment_ids)
+    loss, metrics = span_loss(start_logits, end_logits, start, end, loss_mask)
+    if not smoothness.names:
+        return loss, metrics
+    logits = flow.cat([start_logits, end_logits], dim=1)
+    passes = logits, again, variables, smoothness, loss_mask, input_mask, embedding_noise, kernels.device
+    return _with_terms(loss, metrics, *smoothness_terms(*passes, compare))
 
 
 def predict_spans(variables, config: BertConfig, kernels, word_rows, input_mask, segment_ids):

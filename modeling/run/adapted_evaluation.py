@@ -12,8 +12,9 @@ from ofrecord_util.records import SAMPLE_ARRAYS
 
 
 class AdaptedEvaluator:
-    """Measures a meta learner on the splits of a run: for each domain, a copy of the weights is adapted to a few training rows. Several
-    processes divide the domains among themselves.
+    """Measures a meta learner on the splits of a run: for each domain, a copy of the weights is adapted to a few training rows, as often as
+    --eval_tasks says. The measures are those of the predictions of all copies together. Several processes divide the domains among
+    themselves.
 
     Args:
         context: `RunContext`.
@@ -32,8 +33,9 @@ class AdaptedEvaluator:
         for name, domains in ((name, domains) for split in given for name, domains in self._parts(split)):
             names = names_of(domains, context.task)
             if name in self.splits:
-                rows = len(training.evaluation_task(domains[0])[0].support)
-                context.log(f"{title_of(name)}: measured on {names}, each after adapting to {rows} rows")
+                tasks = training.evaluation_tasks(domains[0])
+                rows, times = len(tasks[0][0].support), f", {len(tasks)} times" if len(tasks) > 1 else ""
+                context.log(f"{title_of(name)}: measured on {names}, each after adapting to {rows} rows{times}")
             elif name == "dev":
                 raise UserError(f"the dev split has no rows of the domains {names}: name others in --validation_domains")
             elif domains:
@@ -46,24 +48,26 @@ class AdaptedEvaluator:
     def __call__(self, split="dev"):
         """The `Evaluation` of a split after adapting. The weights are then as before."""
         training, adaptation, samples = self._training, self._adaptation, self.splits[split]
-        start, hits = adaptation.weights(), 0
-        logits = np.zeros((len(samples), self._context.task.num_labels), np.float32)
+        start, hits, count = adaptation.weights(), 0, self._context.flags.eval_tasks
+        logits = np.zeros((count, len(samples), self._context.task.num_labels), np.float32)  # of each task of a domain
         try:
             for _, domain in peers.own(np.unique(samples.domain).tolist()):
                 rows = np.flatnonzero(samples.domain == domain)
                 own = samples.select(rows)
                 adaptation.put(start)
-                adaptation.reset()
                 hits += int((self._logits_of(own).argmax(axis=1) == own.label).sum())
-                task, first = training.evaluation_task(domain)
-                adaptation.run(task, training.inner.evaluation_steps, first)
-                logits[rows] = self._logits_of(own)
+                for number, (task, first) in enumerate(training.evaluation_tasks(domain)):
+                    adaptation.put(start)
+                    adaptation.reset()
+                    adaptation.run(task, training.inner.evaluation_steps, first)
+                    logits[number, rows] = self._logits_of(own)
         finally:
             adaptation.put(start)
         hits, logits = int(peers.add_up(np.array([hits]))[0]), peers.add_up(logits)
         self._context.log(f"{title_of(split)}: accuracy {hits / len(samples):.4f} before adapting")
-        found = measure(logits, samples.label, samples.domain, self._context.task, self._context.flags.seed)
-        predictions = Predictions(samples.idxs, samples.domain, samples.label, logits, samples.text_digest)
+        label, domain = (np.tile(values, count) for values in (samples.label, samples.domain))
+        found = measure(logits.reshape(len(label), -1), label, domain, self._context.task, self._context.flags.seed)
+        predictions = Predictions(samples.idxs, samples.domain, samples.label, logits[0], samples.text_digest)
         return dataclasses.replace(found, predictions=predictions)
 
 

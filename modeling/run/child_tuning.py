@@ -20,6 +20,36 @@ def uses_masks(flags) -> bool:
     return getattr(flags, "child_tuning", NO_CHILD) != NO_CHILD and flags.reserve_p < 1
 
 
+def fisher_size(flags, batch_size):
+    """Samples whose gradients are averaged before they are squared: those of --fisher_batch_size, else of a training batch.
+
+    Args:
+        flags: flags of the script, which may lack this flag.
+        batch_size: samples of a training batch.
+    Raises:
+        UserError: they are more than a training batch has.
+    """
+    size = getattr(flags, "fisher_batch_size", None)
+    if size is None or flags.child_tuning != TASK_DRIVEN or not uses_masks(flags):
+        return batch_size
+    if size > batch_size:
+        raise UserError(f"--fisher_batch_size {size}: a training batch has {batch_size} samples: give at most {batch_size}")
+    return size
+
+
+def fisher_layout(size, batch_size, parts):
+    """Arguments of `iterate_training` for the batches of the Fisher information.
+
+    Args:
+        size: of `fisher_size`.
+        batch_size: samples of a training batch.
+        parts: into how many equal parts the train function cuts a batch, over all devices.
+    Returns:
+        (rows of a batch, dict of further arguments). A batch has as many rows as the parts need, of which `size` count.
+    """
+    return (batch_size, {}) if size == batch_size else (-(-size // parts) * parts, {"counted": size})
+
+
 class ChildTuning:
     """The masks of a training run.
 

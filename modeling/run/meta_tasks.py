@@ -72,9 +72,9 @@ class TaskSampler:
         domain = domains[int(_words(generator, 1)[0]) % len(domains)]
         return self._draw(generator, domain, self._query)
 
-    def evaluation_task(self, domain):
-        """The task to which the weights are adapted before the domain is evaluated: the same in the whole run, without query rows."""
-        return self._draw(evaluation_task_stream(self._seed, domain), domain, 0)
+    def evaluation_task(self, domain, number=0):
+        """Task `number` to which the weights are adapted before the domain is evaluated: the same in the whole run, without query rows."""
+        return self._draw(evaluation_task_stream(self._seed, domain, number), domain, 0)
 
     def _draw(self, generator, domain, query_num):
         rows = np.flatnonzero(self._domain == domain)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from modeling.bert.dropout import DropoutPlan, with_dropout
-from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE
+from modeling.cli.choices import FOMAML, KEPT, LINEAR, OUTER_SGD, REPTILE, SGD
 from modeling.engine import parallel, peers
 from modeling.objectives.mft import FINETUNING_METRICS
 from modeling.objectives.outer_rule import Direction, OuterRule, OuterSchedule
 from modeling.run import measures
-from modeling.run.child_tuning import ChildTuning
+from modeling.run.child_tuning import ChildTuning, fisher_layout, fisher_size
 from modeling.run.meta_tasks import TaskSampler, choose_domains
 from modeling.run.optimizer import Schedule, create_optimizer
 from modeling.run.resources import Graph
@@ -65,6 +65,8 @@ def inner_loop(flags):
         raise UserError(f"--eval_inner_steps {evaluation}: --inner_schedule linear ends after {steps} steps")
     if flags.meta_method == FOMAML and not flags.query_num:
         raise UserError("--query_num 0: fomaml takes the gradient of query rows, give at least 1")
+    if flags.inner_optimizer == SGD and "inner_beta1" in flags.given:
+        raise UserError("--inner_beta1: --inner_optimizer sgd has no moments, leave one of the two out")
     if flags.use_fp16:
         raise UserError("--use_fp16: meta-learning does not use mixed precision, leave the flag out")
     return InnerLoop(flags.inner_batch_size, steps, evaluation, flags.inner_state == KEPT)
@@ -122,7 +124,8 @@ class MetaTraining(TrainingRun):
         self.domains, self.measured, self.held_out = choose_domains(flags, context.task)
         drawn = flags.support_num, flags.query_num, flags.class_balanced, flags.seed
         self._sampler = TaskSampler(samples, context.task, *drawn, context.splits.source("train"))
-        self._sampler.check(self.domains, flags.query_num)
+        # FOMAML trains on the query rows; Reptile only measures them, as many as there are
+        self._sampler.check(self.domains, flags.query_num if flags.meta_method == FOMAML else 0)
         self._sampler.check((*self.measured, *self.held_out), 0)
         peak = flags.outer_learning_rate
         if peak is None:
@@ -133,8 +136,10 @@ class MetaTraining(TrainingRun):
         warmup = int(self.inner.steps * flags.inner_warmup_proportion)
         rates = Schedule(flags.inner_learning_rate, self.inner.steps, warmup, flags.inner_schedule == LINEAR)
         options = flags.weight_decay_rate, flags.adam_bias_correction
-        optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, kind=flags.inner_optimizer)
+        kind = {"kind": flags.inner_optimizer, "beta1": flags.inner_beta1}
+        optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, **kind)
         self.child_tuning = ChildTuning(context, variables, max_norm=None)
+        fisher_size(flags, self.inner.batch_size)  # refuses too many samples before anything is computed
         if flags.meta_method == FOMAML:
             longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
             context.bucketing.graphs.append(Graph(True, flags.query_num, min(longest, samples.seq_length)))
@@ -185,12 +190,15 @@ class MetaTraining(TrainingRun):
     @property
     def fisher_step(self):
         """The first inner step (from 0) whose random numbers neither a task nor an evaluation uses."""
-        return self.first_step(self.schedule.total_steps, 0) + self._context.task.num_domains * self.inner.evaluation_steps
+        tasks = self._context.task.num_domains * self._context.flags.eval_tasks
+        return self.first_step(self.schedule.total_steps, 0) + tasks * self.inner.evaluation_steps
 
     def fisher_batches(self):
         """One epoch of the training domains in batches of the inner loop, see `TrainingRun`."""
         samples = self._samples.select(np.flatnonzero(np.isin(self._samples.domain, self.domains)))
-        batches = iterate_training(samples, self.inner.batch_size, self.layout.lengths, 1, self._context.flags.seed)
+        size = fisher_size(self._context.flags, self.inner.batch_size)
+        rows, counted = fisher_layout(size, self.inner.batch_size, self.layout.parts)
+        batches = iterate_training(samples, rows, self.layout.lengths, 1, self._context.flags.seed, **counted)
         return self._with_random_numbers(batches, self.dropout, self.fisher_step)
 
     def before_step(self, step):
@@ -212,10 +220,11 @@ class MetaTraining(TrainingRun):
         """`Samples` of the query rows of a task."""
         return self._samples.select(task.query)
 
-    def evaluation_task(self, domain):
-        """(`MetaTask` for the evaluation of a domain, number of its first inner step)."""
-        last = self.first_step(self.schedule.total_steps, 0)
-        return self._sampler.evaluation_task(domain), last + domain * self.inner.evaluation_steps
+    def evaluation_tasks(self, domain):
+        """The tasks for the evaluation of a domain: list of (`MetaTask`, number of its first inner step)."""
+        last, count = self.first_step(self.schedule.total_steps, 0), self._context.flags.eval_tasks
+        firsts = [last + (domain * count + number) * self.inner.evaluation_steps for number in range(count)]
+        return [(self._sampler.evaluation_task(domain, number), first) for number, first in enumerate(firsts)]
 
 
 class Adaptation:
@@ -292,7 +301,10 @@ class MetaJob:
         adaptation.reset()
         try:
             for number, task in peers.own(batch["tasks"]):
-                rows[number] = self._task(batch["step"], number, task, start, direction)
+                rows[number], found = self._task(batch["step"], number, task, start)
+                # one process adds up in the order of the tasks, so that the sum does not depend on the number of processes
+                present = min(peers.count(), len(batch["tasks"]) - number + peers.rank())
+                direction.add(found, lambda value, present=present: peers.collect(value, present))
         except BaseException:  # an interrupted step is none
             adaptation.put(start)
             raise
@@ -300,17 +312,25 @@ class MetaJob:
             adaptation.keep()
         rows = peers.add_up(rows)
         if peers.count() > 1:
-            direction.add_up(peers.add_up, start)
+            direction.share(peers.spread, start, len(batch["tasks"]))
         rate = self._training.schedule.rate(batch["step"])
         gradient = direction.mean if self._gradient_job else lambda name: start[name] - direction.mean(name)
         changed = rule.step(start, gradient, rate)
         adaptation.put(changed)
         norm = np.sqrt(sum(float(np.square(changed[name] - start[name], dtype=np.float64).sum()) for name in start))
-        metrics = np.array([*np.mean(rows, axis=0), norm], np.float32)
+        metrics = np.array([*self._means(rows, batch["tasks"]), norm], np.float32)
         return metrics[0], metrics
 
-    def _task(self, step, number, task, start, direction):
-        """Adapts to one task and adds what it says to the direction. Returns the metrics of the task."""
+    def _means(self, rows, tasks):
+        """Means of the metrics over tasks: those of query rows over the tasks that have any, 0 if none has."""
+        measured = np.array([len(self._training.query_samples(task)) > 0 for task in tasks])
+        return [
+            column[measured].mean() if name.startswith("query") and measured.any() else column.mean()
+            for name, column in zip(META_LEARNING_METRICS, rows.T)
+        ]
+
+    def _task(self, step, number, task, start):
+        """Adapts to one task. Returns (its metrics, what it says: the adapted weights or the query gradient, dict of name -> array)."""
         training, adaptation = self._training, self._adaptation
         first, query = training.first_step(step, number), training.query_samples(task)
         adaptation.put(start)
@@ -318,11 +338,8 @@ class MetaJob:
             adaptation.reset()
         before = self._measure(query)[1]
         losses = adaptation.run(task, training.inner.steps, first)
-        if self._gradient_job is None:
-            direction.add(adaptation.weights())
-        else:
-            direction.add(self._gradient_job.gradients(training.query_batch(task, first))[1])
-        return (losses[-1], losses[0], *self._measure(query), before)
+        found = adaptation.weights() if self._gradient_job is None else self._gradient_job.gradients(training.query_batch(task, first))[1]
+        return (losses[-1], losses[0], *self._measure(query), before), found
 
     def _measure(self, samples):
         """(cross-entropy, accuracy) of samples; zeros if there are none."""

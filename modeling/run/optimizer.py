@@ -12,6 +12,7 @@ from ofrecord_util.batches import count_steps
 from ofrecord_util.errors import UserError
 
 CLIP_NORM = 1.0
+BETAS = (0.9, 0.999)  # of Adam
 
 
 class Schedule(NamedTuple):
@@ -81,7 +82,7 @@ class _AdamW(flow.optim.AdamW):
         return confs
 
 
-def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True, clip_norm=CLIP_NORM, kind=ADAMW):
+def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=True, clip_norm=CLIP_NORM, kind=ADAMW, beta1=BETAS[0]):
     """The optimizer and its schedule for a training graph.
 
     Args:
@@ -90,6 +91,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
         weight_decay: decoupled decay of all weights that are not in NO_DECAY.
         bias_correction: Adam's bias correction. Google's BERT does not use it; it improves few-sample fine-tuning (arXiv 2006.05987).
         kind: "adamw", or "sgd" for plain gradient descent without weight decay.
+        beta1: decay of Adam's first moment.
         clip_norm: limit of the norm of all gradients together; None if something else clips (modeling/engine/gradient_masks.py).
     Returns:
         (optimizer, OneFlow's learning-rate schedule) for `global_function(type="train", …)`.
@@ -98,7 +100,7 @@ def create_optimizer(variables, schedule, weight_decay=0.01, bias_correction=Tru
     if clip_norm is not None:
         group.update(clip_grad_max_norm=clip_norm, clip_grad_norm_type=2.0)
     if kind == ADAMW:
-        group.update(betas=(0.9, 0.999), eps=1e-6, weight_decay=weight_decay)
+        group.update(betas=(beta1, BETAS[1]), eps=1e-6, weight_decay=weight_decay)
         optimizer = _AdamW([group], do_bias_correction=bias_correction)
     else:
         optimizer = flow.optim.SGD([group])

@@ -24,9 +24,9 @@ class TokenTraining(Training):
     def __init__(self, context, variables, samples, drops_tokens):
         super().__init__(context, variables, samples)
         self.mean_weight = None
-        if drops_tokens:
-            parts = self.layout.parts if context.engine.sums_gradients else 1
-            self.dropout = DropoutPlan(context.config, context.flags.seed, context.engine.device, parts, of_tokens=True)
+        parts = self.layout.parts if context.engine.sums_gradients else 1
+        plan = context.config, context.flags.seed, context.engine.device, parts, self.smoothness.passes
+        self.dropout = DropoutPlan(*plan, of_tokens=True, before_head=drops_tokens)
 
 
 class TokenEvaluator:

@@ -1,11 +1,14 @@
 """A training in epochs: schedule, optimizer, dropout and batches from the flags."""
 
 from modeling.bert.dropout import DropoutPlan
+from modeling.engine import parallel
 from modeling.run.bucketing import MOST_SAMPLES, train_batch_size
-from modeling.run.child_tuning import ChildTuning
+from modeling.run.child_tuning import ChildTuning, fisher_layout, fisher_size
 from modeling.run.optimizer import create_optimizer, plan_schedule
+from modeling.run.resources import Graph
 from modeling.run.training_run import TrainingRun
 from ofrecord_util.batches import iterate_training
+from ofrecord_util.errors import UserError
 
 
 class Training(TrainingRun):
@@ -40,6 +43,12 @@ class Training(TrainingRun):
         self.child_tuning = ChildTuning(context, variables)
         options = flags.weight_decay_rate, flags.adam_bias_correction, self.child_tuning.clip_norm
         optimizer, rates = create_optimizer(variables, self.schedule, *options)
+        self._fisher_size = fisher_size(flags, batch_size)
+        if self._fisher_size != batch_size:  # batches of other texts need not fit into rows that several texts share
+            if getattr(flags, "texts_per_row", 1) > 1:
+                raise UserError(f"--fisher_batch_size: not possible with --texts_per_row {flags.texts_per_row}: leave one of them out")
+            may_share_rows = False
+            context.bucketing.graphs.append(Graph(True, -(-self._fisher_size // parallel.size()), samples.seq_length))
         self.layout = self._choose_layout(samples, batch_size, may_share_rows, others, compared)
         self.settings = {
             "type": "train",
@@ -71,5 +80,6 @@ class Training(TrainingRun):
 
     def fisher_batches(self):
         """The batches of one epoch, see `TrainingRun`."""
-        run = self._samples, self.batch_size, self.layout.lengths, 1, self._context.flags.seed
-        return self._with_random_numbers(iterate_training(*run, 0, self.layout.per_row), self.dropout, self.fisher_step)
+        rows, counted = fisher_layout(self._fisher_size, self.batch_size, self.layout.parts * parallel.size())
+        run = self._samples, rows, self.layout.lengths, 1, self._context.flags.seed
+        return self._with_random_numbers(iterate_training(*run, 0, self.layout.per_row, **counted), self.dropout, self.fisher_step)

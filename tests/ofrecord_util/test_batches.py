@@ -33,6 +33,21 @@ def test_every_sample_once_an_epoch(n, epochs, batch):
         assert order.tolist() == train_order(n, epoch, 42).tolist()
 
 
+@pytest.mark.parametrize(("n", "counted", "rows"), [(5, 2, 3), (5, 1, 2), (4, 2, 4), (3, 3, 3)])
+def test_batches_of_which_a_part_counts(n, counted, rows):
+    """The others are repeats with a loss mask of 0, so that the mean over the rows is that over the samples that count."""
+    batches, values, order = list(iterate_training(records(n), rows, (7,), 1, 42, counted=counted)), np.arange(n) ** 2.0, []
+    assert len(batches) == -(-n // counted)
+    for batch in batches:
+        assert batch["word_rows"].shape == (rows, 7)
+        own = batch["idxs"][batch["loss_mask"] > 0]
+        assert len(own) <= counted
+        assert set(batch["idxs"]) - set(train_order(n, 1, 42)[:rows].tolist()) <= set(own.tolist())
+        assert (batch["loss_mask"] * values[batch["idxs"]]).mean() == pytest.approx(values[own].mean())
+        order += own.tolist()
+    assert order == train_order(n, 0, 42).tolist()
+
+
 def test_batches_hold_the_samples():
     data = records(5)
     for batch in list(iterate_training(data, 3, (7,), 2, 1)) + list(iterate_evaluation(data, 3, (7,))):

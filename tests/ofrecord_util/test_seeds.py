@@ -97,6 +97,7 @@ def test_which_streams_of_a_seed_meet(seed):
     streams.update({("task", number, task): task_stream(seed, number, task) for number in NUMBERS for task in range(1, 3)})
     streams.update({("noise", number): noise_stream(seed, number) for number in NUMBERS})
     streams.update({("evaluation", number): evaluation_task_stream(seed, number) for number in NUMBERS})
+    streams.update({("evaluation again", number): evaluation_task_stream(seed, number, 1) for number in NUMBERS})
     streams.update({("pair", kind, number): pair_stream(seed, kind, number) for kind in (1, 2) for number in NUMBERS})
     streams.update({("episode", number, place): episode_stream(seed, number, place) for number in NUMBERS for place in range(2)})
     streams.update({("mask", number, row): mask_stream(seed, number, row) for number in NUMBERS for row in range(2)})

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tiny
 from modeling.bert.names import layer_of
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.flags import META_REPTILE, flags_of
+from modeling.run.meta_tasks import TaskSampler
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +116,23 @@ def test_an_evaluation_changes_nothing(project, kept):
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_several_tasks_of_an_evaluation(project, reptile):
+    """Measures are means over the tasks, of which the first is that of a run with one. Two processes have the same ones, weights do not
+    change."""
+    more = "--eval_tasks 3 --dev_every_step_num 5"
+    run, output = run_of(project, "tasks", more)
+    assert "each after adapting to 6 rows, 3 times" in output
+    (row,), single = run.rows("dev"), reptile.rows("dev")[-1]
+    assert row["total"] == 3 * single["total"] == 51
+    assert row["correct"] == sum(values["correct"] for values in row["by_domain"].values())
+    if row["best"] and single["best"]:
+        assert tiny.read_bytes(run.path("predictions_dev.tsv")) == tiny.read_bytes(reptile.path("predictions_dev.tsv"))
+    ours, theirs = variables_of(run), variables_of(reptile)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    two, _ = run_of(project, "tasks-two", f"{more} --gpu_num_per_node 2")
+    assert two.rows("dev")[-1]["cross_entropy"] == pytest.approx(row["cross_entropy"], abs=1e-5)
+
+
 def test_held_out_domains(project):
     """No training task has a row of them: other texts there give the same weights."""
     more = "--held_out_domains cr --validation_domains mr"
@@ -151,6 +170,56 @@ def check_equal(one, two):
         np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
+def test_query_rows_change_no_weight(project):
+    """Other texts in all rows that no inner loop trains on: the query numbers change, and no weight does."""
+    line = f"{LINE} --meta_steps 2 --tasks_per_step 2 --dev_every_step_num 9"
+    one = project.run_of(project.run(f"{line} --model_save_dir output/query"))
+    path = project.path("data", "train.csv")
+    with open(path, encoding="utf-8") as file:
+        rows = [row.split("\t") for row in file.read().splitlines()]
+    task = one.flags["task"]
+    domain = np.array([[name.lower() for name in task["domains"]].index(row[1].lower()) for row in rows])
+    samples = SimpleNamespace(domain=domain, label=np.array([task["labels"].index(row[2]) for row in rows]))
+    sampler = TaskSampler(samples, SimpleNamespace(num_labels=len(task["labels"])), 6, 4, False, 3, path)
+    tasks = [sampler.training_task(sorted(set(domain.tolist())), step, number) for step in range(2) for number in range(2)]
+    trained = set(np.concatenate([task.support for task in tasks]).tolist())
+    garbled = set(np.concatenate([task.query for task in tasks]).tolist()) - trained
+    assert garbled
+    words = [rows[place][0].split() for place in sorted(garbled)]
+    shuffled = words[1:] + words[:1]  # equal words in all, as the word embeddings of a run depend on them
+    for place, text in zip(sorted(garbled), shuffled):
+        rows[place][0] = " ".join(reversed(text))
+    tiny.write_g1(project.path("queries"), train=8, dev=3)
+    with open(project.path("queries", "train.csv"), "w", encoding="utf-8") as file:
+        file.writelines("\t".join(row) + "\n" for row in rows)
+    other = project.run_of(project.run(f"{line} --model_save_dir output/queries".replace("--data_dir data", "--data_dir queries")))
+    assert any(first["query_loss"] != second["query_loss"] for first, second in zip(one.rows("train"), other.rows("train")))
+    assert [row["loss"] for row in one.rows("train")] == [row["loss"] for row in other.rows("train")]
+    ours, theirs = variables_of(other), variables_of(one)
+    assert all(np.array_equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_reptile_takes_domains_without_query_rows(project):
+    """It measures the rows that are left, and means over the tasks that have some."""
+    few = project.path("few")
+    tiny.write_g1(few, train=8, dev=3)
+    path = os.path.join(few, "train.csv")
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    taken = [line for line in lines if line.split("\t")[1].lower() == "cr"][:6]
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines if line.split("\t")[1].lower() != "cr" or line in taken)
+    line = f"{LINE} --tasks_per_step 4 --meta_steps 2 --dev_every_step_num 9".replace("--data_dir data", "--data_dir few")
+    run = project.run_of(project.run(f"{line} --model_save_dir output/few"))
+    losses = [row["query_loss"] for row in run.rows("train")]
+    assert losses[0] == 0  # all tasks of the step are of the domain without query rows
+    assert losses[1] > 0.55
+    process = project.start(f"{line} --meta_method fomaml --model_save_dir output/few-fomaml")
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "domain cr has 6 rows, but a task needs 10 of it (--support_num, --query_num)" in errors
+
+
 def test_two_processes(project, reptile):
     """They divide tasks and domains: dropout on, the numbers are those of one process, also after an interruption."""
     line = f"{LINE} --gpu_num_per_node 2 --model_save_dir output/two"
@@ -159,6 +228,17 @@ def test_two_processes(project, reptile):
     output = project.run(f"{line} --resume output/two")
     assert "after step 4 of 5" in output
     check_equal(reptile, project.run_of(output))
+
+
+def test_the_number_of_processes_does_not_change_a_bit(project):
+    """Process 0 adds up what the tasks say in their order. Two processes have two tasks and one."""
+    line, runs = f"{LINE} --meta_steps 2 --dev_every_step_num 9 --cpu_lanes 1", []
+    for name, more in (("bits-one", ""), ("bits-two", "--gpu_num_per_node 2")):
+        process = project.start(f"{line} {more} --model_save_dir output/{name}", OMP_NUM_THREADS="1")
+        runs.append(project.run_of(project.finish(process)))
+    ours, theirs = map(variables_of, runs)
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
 
 
 def test_two_processes_with_fomaml(project):
@@ -197,7 +277,9 @@ def test_finetuning_takes_the_snapshot(project, reptile):
         ("--inner_epochs 2", "--inner_steps, --inner_epochs: give one of the two"),
         ("--inner_state kept --inner_schedule linear", "--inner_state kept: the step counter goes on"),
         ("--meta_method fomaml --query_num 0", "--query_num 0: fomaml takes the gradient of query rows"),
-        ("--support_num 60", "but a task needs 64 of it (--support_num, --query_num)"),
+        ("--support_num 60", "but a task needs 60 of it (--support_num)"),
+        ("--support_num 60 --meta_method fomaml", "but a task needs 64 of it (--support_num, --query_num)"),
+        ("--inner_optimizer sgd --inner_beta1 0", "--inner_beta1: --inner_optimizer sgd has no moments"),
         (KEPT + " --gpu_num_per_node 2", "--inner_state kept: a task continues where the one before it ended"),
         ("--held_out_domains films", "'films' is none of the domains"),
         ("--eval_inner_steps 9 --inner_schedule linear", "--inner_schedule linear ends after 4 steps"),

@@ -147,6 +147,19 @@ def test_held_out_domains(project):
     assert "--held_out_domains mr,cr: no domain is left for training" in errors
 
 
+def test_terms_that_compare_passes(project, run):
+    """The loss is that of a run without them and the terms; the first pass has the same dropout masks."""
+    more = "--consistency_weight 0.5 --adversarial_factor 5e-5 --max_steps 2"
+    found = project.run_of(project.run(f"{LINE} {more} --model_save_dir output/terms")).rows("train")
+    for row in found:
+        assert row["consistency_loss"] > 0
+        assert row["adversarial_loss"] > 0
+        expected = row["label_loss"] + 0.5 * row["consistency_loss"] + row["adversarial_loss"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    first = run.rows("train")[0]
+    assert (found[0]["label_loss"], found[0]["tag_accuracy"]) == pytest.approx((first["loss"], first["tag_accuracy"]), rel=1e-5)
+
+
 @pytest.mark.parametrize("stop", [19, 20])
 def test_a_run_goes_on_where_it_stopped(project, run, stop):
     """Bit for bit, before and at an evaluation."""

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 import pytest
-from tiny_model import CONFIG, KERNELS, ROOT, documented, golden_batch
+from tiny_model import CONFIG, KERNELS, ROOT, documented, golden_batch, random_samples
 from tiny_model import GOLDEN as GOLDEN_BERT
 
 from modeling.bert.child_tuning import FisherInformation, pack_masks, percentile, task_free_masks, unpack_masks
@@ -21,8 +21,11 @@ from modeling.bert.variables import Variables
 from modeling.engine.engine import Engine
 from modeling.engine.global_function import GlobalFunction
 from modeling.engine.gradient_masks import GradientMasks
+from modeling.engine.runtime import flow
 from modeling.objectives.losses import cross_entropy
+from modeling.run.child_tuning import fisher_layout
 from modeling.run.optimizer import CLIP_NORM, Schedule, create_optimizer
+from ofrecord_util.batches import iterate_training
 
 with open(os.path.join(ROOT, "tests", "golden", "child_tuning.json"), encoding="utf-8") as _file:
     GOLDEN = json.load(_file)
@@ -161,6 +164,32 @@ def test_fisher_information_of_a_bert():
                 total += squares[name].size
     assert total > 5000
     assert differing <= 0.001 * total  # elements at the threshold, to rounding
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1, 1), (1, 2), (2, 2), (3, 2), (4, 2)])
+def test_fisher_information_of_batches_of_another_size(size, parts):
+    """The squared mean gradient of each `size` samples, also where the train function cuts a batch into parts of more samples."""
+    draw, weight = np.random.RandomState(3), np.array([[0.3], [-0.2], [0.5]], np.float32)
+    samples, name = random_samples([3, 3, 2, 3, 1, 3, 3]), LAYER + "output-dense-weight"
+    x = draw.randn(len(samples), 3).astype(np.float32)
+
+    def loss(variables, loss_mask, x):
+        product = flow.matmul(x, variables.get(name)).reshape(-1)
+        value = (product * product * loss_mask).mean() * 0.5
+        return value, value
+
+    variables = Variables({name: weight})
+    job = GlobalFunction(loss, "gradient", variables, parts=parts)
+    fisher, order = FisherInformation(variables.columns(), 1e9), []
+    rows, counted = fisher_layout(size, 4, parts)
+    for batch in iterate_training(samples, rows, (13,), 1, 5, **counted):
+        order.append(batch["idxs"][batch["loss_mask"] > 0])
+        fisher.add(job.gradients({"loss_mask": batch["loss_mask"], "x": x[batch["idxs"]]})[1])
+    assert sorted(np.concatenate(order).tolist()) == list(range(7))
+    assert {len(rows) for rows in order[:-1]} == {size}
+    gradients = [np.mean([(x[row] @ weight) * x[row] for row in rows], axis=0) for rows in order]
+    np.testing.assert_allclose(fisher._sums[name].reshape(-1), np.square(gradients).sum(axis=0), rtol=1e-4)
+    assert fisher.batches == len(order)
 
 
 def test_without_information_everything_is_kept():

@@ -13,7 +13,7 @@ SOME = {  # a value for flags that take no plain text or number
     "attention_probs_dropout_prob": "0", "hidden_dropout_prob": "0.3", "seq_length": "77", "freeze_layers": "1", "pooling": "max",
     "text_format": "csv", "metric_for_best": "cross_entropy", "label_smoothing": "0.1", "class_weights": "balanced",
     "child_tuning": "D", "reserve_p": "0.3", "meta_method": "fomaml", "inner_optimizer": "sgd", "inner_schedule": "linear",
-    "inner_state": "kept", "outer_optimizer": "adam", "outer_schedule": "constant", "inner_warmup_proportion": "0.5",
+    "inner_beta1": "0", "inner_state": "kept", "outer_optimizer": "adam", "outer_schedule": "constant", "inner_warmup_proportion": "0.5",
     "held_out_domains": "a,b", "validation_domains": "c", "objective": "prototypical", "head": "finetune",
     "evaluation_text": "keep", "packing": "packed", "mask_probability": "0.25", "pair_loss": "triplet",
     "document_end": "blank_line", "generator_size": "0.5", "score_units": "words",

@@ -30,7 +30,10 @@ peers.barrier()
 small = peers.add_up(np.array([[1, 2, number]], np.int32))
 large = peers.add_up(np.full((3, 50000), 0.1 + number, np.float64))
 same = peers.add_up(np.array([1e16, 1.0 if number else 3.0]))
-print([number, text, small.tolist(), str(small.dtype), float(large.sum()), same.tolist(), peers.own("abcde")])
+collected = [one.tolist() for one in peers.collect(np.full(2, number, np.float32), 2)] if number < 2 else "absent"
+first = peers.spread(np.full(2, 5.5 + number)).tolist()
+more = [collected, first]
+print([number, text, small.tolist(), str(small.dtype), float(large.sum()), same.tolist(), peers.own("abcde"), more])
 """
 
 
@@ -56,10 +59,11 @@ def test_three_processes():
     ended = run(3)
     assert [code for _, _, code in ended] == [0, 0, 0], ended
     shares = [[[0, "a"], [3, "d"]], [[1, "b"], [4, "e"]], [[2, "c"]]]
-    total = 150000 * (0.1 + 1.1 + 2.1)
+    total, collected = 150000 * (0.1 + 1.1 + 2.1), ([[0.0, 0.0], [1.0, 1.0]], [], "absent")
     for number, ((output, _, _), share) in enumerate(zip(ended, shares)):
         found = json.loads(output.replace("'", '"').replace("(", "[").replace(")", "]"))
-        assert found == [number, "text of 0", [[3, 6, 3]], "int32", pytest.approx(total), [3e16, 5.0], share]
+        more = [collected[number], [5.5, 5.5]]
+        assert found == [number, "text of 0", [[3, 6, 3]], "int32", pytest.approx(total), [3e16, 5.0], share, more]
 
 
 @pytest.mark.slow
@@ -100,6 +104,8 @@ def test_one_process():
     array = np.array([1.5])
     assert peers.count() == 1
     assert peers.add_up(array) is array
+    assert peers.spread(array) is array
+    assert peers.collect(array, 1)[0] is array
     assert peers.share("text") == "text"
     assert peers.own("ab") == [(0, "a"), (1, "b")]
     peers.barrier()

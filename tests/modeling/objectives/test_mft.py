@@ -214,6 +214,54 @@ def test_finetuning_objective_on_the_golden_encoder():
     np.testing.assert_allclose(metrics, [expected, hits], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_gradients_of_the_consistency_term():
+    """They are those of each pass, with its own masks, for the derivatives of the divergence: central differences of NumPy in float64."""
+    plan, weight, values = DropoutPlan(CONFIG, 5, "cpu", passes=2), 1.5, documented("weight")
+    batch = dict(golden_batch(), label=GOLDEN["train/labels"], loss_mask=np.array([1, 0, 1], np.float32) * 3 / 2)
+    masks = plan.masks(3, *batch["word_rows"].shape)
+    half = len(masks) // 2
+    passes = [{f"dropout_{i}": masks[f"dropout_{start + i}"] for i in range(half)} for start in (0, half)]
+
+    def logits_of(variables, **features):
+        dropout = plan.take(features)
+        bert = build_bert(variables, CONFIG, KERNELS["cpu"], **features, dropout=dropout)
+        return classification_logits(variables, KERNELS["cpu"], bert.pooled, dropout)
+
+    def along(variables, slopes, **features):
+        value = (logits_of(variables, **features) * slopes).sum()
+        return value, value
+
+    def divergence(logits, others):
+        first, second = (each - np.log(np.exp(each).sum(axis=1, keepdims=True)) for each in (logits, others))
+        return (((np.exp(first) - np.exp(second)) * (first - second)).sum(axis=1) / NUM_LABELS * batch["loss_mask"]).mean()
+
+    texts = golden_batch()
+    logits = [run_graph(logits_of, {**texts, **own}, values).astype(np.float64) for own in passes]
+    expected = {name: np.zeros(value.shape) for name, value in values.items()}
+    for number, own in enumerate(passes):
+        slopes = np.zeros(logits[0].shape)
+        for place in np.ndindex(slopes.shape):
+            above, below = ([each.copy() for each in logits] for _ in range(2))
+            above[number][place] += 1e-6
+            below[number][place] -= 1e-6
+            slopes[place] = weight * (divergence(*above) - divergence(*below)) / 2e-6
+        _, found = gradients(along, values, {**texts, "slopes": slopes.astype(np.float32), **own})
+        expected = {name: expected[name] + found[name] for name in expected}
+
+    def objective(consistency_weight):
+        def loss(variables, **features):
+            dropout = plan.take(features)
+            return finetuning_objective(variables, CONFIG, KERNELS["cpu"], dropout, **features, smoothness=Smoothness(consistency_weight))
+
+        return gradients(loss, values, {**batch, **masks})[1]
+
+    with_term, without = objective(weight), objective(0.0)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(with_term[name] - without[name], gradient, rtol=0, atol=3e-5, err_msg=name)
+    assert np.abs(expected["bert-encoder-layer_1-attention-self-query-weight"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["finetuning", "meta"])
 def test_the_consistency_term_compares_two_dropout_passes(kind):
     """The first pass has the masks of a run without the term. Without dropout the term is 0."""

@@ -35,6 +35,24 @@ def test_the_whole_way_is_the_mean():
     np.testing.assert_array_equal(changed, np.array([0.2, 3.0], np.float32))
 
 
+def test_the_sum_of_several_processes_is_that_of_one():
+    """Bit for bit: process 0 adds up in the order of the tasks. In another order the sum has other bits."""
+    draw = np.random.RandomState(3)
+    phis = [{"w": (draw.randn(50) * 10.0 ** draw.randint(-9, 9, 50)).astype(np.float32)} for _ in range(5)]
+    one, first, other, backwards = (Direction() for _ in range(4))
+    for phi in phis:
+        one.add(phi)
+    for start in range(0, 5, 2):
+        first.add(phis[start], lambda value, start=start: [phi["w"] for phi in phis[start : start + 2]])
+    other.share(lambda _: first.mean("w") * 5, phis[0], 5)
+    for phi in phis[::-1]:
+        backwards.add(phi)
+    assert (one.count, first.count, other.count) == (5, 5, 5)
+    np.testing.assert_array_equal(first.mean("w"), one.mean("w"))
+    assert (backwards.mean("w") != one.mean("w")).any()
+    np.testing.assert_allclose(other.mean("w"), one.mean("w"), rtol=1e-14)
+
+
 def test_a_state_continues():
     weights, rule = {"w": np.ones(3, np.float32)}, OuterRule("adam", 0.1)
     weights = rule.step(weights, lambda _: np.array([1.0, -2.0, 1e-6]), 0.1)

@@ -63,9 +63,17 @@ def test_the_term_and_its_gradients_are_those_of_pytorch():
 
 
 def step_of(gradient, mask, factor=0.3, bound=0.2):
-    return run_graph(
+    step, finite = run_graph(
         lambda variables, gradient, mask: bounded_step(gradient, mask, factor, bound, "cpu"), {"gradient": gradient, "mask": mask}
     )
+    assert finite.tolist() == [float(np.isfinite(gradient[rows]).all()) for rows in rows_of_texts(mask)]
+    return step
+
+
+def rows_of_texts(mask):
+    """The rows of [T, H] of each text, by its mask [B, S] or [R, C, S]."""
+    rows, length = mask.shape[0], mask.shape[-1]
+    return [row * length + np.flatnonzero(text) for row, texts in enumerate(mask.reshape(rows, -1, length)) for text in texts]
 
 
 def test_the_step_of_each_text():
@@ -80,6 +88,46 @@ def test_the_step_of_each_text():
     found = step_of(gradient.reshape(-1, width), mask)
     np.testing.assert_allclose(found, expected.reshape(-1, width), rtol=2e-5, atol=1e-8)
     assert (np.abs(found) == np.float32(0.2)).sum() > 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_text_without_a_finite_gradient_has_no_step(value):
+    """The others keep theirs, also in the same row; padding does not count."""
+    draw, width = np.random.RandomState(3), 4
+    gradient = draw.randn(2, 6, width).astype(np.float32)
+    mask = np.zeros((2, 2, 6), np.float32)
+    for row, text, start, stop in ((0, 0, 0, 2), (0, 1, 2, 6), (1, 0, 0, 3), (1, 1, 3, 5)):
+        mask[row, text, start:stop] = 1
+    whole = step_of(gradient.reshape(-1, width), mask).reshape(gradient.shape)
+    broken = gradient.copy()
+    broken[0, 4, 1] = broken[1, 5, 0] = value
+    expected = whole.copy()
+    expected[0, 2:6] = 0
+    np.testing.assert_array_equal(step_of(broken.reshape(-1, width), mask).reshape(gradient.shape), expected)
+
+
+def test_a_term_without_a_finite_gradient_is_dropped(monkeypatch):
+    """The gradient of a text is NaN: the term is that of the other one, and no gradient of a weight is NaN."""
+    from modeling.objectives import smoothness
+
+    inputs, of_gradient = golden_inputs(), smoothness.gradient_of
+    (_, whole), _ = gradients(objective(), documented("weight"), inputs)
+    length = inputs["word_rows"].shape[1]
+    broken = np.zeros((3 * length, 1), np.float32)
+    broken[2 * length] = np.nan
+    inputs["broken"] = broken
+    holder = {}
+    monkeypatch.setattr(smoothness, "gradient_of", lambda value, place: of_gradient(value, place) + holder["broken"])
+
+    def with_broken(variables, broken, **batch):
+        holder["broken"] = broken
+        return objective()(variables, **batch)
+
+    (loss, metrics), found = gradients(with_broken, documented("weight"), inputs)
+    values, terms = (dict(zip(finetuning_metrics(SETTINGS), each)) for each in (metrics, whole))
+    assert 0 < values["adversarial_loss"] < terms["adversarial_loss"]
+    assert loss == pytest.approx(values["label_loss"] + values["adversarial_loss"], rel=1e-6)
+    assert all(np.isfinite(gradient).all() for gradient in found.values())
 
 
 def test_the_step_of_texts_that_share_a_row():

@@ -1,6 +1,7 @@
 """modeling/objectives/tokens.py: losses and their gradients against NumPy and transformers (tests/golden/make_token_heads.py), and logits
 that do not depend on the padding."""
 
+import dataclasses
 import json
 import os
 
@@ -9,10 +10,25 @@ import pytest
 import tiny
 from tiny_model import CONFIG, documented, golden_batch, gradients, log_softmax, run_graph
 
-from modeling.bert.names import POOLER_PREFIX, SPAN_HEAD, TAG_HEAD
+from modeling.bert.dropout import DropoutPlan
+from modeling.bert.encoder import build_bert
+from modeling.bert.heads import dense_logits
+from modeling.bert.names import POOLER_PREFIX, SPAN_HEAD, TAG_HEAD, layer_of
 from modeling.bert.variables import dense_head_shapes
 from modeling.engine.kernels import select_kernels
-from modeling.objectives.tokens import predict_spans, predict_tags, span_loss, span_objective, tagging_loss, tagging_objective
+from modeling.engine.runtime import flow
+from modeling.objectives.smoothness import Smoothness, terms_of
+from modeling.objectives.tokens import (
+    SPAN_METRICS,
+    TAGGING_METRICS,
+    predict_spans,
+    predict_tags,
+    span_logits,
+    span_loss,
+    span_objective,
+    tagging_loss,
+    tagging_objective,
+)
 
 with open(os.path.join(tiny.ROOT, "tests", "golden", "token_heads.json"), encoding="utf-8") as _file:
     GOLDEN = json.load(_file)
@@ -105,6 +121,148 @@ def test_objectives_are_the_losses_of_the_predictions():
         run_graph(lambda variables, **text: predict_spans(variables, CONFIG, kernels, **text), batch, values).swapaxes(1, 2)
     )
     assert loss == pytest.approx(-(logits[:, 0, 1] + logits[:, 1, 2]).mean() / 2, rel=1e-4)
+
+
+def reference_divergence(one, other):
+    """(KL(p || q) + KL(q || p)) / C over the last axis, float64."""
+    logs, others = log_softmax(one), log_softmax(other)
+    return ((np.exp(logs) - np.exp(others)) * (logs - others)).sum(axis=-1) / one.shape[-1]
+
+
+def slopes_of(term, logits, number):
+    """Central differences of a term of two arrays of logits with respect to one of them."""
+    slopes = np.zeros(logits[number].shape)
+    for place in np.ndindex(slopes.shape):
+        above, below = ([each.copy() for each in logits] for _ in range(2))
+        above[number][place] += 1e-5
+        below[number][place] -= 1e-5
+        slopes[place] = (term(*above) - term(*below)) / 2e-5
+    return slopes.astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [TAG_HEAD, SPAN_HEAD])
+def test_the_consistency_term_and_its_gradients(head):
+    """The term is NumPy's, of the logits of two passes with their own dropout masks; its gradients are those of each pass for the central
+    differences of NumPy's term. The first pass is that of a run without the term."""
+    kernels, batch, weight, outputs = select_kernels("cpu"), golden_batch(), 1.5, 2 if head == SPAN_HEAD else TAGS
+    config, values = dataclasses.replace(CONFIG, num_hidden_layers=1), model(head, outputs)
+    values = {name: value for name, value in values.items() if layer_of(name) in (None, 0)}
+    (rows, length), of_tokens = batch["word_rows"].shape, head == TAG_HEAD
+    plan = DropoutPlan(config, 5, "cpu", passes=2, of_tokens=True, before_head=of_tokens)
+    masks = plan.masks(3, rows, length)
+    half = len(masks) // 2
+    passes = [{f"dropout_{i}": masks[f"dropout_{start + i}"] for i in range(half)} for start in (0, half)]
+    counted = batch["input_mask"].astype(np.float32)
+    counted[2] = 0
+    loss_mask = np.array([1.5, 0, 1.5], np.float32)
+    if of_tokens:
+        more = {"tag_ids": np.ones((rows, length), np.int32), "tag_weights": counted * np.float32(rows / counted.sum())}
+    else:
+        more = {"start": np.ones(rows, np.int32), "end": np.full(rows, 2, np.int32), "loss_mask": loss_mask}
+
+    def logits_of(variables, **features):
+        dropout = plan.take(features)
+        if of_tokens:
+            states = build_bert(variables, config, kernels, **features, dropout=dropout, pools=False).hidden_states[-1]
+            states = states.reshape(-1, config.hidden_size)
+            return dense_logits(variables, kernels, head, states, dropout.hidden()).reshape(rows, length, outputs)
+        return flow.stack(span_logits(variables, config, kernels, dropout, **features), dim=2)
+
+    def term(one, other):
+        if of_tokens:
+            return (reference_divergence(one, other) * counted).sum() / counted.sum()
+        found = reference_divergence(one.swapaxes(1, 2), other.swapaxes(1, 2)).sum(axis=1) * length / 29  # places
+        return (found * loss_mask).mean()
+
+    def along(variables, slopes, **features):
+        value = (logits_of(variables, **features) * slopes).sum()
+        return value, value
+
+    def objective(smoothness):
+        def loss(variables, **features):
+            dropout = plan.take(features)
+            function, own = (tagging_objective, {}) if of_tokens else (span_objective, {"places": 29})
+            return function(variables, config, kernels, dropout, **features, smoothness=smoothness, **own)
+
+        return gradients(loss, values, {**batch, **more, **masks})
+
+    logits = [run_graph(logits_of, {**batch, **own}, values).astype(np.float64) for own in passes]
+    (whole, metrics), found = objective(Smoothness(weight))
+    (alone, plain), others = objective(Smoothness())
+    names = terms_of(TAGGING_METRICS if of_tokens else SPAN_METRICS, Smoothness(weight))
+    values_of = dict(zip(names, metrics))
+    assert values_of["consistency_loss"] == pytest.approx(term(*logits), rel=1e-4)
+    assert term(*logits) > 1e-3
+    assert values_of["label_loss"] == pytest.approx(alone, rel=1e-6)
+    assert whole == pytest.approx(alone + weight * term(*logits), rel=1e-5)
+    assert metrics[-1] == plain[-1]
+    expected = {name: np.zeros(value.shape) for name, value in values.items()}
+    for number, own in enumerate(passes):
+        slopes = slopes_of(term, logits, number) * np.float32(weight)
+        _, gradient = gradients(along, values, {**batch, "slopes": slopes, **own})
+        expected = {name: value + gradient[name] for name, value in expected.items()}
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name] - others[name], gradient, rtol=0, atol=3e-5, err_msg=name)
+    assert np.abs(expected[head[0]]).max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [TAG_HEAD, SPAN_HEAD])
+def test_the_adversarial_term(head):
+    """Without dropout it is NumPy's divergence at E + n + d, where d goes up the central differences of the divergence at E + n."""
+    kernels, batch, outputs = select_kernels("cpu"), golden_batch(), 2 if head == SPAN_HEAD else TAGS
+    config, values = dataclasses.replace(CONFIG, num_hidden_layers=1), model(head, outputs)
+    values = {name: value for name, value in values.items() if layer_of(name) in (None, 0)}
+    rows, length = batch["word_rows"].shape
+    settings = Smoothness(factor=0.3, sigma=0.1, bound=0.2)
+    noise = np.random.RandomState(2).randn(rows * length, config.hidden_size).astype(np.float32) * np.float32(0.1)
+    counted = batch["input_mask"].astype(np.float32)
+    ones = np.ones(rows, np.float32)
+    if head == TAG_HEAD:
+        more = {"tag_ids": np.ones((rows, length), np.int32), "tag_weights": counted * np.float32(rows / counted.sum())}
+    else:
+        more = {"start": np.ones(rows, np.int32), "end": np.full(rows, 2, np.int32), "loss_mask": ones}
+
+    def logits_of(variables, word_rows, input_mask, segment_ids, shift):
+        bert = build_bert(variables, config, kernels, word_rows, input_mask, segment_ids, shift=shift, pools=False)
+        logits = dense_logits(variables, kernels, head, bert.hidden_states[-1].reshape(-1, config.hidden_size))
+        logits = logits.reshape(rows, length, outputs)
+        if head == TAG_HEAD:
+            return logits
+        return logits + (input_mask.to(flow.float32).reshape(rows, length, 1) - 1.0) * 10000.0
+
+    def at(shift):
+        return run_graph(logits_of, {**batch, "shift": shift.astype(np.float32)}, values).astype(np.float64)
+
+    def divergences(one, other):
+        if head == TAG_HEAD:
+            return (reference_divergence(one, other) * counted).sum(axis=1)
+        return reference_divergence(one.swapaxes(1, 2), other.swapaxes(1, 2)).sum(axis=1)
+
+    def along(variables, slopes, **text):
+        value = (logits_of(variables, **text, shift=variables.get("shift")) * slopes).sum()
+        return value, value
+
+    plain, near = at(noise * 0), at(noise)
+    slopes = slopes_of(lambda one, other: divergences(one, other).sum(), [plain, near], 1)
+    with_shift = {**values, "shift": noise}
+    _, found = gradients(along, with_shift, {**batch, "slopes": slopes})
+    step = np.zeros(noise.shape)
+    for row in range(rows):
+        own = found["shift"][row * length : (row + 1) * length] * counted[row][:, None]
+        step[row * length : (row + 1) * length] = np.clip(0.3 * own / np.abs(own).max(), -0.2, 0.2)
+    per_text = divergences(plain, at(noise + step))
+    expected = per_text.sum() / counted.sum() if head == TAG_HEAD else per_text.mean()
+
+    def objective(variables, **arrays):
+        function = tagging_objective if head == TAG_HEAD else span_objective
+        return function(variables, config, kernels, None, **arrays, smoothness=settings)
+
+    (loss, metrics), _ = gradients(objective, values, {**batch, **more, "embedding_noise": noise})
+    assert metrics[2] == pytest.approx(expected, rel=2e-3)
+    assert loss == pytest.approx(metrics[1] + metrics[2], rel=1e-5)
+    assert expected > 1e-4
 
 
 def golden_head(head, outputs):

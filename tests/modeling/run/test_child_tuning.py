@@ -1,6 +1,7 @@
 """Child-Tuning in whole runs: what it leaves alone, how it resumes, and that parts and processes do not matter."""
 
 import math
+import os
 import re
 
 import numpy as np
@@ -68,10 +69,48 @@ def test_the_child_network_of_d(project, runs):
     assert sum(before[name].size for name in layers) == total
     changed = sum(int((before[name] != after[name]).sum()) for name in layers)
     assert 0.9 * kept < changed <= kept
-    for name in ("bert-embeddings-position_embeddings", "bert-pooler-dense-weight"):
-        assert (before[name] != after[name]).mean() > 0.3, name
+    still = variables_of(run_of(project, "still", "--child_tuning D --reserve_p 0.3 --learning_rate 0")[0])
+    assert all(np.array_equal(still[name], value) for name, value in before.items())
+    outside = ("bert-embeddings-position_embeddings", "bert-embeddings-word_embeddings", "bert-pooler-dense-weight")
+    for name in (*outside, "classification-output_weights", "classification-output_bias"):
+        assert (still[name] != after[name]).mean() > 0.3, name
     plain = variables_of(runs["plain"][0])
     assert sum(int((before[name] != plain[name]).sum()) for name in layers) > 2 * kept
+
+
+def test_frozen_layers_are_not_ranked(project, runs):
+    """The share is one of the elements of the other layers."""
+    run, output = run_of(project, "frozen", "--child_tuning D --reserve_p 0.3 --freeze_layers 1")
+    kept, total = (int(number.replace(",", "")) for number in re.search(r"Child-Tuning: ([\d,]+) of ([\d,]+) elements", output).group(1, 2))
+    before, after = variables_of(None, project.path("encoder")), variables_of(run)
+    layers = [name for name in before if layer_of(name)]
+    assert sum(before[name].size for name in layers) == total
+    assert kept == total - math.ceil((total - 1) * 0.7)
+    assert 0.9 * kept < sum(int((before[name] != after[name]).sum()) for name in layers) <= kept
+    assert all(np.array_equal(before[name], after[name]) for name in before if layer_of(name) == 0)
+
+
+def test_batches_of_the_fisher_information(project, runs):
+    """Single samples choose other elements than training batches; the run goes on with them."""
+    more = "--child_tuning D --reserve_p 0.3 --fisher_batch_size 1"
+    run, output = run_of(project, "single", more)
+    samples = run.flags["data"]["train"]["rows"]
+    assert f"chosen by Fisher information over {samples} batches" in output
+    before, (one, other) = variables_of(None, project.path("encoder")), (variables_of(each) for each in (run, runs["D"][0]))
+    layers = [name for name in before if layer_of(name) is not None]
+    chosen, others = (np.concatenate([(before[name] != after[name]).reshape(-1) for name in layers]) for after in (one, other))
+    assert 0.3 < (chosen & others).sum() / others.sum() < 0.999
+    project.run(f"{LINE} {more} --max_steps 5 --model_save_dir output/cut-single")
+    resumed = project.run(f"{LINE} {more} --resume output/cut-single")
+    assert "chosen by Fisher" not in resumed
+    assert tiny.tree(project.path("output", "cut-single", "snapshot_last")) == tiny.tree(run.path("snapshot_last"))
+    for words, said in (
+        ("--fisher_batch_size 5", "--fisher_batch_size 5: a training batch has 4 samples: give at most 4"),
+        ("--fisher_batch_size 2 --texts_per_row 2", "--fisher_batch_size: not possible with --texts_per_row 2"),
+    ):
+        code, _, errors = project.call(f"{LINE} --child_tuning D {words} --model_save_dir output/refused")
+        assert code == 2
+        assert said in errors
 
 
 def test_f_trains_everything_in_other_steps(runs):
@@ -119,6 +158,38 @@ def test_two_processes(project, mode):
     theirs, ours = variables_of(one), variables_of(two)
     for name, value in theirs.items():
         np.testing.assert_allclose(ours[name], value, rtol=0, atol=5e-4, err_msg=name)
+
+
+SHORT = (
+    "--model_load_dir encoder --vocab_file vocab.txt --num_epochs 1 --max_steps 4 --seed 3 --learning_rate 1e-3 --device cpu "
+    "--weight_decay_rate 0 --save_last_snapshot --child_tuning D --reserve_p 0.3"
+)
+OF_G1 = "--task_name g1 --data_dir data --seq_length 24 --batch_size_per_device 4"
+OTHERS = {
+    "finetuning.py": "--task_name sst-2 --data_dir single --seq_length 24 --batch_size_per_device 4 --dev_every_step_num 9",
+    "meta_teacher.py": f"{OF_G1} --eval_every_step_num 9 --use_sample_weights false",
+    "recipes/domain_mixing.py": f"{OF_G1} --dev_every_step_num 9",
+    "recipes/span_answering.py": "--task_name places --data_dir questions --seq_length 19 --doc_stride 5 --batch_size_per_device 8",
+    "recipes/pretrain_discriminator.py": f"{OF_G1} --use_task_text --evaluation_text leave_out --generator_size 0.3",
+}
+
+
+@pytest.mark.parametrize("script", OTHERS)
+def test_other_scripts(project, script):
+    """At most the elements that the log counts change in the encoder layers, the others keep their values bit for bit."""
+    if not os.path.exists(project.path("questions")):
+        tiny.write_questions(project.path("questions"), counts=(9, 4, 3))
+        tiny.write_single(project.path("single"))
+    name = os.path.basename(script)[: -len(".py")]
+    output = project.run(f"{os.path.join(tiny.ROOT, script)} {SHORT} {OTHERS[script]} --model_save_dir output/{name}")
+    found = re.search(r"Child-Tuning: ([\d,]+) of ([\d,]+) elements", output)
+    kept, total = (int(number.replace(",", "")) for number in found.group(1, 2))
+    assert kept == total - math.ceil((total - 1) * 0.7)
+    before, after = variables_of(None, project.path("encoder")), variables_of(tiny.Run(project.path("output", name)))
+    changed = np.concatenate([(before[each] != after[each]).reshape(-1) for each in before if layer_of(each) is not None])
+    assert 0.1 * kept < changed.sum() <= kept  # the discriminator shares its elements with the generator's layers
+    assert changed.size <= total
+    assert changed.mean() < 0.6
 
 
 def test_what_is_refused(project):

@@ -53,7 +53,9 @@ def test_the_task_of_an_evaluation():
     task = sampler().evaluation_task(1)
     assert set(SAMPLES.domain[task.support].tolist()) == {1}
     assert (len(task.support), len(task.query)) == (5, 0)
-    assert task.support.tolist() == sampler().evaluation_task(1).support.tolist()
+    assert task.support.tolist() == sampler().evaluation_task(1, 0).support.tolist()
+    supports = [sampler().evaluation_task(1, number).support.tolist() for number in range(4)]
+    assert len(set(map(tuple, supports))) == 4
 
 
 def test_too_few_rows():

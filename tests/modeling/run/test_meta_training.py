@@ -58,7 +58,7 @@ class Tasks:
         return (step, number)
 
     def query_samples(self, task):
-        return ()
+        return task[2] if len(task) > 2 else ()
 
 
 class Run:
@@ -128,6 +128,15 @@ def test_outer_and_inner_adam(name, outer, weight_decay):
     np.testing.assert_allclose(np.abs(first - decayed), 0.05, rtol=0, atol=1e-7)
 
 
+def test_inner_adam_of_reptiles_authors():
+    """beta1 = 0: the step follows the last gradient alone."""
+    run = Run(0.5, inner={"kind": "adamw", "weight_decay": 0.0, "beta1": 0.0})
+    for expected in GOLDEN["quadratic"]["reptile_outer_sgd_eps0.5_inner_adam_beta1_0"]:
+        np.testing.assert_allclose(run.step(), expected, rtol=0, atol=3e-6)  # the product's epsilon is 1e-6, PyTorch's 1e-8
+    other = Run(0.5, inner={"kind": "adamw", "weight_decay": 0.0})
+    assert np.abs(other.step() - GOLDEN["quadratic"]["reptile_outer_sgd_eps0.5_inner_adam_beta1_0"][0]).max() > 1e-3
+
+
 def test_one_inner_step_is_the_joint_step():
     """Reptile with one step of SGD and the whole way is one step on the mean loss of the tasks."""
     joint = START - 0.1 * (SCALES * (START - MINIMA)).mean(axis=0)
@@ -149,9 +158,40 @@ def test_a_rate_of_zero_leaves_the_weights():
     assert run.metrics[-1] == 0
 
 
-def test_reptile_does_not_read_the_query():
-    one, other = Run(1.0, query=0.5), Run(1.0, query=1e9)
-    assert np.array_equal(one.step(), other.step())
+class Queries(SimpleNamespace):
+    """Query rows: x [N, 2] of a linear classifier with the weights of two labels +-w, and their labels."""
+
+    def __len__(self):
+        return len(self.label)
+
+
+def test_reptile_measures_the_query_and_does_not_train_on_it():
+    """Garbage there changes the numbers of the query and no bit of the weights. Tasks without query rows have no share in the numbers."""
+    weights, metrics, seen = [], [], []
+    for garbage in (0.0, 1e9):
+        run = Run(1.0)
+
+        def logits_of(samples, run=run):
+            seen.append(run.weights())
+            value = samples.x @ run.weights()
+            return np.stack([value, -value], axis=1)
+
+        run.job = MetaJob(Tasks(STEPS), run.adaptation, logits_of, None, run.rule)
+        tasks = []
+        for number, minimum in enumerate(MINIMA):
+            arrays = {"minimum": np.array([minimum], np.float32)}
+            x = np.array([[1.0, 0.5 * number], [-0.3, 0.2], [0.7, -0.1]]) + garbage
+            tasks.append((arrays, arrays, Queries(x=x, label=np.array([0, 1, number % 2]))) if number else (arrays, arrays))
+        metrics.append(run.job({"tasks": tasks, "step": 0})[1])
+        weights.append(run.weights())
+    assert np.array_equal(*weights)
+    assert metrics[0][2] != metrics[1][2]
+    assert len(seen) == 8  # before and after adapting to the two tasks that have query rows
+    losses = []
+    for number, phi in enumerate(GOLDEN["quadratic"]["phi"][1:], 1):
+        margin = np.array([[1.0, 0.5 * number], [-0.3, 0.2], [0.7, -0.1]]) @ np.array(phi)
+        losses.append(np.log1p(np.exp(-2 * margin * np.array([1, -1, 1 - 2 * (number % 2)]))).mean())
+    assert metrics[0][2] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 def test_two_equal_tasks_are_one():
