@@ -84,7 +84,8 @@ def measure(size, folder, limit):
             if part != WRITE and not os.path.exists(os.path.join(data, "ofrecord")):
                 raise UserError(f"{data}: its records are gone: remove {folder}/corpus-{size}-*.json")
             timing = time_command(command_of(part, data, text, limit))
-            write_json(path, {"seconds": timing.seconds, "peak_bytes": timing.peak_bytes})
+            own = {} if part == TRAIN else json.loads(timing.output.splitlines()[-1])
+            write_json(path, {"seconds": timing.seconds, "peak_bytes": timing.peak_bytes, **own})
         found[part] = read_json(path, "remove it")
         show({"gigabytes": size, "part": part, **found[part]})
     if os.path.exists(text):

@@ -6,6 +6,8 @@ Called by benchmarks/bench_corpus.py with JSON as argument:
     vocabulary      file
     length, batch, window
     memory_limit    GB of address space, or null
+
+It prints {"peak_bytes": its peak memory}. What the system says of a process that has ended includes the memory of the one that started it.
 """
 
 if not __package__:
@@ -30,10 +32,13 @@ def main():
     tokenizer = Tokenizer(job["vocabulary"])
     if job["part"] == "write":
         write_corpus(job["data_dir"], None, CorpusText([job["text"]], None, {}, KEEP), tokenizer, job["length"], LINE)
-        return
-    corpus, masking = Corpus(job["data_dir"]), Masking(tokenizer.tokens)
-    for _ in iterate_corpus(corpus, masking, job["batch"], (job["length"],), 1, 1, job["window"]):
-        pass
+    else:
+        corpus, masking = Corpus(job["data_dir"]), Masking(tokenizer.tokens)
+        for _ in iterate_corpus(corpus, masking, job["batch"], (job["length"],), 1, 1, job["window"]):
+            pass
+    with open("/proc/self/status", encoding="ascii") as file:
+        peak = next(line for line in file if line.startswith("VmHWM:"))
+    print(json.dumps({"peak_bytes": int(peak.split()[1]) * 1024}))
 
 
 if __name__ == "__main__":
