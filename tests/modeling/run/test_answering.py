@@ -110,7 +110,8 @@ def test_questions_without_an_answer_are_refused(tmp_path, monkeypatch, without,
     text = QuestionSplit("f.json", ["good"] * count, [CONTEXT] * count, zeros, zeros, "digest", ids=names, answers=answers)
     records, _ = WindowForm(5, 5).encode(text, tokenizer, 19)
     monkeypatch.setattr(answering, "read_split", lambda *_: (records, text))
-    context = SimpleNamespace(task=task, tokenizer=tokenizer, flags=SimpleNamespace(no_answer=False))
+    splits = SimpleNamespace(held_out=[])
+    context = SimpleNamespace(task=task, tokenizer=tokenizer, flags=SimpleNamespace(no_answer=False), splits=splits)
     with pytest.raises(UserError) as error:
         load_questions(context, "train")
     assert str(error.value).startswith(f"f.json: {said}")

@@ -23,7 +23,7 @@ def log_of(tmp_path, monkeypatch, split, rows, domains=("mr", "cr")):
     folder, lines = TaggedFolder(str(tmp_path)), []
     records = Dataset(str(tmp_path), task, tokenizer, 13, text=folder, form=TagForm(), log=lambda _line: None).records(split)
     monkeypatch.setattr(tagging, "read_split", lambda *_: (records, folder.read(split, task)))
-    splits = SimpleNamespace(facts={split: {"text_file": "f", "text_digest": "d"}}, digests={})
+    splits = SimpleNamespace(facts={split: {"text_file": "f", "text_digest": "d"}}, digests={}, held_out=[])
     load_tagged(SimpleNamespace(task=task, tokenizer=tokenizer, log=lines.append, splits=splits, flags=None), split)
     return lines
 
