@@ -70,8 +70,8 @@ def read_pairs(path: str) -> Iterator[Tuple[str, Tuple[str, str]]]:
     Raises:
         UserError: a line is no text, has a carriage return in it or other than two texts with a tab between them, or has names of columns.
     """
-    for place, text in _text_lines(path):
-        if not text:
+    for place, text in _text_lines(path, ends="\r\n"):  # a tab at an end is one between two texts
+        if not text.strip():
             continue
         texts = [part.strip() for part in text.split("\t")]
         if len(texts) != 2:
@@ -79,16 +79,20 @@ def read_pairs(path: str) -> Iterator[Tuple[str, Tuple[str, str]]]:
                 f"{place} ({text!r:.60}): has {len(texts)} column{'s' * (len(texts) > 1)}, but with --paired_lines each line of "
                 "--corpus_file has two texts with a tab between them"
             )
+        if not all(texts):
+            which = "first" if not texts[0] else "second"
+            raise UserError(f"{place} ({text!r:.60}): the {which} text is empty, but --paired_lines needs two per line: remove the line")
         if is_header(texts):
             raise UserError(f"{place} ({text!r:.60}): is a header, which would be trained on: remove the line")
         yield place, (texts[0], texts[1])
 
 
-def _text_lines(path: str) -> Iterator[Tuple[str, str]]:
+def _text_lines(path: str, ends: Optional[str] = None) -> Iterator[Tuple[str, str]]:
+    """Yields (place, line) for each line, without the characters `ends` at its ends (None: without white space)."""
     with open_file(path, _REMEDY, CORPUS_LIMIT) as file:
         for number, line in enumerate(lines_of(file, path, _REMEDY), 1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(ends)
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}: line {number}: byte {error.start} of the line is not UTF-8; convert the file to UTF-8") from error
             if "\0" in text:

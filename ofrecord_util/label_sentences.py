@@ -1,6 +1,7 @@
 """Sentences that say what a label means, such as "it was terrible": rows `text TAB label` of a file, without a domain."""
 
 import dataclasses
+from typing import Dict
 
 from ofrecord_util.errors import UserError
 from ofrecord_util.escaping import counted
@@ -26,7 +27,15 @@ def read_label_sentences(path: str, task: Task) -> TextSplit:
         UserError: names file and row: an unreadable or empty file, another number of columns, an empty text, a label that the task does not
             have, or a label of the task without a row.
     """
-    table = rows_of_text(decode_text(read_bytes(path, f"check {_FLAG}", TEXT_LIMIT), path), path, roles=("text", "label"))
+    content = decode_text(read_bytes(path, f"check {_FLAG}", TEXT_LIMIT), path)
+    try:
+        table = rows_of_text(content, path, roles=("text", "label"))
+    except UserError as error:
+        # the flags that name columns are for the training text
+        message, *advice = str(error).split("; ", 1)
+        if not advice or not any(flag in advice[0] for flag in ("_column", "--text_format")):
+            raise
+        raise UserError(f"{message}; name the columns text and label, or write text TAB label without a header") from error
     rows = []
     for place, cells in table.rows:
         if len(cells) != 2:
@@ -34,6 +43,10 @@ def read_label_sentences(path: str, task: Task) -> TextSplit:
             raise UserError(f"{path}: {place}: has {found}, but a row of {_FLAG} has 2: text, label (no domain)")
         rows.append((place, [cells[0], task.domains[0], cells[1]]))
     split = read_text(path, task, dataclasses.replace(table, rows=rows))
+    labels: Dict[str, int] = {}
+    for (place, cells), label in zip(rows, split.label.tolist()):
+        if labels.setdefault(cells[0].strip().lower(), label) != label:
+            raise UserError(f"{path}: {place}: {cells[0]!r:.60} has two labels: remove a row")
     missing = [name for number, name in enumerate(task.labels) if not (split.label == number).any()]
     if missing:
         # pairs of different labels would hold sentences of the others only, so the vectors of sentences would become a sign of these labels

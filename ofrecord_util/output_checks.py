@@ -24,7 +24,8 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
         others: the files that the command reads, and those that it writes too, or folders of such files. None of them may be overwritten,
             and nothing may be written into one of the folders.
     Raises:
-        UserError: the path is a folder, its folder does not exist or cannot be written, or it is one of the others or in one of them.
+        UserError: the path is a folder, its folder does not exist or cannot be written, it is a file of a snapshot, or it is one of the
+            others or in one of them.
     """
     try:
         found = files.stat_of(path)
@@ -36,7 +37,7 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
             return
         files.stat_of(f"{os.path.realpath(path)}.tmp-{_LARGEST_PID}")  # a name that is too long is an OSError
         folder = os.path.dirname(os.path.realpath(path))
-        if makes_folder and not os.path.isdir(folder):
+        if found is not None or (makes_folder and not os.path.isdir(folder)):  # a further file does no harm
             check_is_in_no_snapshot(folder, flag, path)
         _try_to_write(_nearest(folder) if makes_folder else folder)
     except OSError as error:
@@ -73,10 +74,10 @@ def check_output_folder(path: str, flag: str, whole: bool = True) -> None:
 
 def check_is_in_no_snapshot(folder: str, flag: str, path: Optional[str] = None) -> None:
     """Checks that a folder, which may not exist yet, is no snapshot and is in none. Each folder in a snapshot is a variable, so another one
-    makes it unreadable.
+    makes it unreadable, and so does a file that replaces one of its own.
 
     Args:
-        folder: a new folder is to be created in it, or as it.
+        folder: a file or a new folder is to be created in it, or it is to be created.
         flag: what the user can change, for the message.
         path: what the message names; None for the folder.
     Raises:
@@ -85,7 +86,7 @@ def check_is_in_no_snapshot(folder: str, flag: str, path: Optional[str] = None) 
     place = os.path.realpath(folder)
     while True:
         if os.path.isfile(os.path.join(place, SNAPSHOT_DONE)):
-            raise UserError(f"{path or folder}: is in {place}, a snapshot, which must have no other folders; give another {flag}")
+            raise UserError(f"{path or folder}: is in {place}, a snapshot, whose files are not changed; give another {flag}")
         if place == os.path.dirname(place):
             return
         place = os.path.dirname(place)

@@ -270,8 +270,8 @@ def write(folder, checkpoint):
     notes = []
     if checkpoint.num_labels and checkpoint.config.pooling != CLS:
         raise UserError(
-            f"the classifier of the checkpoint uses --pooling {checkpoint.config.pooling}, that of transformers uses cls only; keep the "
-            "model as a snapshot, or train one with --pooling cls"
+            f"the classifier of the checkpoint reads the {checkpoint.config.pooling} of the states, that of transformers reads [CLS] only; "
+            "keep the model as a snapshot, or train one that reads [CLS]"
         )
     if checkpoint.num_labels and not checkpoint.has_pooler:
         raise UserError(

@@ -43,14 +43,15 @@ def only_script_with(option: str) -> Optional[str]:
 
 
 def fitting(line: str) -> str:
-    """The line without the parts, after the first, that name a flag of the scripts which the running program does not have.
+    """The line without the parts, after the first, that name a flag of the scripts which the running program does not have. What follows a
+    first part with a colon stays if nothing else would: "FILE: " alone does not say what is wrong.
 
     Args:
         line: parts are separated by "; " or ": ".
     """
     first, *rest = BREAK.split(line)
-    kept = [first]
-    for sign, part in zip(rest[::2], rest[1::2]):
-        if not foreign_flags(part):
-            kept += [sign, part]
-    return "".join(kept)
+    pairs = list(zip(rest[::2], rest[1::2]))
+    kept = [pair for pair in pairs if not foreign_flags(pair[1])]
+    if not kept and pairs and pairs[0][0] == ": " and " " not in first.strip():
+        kept = pairs[:1]
+    return "".join([first, *(word for pair in kept for word in pair)])

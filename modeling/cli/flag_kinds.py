@@ -67,6 +67,7 @@ _MOST_ROWS = 65536  # of a batch: arrays of more rows exceed the memory of today
 _MOST_LANES = 256
 MOST_STEPS = 10**7  # of a run: months of training. Arrays with a number per step need 80 MB
 _MOST_DECAY = 1000  # a learning rate above 1e-3 then turns the signs of the weights
+_MOST_REPEATS = 1000  # of an evaluation, whose predictions are all in memory
 _MOST_BEAM = 1024  # hypotheses
 _MOST_LENGTH_PENALTY = 10  # the divisor of a score is ((5 + tokens) / 6)^penalty: at 65,536 tokens and 10 it is 2e40, which float64 holds
 
@@ -148,6 +149,7 @@ pair_batch_size = at_least(int, 2, _MOST_ROWS)
 count, non_negative_count = at_least(int, 1, _MOST_ROWS), at_least(int, 0, _MOST_ROWS)
 step_count = at_least(int, 1, MOST_STEPS)
 lane_count = at_least(int, 0, _MOST_LANES)
+repeats = at_least(int, 1, _MOST_REPEATS)
 part_count = at_least(int, 1, _MOST_PARTS)
 port = at_least(int, 1, 65535)
 

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from modeling.cli.choices import NEWEST_RUN
+from modeling.cli.choices import NEWEST_RUN, TASK_DRIVEN
 from modeling.cli.command_line import Parser
 from modeling.cli.flag_kinds import Flag, boolean
 from modeling.cli.flag_table import FLAGS, MODEL_SIZE_DEFAULTS
@@ -161,7 +161,7 @@ def training_split(flags: argparse.Namespace) -> str:
     return UNLABELLED if getattr(flags, "unlabelled", False) else "train"
 
 
-# Flags that belong to another one: without effect while that one has its default
+# Flags that belong to another one: without effect while that one has its default, or another value than the given one
 _BELONGS_TO = {
     "adversarial_sigma": "adversarial_factor",
     "adversarial_bound": "adversarial_factor",
@@ -169,6 +169,7 @@ _BELONGS_TO = {
     "fisher_batch_size": "child_tuning",
     "document_end": "structural",
 }
+_BELONGS_TO_VALUE = {"fisher_batch_size": TASK_DRIVEN}
 
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:
@@ -185,8 +186,9 @@ def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) ->
             log(f"--{flag.name} has no effect: {flag.help}")
         if flag.has_effect and _BELONGS_TO.get(flag.name) in own and flag.name in flags.given:
             other = own[_BELONGS_TO[flag.name]]
-            if getattr(flags, other.name) == other.default:
-                log(f"--{flag.name} has no effect without --{other.name}")
+            value, needed = getattr(flags, other.name), _BELONGS_TO_VALUE.get(flag.name)
+            if value == other.default or (needed is not None and value != needed):
+                log(f"--{flag.name} has no effect without --{other.name}" + (f" {needed}" if needed is not None else ""))
 
 
 def run_folder_name(pattern: str, now: Optional[time.struct_time] = None) -> str:

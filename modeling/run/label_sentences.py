@@ -9,6 +9,7 @@ from ofrecord_util.escaping import counted
 from ofrecord_util.label_sentences import read_label_sentences
 from ofrecord_util.record_forms import RowForm
 from ofrecord_util.schema import FEATURES
+from ofrecord_util.summary import with_unknown
 
 
 def check_label_sentences(flags) -> None:
@@ -55,7 +56,8 @@ def with_label_sentences(context, records, text):
     own, truncated = RowForm().encode(text, context.tokenizer, records.seq_length, task)
     counts = ", ".join(f"{name} {count}" for name, count in zip(task.labels, np.bincount(text.label, minlength=task.num_labels)))
     cut = f"; {truncated} cut at --seq_length {records.seq_length}" if truncated else ""
-    context.log(f"--label_sentences {path}: {counted(len(text), 'row')} ({counts}), beside {len(records)} of training text{cut}")
+    line = f"--label_sentences {path}: {counted(len(text), 'row')} ({counts}), beside {len(records)} of training text{cut}"
+    context.log(with_unknown([line], *context.tokenizer.count_unknown(own.input_ids, own.input_mask)))
     context.splits.facts["train"]["label_sentences"] = {"file": path, "rows": len(text), "text_digest": text.digest}
     context.splits.digests["label sentences' digest"] = text.digest
     own = dataclasses.replace(own, idxs=own.idxs + np.int32(records.idxs.max() + 1))

@@ -68,7 +68,7 @@ def test_flags_that_cannot_be_met(project, teacher, outputs):
     assert "the teacher has layers 0 to 3" in fails(project, evaluate + "--teacher_layers 1,4")
     assert "and is not replaced" in fails(project, evaluate + f"--teacher_output_dir {DATA}")
     message = fails(project, evaluate + f"--teacher_output_dir {teacher.snapshot}/outputs")
-    assert "a snapshot, which must have no other folders; give another --teacher_output_dir" in message
+    assert "a snapshot, whose files are not changed; give another --teacher_output_dir" in message
     assert "--teacher_model" in fails(project, STEP_3B.replace("--teacher_model {teacher}", ""))
     message = fails(project, distill + "--domains books,dvd,electronics,toys")
     assert "was trained for domains books,dvd,electronics,kitchen" in message

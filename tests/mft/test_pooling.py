@@ -60,6 +60,6 @@ def test_pooling(project):
     assert code == 2
     assert f"--pooling mean contradicts {snapshot}, whose classifier was trained with max" in errors
     assert errors.count("\n") == 1
-    with pytest.raises(UserError, match="classifier of the checkpoint uses --pooling max"):
+    with pytest.raises(UserError, match="classifier of the checkpoint reads the max of the states"):
         convert(snapshot, project.path("exported"), to=HUGGING_FACE, log=lambda line: None)
     assert not os.path.exists(project.path("exported"))

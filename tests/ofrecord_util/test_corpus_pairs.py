@@ -59,7 +59,8 @@ def test_lines_of_which_a_text_has_no_token(tmp_path, tokenizer):
     [
         ("a\tb\nno pair\n", r"line 2 \('no pair'\): has 1 column, but with --paired_lines each line of --corpus_file has two texts"),
         ("a\tb\na film\tmr\t1\n", r"line 2 \('a film.tmr.t1'\): has 3 columns, but with --paired_lines"),
-        ("a film\t \n", "line 1 .'a film'.: has 1 column"),
+        ("a film\t \n", "line 1 .*: the second text is empty, but --paired_lines needs two per line: remove the line"),
+        ("a\tb\n\tb\n", "line 2 .*: the first text is empty"),
         ("sentence1\tsentence2\na\tb\n", "line 1 .* is a header"),
     ],
 )

@@ -43,6 +43,9 @@ def test_rows(written, name, content):
         ("bad\t0\n \t1\n", "row 2: the text is empty"),
         ("bad\t0\ngood\tfine\n", "row 2: .*'fine'"),
         ("bad\t0\nworse\t0\n", r"no row has the label 1: --label_sentences needs rows of each label \(0, 1\)"),
+        ("bad\t0\nbad \t1\n", "row 2: 'bad ' has two labels: remove a row"),
+        ('{"foo": "bad", "label": 0}\n', "; name the columns text and label, or write text TAB label without a header$"),
+        ('{"text": "bad"}\n', "; name the columns text and label, or write text TAB label without a header$"),
         ("", "is empty; a row is text TAB label"),
     ],
 )

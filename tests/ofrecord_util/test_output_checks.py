@@ -76,12 +76,15 @@ def test_no_folder_is_created_in_a_snapshot(tmp_path):
                 output_checks.check_output_folder(str(path), "--output_dir", whole=whole)
         with pytest.raises(UserError, match=r"a snapshot, .*give another --output"):
             output_checks.check_output(str(path / "file"), "--output", makes_folder=True)
+    (snapshot / "vocab.txt").write_text("[PAD]\n")  # a file of another snapshot than that of the command
+    with pytest.raises(UserError, match=r"vocab.txt: is in .*snapshot_best, a snapshot, whose files are not changed; give another"):
+        output_checks.check_output(str(snapshot / "vocab.txt"), "--output")
     output_checks.check_output(str(snapshot / "file.onnx"), "--output", makes_folder=True)
     output_checks.check_output_folder(str(snapshot), "--output_dir")  # replaces it as a whole
     with pytest.raises(UserError, match="a snapshot"):
         output_checks.check_output_folder(str(snapshot), "--output_dir", whole=False)
     output_checks.check_output_folder(str(tmp_path / "run" / "other"), "--output_dir")
-    assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", output_checks.SNAPSHOT_DONE]
+    assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", output_checks.SNAPSHOT_DONE, "vocab.txt"]
 
 
 def test_a_name_that_has_no_room_for_a_temporary_one(tmp_path):

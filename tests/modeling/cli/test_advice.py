@@ -49,6 +49,7 @@ def forgotten():
         ("FILE: stale; write it with preprocess.py --resave_ofrecord", "FILE: stale; write it with preprocess.py --resave_ofrecord"),
         ("unknown flag --seed, did you mean --vocab_file?", "unknown flag --seed, did you mean --vocab_file?"),
         ("FILE: row 1: --no_flag_of_any_script", "FILE: row 1: --no_flag_of_any_script"),
+        ("FILE: the data are those of --data_dir; check --data_dir", "FILE: the data are those of --data_dir"),  # FILE alone says nothing
         ("one", "one"),
     ],
 )

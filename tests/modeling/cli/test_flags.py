@@ -224,6 +224,9 @@ def test_flags_without_effect_are_logged(script, more, said):
         ("--adversarial_sigma 1 --adversarial_bound 2 --reserve_p 0.3", ["reserve_p", "adversarial_sigma", "adversarial_bound"]),
         ("--adversarial_sigma 1 --adversarial_factor 0", ["adversarial_sigma"]),
         ("--adversarial_sigma 1 --adversarial_factor 1 --reserve_p 0.3 --child_tuning F", []),
+        ("--fisher_batch_size 3", ["fisher_batch_size"]),
+        ("--fisher_batch_size 3 --child_tuning F", ["fisher_batch_size"]),
+        ("--fisher_batch_size 3 --child_tuning D", []),
     ],
 )
 def test_flags_without_the_one_that_they_belong_to(more, said):

@@ -15,7 +15,7 @@ def test_no_run_in_a_snapshot(name, tmp_path):
     (tmp_path / SNAPSHOT_DONE).write_text("")
     path = str(tmp_path / name)
     with pytest.raises(
-        UserError, match=f"{path}: is in {tmp_path}, a snapshot, which must have no other folders; give another --model_save_dir"
+        UserError, match=f"{path}: is in {tmp_path}, a snapshot, whose files are not changed; give another --model_save_dir"
     ):
         check_can_be_created(path)
     assert os.listdir(str(tmp_path)) == [SNAPSHOT_DONE]
