@@ -12,6 +12,7 @@ import tiny
 FOLDERS = ("tools", "benchmarks", "benchmarks/workers", "recipes")
 NEED_ONEFLOW = (  # they import it at their start
     "tools/predict.py",
+    "benchmarks/bench_corpus.py",
     "benchmarks/bench_data.py",
     "benchmarks/bench_growth.py",
     "benchmarks/bench_memory.py",
