@@ -6,6 +6,7 @@ between graphs. The first one adds up their arrays, in the order of the processe
 bytes over sockets. modeling/engine/launch.py starts the processes.
 """
 
+import contextlib
 import os
 import time
 from multiprocessing import AuthenticationError
@@ -58,22 +59,16 @@ def add_up(array):
     """
     if count() == 1:
         return array
-    beat()
-    links, data = _connected(), np.ascontiguousarray(array)
-    try:
+    data = np.ascontiguousarray(array)
+    with _exchange() as links:
         if rank():
-            links[0].send_bytes(data.reshape(-1).view(np.uint8))
+            _send(links, data)
             return _received(links[0], data)
         total = data.copy()
         for link in links:
             total += _received(link, data)
-        for link in links:
-            link.send_bytes(total.reshape(-1).view(np.uint8))
+        _send(links, total)
         return total
-    except (EOFError, OSError) as error:
-        raise _ended() from error
-    finally:
-        beat()
 
 
 def collect(array, present):
@@ -86,58 +81,60 @@ def collect(array, present):
     """
     if present == 1:
         return [array]
-    beat()
-    links, data = _connected(), np.ascontiguousarray(array)
-    try:
+    data = np.ascontiguousarray(array)
+    with _exchange() as links:
         if rank():
-            links[0].send_bytes(data.reshape(-1).view(np.uint8))
+            _send(links, data)
             return []
         return [data, *(_received(link, data) for link in links[: present - 1])]
-    except (EOFError, OSError) as error:
-        raise _ended() from error
-    finally:
-        beat()
 
 
 def spread(array):
     """The array of process 0, in all processes. All processes must call it, with arrays of one shape and dtype."""
     if count() == 1:
         return array
-    beat()
-    links, data = _connected(), np.ascontiguousarray(array)
-    try:
+    data = np.ascontiguousarray(array)
+    with _exchange() as links:
         if rank():
             return _received(links[0], data)
-        for link in links:
-            link.send_bytes(data.reshape(-1).view(np.uint8))
+        _send(links, data)
         return data
-    except (EOFError, OSError) as error:
-        raise _ended() from error
-    finally:
-        beat()
 
 
 def share(text):
     """The text of process 0, in all processes. All processes must call it."""
     if count() == 1:
         return text
-    beat()
-    links = _connected()
-    try:
+    with _exchange() as links:
         if rank():
             return links[0].recv_bytes(_LONGEST_TEXT).decode("utf-8")
         for link in links:
             link.send_bytes(text.encode("utf-8"))
         return text
+
+
+def barrier():
+    """Waits until every process calls it."""
+    add_up(np.zeros(1, np.int32))
+
+
+@contextlib.contextmanager
+def _exchange():
+    """Context manager of the connections. In the block, a connection that ends is the end of another process."""
+    beat()
+    links = _connected()
+    try:
+        yield links
     except (EOFError, OSError) as error:
         raise _ended() from error
     finally:
         beat()
 
 
-def barrier():
-    """Waits until every process calls it."""
-    add_up(np.zeros(1, np.int32))
+def _send(links, array):
+    """Sends the bytes of an array through each connection."""
+    for link in links:
+        link.send_bytes(array.reshape(-1).view(np.uint8))
 
 
 def _received(link, like):
