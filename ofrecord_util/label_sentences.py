@@ -25,7 +25,7 @@ def read_label_sentences(path: str, task: Task) -> TextSplit:
 
     Raises:
         UserError: names file and row: an unreadable or empty file, another number of columns, an empty text, a label that the task does not
-            have, or a label of the task without a row.
+            have, a text with two labels, or a label of the task without a row.
     """
     content = decode_text(read_bytes(path, f"check {_FLAG}", TEXT_LIMIT), path)
     try:
