@@ -23,7 +23,8 @@ numbers would saturate the softmax. All other settings are the defaults of the s
 
 In part C, an arm ends with an adaptation: fine-tuning, unless its name says otherwise. "nearest mean" takes the nearest mean of the K rows
 of a label, without a step. "frozen vectors" and "pairs on the K rows" have the encoder and the K rows alone, as "none" has. Arms with equal
-stages before the adaptation share them, with the rate that was chosen for fine-tuning. "Reptile, 10 x" has ten times the outer steps.
+stages before the adaptation share them, with the rate that was chosen for fine-tuning. "Reptile, 10 x" has ten times the outer steps,
+"Reptile, larger rates" a grid of 2e-4, 5e-4 and 1e-3, because the best inner rate of the usual grid is its largest.
 """
 
 from typing import NamedTuple, Optional
@@ -115,13 +116,13 @@ def prototypes(lengths):
     return metric(lengths, "prototypes", "--objective", "prototypical", *NEAREST_MEAN, *episodes)
 
 
-def reptile(name, method, *flags, rate, budget=1):
+def reptile(name, method, *flags, rate, budget=1, grid=RATES):
     shared = (
         "--meta_method", method, "--meta_steps", 15 * budget, "--tasks_per_step", 4, "--support_num", 16, "--query_num", 8,
         "--class_balanced", "--inner_steps", 5, "--inner_batch_size", BATCH, "--dev_every_step_num", 5 * budget,
         "--loss_print_every_n_iter", 5,
     )  # fmt: skip
-    return Stage(name, "recipes/meta_reptile.py", (*shared, *flags), rate)
+    return Stage(name, "recipes/meta_reptile.py", (*shared, *flags), rate, grid)
 
 
 LABEL_SENTENCES = "data/label-sentences/0-1.tsv"  # seen from the project's root, where the scripts run
@@ -165,10 +166,11 @@ def arms(lengths):
     }
 
 
-TEN_TIMES = "Reptile, 10 x"
+TEN_TIMES, LARGER_RATES = "Reptile, 10 x", "Reptile, larger rates"
+FURTHER_UNSEEN = (TEN_TIMES, LARGER_RATES)  # those of part C
 FURTHER = (  # only if --arms names them
     *SETFIT_RATES, "MFT, mean vectors", "MFT, scores only", "MFT, all", "MFT, normalized", "contrastive, then mixing",
-    "contrastive within domains", TEN_TIMES,
+    "contrastive within domains", *FURTHER_UNSEEN,
 )  # fmt: skip
 
 
@@ -203,6 +205,7 @@ def unseen_arms(lengths):
         "prototypes, nearest mean": UnseenArm(episodes, NEAREST),
         "contrastive, nearest mean": UnseenArm(pairs, NEAREST),
         TEN_TIMES: UnseenArm((reptile("reptile-10x", "reptile", rate=rate, budget=10),)),
+        LARGER_RATES: UnseenArm((reptile("reptile-larger", "reptile", rate=rate, grid=("2e-4", "5e-4", "1e-3")),)),
     }
 
 

@@ -237,7 +237,10 @@ def test_command_lines_of_all_arms(part, words, tmp_path, raw, scripts, capsys, 
 
 @pytest.mark.parametrize(
     ("part", "arms"),
-    [("A", [name for name in learners_arms.FURTHER if name != learners_arms.TEN_TIMES]), ("C", [learners_arms.TEN_TIMES])],
+    [
+        ("A", [name for name in learners_arms.FURTHER if name not in learners_arms.FURTHER_UNSEEN]),
+        ("C", list(learners_arms.FURTHER_UNSEEN)),
+    ],
 )
 def test_command_lines_of_further_arms(part, arms, tmp_path, raw, scripts, capsys, monkeypatch):
     monkeypatch.setenv(learners_jobs.PYTHON_VARIABLE, "python-with-setfit")
