@@ -24,7 +24,8 @@ EXAMPLE = "the room was spotless and everyone was so kind"
 
 # Flags of the scripts of the demos
 DATA = ("--seed", "42", "--seq_length", "128")
-TRAINING = ("--batch_size_per_device", "8", "--loss_print_every_n_iter", "36")
+PROGRESS = ("--loss_print_every_n_iter", "36")
+TRAINING = ("--batch_size_per_device", "8", *PROGRESS)
 
 
 def from_root(path):
@@ -64,7 +65,7 @@ class Demo:
         step("Step 1: prototypes and prototypical scores", "preprocess.py", "--task_name", "reviews", "--model_load_dir", self.model_dir,
              "--data_dir", self.data(), "--log_dir", self.output, "--resave_ofrecord", *DATA)  # fmt: skip
 
-    def train(self, title, script, name, load_dir, *flags, part=ALL):
+    def train(self, title, script, name, load_dir, *flags, part=ALL, shared=TRAINING):
         """Trains a model.
 
         Args:
@@ -74,10 +75,11 @@ class Demo:
             load_dir: snapshot to start from.
             flags: further flags.
             part: domain, or `ALL`.
+            shared: flags that trainings of this kind have in common.
         Returns:
             path of the best snapshot.
         """
-        step(title, script, *self._of(part), "--model_load_dir", load_dir, "--model_save_dir", self.path(name), *DATA, *TRAINING, *flags)
+        step(title, script, *self._of(part), "--model_load_dir", load_dir, "--model_save_dir", self.path(name), *DATA, *shared, *flags)
         return self.best(name)
 
     def best(self, name):

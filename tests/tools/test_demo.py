@@ -219,16 +219,24 @@ def check_the_end(printed, report):
 @pytest.mark.slow
 def test_demo(project, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    output = call(demo.main, project, "--epochs", "1", "--domain_epochs", "1", "--finetuning_epochs", "1")
+    output = call(demo.main, project, "--epochs", "1", "--domain_epochs", "1", "--finetuning_epochs", "1", "--pair_steps", "2")
     printed = last_lines(capsys.readouterr().out)
-    for row in ("encoder, nearest prototype", "one domain alone", "all domains mixed", "MFT: meta learner", "MFT: fine-tuned per domain"):
+    trained = (
+        "one domain alone",
+        "all domains mixed",
+        "MFT: meta learner",
+        "MFT: fine-tuned per domain",
+        "metric learning, label sentences",
+    )
+    for row in ("encoder, nearest prototype", *trained):
         (found,) = [line for line in printed.splitlines() if f"│ {row} " in line]
         assert len(re.findall(r"\d+\.\d %", found)) == 4
     assert "domain's 6 test sentences" in printed
-    assert len(re.findall(r"^- .* against .* points \(95 % interval .* to .*\), ", printed, re.MULTILINE)) == 3
+    assert len(re.findall(r"^- .* against .* points \(95 % interval .* to .*\), ", printed, re.MULTILINE)) == 4
     check_the_end(printed, os.path.join(output, "meta", "report.html"))
     scripts = [script for script, _ in project.commands]
-    assert [scripts.count(name) for name in ("preprocess.py", "recipes/domain_mixing.py", "meta_finetuning.py")] == [1, 1, 1]
+    once = ("preprocess.py", "recipes/domain_mixing.py", "meta_finetuning.py", "recipes/metric_learning.py")
+    assert [scripts.count(name) for name in once] == [1, 1, 1, 1]
     assert scripts.count("finetuning.py") == 6
 
 
