@@ -4,7 +4,7 @@
 
 Prints a table in Markdown: seconds and peak memory of each part, for made-up text of each size. Writing and reading are processes of their
 own; the training is 20 steps of recipes/pretrain_mlm.py with a BERT of 2 layers x 64, on the records that were written. With
---memory_limit, writing and reading get no more address space than that, and fail if they need it. A text needs its size on the disk, and
+--memory_limit, writing and reading get no more address space than that, and fail if they need more. A text needs its size on the disk, and
 its records half of it. With --work_dir, a benchmark that was interrupted continues after its last part.
 """
 

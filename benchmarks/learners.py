@@ -3,9 +3,9 @@
     python3 benchmarks/learners.py --part A --model_dir models/uncased_L-6_H-384_A-12_oneflow --data_dir ../shared/data \\
         --output_dir output/learners-A
 
-    A  SST-2, MR and CR together, 16 rows a class and domain; three draws, three seeds
-    B  12 domains of FDU-MTL, 50 rows a class and domain; two arms also with all rows
-    C  unseen domains of FDU-MTL: train on 8, choose on 2, adapt to 2 with K rows a class
+    A  SST-2, MR and CR together, 16 rows per class and domain; three draws, three seeds
+    B  12 domains of FDU-MTL, 50 rows per class and domain; two arms also with all rows
+    C  unseen domains of FDU-MTL: train on 8, choose on 2, adapt to 2 with K rows per class
     D  Meta-KD on SENTI with teachers that are often wrong
 
 DATA_DIR contains k-shot-cross, k-shot-single, raw, fdu-mtl and SENTI. Each job runs one script in a separate process with one thread.
@@ -44,7 +44,7 @@ SETFIT_ELSEWHERE = ["*SetFit, measured elsewhere: draw 16-42, seed 42*", "78.8",
 CHOICE_OF_REVIEWS = "50-42"  # the draw of part B on which the rates are chosen
 WITH_ALL_ROWS = ("mixing", "MFT")  # arms of part B that also train on all rows, with the first seed
 ABOUT = {
-    "A": "SST-2, MR and CR together, 16 rows a class and domain.",
+    "A": "SST-2, MR and CR together, 16 rows per class and domain.",
     "B": "12 domains of FDU-MTL together.",
     "C": "Domains of FDU-MTL that no stage before the adaptation has seen.",
     "D": "Meta-KD on Amazon reviews of four domains.",
@@ -180,7 +180,7 @@ def parse(argv=None):
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="arms (default: all but the further ones)")
     parser.add_argument("--draws", nargs="+", metavar="DRAW", help="A: 16-42, or seeds; B: K-SEED or all; C: seeds of the K rows")
     parser.add_argument("--rotations", type=int, nargs="+", default=list(range(6)), help="C: which pairs of domains are held out")
-    parser.add_argument("--shots", type=int, nargs="+", default=[0, 4, 8, 16], help="C: rows a class for the adaptation, up to 16")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0, 4, 8, 16], help="C: rows per class for the adaptation, up to 16")
     parser.add_argument(
         "--adaptation_steps",
         type=positive_int,
@@ -190,8 +190,8 @@ def parse(argv=None):
     parser.add_argument(
         "--conditions", nargs="+", metavar="NAME", help="D: conditions, see benchmarks/learners_distilled.py (default: all)"
     )
-    parser.add_argument("--student_rows", type=non_negative_int, default=200, help="D: training rows a class and domain; 0 = all")
-    parser.add_argument("--train_rows", type=positive_int, default=50, help="C: training rows a class and domain")
+    parser.add_argument("--student_rows", type=non_negative_int, default=200, help="D: training rows per class and domain; 0 = all")
+    parser.add_argument("--train_rows", type=positive_int, default=50, help="C: training rows per class and domain")
     parser.add_argument("--seq_length", type=positive_int, default=128, help="tokens of a text, for a new --output_dir")
     parser.add_argument("--keep_snapshots", action="store_true", help="keep the snapshots that no later stage needs")
     parser.add_argument("--report_only", action="store_true", help="run nothing; print the tables of what is finished")

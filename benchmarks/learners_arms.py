@@ -1,6 +1,6 @@
 """The arms of benchmarks/learners.py: which scripts run with which flags.
 
-| | few texts (A) | 12 domains, 50 rows a class (B) | unseen domains (C) |
+| | few texts (A) | 12 domains, 50 rows per class (B) | unseen domains (C) |
 | --- | --- | --- | --- |
 | supervised stages | 20 epochs, batches of 8 (240 steps) | 3 epochs of 8 (450 steps) | 3 epochs of 8 (300 steps) |
 | pairs | 240 steps of 16 pairs | the same | the same |
@@ -13,7 +13,7 @@
 | Reptile, FOMAML | | | 15 outer steps of 4 tasks, 5 inner steps of 8 of 16 rows |
 | adaptation, fine-tuning | | | 30 steps of 8 texts, judged at the last step |
 | adaptation, pairs | | | 40 steps of 16 pairs, judged at the last step |
-| test rows | 872, 2000, 2000 | 400 a domain | 200 a domain |
+| test rows | 872, 2000, 2000 | 400 per domain | 200 per domain |
 
 With all rows, part B has 1 epoch (about 2,000 steps) and evaluates every 300 steps. One domain alone (`single`) has as many epochs, so all
 of its runs together have the steps of `mixing`; it is judged at its last step, because 32 dev rows select badly. SetFit has its authors'

@@ -14,7 +14,7 @@ from tools.kshot_leaks import Substrings
 SPLITS = ("train", "dev", "test")
 GIVEN_DRAW = "16-42"  # the public draw of DATA_DIR; other draws are made with their name as the seed
 FEW_SHOT = ("SST-2", "MR", "CR")  # domains
-DEV_ROWS = 16  # dev rows a class and domain of FDU-MTL: an evaluation on all would take longer than the steps between two
+DEV_ROWS = 16  # dev rows per class and domain of FDU-MTL: an evaluation on all would take longer than the steps between two
 ALL_ROWS = "all"  # the draw of FDU-MTL with all rows
 
 
@@ -101,7 +101,7 @@ class Draws:
 
 
 class FewShotDraws(Draws):
-    """Draws of SST-2, MR and CR with K = 16 rows a class for train and for dev. The test rows are those of k-shot-single in each draw."""
+    """Draws of SST-2, MR and CR with K = 16 rows per class for train and for dev. The test rows are those of k-shot-single in each draw."""
 
     domains = FEW_SHOT
 
@@ -134,7 +134,7 @@ class FewShotDraws(Draws):
 
 
 class ReviewDraws(Draws):
-    """Draws of the domains of FDU-MTL, "K-SEED" with K rows a class and domain or "all" with the published split."""
+    """Draws of the domains of FDU-MTL, "K-SEED" with K rows per class and domain or "all" with the published split."""
 
     def __init__(self, data_dir, output_dir):
         super().__init__(data_dir, output_dir)

@@ -2,7 +2,7 @@
 
 | condition | the teacher's rows | the student's rows |
 | --- | --- | --- |
-| clean | 200 a class and domain of SENTI (--student_rows) | the same |
+| clean | 200 per class and domain of SENTI (--student_rows) | the same |
 | few | 16 of them a class and domain | as in clean |
 | noise-10, noise-20 | as in clean, but the labels of 10 or 20 % are wrong | the same |
 | held-out | as in clean | without those of books, which are measured apart |

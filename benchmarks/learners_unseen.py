@@ -1,9 +1,9 @@
-"""Part C of benchmarks/learners.py: domains that no stage has seen, before and after an adaptation to K rows a class.
+"""Part C of benchmarks/learners.py: domains that no stage has seen, before and after an adaptation to K rows per class.
 
 In rotation r, the domains 2r and 2r + 1 are those to which the arms adapt, and the two after them are left out for the choice of the
 rates, which the first rotation makes for all. The others train. Each rate is the one after which finetuning.py adapts best to 8 rows a
 class of the validation domains; that of the adaptation itself, of whatever kind it is, is chosen last. The rows of an adaptation are a part
-of those with more rows a class.
+of those with more rows per class.
 """
 
 import os
@@ -20,7 +20,7 @@ from modeling.cli.errors import UserError
 from modeling.run.measures import mean_interval
 
 MOST_SHOTS, CHOICE_SHOTS, CHOICE_DRAW, FIRST_RATE = 16, 8, "1", "5e-5"
-TEST_ROWS = 100  # a class: 1,260 adaptations are measured
+TEST_ROWS = 100  # per class: 1,260 adaptations are measured
 ABOUT = "Mean over the unseen domains (of the mean over draws and seeds), in per cent, with a 95 % t interval over the domains."
 ABOUT_PAIRED = "Differences in points, paired over domain, draw and seed; the interval is over the domains. K = 0 is not adapted."
 
@@ -43,7 +43,7 @@ class UnseenDraws(ReviewDraws):
     """Data folders "rotation-R" of the training domains, and the rows of the adaptations.
 
     Args:
-        rows: training rows a class and domain.
+        rows: training rows per class and domain.
         seeds: names of the draws for the adaptations.
     """
 
@@ -60,7 +60,7 @@ class UnseenDraws(ReviewDraws):
         return {"train": of_domains(read_rows(self._many(), "train"), *training), "dev": dev}
 
     def adaptation(self, domain, shots, seed):
-        """The folder of an adaptation: `shots` training rows a class, dev rows that are none of them, the test rows of the domain."""
+        """The folder of an adaptation: `shots` training rows per class, dev rows that are none of them, the test rows of the domain."""
         folder = os.path.join(self.output, "adaptation", domain, f"{shots}-{seed}")
         with self.lock:
             return folder if os.path.isdir(folder) else self._write_adaptation(folder, domain, shots, seed)
@@ -158,8 +158,8 @@ class Unseen:
         ]
 
     def _measured(self, arm, draw):
-        """Numbers of rows a class at which an arm is measured. The encoder alone has no classifier without rows, and there is no mean of no
-        rows. A measurement without rows does not depend on the draw."""
+        """Numbers of rows per class at which an arm is measured. Without rows, the encoder alone has no classifier and there is no mean; a
+        measurement then does not depend on the draw."""
         first, kind = self.table[arm]
         return [shots for shots in self.shots if shots or (first and kind == FINE_TUNING and draw == CHOICE_DRAW)]
 

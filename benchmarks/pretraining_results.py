@@ -79,15 +79,20 @@ def _parts_of(name):
     return text, objective or MLM
 
 
+def _file_name(name):
+    """The name of an encoder in paths."""
+    return name.replace(", ", "-")
+
+
 def encoder_folder(args, name):
     """The run folder of an encoder."""
-    return os.path.join(args.output_dir, "encoders", name.replace(", ", "-"))
+    return os.path.join(args.output_dir, "encoders", _file_name(name))
 
 
 def continue_encoder(args, texts, name):
     """The pre-training of an encoder, unless it is finished."""
     text, objective = _parts_of(name)
-    words = [*OBJECTIVES[objective], "--task_name", "learners", "--label_list", "0,1", "--data_dir", texts.data(name.replace(", ", "-"))]
+    words = [*OBJECTIVES[objective], "--task_name", "learners", "--label_list", "0,1", "--data_dir", texts.data(_file_name(name))]
     words += ["--model_load_dir", os.path.abspath(args.model_dir), "--corpus_file", texts.file(text), "--use_task_text", "false"]
     words += ["--evaluation_text", "leave_out", "--seq_length", str(args.seq_length), "--seed", str(args.seeds[0])]
     words += ["--num_epochs", str(args.epochs), "--batch_size_per_device", str(args.batch_size)]
@@ -105,12 +110,7 @@ def part_arguments(args, part, name):
         except IndexError:
             return None
     words = ["--part", part, "--model_dir", model, "--data_dir", args.data_dir, "--arms", *(args.arms or ARMS[part])]
-    words += [
-        "--output_dir",
-        os.path.join(args.output_dir, "learners", part, name.replace(", ", "-")),
-        "--seq_length",
-        str(args.seq_length),
-    ]
+    words += ["--output_dir", os.path.join(args.output_dir, "learners", part, _file_name(name)), "--seq_length", str(args.seq_length)]
     words += ["--seeds", *map(str, args.seeds), *(["--report_only"] if args.report_only else [])]
     for given in args.part_flags:
         of, _, more = given.partition(":")
@@ -120,7 +120,7 @@ def part_arguments(args, part, name):
 
 def accuracies(part):
     """What a part of benchmarks/learners.py has measured: dict of arm -> dict of (domain, draw, seed) -> accuracy in per cent. In part C an
-    arm has a number of rows a class in its name."""
+    arm has a number of rows per class in its name."""
     found = {}
     for arm, results in part.results().items():
         for key, value in results.items():
@@ -163,9 +163,8 @@ def differences_table(part, measured, domains):
         cells += [paired(*(of_halves(measured, arm, domains, own, one) for own in (True, False))) for one in halves]
         whole = f"{np.mean(list(domain_means(base).values())):.1f}"
         rows.append([arm, whole, *(cell or "–" for cell in cells)])
-    return (
-        Table(f"Part {part}", ["arm", NONE, *names, *(_named("own - other", one) for one in halves)], rows, DIFFERENCES) if rows else None
-    )
+    header = ["arm", NONE, *names, *(_named("own - other", one) for one in halves)]
+    return Table(f"Part {part}", header, rows, DIFFERENCES) if rows else None
 
 
 def encoders_table(args, texts):
@@ -217,9 +216,8 @@ def main(argv=None):
             raise UserError(f"{flag} {folder}: no such folder")
     texts, failed, tables = Texts(args.data_dir, os.path.join(args.output_dir, "texts")), [], []
     if not args.report_only:
-        failed += learners.work(
-            [(name, lambda name=name: continue_encoder(args, texts, name)) for name in encoder_names(args)], args.workers
-        )
+        jobs = [(name, lambda name=name: continue_encoder(args, texts, name)) for name in encoder_names(args)]
+        failed += learners.work(jobs, args.workers)
     tables.append(encoders_table(args, texts))
     for letter in args.parts:
         measured = {}

@@ -39,8 +39,8 @@ class Embedder(TextModel):
         reduction: how the states of a text become its vector, one of REDUCTIONS.
         further: device, batch_size, seq_length, vocab_file, log, memory_limit and announce, as for `TextModel`.
     Attributes:
-        path, pair, seq_length, unknown, tokens: as of `TextModel`. A text is a pair if the snapshot was trained for text pairs, but by
-            recipes/pretrain_pairs.py, which trains the vectors of their single texts.
+        path, pair, seq_length, unknown, tokens: as of `TextModel`. A text is a pair if the snapshot was trained for text pairs. One of
+            recipes/pretrain_pairs.py was trained for the vectors of single texts.
         layer: the encoder layer whose states are used, from 1.
         width: numbers per vector, H; 2 H of the two heads of `2ha`.
     Raises:

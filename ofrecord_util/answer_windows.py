@@ -2,7 +2,7 @@
 Devlin et al. 2019, section 4.2, and Google's run_squad.py)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -69,9 +69,11 @@ class Windows:
         return digest.hexdigest()
 
     def select(self, rows: np.ndarray) -> "Windows":
-        """The windows of an integer array, with all or none of the windows of a question, as a split of their own."""
+        """The windows of an ascending integer array, with all or none of the windows of a question. The questions are counted again, the
+        windows keep their row numbers."""
         questions, question = np.unique(self.question[rows], return_inverse=True)
-        records = self.records.numbered(rows, question=question.astype(np.int32))
+        chosen = self.records.select(rows)
+        records = replace(chosen, targets={**chosen.targets, "question": question.astype(np.int32)})
         return windows_of(records, self.text and self.text.select(questions))
 
     def characters(self, window: int, start: int, end: int) -> Tuple[int, int]:
@@ -201,4 +203,5 @@ def _tokens_of(answers: Sequence[Answer], spans: np.ndarray) -> Tuple[int, int]:
 def with_answers(batches: Iterable[Batch], windows: Windows) -> Iterator[Batch]:
     """Adds start and end, int32 [B], to batches of windows."""
     for batch in batches:
-        yield dict(batch, start=windows.start[batch["idxs"]], end=windows.end[batch["idxs"]])
+        places = windows.records.places_of(batch["idxs"])
+        yield dict(batch, start=windows.start[places], end=windows.end[places])

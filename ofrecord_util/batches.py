@@ -68,12 +68,12 @@ def iterate_training(
         seed: int, of the order.
         start_step: the first step to yield, for runs that continue.
         per_row: C, texts per row; a divisor of B. With more than one the samples of a batch are in the order of the rows.
-        counted: n, samples of a batch that count, at most B; None for B. Repeats of them fill up the batch.
+        counted: samples of a batch that count, at most B; None for B. Repeats of them fill up the batch.
 
     Yields:
         dict: word_rows, input_mask, segment_ids int32 [B, L]; domain, label, idxs int32 [B]; sample_weights float32 [B]; loss_mask
-            float32 [B] of mean 1: B / n for the n samples that count, 0 for the others (in the last batch only). Thus the mean of
-            values * loss_mask is the mean over the samples that count, also where a batch is cut into parts.
+            float32 [B] of mean 1: B / n for the n samples that count, 0 for the others (in the last batch only, if `counted` is not
+            less than B). Thus the mean of values * loss_mask is the mean over the samples that count, also where a batch is cut into parts.
             With several texts per row, word_rows and segment_ids are [B / C, L], and the arrays of `packing.describe` replace input_mask.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ofrecord_util.corpus_kinds import BLANK_LINE, KEEP, LEAVE_OUT, REFUSE
 from ofrecord_util.errors import UserError
+from ofrecord_util.escaping import counted
 from ofrecord_util.names import is_header
 from ofrecord_util.reading import CORPUS_LIMIT, lines_of, open_file
 from ofrecord_util.sentences import split_sentences
@@ -68,7 +69,8 @@ def read_pairs(path: str) -> Iterator[Tuple[str, Tuple[str, str]]]:
     """Yields (place for messages, two texts) of each line of a file with --paired_lines, but blank ones.
 
     Raises:
-        UserError: a line is no text, has a carriage return in it or other than two texts with a tab between them, or has names of columns.
+        UserError: a line is no text, has a carriage return in it, has not exactly two texts with a tab between them, or has names of
+            columns.
     """
     for place, text in _text_lines(path, ends="\r\n"):  # a tab at an end is one between two texts
         if not text.strip():
@@ -76,8 +78,8 @@ def read_pairs(path: str) -> Iterator[Tuple[str, Tuple[str, str]]]:
         texts = [part.strip() for part in text.split("\t")]
         if len(texts) != 2:
             raise UserError(
-                f"{place} ({text!r:.60}): has {len(texts)} column{'s' * (len(texts) > 1)}, but with --paired_lines each line of "
-                "--corpus_file has two texts with a tab between them"
+                f"{place} ({text!r:.60}): has {counted(len(texts), 'column')}, but with --paired_lines each line of --corpus_file has two "
+                "texts with a tab between them"
             )
         if not all(texts):
             which = "first" if not texts[0] else "second"

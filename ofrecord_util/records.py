@@ -111,14 +111,9 @@ class Records:
         targets = {name: values[index] for name, values in self.targets.items()}
         return replace(self, places=(), targets=targets, **{name: getattr(self, name)[index] for name in names})
 
-    def numbered(self, index: Index, **targets: np.ndarray) -> "Records":
-        """`select`, with the row numbers of a split that has no other records.
-
-        Args:
-            targets: features that are replaced.
-        """
-        chosen = self.select(index)
-        return replace(chosen, idxs=np.arange(len(chosen), dtype=np.int32), targets={**chosen.targets, **targets})
+    def places_of(self, idxs: np.ndarray) -> np.ndarray:
+        """The places of row numbers among these records, whose numbers ascend: int64. Some rows of the split may have been left out."""
+        return np.searchsorted(self.idxs, idxs)
 
     def samples(self, word_rows: Optional[np.ndarray] = None) -> Samples:
         """The `Samples` of these records.

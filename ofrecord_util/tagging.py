@@ -137,8 +137,8 @@ class TaggedRecords:
             raise UserError(f"{self.records.path}: the words of the records are not those of {self.text.path}; {REMEDY}")
 
     def select(self, rows: np.ndarray) -> "TaggedRecords":
-        """The sentences of an integer array, as a split of their own."""
-        return TaggedRecords(self.records.numbered(rows), self.text and self.text.select(rows))
+        """The sentences of an ascending integer array. They keep their row numbers."""
+        return TaggedRecords(self.records.select(rows), self.text and self.text.select(rows))
 
     @property
     def words(self) -> np.ndarray:
@@ -172,19 +172,20 @@ def _spread(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(places >= 0, values[np.maximum(places, 0)], NO_TAG)
 
 
-def with_tags(batches: Iterable[Batch], tags: np.ndarray) -> Iterator[Batch]:
+def with_tags(batches: Iterable[Batch], tagged: TaggedRecords) -> Iterator[Batch]:
     """Adds the tags of the pieces to batches with one sentence per row.
 
     Args:
         batches: of `batches.iterate_training` or `iterate_evaluation`, [B, L].
-        tags: int32 [N, S], by row number of the split; NO_TAG where there is none.
+        tagged: their sentences.
 
     Yields:
         the batch with tag_ids int32 [B, L], 0 where there is no tag, and tag_weights float32 [B, L] as of `batch_weights`, so that the mean
         over the rows of sum(tag_weights * x) is the mean of x over the pieces of the batch that have a tag.
     """
+    tags = tagged.tags  # [N, S]
     for batch in batches:
-        own = tags[batch["idxs"], : batch["word_rows"].shape[1]]
+        own = tags[tagged.records.places_of(batch["idxs"]), : batch["word_rows"].shape[1]]
         counted = (own != NO_TAG) & (batch["loss_mask"] > 0)[:, None]
         yield dict(batch, tag_ids=np.where(counted, own, 0).astype(np.int32), tag_weights=batch_weights(counted.astype(np.float32)))
 

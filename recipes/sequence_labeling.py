@@ -58,7 +58,7 @@ def main():
     batch_sizes = {"dev": flags.dev_batch_size_per_device, "test": flags.eval_batch_size_per_device}
     evaluator, best = TagEvaluator(context, predict_job, splits, batch_sizes, train), None
     if do_train:
-        training, tags = TokenTraining(context, variables, train, drops_tokens=True), tagged["train"].tags
+        training = TokenTraining(context, variables, train, drops_tokens=True)
 
         @global_function(**training.settings)
         def train_job(variables, domain, label, sample_weights, loss_mask, **batch):  # noqa: ARG001  tag_weights hold the loss mask
@@ -66,7 +66,7 @@ def main():
             return tagging_objective(variables, config, kernels, dropout, **batch, smoothness=training.smoothness)
 
         best = BestSnapshot(context, "tags", variables)
-        batches, fisher = with_tags(training.batches(), tags), with_tags(training.fisher_batches(), tags)
+        batches, fisher = (with_tags(own, tagged["train"]) for own in (training.batches(), training.fisher_batches()))
         training.run(train_job, batches, terms_of(TAGGING_METRICS, training.smoothness), evaluator, best, fisher)
     else:
         start_evaluation(context, variables)

@@ -111,7 +111,7 @@ def check_first_row(lines, kind, name, texts):
 def texts_of(lines, pair, name, options=None, header=None, warn=None):
     """Yields the text of each row, or two texts for text pairs.
 
-    The kind is that of `options`, or is told from the first lines: JSON lines, comma-separated text with a header, or lines of text. Of a
+    The kind is that of `options`, or follows from the first lines: JSON lines, comma-separated text with a header, or lines of text. Of a
     line of text with tabs only the first column is read (the first two for text pairs), unless there is a header.
 
     Args:
@@ -136,7 +136,7 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
     if kind == AUTO:
         kind = kind_of_stream(head[0], name, bool(options.columns()), head if header is None else ())
     columns, names, roles, blank = None, None, ("text", "pair") if pair else ("text",), True
-    numbers, told, warned = 0, False, False
+    numbers, noted, warned = 0, False, False
     for row in parse_rows(itertools.chain(head, lines), kind, name):
         if row.number == 1:
             columns = find_columns(row, kind, options, name, roles, header)
@@ -174,9 +174,9 @@ def texts_of(lines, pair, name, options=None, header=None, warn=None):
                 if len(cells) != len(roles) + 2 and not warned:
                     warn(unread_columns(place, len(cells), first))
                     warned = True
-                elif not told and not warned:  # training text has a domain and a label too, and is often predicted
+                elif not noted and not warned:  # training text has a domain and a label too, and is often predicted
                     warn(f"{place} has {len(cells)} columns, as training text: {first}, the others are not read, in any row")
-                told = True
+                noted = True
             if pair and len(cells) < 2:
                 raise UserError(
                     f"{name}: line {row.line} has 1 column, but a task of text pairs needs two texts separated by a tab: {cells[0][:40]!r}"

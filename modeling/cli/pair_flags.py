@@ -4,7 +4,10 @@ from modeling.cli.choices import ACCURACY, CLASSIFIER_POOLINGS, CROSS_ENTROPY, P
 from modeling.cli.flag_kinds import Flag, Group, boolean, pair_batch_size, positive_int, text
 from modeling.cli.scripts import CORPUS_PAIR_TRAINING
 
-HALVES = Group("pairs of a corpus", "A pair is the two halves of a text, or the two texts of a row (of a task of text pairs) or of a line.")
+HALVES = Group(
+    "pairs of a corpus",
+    "A pair is the two halves of a text. With a task of text pairs it is the two texts of a row, with --paired_lines those of a line.",
+)
 
 # fmt: off
 HALVES_FLAGS = (

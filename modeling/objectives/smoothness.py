@@ -79,7 +79,7 @@ def smoothness_terms(logits, again, variables, settings, loss_mask, input_mask, 
         again: function of (view of the variables, shift of the word embeddings [T, H] or None) -> logits of a further pass.
         variables: the graph's view of a `Variables`.
         settings: `Smoothness`.
-        loss_mask: see `batch_mean`; None if the values of `compare` have a mean over the rows that needs none.
+        loss_mask: see `batch_mean`; None if `compare` has weighted its values already, so that a term is their plain mean.
         input_mask: see `build_bert`.
         noise: n, float32 [T, H]; None without the adversarial term.
         device: "cpu" or "cuda".

@@ -145,8 +145,8 @@ def span_objective(
     as for `tagging_objective` and `span_loss`.
 
     Args:
-        places: tokens of a window by which the divergences of start and end are divided, whose sum a term of `smoothness` is: that of
-            --seq_length, to which SOFA pads, so that the padding of a batch does not matter. None for those of the batch.
+        places: by which number a term of `smoothness` divides the sum of the divergences of start and end: --seq_length, to which SOFA
+            pads, so that the padding of a batch does not matter. None for the tokens of a row of the batch.
     Returns:
         (loss, metrics) in the order of `terms_of(SPAN_METRICS, smoothness)`.
     """

@@ -35,11 +35,13 @@ def load_questions(context, split, optional=False):
     records, text = read_split(context, split, optional)
     if records is None:
         return None
-    found = trained_part(context, split, windows_of(records, text))
+    whole = windows_of(records, text)
+    found = trained_part(context, split, whole)
     records, text = found.records, found.text
     without = found.without_answer
     if len(without) and not context.flags.no_answer:
-        name = f"{text.path}: question {text.ids[without[0]]!r:.60}" if text else f"{records.path}: question {without[0] + 1}"
+        number = whole.question[records.idxs[found.question == without[0]][0]] + 1  # of the split, from which others may be left out
+        name = f"{text.path}: question {text.ids[without[0]]!r:.60}" if text else f"{records.path}: question {number}"
         has, them = ("has", "it") if len(without) == 1 else (f"and {counted(len(without) - 1, 'other')} have", "them")
         raise UserError(f"{name} {has} no answer: give --no_answer, with which the model learns to leave questions open, or remove {them}")
     cut, windows = records.manifest.get("truncated"), len(records)

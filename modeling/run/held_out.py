@@ -62,7 +62,7 @@ def divided(splits, measured, held_out):
     """The parts of splits that are measured: the rows of some domains under the name of the split, those of held-out domains apart.
 
     Args:
-        splits: dict of split -> `Samples`, or a tuple of them and of others with their rows and a `select`; without None.
+        splits: dict of split -> `Samples`, or a tuple that ends with them; its other values have the same rows and a `select`. No None.
         measured, held_out: domains.
     Returns:
         dict of name -> as in `splits`. A part without rows is left out.

@@ -56,7 +56,8 @@ def with_label_sentences(context, records, text):
     own, truncated = RowForm().encode(text, context.tokenizer, records.seq_length, task)
     counts = ", ".join(f"{name} {count}" for name, count in zip(task.labels, np.bincount(text.label, minlength=task.num_labels)))
     cut = f"; {truncated} cut at --seq_length {records.seq_length}" if truncated else ""
-    line = f"--label_sentences {path}: {counted(len(text), 'row')} ({counts}), beside {len(records)} of training text{cut}"
+    before = counted(len(records), "row")
+    line = f"--label_sentences {path}: {counted(len(text), 'row')} ({counts}), added to {before} of training text{cut}"
     context.log(with_unknown([line], *context.tokenizer.count_unknown(own.input_ids, own.input_mask)))
     context.splits.facts["train"]["label_sentences"] = {"file": path, "rows": len(text), "text_digest": text.digest}
     context.splits.digests["label sentences' digest"] = text.digest

@@ -139,10 +139,12 @@ class MetaTraining(TrainingRun):
         kind = {"kind": flags.inner_optimizer, "beta1": flags.inner_beta1}
         optimizer, rates = create_optimizer(variables, rates, *options, clip_norm=None, **kind)
         self.child_tuning = ChildTuning(context, variables, max_norm=None)
-        fisher_size(flags, self.inner.batch_size)  # refuses too many samples before anything is computed
+        longest = min(max(8, -(-int(samples.lengths.max()) // 8) * 8), samples.seq_length)
+        fisher = fisher_size(flags, self.inner.batch_size)
+        if fisher != self.inner.batch_size:
+            context.bucketing.graphs.append(Graph(True, fisher, longest))
         if flags.meta_method == FOMAML:
-            longest = max(8, -(-int(samples.lengths.max()) // 8) * 8)
-            context.bucketing.graphs.append(Graph(True, flags.query_num, min(longest, samples.seq_length)))
+            context.bucketing.graphs.append(Graph(True, flags.query_num, longest))
         self.layout = self._choose_layout(samples, self.inner.batch_size, further=_FURTHER)
         self.gradient_settings = {"type": "gradient", "variables": variables, "engine": context.engine}
         inner = {"type": "train", "optimizer": optimizer, "schedule": rates, "parts": self.layout.parts, "masks": self.child_tuning.masks}

@@ -120,7 +120,7 @@ class EpisodeSampler:
             rows = [np.flatnonzero(here & (np.asarray(label) == number)) for number in range(task.num_labels)]
             enough = [some for some in rows if len(some) >= support + query]
             if len(enough) < self.labels:
-                # the first label that is one too few: those with more rows are enough, or come before it
+                # of as many labels as an episode has, those with the most rows: the last one lacks rows
                 number = sorted(range(len(rows)), key=lambda label: (-len(rows[label]), label))[self.labels - 1]
                 short = len(rows[number])
                 where = source if scope is None else f"{source}: domain {task.domains[scope]}"

@@ -31,7 +31,8 @@ class Training(TrainingRun):
         layout: `TrainingBatches`, the layout of a step's texts in rows.
         start_step: number of completed steps: 0, or the step of the state from which --resume continues.
     Raises:
-        UserError: the run that --resume continues had other flags or data, or the run does not fit into memory.
+        UserError: --fisher_batch_size is too large or contradicts --texts_per_row, the run that --resume continues had other flags or data,
+            or the run does not fit into memory.
     """
 
     def __init__(self, context, variables, samples, may_share_rows=False, others=(), compared=None, **facts):

@@ -81,7 +81,7 @@ def test_a_fault_in_the_last_split_is_found_before_records_are_written(project, 
     shutil.rmtree(project.path("data", "ofrecord"))
     rewrite(project, "data/test.csv", lambda data: data + b"no columns\n")
     weights = " --use_sample_weights false" if line == STEP_2 else ""
-    fails(project, line + weights, "test.csv: row", "1 column")
+    fails(project, line + weights, "test.csv: row", "1 column ")
 
 
 def test_a_refused_first_step_leaves_no_folder(project):
@@ -140,7 +140,7 @@ def test_a_refused_step_leaves_no_log_and_no_records(project):
     shutil.rmtree(project.path("logs"))
     rewrite(project, "data/dev.csv", lambda data: data.replace(b"good", b"great"))  # would be written again
     rewrite(project, "data/test.csv", lambda data: data + b"no columns\n")
-    fails(project, STEP_1 + " --resave_ofrecord", "test.csv: row", "1 column")
+    fails(project, STEP_1 + " --resave_ofrecord", "test.csv: row", "1 column ")
     fails(project, STEP_1.replace("encoder", "vocab.txt"), "vocab.txt")
     fails(project, STEP_1.replace("preprocess.py", "meta_teacher_eval.py"), "encoder", "run meta_teacher.py")
     assert not os.path.exists(project.path("logs"))

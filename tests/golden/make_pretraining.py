@@ -114,7 +114,7 @@ def main():
             "norms": detector_norms,
         },
         "narrow": {
-            "versions": versions,  # the file's came later than the rest
+            "versions": versions,  # in the file they are others than above: this part was added later
             "embedding_size": narrow.embedding_size,
             "discriminator": {
                 "names": sorted(dict(narrow_detector.named_parameters())),

@@ -179,3 +179,17 @@ def test_batches_get_the_places(tokenizer):
     (batch,) = with_answers([{"idxs": np.array([1, 0, 1])}], found)
     assert batch["start"].tolist() == found.start[[1, 0, 1]].tolist()
     assert batch["end"].tolist() == found.end[[1, 0, 1]].tolist()
+
+
+def test_a_part_of_the_windows_keeps_its_row_numbers(tokenizer):
+    """A message about a step then names the windows of the file."""
+    text = split(("the film", CONTEXT, [at("actors")]), ("it", CONTEXT, [at("bad")]), ("the film", CONTEXT, [at("film")]))
+    whole = answer_windows(text, tokenizer, 13, 3, 8)
+    rows = np.flatnonzero(whole.question != 1)
+    part = whole.select(rows)
+    assert (part.questions, part.records.idxs.tolist()) == (2, rows.tolist())
+    assert part.text.ids == [text.ids[0], text.ids[2]]
+    chosen = rows[[-1, 0]]
+    (batch,) = with_answers([{"idxs": chosen}], part)
+    assert batch["start"].tolist() == whole.start[chosen].tolist()
+    assert batch["end"].tolist() == whole.end[chosen].tolist()

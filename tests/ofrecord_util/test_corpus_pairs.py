@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny
+from corpus_samples import LENGTH, write_lines
 
 from ofrecord_util.corpus import Corpus, is_written, write_corpus
 from ofrecord_util.corpus_text import CorpusText
@@ -11,18 +12,12 @@ from ofrecord_util.tasks import Task
 from ofrecord_util.text import TextFolder
 from ofrecord_util.tokenization import Tokenizer
 
-LENGTH = 11
 TASK = Task("t", ("mr",), ("0", "1"))
 
 
 @pytest.fixture
 def tokenizer(tmp_path):
     return Tokenizer(tiny.write_vocabulary(str(tmp_path / "vocab.txt")))
-
-
-def write_lines(path, texts):
-    path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    return str(path)
 
 
 def test_lines_with_two_texts(tmp_path, tokenizer):

@@ -41,7 +41,7 @@ def test_rows(written, name, content):
         ("bad\t0\ngood\tfilms\t1\n", r"row 2: has 3 columns, but a row of --label_sentences has 2: text, label \(no domain\)"),
         ("bad\n", "row 1: has 1 column, but a row"),
         ("bad\t0\n \t1\n", "row 2: the text is empty"),
-        ("bad\t0\ngood\tfine\n", "row 2: .*'fine'"),
+        ("bad\t0\ngood\tfine\n", r"row 2: label 'fine' is not one of task 't' \(0, 1\); correct the label, or remove the row$"),
         ("bad\t0\nworse\t0\n", r"no row has the label 1: --label_sentences needs rows of each label \(0, 1\)"),
         ("bad\t0\nbad \t1\n", "row 2: 'bad ' has two labels: remove a row"),
         ('{"foo": "bad", "label": 0}\n', "; name the columns text and label, or write text TAB label without a header$"),
@@ -52,6 +52,13 @@ def test_rows(written, name, content):
 def test_what_is_refused(written, content, message):
     path = written(content)
     with pytest.raises(UserError, match=message) as error:
+        read_label_sentences(path, TASK)
+    assert str(error.value).startswith(path)
+
+
+def test_a_path_with_a_semicolon(written):
+    path = written('{"foo": "bad", "label": 0}\n', "a; b.jsonl")
+    with pytest.raises(UserError, match=r"no column is known as that of the text: .*; name the columns text and label") as error:
         read_label_sentences(path, TASK)
     assert str(error.value).startswith(path)
 

@@ -59,7 +59,7 @@ class Tags(Data):
     change = "cats", "dogs"
 
     def batches(self, batches, records):
-        return with_tags(batches, TaggedRecords(records, self.text()).tags)
+        return with_tags(batches, TaggedRecords(records, self.text()))
 
 
 class Answers(Data):

@@ -1,9 +1,12 @@
 """ofrecord_util/tagging.py: pieces of words, the tags that they learn, and the weights of a batch."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny
 
+from ofrecord_util.batches import iterate_training
 from ofrecord_util.errors import UserError
 from ofrecord_util.tagged_text import TaggedSplit
 from ofrecord_util.tagging import NO_TAG, TagForm, TaggedRecords, inner_tags, split_words, with_tags, words_of
@@ -95,10 +98,15 @@ def test_records_without_their_text(tokenizer):
             TaggedRecords(found.records, other)
 
 
+def tagged_as(tags):
+    """What `with_tags` reads of the `TaggedRecords` of a whole split with such tags [N, S]."""
+    return SimpleNamespace(tags=tags, records=SimpleNamespace(places_of=lambda idxs: idxs))
+
+
 def test_weights_of_a_batch():
     tags = np.array([[-1, 2, 0, -1, -1], [-1, 1, -1, -1, -1], [-1, 3, 3, 3, -1]], np.int32)
     batch = {"word_rows": np.zeros((4, 4)), "idxs": np.array([2, 0, 1, 2]), "loss_mask": np.array([1.25, 1.25, 1.25, 0], np.float32)}
-    (found,) = with_tags([batch], tags)
+    (found,) = with_tags([batch], tagged_as(tags))
     assert found["tag_ids"].tolist() == [[0, 3, 3, 3], [0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
     counted = np.array([[0, 1, 1, 1], [0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
     assert np.allclose(found["tag_weights"], counted * 4 / 6)
@@ -108,5 +116,18 @@ def test_weights_of_a_batch():
 
 def test_a_batch_without_a_tag_has_weights_of_0():
     batch = {"word_rows": np.zeros((2, 3)), "idxs": np.array([0, 0]), "loss_mask": np.ones(2, np.float32)}
-    (found,) = with_tags([batch], np.full((1, 3), NO_TAG, np.int32))
+    (found,) = with_tags([batch], tagged_as(np.full((1, 3), NO_TAG, np.int32)))
     assert not found["tag_weights"].any()
+
+
+def test_a_part_of_the_sentences_keeps_its_row_numbers(tokenizer):
+    """A message about a step then names the rows of the file."""
+    words = [["actors", "run"], ["the", "boredom"], ["run"], ["the", "actors"]]
+    whole = tagged_records(text(words, [(1, 3), (3, 0), (2,), (3, 1)]), tokenizer, 8, LABELS)
+    part = whole.select(np.array([1, 3]))
+    assert part.records.idxs.tolist() == [1, 3]
+    assert part.text.words == [words[1], words[3]]
+    (found,) = with_tags(iterate_training(part.records.samples(), 2, (8,), 1, 4), part)
+    assert sorted(found["idxs"].tolist()) == [1, 3]
+    for row, tags in zip(found["idxs"], found["tag_ids"]):
+        assert tags.tolist() == np.maximum(whole.tags[row], 0).tolist()

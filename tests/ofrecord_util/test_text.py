@@ -64,7 +64,7 @@ def test_rows_end_at_line_feeds_only(tmp_path):
         (b"\xef\xbb\xbfa\tbooks\tpositive\nb\xe9\tbooks\tpositive\n", "row 2: byte 21 .*0xe9.* not UTF-8"),
         ("a\tbooks\tpositive\n".encode("utf-16"), "row 1: byte 0 .* not UTF-8"),
         (b"a\tbooks\n", "row 1: 2 columns where 3"),
-        (b"a\tbooks\tpositive\n\nb\tbooks\tpositive\n", "row 2: 1 column"),
+        (b"a\tbooks\tpositive\n\nb\tbooks\tpositive\n", "row 2: 1 column where 3"),
         (b"a\tbooks\tpositive\nb\tc\tbooks\tpositive\n", "row 2: 4 columns where 3"),
         (b"a\tbooks\tpositive\n \tbooks\tpositive\n", "row 2: the text is empty"),
         (b"a\tbooks\tpositive\nb\tfilms\tpositive\n", "row 2: domain 'films' is not one of task 't' .books, dvd."),

@@ -62,7 +62,7 @@ def test_they_are_training_rows(project, run):
     assert tiny.without_times(run.rows("train")) == tiny.without_times(joined.rows("train"))
     assert tiny.tree(run.path("snapshot_last")) == tiny.tree(joined.path("snapshot_last"))
     assert tiny.without_times(run.rows("train")) != tiny.without_times(without.rows("train"))
-    assert "--label_sentences sentences.tsv: 5 rows (0 2, 1 3), beside 23 of training text" in output
+    assert "--label_sentences sentences.tsv: 5 rows (0 2, 1 3), added to 23 rows of training text" in output
     facts = run.flags["data"]["train"]
     assert (facts["rows"], facts["label_sentences"]["rows"]) == (23, 5)
     assert len(read_split(project.path("data"), "train")) == 23

@@ -14,7 +14,7 @@ def expected(numbers=range(6)):
 
 
 def read_back(tmp_path, source, *words):
-    """All texts and labels that a source gives: K = 1, so 2 rows a class for train and dev, the rest for test."""
+    """All texts and labels that a source gives: K = 1, so 2 rows per class for train and dev, the rest for test."""
     kshot(tmp_path / "out", "--k", 1, "--source", source, "--test_cap", 2, *words)
     found = {}
     for split in ("train", "dev", "test"):

@@ -1,5 +1,6 @@
 """modeling/run/answering.py: the best spans against a search over all of them, and the best answers of a question."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,3 +116,16 @@ def test_questions_without_an_answer_are_refused(tmp_path, monkeypatch, without,
     with pytest.raises(UserError) as error:
         load_questions(context, "train")
     assert str(error.value).startswith(f"f.json: {said}")
+
+
+def test_a_question_of_records_has_its_number_in_the_split(tmp_path, monkeypatch):
+    """Also if questions before it are of held-out domains."""
+    tokenizer, task = Tokenizer(tiny.write_vocabulary(str(tmp_path / "vocab.txt"))), Task("t", ("d", "e"), ("end", "start"), True)
+    domain, answers = np.array([1, 0, 1, 0], np.int32), [(Answer("good", 4),)] * 3 + [()]
+    text = QuestionSplit("f.json", ["it"] * 4, [CONTEXT] * 4, domain, domain * 0, "digest", ids=list("abcd"), answers=answers)
+    records, _ = WindowForm(2, 5).encode(text, tokenizer, 9)
+    monkeypatch.setattr(answering, "read_split", lambda *_: (dataclasses.replace(records, path="folder"), None))
+    splits = SimpleNamespace(held_out=[1], trained_rows=lambda domains: np.flatnonzero(domains == 0))
+    context = SimpleNamespace(task=task, tokenizer=tokenizer, flags=SimpleNamespace(no_answer=False), splits=splits)
+    with pytest.raises(UserError, match=r"^folder: question 4 has no answer: "):
+        load_questions(context, "train")
