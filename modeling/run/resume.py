@@ -319,14 +319,50 @@ def run_identity(flags, **facts):
     return json.loads(json.dumps({**given, **facts}))
 
 
-def check_identity(state, identity):
+def facts_without_records(context):
+    """The facts of `run_identity` that are known before records are read.
+
+    Args:
+        context: `RunContext`.
+    """
+    return {"task": context.task.to_dict(), "start snapshot's digest": context.snapshot.digest() if context.snapshot else None}
+
+
+def check_start(state, context):
+    """Compares what is known before records are read, so that a run that is refused for its flags has written none.
+
+    Args:
+        state: `State` from which --resume continues.
+        context: `RunContext`, whose flags have their final values.
+    Raises:
+        UserError: the run had other flags, another task or another model, or has done more steps than --max_steps.
+    """
+    check_identity(state, run_identity(context.flags, **facts_without_records(context)), complete=False)
+    check_max_steps(state, context.flags.max_steps)
+
+
+def check_max_steps(state, most):
+    """Raises a UserError if a run has done more steps than --max_steps, or None, allows."""
+    if most is not None and most < state.step:
+        raise UserError(
+            f"--max_steps {most}: the run {os.path.dirname(state.path)} has done {state.step} steps, so its results would not be those of "
+            f"step {most}: give {state.step} or more"
+        )
+
+
+def check_identity(state, identity, complete=True):
     """Compares the run's identity with the state's.
 
     Raises:
         UserError: they differ. The message names all differences.
+    Args:
+        state: `State`.
+        identity: from `run_identity`.
+        complete: whether it has the facts of all records. Otherwise only its own values, and all flags, are compared.
     """
     before = state.values["identity"]
-    changed = [name for name in sorted({*before, *identity}) if before.get(name) != identity.get(name)]
+    names = {*before, *identity} if complete else {*identity, *(name for name in before if name.startswith("--"))}
+    changed = [name for name in sorted(names) if before.get(name) != identity.get(name)]
     if changed:
         parts = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(identity.get(name))}" for name in changed)
         raise UserError(f"--resume {os.path.dirname(state.path)}: {parts}: give the run's values, or start a new run without --resume")
