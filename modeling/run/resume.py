@@ -22,7 +22,7 @@ from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
-from modeling.run.measures import MSE, further_needed, values_needed
+from modeling.run.measures import MSE, TASKS, further_needed, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
 from ofrecord_util.json_reading import read_json
@@ -115,11 +115,13 @@ def _is_best(best):
     """Whether `best` is what `BestSnapshot.to_dict` writes. Its name leads to a folder that is read and kept: one in the run's folder."""
     name = best.get("name")
     counts = [best.get("total" if MSE in best else "correct"), best.get("total")]
+    means = TASKS in best and _is_count(best[TASKS]) and _is_number(counts[0])  # over tasks: the number of correct rows is no integer
     return (
         isinstance(name, str)
         and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
-        and all(map(_is_count, counts))
-        and counts[0] <= counts[1] != 0
+        and _is_count(counts[1])
+        and (means or _is_count(counts[0]))
+        and 0 <= counts[0] <= counts[1] != 0
         and all(_is_number(best.get(key)) for key in (*values_needed(best), *further_needed(best)))
         and isinstance(best.get("by_domain"), dict)
     )
@@ -353,12 +355,12 @@ def check_max_steps(state, most):
 def check_identity(state, identity, complete=True):
     """Compares the run's identity with the state's.
 
-    Raises:
-        UserError: they differ. The message names all differences.
     Args:
         state: `State`.
         identity: from `run_identity`.
         complete: whether it has the facts of all records. Otherwise only its own values, and all flags, are compared.
+    Raises:
+        UserError: they differ. The message names all differences.
     """
     before = state.values["identity"]
     names = {*before, *identity} if complete else {*identity, *(name for name in before if name.startswith("--"))}
