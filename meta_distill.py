@@ -70,14 +70,16 @@ def main():
     # The teacher, and the student as a selection of its snapshot's layers
     teacher_snapshot = Snapshot(teacher_path)
     teacher_config, teacher_digest = teacher_snapshot.config(), teacher_snapshot.digest()
-    check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation=loss_weights.knowledge > 0)
+    needs_representation = do_train and loss_weights.knowledge > 0
+    check_teacher(context, teacher_snapshot, teacher_config, "--teacher_model", needs_representation)
     own, depth = context.config.num_hidden_layers, flags.student_num_hidden_layers
     depth = student_depth(depth if do_train else depth or own, own, flags.student_model)
     start, mapping = layer_mapping(depth, own), layer_mapping(depth, teacher_config.num_hidden_layers)
     config = context.config.of_layers(start)
     context.use_config(config)
     frozen = context.freezing.layers
-    loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
+    if do_train:
+        loss_weights = without_constant_terms(loss_weights, frozen, depth, log)
     log(describe_mapping(start, own, "student snapshot") + " (initial weights)")
     log(describe_mapping(mapping, teacher_config.num_hidden_layers, "teacher") + " (distillation targets)")
     if do_train:
@@ -108,7 +110,7 @@ def main():
     teacher_shapes = {
         **encoder_shapes(teacher_config),
         **classifier_shapes(teacher_config, task.num_labels),
-        **representation_shapes(teacher_config, task.num_domains, needs.representation),
+        **representation_shapes(teacher_config, task.num_domains, do_train and needs.representation),
     }
     teacher = load_variables(context, teacher_shapes, teacher_snapshot, vocabulary, trainable=False)
     same_width = config.hidden_size == teacher_config.hidden_size

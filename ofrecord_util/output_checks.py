@@ -1,5 +1,6 @@
 """Checks before the work that its output can be written, and would replace nothing that is needed. `files.py` writes it."""
 
+import fnmatch
 import os
 import shutil
 import stat
@@ -11,6 +12,12 @@ from ofrecord_util.errors import UserError
 from ofrecord_util.reading import size_text
 
 SNAPSHOT_DONE = "snapshot_done"  # the file that each snapshot has
+# The files of a run's folder: those that mark it as one, and all that the run writes (modeling/run, modeling/report)
+RUN_MARKS = ("run.flags", "flags.json")
+RUN_FILES = (
+    *(*RUN_MARKS, "run.log", "metrics.jsonl", "curves.png", "report.html"),
+    *("predictions_*.tsv", "generations_*.tsv", "tagged_*.tsv", "answers_*.json", "nbest_*.json"),
+)
 _LARGEST_PID = 1 << 22  # of Linux; a temporary name has a process id
 
 
@@ -24,13 +31,15 @@ def check_output(path: str, flag: str, makes_folder: bool = False, others: Seque
         others: the files that the command reads, and those that it writes too, or folders of such files. None of them may be overwritten,
             and nothing may be written into one of the folders.
     Raises:
-        UserError: the path is a folder, its folder does not exist or cannot be written, it is a file of a snapshot, or it is one of the
-            others or in one of them.
+        UserError: the path is a folder, its folder does not exist or cannot be written, it is a file of a snapshot or one that
+            a run wrote, or it is one of the others or in one of them.
     """
     try:
         found = files.stat_of(path)
         if found is None or stat.S_ISREG(found.st_mode):
             _check_is_none_of(path, found is not None, flag, others)
+        if found is not None and stat.S_ISREG(found.st_mode):
+            _check_is_of_no_run(path, flag)
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise UserError(f"{path}: is a folder, and a file is to be written; give another {flag}")
         if (found is not None and not stat.S_ISREG(found.st_mode)) or files.own_descriptor(path) is not None:
@@ -53,6 +62,15 @@ def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str])
             raise UserError(f"{path}: is a file of this command or of the run, and would be overwritten; give another {flag}")
         if place.startswith(known + os.sep):
             raise UserError(f"{path}: is in {other}, a folder whose files this command uses; give another {flag}")
+
+
+def _check_is_of_no_run(path: str, flag: str) -> None:
+    """Raises a UserError if a file that exists is one that a run, finished or not, wrote into its folder: nothing writes it again. Other
+    files there, such as those of earlier calls of a tool, may be replaced."""
+    folder, name = os.path.split(os.path.realpath(path))
+    is_of_run = any(os.path.isfile(os.path.join(folder, mark)) for mark in RUN_MARKS)
+    if is_of_run and any(fnmatch.fnmatchcase(name, pattern) for pattern in RUN_FILES):
+        raise UserError(f"{path}: is a file that the run in {folder} wrote, and would be overwritten; give another {flag}")
 
 
 def check_output_folder(path: str, flag: str, whole: bool = True) -> None:

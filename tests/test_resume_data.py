@@ -1,4 +1,5 @@
-"""--resume compares the data of each split on its own: a change of one split is reported for that split only."""
+"""--resume compares the flags before records are written, then the data of each split on its own: a change of one split is reported for
+that split only."""
 
 import pytest
 import tiny
@@ -18,6 +19,15 @@ def project(tmp_path_factory):
     tiny.write_single(project.path(*DATA.split("/")), train=6, dev=(3, 3), test=(3, 4))
     project.run(LINE + " --max_steps 1")
     return project
+
+
+def test_flags_are_compared_before_records_are_written(project):
+    before = tiny.tree(project.path("data"))
+    process = project.start(f"{LINE} --resume --seq_length 20")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "--seq_length was 24, is 20" in errors
+    assert tiny.tree(project.path("data")) == before
 
 
 @pytest.mark.parametrize("split", ["test", "dev", "train"])

@@ -29,7 +29,7 @@ from modeling.cli.flag_kinds import non_negative_int
 from modeling.cli.flags import TEXT_FLAGS, add_text_flags
 from modeling.palm.config import PalmConfig
 from modeling.run.flags_json import FLAGS_FILE
-from modeling.run.measures import NUMBERS, OF_PARTS, name_value
+from modeling.run.measures import NUMBERS, OF_PARTS, TASKS, name_value
 from modeling.run.metrics import EVALUATED, METRICS_FILE
 from ofrecord_util.escaping import for_json, say
 from ofrecord_util.json_reading import read_json, read_json_lines
@@ -84,9 +84,8 @@ def _training(folder, name):
         found_by_kind = {name: [row for row in rows if row.get("kind") == name] for name in others}
         for split, found in (("dev", saved), *found_by_kind.items()):
             if found:
-                trained[split] = {
-                    key: found[-1][key] for key in ("step", "accuracy", "total", "cross_entropy", *OF_PARTS, *NUMBERS) if key in found[-1]
-                }
+                keys = ("step", "accuracy", "total", TASKS, "cross_entropy", *OF_PARTS, *NUMBERS)
+                trained[split] = {key: found[-1][key] for key in keys if key in found[-1]}
     for key in ("script", "command", "versions", "snapshot_digest", "teacher_digest"):
         if record.get(key):
             trained[key] = record[key]

@@ -28,9 +28,9 @@ def main():
     parser.add_argument("--data_dir", help="folder of the data, if it has moved (default: --data_dir of the run)")
     parser.add_argument("--output", metavar="FILE", help="file for the report (default: RUN/report.html)")
     args = parser.parse_args()
-    if args.output is not None:
-        own = os.path.realpath(os.path.join(args.run, REPORT_FILE))  # what is written without the flag
-        check_page(args.output, "--output", [] if os.path.realpath(args.output) == own else [args.run, *filter(None, [args.data_dir])])
+    own = os.path.realpath(os.path.join(args.run, REPORT_FILE))  # what is written without the flag
+    if args.output is not None and os.path.realpath(args.output) != own:
+        check_page(args.output, "--output", [args.run, *filter(None, [args.data_dir])])
     facts = read_run(args.run, args.data_dir)
     cards = write_cards(facts, replace=False)
     say(write_page(facts, args.output))

@@ -14,7 +14,6 @@ from modeling.cli import interruption
 from modeling.cli.errors import UserError
 from modeling.cli.flag_kinds import batch_size, positive_float, positive_int
 from modeling.cli.flags import add_text_flags
-from modeling.report.run_files import files_of_run
 from ofrecord_util.names import is_header, is_number, may_be_header, unlike_the_rest
 from ofrecord_util.output_checks import check_output
 from ofrecord_util.reading import lines_of
@@ -217,7 +216,7 @@ def _file_of_standard_input():
 
 def check_outputs(args, snapshot):
     """Checks before the work that the files of --output, --predictions and --nbest can be written, and that none of them would replace a
-    file that the tool reads, also as standard input, a file of the snapshot or of its run, or another output.
+    file that the tool reads, also as standard input, a file of the snapshot or of a run, or another output.
 
     Args:
         args: the flags of a tool.
@@ -229,7 +228,7 @@ def check_outputs(args, snapshot):
     used = [*(given[name] for name in _READ if given.get(name) is not None), *_file_of_standard_input()]
     folder = find_snapshot(snapshot)
     if os.path.isfile(os.path.join(folder, DONE)):  # else the tool says what the folder is instead
-        used += [folder, *files_of_run(os.path.dirname(os.path.realpath(folder)))]
+        used.append(folder)
     for name in _WRITTEN:
         path = given.get(name)
         if path is not None:

@@ -28,8 +28,10 @@ from modeling.cli.scripts import (
     SCRIPTS,
     SEQUENCE_LABELING,
     SPAN_ANSWERING,
+    TRAINING,
     script_path,
 )
+from modeling.cli.training_flags import training_flags
 from ofrecord_util.errors import UserError
 from ofrecord_util.text_files import UNLABELLED
 
@@ -174,14 +176,22 @@ _BELONGS_TO_VALUE = {"fisher_batch_size": TASK_DRIVEN}
 
 def warn_without_effect(flags: argparse.Namespace, log: Callable[[str], Any]) -> None:
     """Logs one line per flag that is set and has no effect: because the script does not use it and its value is not the default, or because
-    the flag that it belongs to is not set.
+    the flag that it belongs to is not set. Those that only a training uses, in a run that does not train, are together on one line.
 
     Args:
         flags: from `parse_flags`.
         log: function of one line of text.
     """
     own = {flag.name: flag for flag in flags_of(flags.script)}
+    unused = [] if trains(flags) else [name for name in own if name in training_flags(flags.script) and name in flags.given]
+    unused = [name for name in unused if own[name].has_effect]
+    if unused:
+        named, have = ", ".join("--" + name for name in unused), "have" if len(unused) > 1 else "has"
+        why = "this run does not train (--do_train is false)" if flags.script in TRAINING else "this script does not train"
+        log(f"{named} {have} no effect: {why}")
     for flag in own.values():
+        if flag.name in unused:
+            continue
         if not flag.has_effect and flag.name in flags.given and getattr(flags, flag.name) != flag.default:
             log(f"--{flag.name} has no effect: {flag.help}")
         if flag.has_effect and _BELONGS_TO.get(flag.name) in own and flag.name in flags.given:
@@ -196,6 +206,14 @@ def run_folder_name(pattern: str, now: Optional[time.struct_time] = None) -> str
     return time.strftime(pattern, now or time.localtime())
 
 
+def trains(flags: argparse.Namespace) -> bool:
+    """Whether a run trains: as --do_train says, which is true by default, but false with --do_eval. The scripts that read the data once
+    never do."""
+    if flags.script not in TRAINING:
+        return False
+    return flags.do_train if flags.do_train is not None else not (flags.do_eval and "do_eval" in flags.given)
+
+
 def check_modes(flags: argparse.Namespace) -> Tuple[bool, bool]:
     """Resolves `--do_train` and `--do_eval`.
 
@@ -206,7 +224,7 @@ def check_modes(flags: argparse.Namespace) -> Tuple[bool, bool]:
     Raises:
         UserError: the flags exclude training and evaluation, or exclude training and ask for --resume.
     """
-    train = flags.do_train if flags.do_train is not None else not (flags.do_eval and "do_eval" in flags.given)
+    train = trains(flags)
     evaluate = flags.do_eval if flags.do_eval is not None else True
     if not train and getattr(flags, "resume", None) is not None:
         raise UserError("--resume continues a training: remove --do_train false, and add --do_train true if --do_eval is set")

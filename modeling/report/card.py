@@ -26,7 +26,7 @@ from modeling.cli.flags import (
 from modeling.cli.scripts import CORPUS_TRAINING, TEXT_GENERATION, TOKEN_TRAINING
 from modeling.report.generations import score_rows
 from modeling.report.markup import Number
-from modeling.report.results import SPLITS, result_rows
+from modeling.report.results import SPLITS, result_rows, tasks_text
 from modeling.report.settings import changed_flags, data_table, flag_text, model_text, snapshot_roles
 from modeling.run.held_out import title_of
 from modeling.run.measures import shown_of
@@ -160,13 +160,14 @@ def result_lines(run, name):
         found = result_rows(run, split, best if split == "dev" else None)
         if found:
             said = f"{split}, step {best['step']:,}" if split == "dev" and "step" in best else title_of(split)
+            said += tasks_text(best if split == "dev" else run.result(split))
             lines += [f"{said}:", "", *markdown_table(*found), ""]
     return lines[:-1]
 
 
 def _limits(run, task, length, lower_case):
     results = [(split, run.result(split)) for split in SPLITS if run.result(split)]
-    rows = [f"{result['total']:,} rows of {title_of(split)}" for split, result in results]
+    rows = [f"{result['total']:,} rows of {title_of(split)}{tasks_text(result, ' after ')}" for split, result in results]
     first = shown_of(results[0][1] if results else {})
     intervals = first.share == ACCURACY and any(result.get("intervals") for _, result in results)  # of no width if all rows are right
     spread = "; the 95 % intervals show the uncertainty" if intervals else ""

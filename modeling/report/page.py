@@ -79,7 +79,7 @@ def document(title, *parts):
 
 def check_page(path, flag, used, makes_folder=False):
     """Checks before the work that a page can be written. It may replace an earlier page, also one in the folder of a run, but no other
-    file that the command uses, and no report of a run.
+    file that the command uses, and no file that a run wrote, such as its report.
 
     Args:
         path: of the page.

@@ -15,6 +15,7 @@ from modeling.run.measures import (
     ORIGINAL_SHARE,
     PERPLEXITY,
     ROUGE_L,
+    TASKS,
     TEXT_SCORES,
     TITLES,
     TOKENS,
@@ -43,6 +44,16 @@ def kept_text(accuracy, teacher):
     return f"{100 * accuracy / teacher:.1f} %" if teacher else "no share"
 
 
+def tasks_text(result, before=", mean of "):
+    """What a report says of the tasks of an evaluation of meta-learning, after `before`; "" without them."""
+    return f"{before}{result[TASKS]} tasks per domain" if TASKS in result else ""
+
+
+def _correct(values):
+    """A cell with the number of correct rows, which is a mean over tasks where it is no integer."""
+    return values["correct"] if isinstance(values["correct"], int) else Number(f"{values['correct']:,.1f}")
+
+
 def result_rows(run, split, result=None):
     """The results on a split, by domain and in total, as (header, rows) for `table`; None if the split was not evaluated.
 
@@ -67,7 +78,7 @@ def result_rows(run, split, result=None):
     rows = []
     for name, values, beside in [*(entries if len(entries) > 1 else ()), ("all", result, teacher)]:
         low, high = wilson_interval(values["correct"], values["total"])
-        row = [name if len(rows) or len(named) > 1 else "".join(named) or name, values["total"], values["correct"]]
+        row = [name if len(rows) or len(named) > 1 else "".join(named) or name, values["total"], _correct(values)]
         row += [Number(text) for text in (f"{values['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{values['cross_entropy']:.4f}")]
         if of_tokens:
             row.append(Number(f"{values[PERPLEXITY]:.4f}"))
@@ -100,7 +111,8 @@ def results_section(run):
     for split in SPLITS:
         found = result_rows(run, split)
         if found:
-            parts.append(table(*found, class_="results", caption=title_of(split) + _when(run, split)))
+            caption = title_of(split) + _when(run, split) + tasks_text(run.result(split))
+            parts.append(table(*found, class_="results", caption=caption))
     if len(parts) == 1:
         parts.append(element("p", "No split has been evaluated yet."))
     return element("section", *parts)
@@ -177,12 +189,12 @@ def tiles(run):
                 )
             )
             continue
-        first = shown_of(result)
+        first, counted = shown_of(result), "correct" in result and TASKS not in result
         shown.append(
             (
                 f"{title_of(split)}: {first.share_title}" if split not in _SEEN else f"{split} {first.share_title}",
                 f"{result[first.share]:.4f}",
-                f"{result['correct']:,} of {result['total']:,}" if "correct" in result else f"{result['total']:,} rows",
+                f"{result['correct']:,} of {result['total']:,}" if counted else f"{result['total']:,} rows{tasks_text(result)}",
             )
         )
         if teacher:

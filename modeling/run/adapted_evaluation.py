@@ -13,8 +13,8 @@ from ofrecord_util.records import SAMPLE_ARRAYS
 
 class AdaptedEvaluator:
     """Measures a meta learner on the splits of a run: for each domain, a copy of the weights is adapted to a few training rows, as often as
-    --eval_tasks says. The measures are those of the predictions of all copies together. Several processes divide the domains among
-    themselves.
+    --eval_tasks says. The measures are those of the predictions of all copies together; a row counts once. Several processes divide the
+    domains among themselves.
 
     Args:
         context: `RunContext`.
@@ -66,7 +66,7 @@ class AdaptedEvaluator:
         hits, logits = int(peers.add_up(np.array([hits]))[0]), peers.add_up(logits)
         self._context.log(f"{title_of(split)}: accuracy {hits / len(samples):.4f} before adapting")
         label, domain = (np.tile(values, count) for values in (samples.label, samples.domain))
-        found = measure(logits.reshape(len(label), -1), label, domain, self._context.task, self._context.flags.seed)
+        found = measure(logits.reshape(len(label), -1), label, domain, self._context.task, self._context.flags.seed, count)
         predictions = Predictions(samples.idxs, samples.domain, samples.label, logits[0], samples.text_digest)
         return dataclasses.replace(found, predictions=predictions)
 

@@ -49,8 +49,8 @@ def further_measures(values):
 class Evaluation:
     """Measures of a split, in total and by domain."""
 
-    correct: int
-    total: int
+    correct: float  # an int, except as a mean over tasks
+    total: int  # rows
     cross_entropy: float  # mean, nats
     by_domain: dict  # name -> {"accuracy", "correct", "total", "cross_entropy"} and the values of `measures.FURTHER`
     more: dict = field(default_factory=dict)  # the values of `measures.FURTHER` of all rows, and DETAILS; or those of OF_PARTS
@@ -95,7 +95,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values):
         """The evaluation from the values of `to_dict`, without predictions."""
-        names = *measures.FURTHER, *DETAILS, *measures.OF_PARTS, measures.TOKENS
+        names = *measures.FURTHER, *DETAILS, *measures.OF_PARTS, measures.TOKENS, measures.TASKS
         more = {name: values[name] for name in names if name in values}
         return cls(*(values[name] for name in ("correct", "total", "cross_entropy", "by_domain")), more)
 
@@ -132,11 +132,11 @@ class Evaluation:
         parts = ["{} {:.4f}".format(name, value["accuracy"]) for name, value in self.by_domain.items()]
         if measures.ORIGINAL_SHARE in self.more:
             parts.insert(0, f"of the tokens {self.more[measures.ORIGINAL_SHARE]:.4f} are original")
-        return "{} {:.4f} ({}/{}), cross-entropy {:.4f}{}".format(
+        tasks = self.more.get(measures.TASKS)
+        return "{} {:.4f} ({}), cross-entropy {:.4f}{}".format(
             measures.shown_of(self.more).share_title,
             self.accuracy,
-            self.correct,
-            self.total,
+            f"{self.total} rows, mean of {tasks} tasks per domain" if tasks else f"{self.correct}/{self.total}",
             self.cross_entropy,
             ", " + ", ".join(parts) if len(parts) > 1 or measures.ORIGINAL_SHARE in self.more else "",
         )
@@ -236,7 +236,7 @@ def _shown(batches, total):
         yield batch
 
 
-def measure(logits, label, domain, task, seed):
+def measure(logits, label, domain, task, seed, tasks=1):
     """The `Evaluation` of some predictions, or of a regression the `NumberEvaluation`. All measures are computed in float64.
 
     Args:
@@ -245,15 +245,17 @@ def measure(logits, label, domain, task, seed):
         domain: int [N], positions in the task's list.
         task: `Task`.
         seed: of the bootstrap intervals.
+        tasks: of meta-learning: how often each row is among the N, with the predictions after so many tasks. The numbers of rows are then
+            those of distinct rows, and the number of correct ones is the mean over the tasks. Of classes only.
     """
-    return _MEASURED[task.task_type](logits, label, domain, task, seed)
+    return _MEASURED[task.task_type](logits, label, domain, task, seed, tasks)
 
 
-def _measure_numbers(logits, label, domain, task, _seed):
+def _measure_numbers(logits, label, domain, task, _seed, _tasks):
     return measure_numbers(np.asarray(logits, np.float64)[:, 0], label, domain, task)
 
 
-def _measure_sets(logits, label, domain, task, _seed):
+def _measure_sets(logits, label, domain, task, _seed, _tasks):
     losses, predicted = binary_cross_entropies(logits, label), np.asarray(logits) > 0  # a probability above 0.5
     hits = (predicted == (label > 0)).all(axis=1)
 
@@ -267,7 +269,7 @@ def _measure_sets(logits, label, domain, task, _seed):
     return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
 
 
-def _measure_classes(logits, label, domain, task, seed):
+def _measure_classes(logits, label, domain, task, seed, tasks):
     logs = measures.log_softmax(logits)
     losses, predicted = measures.cross_entropies(logs, label), logits.argmax(axis=1)
     hits, by_domain, confusions = predicted == label, {}, []
@@ -276,15 +278,20 @@ def _measure_classes(logits, label, domain, task, seed):
         if here.any():
             by_domain[name] = {
                 "accuracy": float(hits[here].mean()),
-                "correct": int(hits[here].sum()),
-                "total": int(here.sum()),
+                "correct": _per_task(hits[here], tasks),
+                "total": int(here.sum()) // tasks,
                 "cross_entropy": float(losses[here].mean()),
                 **measures.measures(logs[here], label[here]),
             }
             confusions.append(measures.confusion_matrix(label[here], predicted[here], task.num_labels))
-    details = measures.by_class(sum(confusions), task.labels), measures.bootstrap_intervals(confusions, seed)
-    more = {**measures.measures(logs, label), **dict(zip(DETAILS, details))}
-    return Evaluation(int(hits.sum()), len(label), float(losses.mean()), by_domain, more)
+    details = measures.by_class(sum(confusions), task.labels, tasks), measures.bootstrap_intervals(confusions, seed, tasks=tasks)
+    more = {**measures.measures(logs, label), **dict(zip(DETAILS, details)), **({measures.TASKS: tasks} if tasks > 1 else {})}
+    return Evaluation(_per_task(hits, tasks), len(label) // tasks, float(losses.mean()), by_domain, more)
+
+
+def _per_task(hits, tasks):
+    """Number of correct predictions, as a mean over tasks."""
+    return int(hits.sum()) if tasks == 1 else float(hits.sum() / tasks)
 
 
 _MEASURED = {CLASSIFICATION: _measure_classes, REGRESSION: _measure_numbers, MULTI_LABEL: _measure_sets}

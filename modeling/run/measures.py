@@ -37,6 +37,7 @@ ORIGINAL_SHARE = "original_share"  # of the tokens that a discriminator judges: 
 ENTITY_PRECISION, ENTITY_RECALL = "entity_precision", "entity_recall"
 ENTITIES, ANSWERS = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL), (ANSWER_F1, EXACT_MATCH)  # of tagged words, of answers
 TOKENS, MASKED_TOKENS, TARGET_TOKENS = "tokens", "masked tokens", "target tokens"  # what the rows are: a key, its default, its other value
+TASKS = "tasks"  # a key of meta-learning: the rows were measured after each of so many tasks of their domain; counts are means over them
 ROUGE_L = "rouge_l"
 TEXT_SCORES = ("bleu_1", "bleu_2", "bleu_3", BLEU_4, ROUGE_L)  # of texts that are generated
 # Values of evaluations that do not predict the labels of rows
@@ -250,18 +251,20 @@ def measures(log_probabilities, label) -> dict:
     return {name: values[name] for name in SCALARS}
 
 
-def by_class(confusion, labels) -> dict:
+def by_class(confusion, labels, tasks: int = 1) -> dict:
     """The values of `class_measures` by label: {label: {"precision", "recall", "f1", "support"}}.
 
     Args:
         confusion: int [C, C].
         labels: C names.
+        tasks: how often it counts each row. The support counts it once.
     """
     found = class_measures(confusion)
+    found = found._replace(support=found.support // tasks)
     return {label: {name: column[place].item() for name, column in zip(found._fields, found)} for place, label in enumerate(labels)}
 
 
-def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level: float = LEVEL) -> dict:
+def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level: float = LEVEL, tasks: int = 1) -> dict:
     """Percentile bootstrap intervals of the measures of INTERVALS (Efron and Tibshirani 1993, chapter 13).
 
     A resample draws rows with replacement. It is stratified by domain: it has as many rows of each domain as the data. It is not
@@ -275,17 +278,19 @@ def bootstrap_intervals(confusions, seed: int, resamples: int = RESAMPLES, level
         seed: of the random stream (`bootstrap_stream`).
         resamples: number of resamples.
         level: coverage of the intervals.
+        tasks: how often the matrices count each row. A resample has as many predictions as the data has rows, because further tasks bring
+            no further rows.
     Returns:
         dict of name -> (low, high), floats. A measure whose interval has no width is left out, for example if all N rows are correct: it
         would look certain.
     """
     confusions = np.asarray(confusions, np.int64)
-    draw = bootstrap_stream(seed, int(confusions.sum()))
+    draw = bootstrap_stream(seed, int(confusions.sum()) // tasks)
     drawn = np.zeros((resamples, *confusions.shape[1:]), np.int64)
     for confusion in confusions:
         rows = int(confusion.sum())
         if rows:
-            drawn += draw.multinomial(rows, confusion.ravel() / rows, size=resamples).reshape(drawn.shape)
+            drawn += draw.multinomial(rows // tasks, confusion.ravel() / rows, size=resamples).reshape(drawn.shape)
     several = (drawn.sum(axis=-1) > 0).sum(axis=-1) > 1
     of_classes = drawn[several] if several.any() else drawn
     tail, found = 50 * (1 - level), {}

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from modeling.run.held_out import held_out_name
-from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, TEXT_SCORES, ClassMeasures, values_needed
+from modeling.run.measures import FURTHER, INTERVALS, MSE, OF_PARTS, TASKS, TEXT_SCORES, ClassMeasures, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import open_to_append, replacing
 from ofrecord_util.json_reading import read_json_lines
@@ -99,6 +99,9 @@ def _checked_row(row):
             odd = [name for name in (*FURTHER, *OF_PARTS) if name in values and not _is_number(values[name])]
             if odd:
                 raise ValueError(f"an evaluation has invalid {', '.join(odd)}")
+        tasks = row.get(TASKS, 1)
+        if type(tasks) is not int or tasks < 1:
+            raise ValueError(f"an evaluation has invalid {TASKS}")
         _check_details(row)
     elif row["kind"] == "generation":
         odd = [name for name in ("rows", "ended", *TEXT_SCORES) if not _is_number(row.get(name))]

@@ -22,7 +22,7 @@ from modeling.cli.flags import NEWEST_RUN, run_folder_name
 from modeling.cli.scripts import SCRIPTS, script_path
 from modeling.run.flags_json import FLAGS_FILE
 from modeling.run.log import LOG_FILE
-from modeling.run.measures import MSE, further_needed, values_needed
+from modeling.run.measures import MSE, TASKS, further_needed, values_needed
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import clear_leftovers, open_to_append, remove_folder
 from ofrecord_util.json_reading import read_json
@@ -115,11 +115,13 @@ def _is_best(best):
     """Whether `best` is what `BestSnapshot.to_dict` writes. Its name leads to a folder that is read and kept: one in the run's folder."""
     name = best.get("name")
     counts = [best.get("total" if MSE in best else "correct"), best.get("total")]
+    means = TASKS in best and _is_count(best[TASKS]) and _is_number(counts[0])  # over tasks: the number of correct rows is no integer
     return (
         isinstance(name, str)
         and re.match(r"snapshot_best_[^/\0]+\Z", name) is not None
-        and all(map(_is_count, counts))
-        and counts[0] <= counts[1] != 0
+        and _is_count(counts[1])
+        and (means or _is_count(counts[0]))
+        and 0 <= counts[0] <= counts[1] != 0
         and all(_is_number(best.get(key)) for key in (*values_needed(best), *further_needed(best)))
         and isinstance(best.get("by_domain"), dict)
     )
@@ -319,14 +321,50 @@ def run_identity(flags, **facts):
     return json.loads(json.dumps({**given, **facts}))
 
 
-def check_identity(state, identity):
+def facts_without_records(context):
+    """The facts of `run_identity` that are known before records are read.
+
+    Args:
+        context: `RunContext`.
+    """
+    return {"task": context.task.to_dict(), "start snapshot's digest": context.snapshot.digest() if context.snapshot else None}
+
+
+def check_start(state, context):
+    """Compares what is known before records are read, so that a run that is refused for its flags has written none.
+
+    Args:
+        state: `State` from which --resume continues.
+        context: `RunContext`, whose flags have their final values.
+    Raises:
+        UserError: the run had other flags, another task or another model, or has done more steps than --max_steps.
+    """
+    check_identity(state, run_identity(context.flags, **facts_without_records(context)), complete=False)
+    check_max_steps(state, context.flags.max_steps)
+
+
+def check_max_steps(state, most):
+    """Raises a UserError if a run has done more steps than --max_steps, or None, allows."""
+    if most is not None and most < state.step:
+        raise UserError(
+            f"--max_steps {most}: the run {os.path.dirname(state.path)} has done {state.step} steps, so its results would not be those of "
+            f"step {most}: give {state.step} or more"
+        )
+
+
+def check_identity(state, identity, complete=True):
     """Compares the run's identity with the state's.
 
+    Args:
+        state: `State`.
+        identity: from `run_identity`.
+        complete: whether it has the facts of all records. Otherwise only its own values, and all flags, are compared.
     Raises:
         UserError: they differ. The message names all differences.
     """
     before = state.values["identity"]
-    changed = [name for name in sorted({*before, *identity}) if before.get(name) != identity.get(name)]
+    names = {*before, *identity} if complete else {*identity, *(name for name in before if name.startswith("--"))}
+    changed = [name for name in sorted(names) if before.get(name) != identity.get(name)]
     if changed:
         parts = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(identity.get(name))}" for name in changed)
         raise UserError(f"--resume {os.path.dirname(state.path)}: {parts}: give the run's values, or start a new run without --resume")

@@ -14,7 +14,7 @@ from modeling.run.held_out import split_of
 from modeling.run.log import LOG_FILE, Log
 from modeling.run.metrics import Metrics
 from modeling.run.predictions import predictions_path, write_predictions
-from modeling.run.resume import find_run, list_states, newest_state
+from modeling.run.resume import check_start, find_run, list_states, newest_state
 from ofrecord_util.errors import UserError
 from ofrecord_util.output_checks import check_is_in_no_snapshot
 
@@ -66,9 +66,9 @@ class RunFolder:
         trained: whether all steps are trained. The states of the run are then needed until its results are written.
 
     Args:
-        context: `RunContext`.
+        context: `RunContext`, of which everything but the records is known: the flags of a run to resume are compared first.
     Raises:
-        UserError: there is no run to resume, another process writes to it, or the folder cannot be created.
+        UserError: there is no run to resume, another process writes to it, it had other flags, or the folder cannot be created.
     """
 
     def __init__(self, context):
@@ -80,6 +80,7 @@ class RunFolder:
         if flags.resume is not None:
             self._open(find_run(flags) if parallel.is_main() else None)
             self.state = newest_state(self.path, self.log)
+            check_start(self.state, context)
         elif parallel.is_main():
             check_can_be_created(run_folder_name(flags.model_save_dir))
 

@@ -22,7 +22,7 @@ from modeling.run.log import READY
 from modeling.run.measures import FURTHER, TEXT_SCORES, TITLES
 from modeling.run.metrics import mean_rows
 from modeling.run.resources import CONTINUED, check_memory, plan_memory, settings_that_fit
-from modeling.run.resume import check_identity, remove_state, run_identity, write_state
+from modeling.run.resume import check_identity, check_max_steps, facts_without_records, remove_state, run_identity, write_state
 from modeling.run.start import start_run
 from ofrecord_util.errors import UserError
 from ofrecord_util.on_demand import OnDemand
@@ -53,24 +53,12 @@ class TrainingRun:
         flags = context.flags
         self._context, self._variables, self.schedule = context, variables, schedule
         self.num_samples, self.batch_size, self.smoothness = num_samples, batch_size, smoothness_of(flags)
-        self._identity = run_identity(
-            flags,
-            task=context.task.to_dict(),
-            **{
-                **context.splits.digests,
-                "start snapshot's digest": context.snapshot.digest() if context.snapshot else None,
-            },
-            **facts,
-        )
+        self._identity = run_identity(flags, **facts_without_records(context), **context.splits.digests, **facts)
         self._state = context.folder.state
         if self._state is not None:
             check_identity(self._state, self._identity)
+            check_max_steps(self._state, flags.max_steps)
         self.start_step = self._state.step if self._state else 0
-        if flags.max_steps is not None and flags.max_steps < self.start_step:
-            raise UserError(
-                f"--max_steps {flags.max_steps}: the run {context.folder.path} has done {self.start_step} steps, so its results would not "
-                f"be those of step {flags.max_steps}: give {self.start_step} or more"
-            )
 
     def _with_random_numbers(self, batches, dropout, first_step):
         """Adds the dropout masks of a `DropoutPlan` to batches, and the noise of the adversarial term."""

@@ -4,6 +4,15 @@ import os
 
 import pytest
 
+from modeling.cli.flags_file import RUN_FLAGS_FILE
+from modeling.report.curves_png import CURVES_FILE
+from modeling.report.page import REPORT_FILE
+from modeling.run.flags_json import FLAGS_FILE
+from modeling.run.generations import generations_path
+from modeling.run.log import LOG_FILE
+from modeling.run.metrics import METRICS_FILE
+from modeling.run.predictions import predictions_path
+from modeling.run.split_files import answers_path, nbest_path, tagged_path
 from ofrecord_util import output_checks
 from ofrecord_util.errors import UserError
 
@@ -85,6 +94,29 @@ def test_no_folder_is_created_in_a_snapshot(tmp_path):
         output_checks.check_output_folder(str(snapshot), "--output_dir", whole=False)
     output_checks.check_output_folder(str(tmp_path / "run" / "other"), "--output_dir")
     assert sorted(os.listdir(str(snapshot))) == ["bert-pooler-dense-bias", output_checks.SNAPSHOT_DONE, "vocab.txt"]
+
+
+def test_the_files_of_a_run_are_those_that_its_modules_write():
+    assert output_checks.RUN_MARKS == (RUN_FLAGS_FILE, FLAGS_FILE)
+    of_splits = [path_of("", "*") for path_of in (predictions_path, generations_path, tagged_path, answers_path, nbest_path)]
+    files = (*output_checks.RUN_MARKS, LOG_FILE, METRICS_FILE, CURVES_FILE, REPORT_FILE)
+    assert list(output_checks.RUN_FILES) == [*files, *of_splits]
+
+
+@pytest.mark.parametrize("mark", output_checks.RUN_MARKS)
+def test_no_file_of_any_run_is_replaced(tmp_path, mark):
+    """Other files in the folder of a run, and files with these names in other folders, may be replaced."""
+    written = (mark, "run.log", "metrics.jsonl", "curves.png", "report.html", "predictions_dev.tsv", "predictions_teacher_test.tsv")
+    for folder, names in (("run", (*written, "page.html", "mine.tsv")), ("plain", written[1:])):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text("kept")
+    os.symlink("run", str(tmp_path / "link"))
+    for name in written:
+        with pytest.raises(UserError, match=rf"link/{name}: is a file that the run in .*/run wrote, .*; give another --output$"):
+            output_checks.check_output(str(tmp_path / "link" / name), "--output")
+    for name in ("run/page.html", "run/mine.tsv", "run/predictions_new.tsv", *(f"plain/{name}" for name in written[1:])):
+        output_checks.check_output(str(tmp_path / name), "--output")
 
 
 def test_a_name_that_has_no_room_for_a_temporary_one(tmp_path):

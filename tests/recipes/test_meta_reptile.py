@@ -123,8 +123,17 @@ def test_several_tasks_of_an_evaluation(project, reptile):
     run, output = run_of(project, "tasks", more)
     assert "each after adapting to 6 rows, 3 times" in output
     (row,), single = run.rows("dev"), reptile.rows("dev")[-1]
-    assert row["total"] == 3 * single["total"] == 51
-    assert row["correct"] == sum(values["correct"] for values in row["by_domain"].values())
+    assert row["total"] == single["total"] == sum(values["total"] for values in row["by_domain"].values()) == 17
+    assert (row["tasks"], "tasks" in single) == (3, False)
+    assert row["correct"] == pytest.approx(17 * row["accuracy"])
+    assert row["correct"] == pytest.approx(sum(values["correct"] for values in row["by_domain"].values()))
+    assert sum(values["support"] for values in row["by_class"].values()) == 17
+    assert f"dev accuracy {row['accuracy']:.4f} (17 rows, mean of 3 tasks per domain)" in output
+    with open(run.path(run.best(), "README.md"), encoding="utf-8") as file:
+        card = file.read()
+    assert "Measured on 17 rows of dev after 3 tasks per domain" in card
+    assert "51" not in card.split("## Results")[1].split("## Data")[0]
+    assert b"17 rows, mean of 3 tasks per domain" in tiny.read_bytes(run.path("report.html"))
     if row["best"] and single["best"]:
         assert tiny.read_bytes(run.path("predictions_dev.tsv")) == tiny.read_bytes(reptile.path("predictions_dev.tsv"))
     ours, theirs = variables_of(run), variables_of(reptile)

@@ -86,6 +86,17 @@ def test_a_run_goes_on_where_it_stopped(project, run, stop):
     assert resumed.best() == run.best()
 
 
+def test_other_flags_are_refused_before_records_are_written(project):
+    project.run(f"{LINE} --max_steps 1 --model_save_dir output/other-flags")
+    before = tiny.tree(project.path("data"))
+    for more, said in (("--seq_length 20", "--seq_length was 24, is 20"), ("--pair_loss triplet", "--pair_loss was symmetric, is triplet")):
+        process = project.start(f"{LINE} {more} --resave_ofrecord --resume output/other-flags")
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 2
+        assert said in errors
+        assert tiny.tree(project.path("data")) == before
+
+
 def test_child_tuning(project, run):
     """D looks at one epoch of pairs first."""
     child = project.run_of(project.run(f"{LINE} --child_tuning D --model_save_dir output/child"))

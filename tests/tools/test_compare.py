@@ -24,6 +24,16 @@ def test_a_file_of_a_run_is_not_replaced(tmp_path, monkeypatch, capsys, name):
     assert path.read_text() == "{}\n"
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "report.html"])
+def test_a_file_of_another_run_is_not_replaced(tmp_path, name):
+    """A run that is not compared."""
+    (tmp_path / "other").mkdir()
+    for file in ("run.flags", name):
+        (tmp_path / "other" / file).write_text("x")
+    with pytest.raises(UserError, match=rf"{name}: is a file that the run in .*other wrote, .*; give another --html$"):
+        check_page(str(tmp_path / "other" / name), "--html", [str(tmp_path / "run")])
+
+
 def test_a_page_of_an_earlier_call_is_replaced(tmp_path):
     """By its own name only: a link may lead to another file."""
     (tmp_path / "run").mkdir()

@@ -204,6 +204,7 @@ def test_sources_of_a_table_with_targets(header):
     [
         *("run/snapshot_best_x/task.json", "run/flags.json", "run/metrics.jsonl", "vocab.txt", "in.txt"),
         *("run/predictions_dev.tsv", "run/generations_test.tsv", "run/answers_test.json", "run/nbest_test.json", "run/tagged_test.tsv"),
+        *("other/run.log", "other/predictions_dev.tsv"),
     ],
 )
 def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp_path, monkeypatch):
@@ -218,17 +219,23 @@ def test_an_output_replaces_nothing_that_the_tool_reads(tool, words, output, tmp
         "run/answers_test.json": "{}",
         "run/nbest_test.json": "{}",
         "run/tagged_test.tsv": "a\n",
+        "other/run.flags": "",
+        "other/run.log": "began\n",
+        "other/predictions_dev.tsv": "index\n",
         "in.txt": "good\tmr\t1\n",
         "vocab.txt": "[PAD]\n",
     }
     os.makedirs("run/snapshot_best_x")
+    os.mkdir("other")
     for name, text in kept.items():
         with open(name, "w", encoding="utf-8") as file:
             file.write(text)
     snapshot = ["run"] if tool == "evaluate" else ["--model_load_dir", "run"]
     module = importlib.import_module(f"tools.{tool}")
     monkeypatch.setattr(sys, "argv", [tool, *snapshot, *words, output, "--vocab_file", "vocab.txt"])
-    with pytest.raises(UserError, match=f"{output}: is a file of this command or of the run, and would be overwritten"):
+    folder = os.path.dirname(output)
+    whose = f"that the run in {tmp_path / folder} wrote" if folder in ("run", "other") else "of this command or of the run"
+    with pytest.raises(UserError, match=f"^{output}: is a file {whose}, and would be overwritten; give another --(output|nbest)$"):
         module.main()
     for name, text in kept.items():
         with open(name, encoding="utf-8") as file:

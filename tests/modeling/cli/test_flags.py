@@ -15,10 +15,12 @@ from tiny_model import CONFIG, ROOT
 
 from modeling.bert.config import BertConfig
 from modeling.bert.names import CLASSIFIER
-from modeling.cli.flag_table import FLAGS
+from modeling.cli.corpus_flags import CORPUS
+from modeling.cli.flag_table import DISTILL, FLAGS, OPTIMISATION
 from modeling.cli.flags import (
     DOCUMENTED_SCRIPTS,
     DOMAIN_MIXING,
+    META_DISTILL,
     META_FINETUNING,
     SCRIPTS,
     build_parser,
@@ -29,6 +31,10 @@ from modeling.cli.flags import (
     run_folder_name,
     warn_without_effect,
 )
+from modeling.cli.pair_flags import HALVES
+from modeling.cli.recipe_flags import META, PAIRS
+from modeling.cli.scripts import TRAINING
+from modeling.cli.training_flags import training_flags
 from modeling.run.model_size import resolve_config
 from ofrecord_util.errors import UserError
 
@@ -233,6 +239,51 @@ def test_flags_without_the_one_that_they_belong_to(more, said):
     lines = []
     warn_without_effect(parse_flags("finetuning", argv=[*REQUIRED, *more.split()]), lines.append)
     assert sorted(line.split(" has no effect without --")[0] for line in lines) == sorted("--" + name for name in said)
+
+
+_NOT_TRAINED = "no effect: this run does not train (--do_train is false)"
+_ONE_PASS = "no effect: this script does not train"
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "said"),
+    [
+        ("finetuning", "--do_train false --num_epochs 3 --dev_batch_size_per_device 2 --seed 1 --learning_rate 1e-4 --use_xla",
+         [f"--num_epochs, --learning_rate have {_NOT_TRAINED}", "--use_xla has no effect: OneFlow no longer has an XLA engine"]),
+        ("finetuning", "--do_eval --train_example_num 32", [f"--train_example_num has {_NOT_TRAINED}"]),
+        ("finetuning", "--do_eval --do_train --num_epochs 3 --train_example_num 32", []),
+        ("finetuning", "--do_train false --seq_length 20 --task_type regression --dev_example_num 3 --model_load_dir s", []),
+        ("finetuning", "--do_train false --reserve_p 0.3 --adversarial_sigma 1", [f"--adversarial_sigma, --reserve_p have {_NOT_TRAINED}"]),
+        ("meta_reptile", "--do_train false --support_num 3 --eval_tasks 2 --num_epochs 4",
+         [f"--support_num, --eval_tasks have {_NOT_TRAINED}", "--num_epochs has no effect: --meta_steps is the length of a run"]),
+        ("meta_distill", "--do_train false --student_model s --teacher_model t --temperature 2 --hidden_loss_weight 0 --use_domain_loss 0",
+         [f"--hidden_loss_weight, --temperature, --use_domain_loss have {_NOT_TRAINED}"]),
+        ("metric_learning", "--do_train false --objective prototypical", [f"--objective has {_NOT_TRAINED}"]),
+        ("generation", "--do_train false --objective pretraining --mask_probability 0.2", [f"--mask_probability has {_NOT_TRAINED}"]),
+        ("pretrain_mlm", "--do_train false --mask_probability 0.2 --corpus_file a", [f"--corpus_file has {_NOT_TRAINED}"]),
+        ("meta_teacher_eval", "--hidden_loss_weight 0 --train_example_num 3 --data_portion 0.5 --use_domain_loss false", []),
+        ("meta_teacher_eval", "--learning_rate 1e-5 --keep_all_best", [f"--learning_rate, --keep_all_best have {_ONE_PASS}"]),
+        ("preprocess", "--train_example_num 3 --warmup_proportion 0.1", [f"--warmup_proportion has {_ONE_PASS}"]),
+    ],
+)  # fmt: skip
+def test_flags_of_training_in_a_run_that_does_not_train(script, more, said):
+    lines = []
+    warn_without_effect(parse_flags(script, argv=[*REQUIRED, *more.split()]), lines.append)
+    assert lines == said
+
+
+def test_each_flag_of_training_is_known_as_such():
+    """A new flag of these groups belongs either to training_flags.py or to those that a run without training uses, too."""
+    always = {"auto_settings", "do_train", "do_eval", "seed", "pooling"}
+    always.update(("mask_probability", "whole_word_masking", "max_predictions_per_seq"))
+    for script in TRAINING:
+        effective, training = [flag for flag in flags_of(script) if flag.has_effect], training_flags(script)
+        here = {flag.name for flag in effective if flag.group in (OPTIMISATION, CORPUS, HALVES, META, PAIRS)}
+        assert here - training <= always, script
+        if script == META_DISTILL:
+            assert {flag.name for flag in effective if flag.group == DISTILL} <= training
+    found = {flag.name for script in SCRIPTS for flag in flags_of(script) if flag.has_effect and flag.name in training_flags(script)}
+    assert found == set().union(*map(training_flags, SCRIPTS))
 
 
 def test_learning_rates():

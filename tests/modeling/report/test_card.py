@@ -9,6 +9,7 @@ from run_folder import TASK, write_run
 from modeling.checkpoints.snapshot import Snapshot
 from modeling.report.card import CARD_FILE, write_cards
 from modeling.report.facts import read_run
+from modeling.report.page import page
 from ofrecord_util.errors import UserError
 from tools.checkpoint_snapshot import is_snapshot
 
@@ -62,6 +63,32 @@ def test_a_card_speaks_of_intervals_that_it_has(folder, has_intervals):
         file.write("".join(json.dumps(row) + "\n" for row in rows))
     (card,) = write_cards(read_run(folder))
     assert ("; the 95 % intervals show the uncertainty." in read(card)) == has_intervals
+
+
+def test_means_over_tasks(folder):
+    """Card and page give the number of distinct rows and that of the tasks."""
+    path = os.path.join(folder, "metrics.jsonl")
+    rows = [json.loads(line) for line in read(path).splitlines() if "teacher" not in line]
+    for row in rows:
+        if row["kind"] in ("dev", "test"):
+            row.update(tasks=3, correct=row["correct"] + 1 / 3)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(folder)
+    (card,) = write_cards(run)
+    text, result = read(card), run.result("test")
+    assert "dev, step 20, mean of 3 tasks per domain:" in text
+    assert "test, mean of 3 tasks per domain:" in text
+    assert f"| all | 11 | {result['correct']:.1f} | {result['accuracy']:.4f} |" in text
+    assert "Measured on 13 rows of dev after 3 tasks per domain and 11 rows of test after 3 tasks per domain; the 95 %" in text
+    shown = page(run)
+    assert "11 rows, mean of 3 tasks per domain" in shown
+    assert "test, the best snapshot, mean of 3 tasks per domain" in shown
+    rows[-1]["tasks"] = "three"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"metrics.jsonl: line \d+: an evaluation has invalid tasks"):
+        read_run(folder)
 
 
 def test_what_a_continued_run_may_change_is_not_in_it(folder):

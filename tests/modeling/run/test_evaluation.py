@@ -56,6 +56,32 @@ def test_measure_against_a_loop():
     assert "macro F1 {:.4f} (95 % interval {:.3f} to {:.3f}), balanced".format(values["macro_f1"], low, high) in evaluation.more_text()
 
 
+def test_rows_that_are_measured_after_several_tasks_count_once():
+    """Accuracy, cross-entropy and further measures are those of all predictions, counts and widths of intervals those of distinct rows."""
+    draw = np.random.RandomState(8)
+    label, domain, task = draw.randint(0, 2, 19), draw.randint(0, 2, 19), Task("t", ("a", "b"), ("x", "y"))
+    logits = draw.randn(3, 19, 2)
+    label3, domain3 = np.tile(label, 3), np.tile(domain, 3)
+    found, pooled = (measure(logits.reshape(57, 2), label3, domain3, task, 42, tasks) for tasks in (3, 1))
+    assert (found.total, found.more["tasks"], "tasks" in pooled.more) == (19, 3, False)
+    assert found.correct == pytest.approx(pooled.correct / 3)
+    assert found.accuracy == pytest.approx(pooled.accuracy)
+    assert found.cross_entropy == pooled.cross_entropy
+    singles = [measure(part, label, domain, task, 42) for part in logits]
+    assert found.accuracy == pytest.approx(np.mean([single.accuracy for single in singles]))
+    for name, values in found.by_domain.items():
+        assert values["total"] == singles[0].by_domain[name]["total"]
+        assert values["correct"] == pytest.approx(np.mean([single.by_domain[name]["correct"] for single in singles]))
+        assert values["accuracy"] == pooled.by_domain[name]["accuracy"]
+    supports = [[values["support"] for values in one.more["by_class"].values()] for one in (found, singles[0])]
+    assert supports[0] == supports[1] == np.bincount(label).tolist()
+    low, high = found.more["intervals"]["accuracy"]
+    narrow = pooled.more["intervals"]["accuracy"]
+    assert high - low > 1.3 * (narrow[1] - narrow[0])  # sqrt(3) for many rows
+    assert f"accuracy {found.accuracy:.4f} (19 rows, mean of 3 tasks per domain), cross-entropy" in str(found)
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))).to_dict() == json.loads(json.dumps(found.to_dict()))
+
+
 def test_measure_of_huge_logits_is_finite():
     evaluation = measure(
         np.array([[1e4, -1e4], [0.0, 5e3]], np.float32), np.array([1, 1]), np.zeros(2, int), Task("t", ("a",), ("x", "y")), 42

@@ -52,9 +52,17 @@ def test_a_state_is_read_again(tmp_path):
     assert best_names(str(tmp_path)) == {VALUES["best"]["name"]}
 
 
+def test_a_best_evaluation_that_is_a_mean_over_tasks(tmp_path):
+    best = dict(VALUES["best"], correct=4 / 3, total=2, tasks=3)
+    assert State(write(tmp_path, best=best)).values["best"] == best
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("best", dict(VALUES["best"], correct=4 / 3)),
+        ("best", dict(VALUES["best"], correct=4 / 3, tasks="3")),
+        ("best", dict(VALUES["best"], correct=None, tasks=3)),
         ("best", dict(VALUES["best"], name="../../victim")),
         ("best", dict(VALUES["best"], name="/victim")),
         ("best", dict(VALUES["best"], name="snapshot_best_a/../../victim")),
