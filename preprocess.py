@@ -26,7 +26,8 @@ from modeling.run.evaluation import predict
 from modeling.run.held_out import names_of
 from modeling.run.model_loading import load_variables
 from modeling.run.start import announce_predictions
-from ofrecord_util.scores import HELD_OUT_KEY, EmbeddingMap
+from ofrecord_util.scores import EmbeddingMap
+from ofrecord_util.tasks import HELD_OUT_KEY
 
 
 def main():

@@ -26,6 +26,7 @@ from ofrecord_util.reading import ARRAY_LIMIT, RECORDS_LIMIT, read_bytes
 from ofrecord_util.schema import FEATURES, LENGTH_BYTES
 from ofrecord_util.sentences import Documents
 from ofrecord_util.summary import TokenFacts, token_facts
+from ofrecord_util.tasks import HELD_OUT_KEY, held_out_phrase
 from ofrecord_util.wire_format import PADDING, decode, encode_with_sizes
 from ofrecord_util.writer import MANIFEST, MANIFEST_FORMAT, check_files, part_paths, previous_files, split_folder
 
@@ -112,6 +113,7 @@ def write_corpus(
             **{"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "packing": packing},
             **{"text_files": list(map(os.path.basename, text.names)), "texts_by_file": text.counts},
             **{"texts": text.count, "evaluation_texts": text.found, **counts.describe(text.count)},
+            **({HELD_OUT_KEY: text.held_out} if text.held_out else {}),
             **({"documents": len(documents), "documents_sha256": _digest_of_array(documents.starts(count))} if starts else {}),
         }
         files.write_json(os.path.join(folder, MANIFEST), manifest)
@@ -231,7 +233,7 @@ class Corpus:
         self.manifest = manifest = read_manifest(path)
         numbers = [manifest.get(name) for name in ("num_records", "seq_length", "longest", "tokens")]
         numbers += [manifest["documents"]] if "documents" in manifest else []
-        whole = all(type(number) is int and number > 0 for number in numbers) and _has_counts(manifest)
+        whole = all(type(number) is int and number > 0 for number in numbers) and _has_counts(manifest) and _has_names(manifest)
         if not whole or not all(isinstance(part.get("index_sha256"), str) for part in manifest["parts"]):
             raise UserError(f"{path}: is not the manifest of a corpus; {REMEDY}")
         self.seq_length: int = manifest["seq_length"]
@@ -307,7 +309,16 @@ class Corpus:
         if "packing" in changed:
             held, needed = (_CONTENTS.get(values.get("packing", ""), "something else") for values in (self.manifest, wanted))
             what["packing"] = f"they hold {held}, and this run needs {needed}"
+        if HELD_OUT_KEY in changed:
+            made, own = (held_out_phrase(values.get(HELD_OUT_KEY) or ()) for values in (self.manifest, wanted))
+            what[HELD_OUT_KEY] = f"--held_out_domains: they were made {made}, this run is {own}"
         return [what.get(name, f"--{name} was {self.manifest.get(name)} and is {wanted[name]}") for name in changed]
+
+
+def _has_names(manifest: dict) -> bool:
+    """Whether the held-out domains of a manifest, if it has any, are a list of names."""
+    names = manifest.get(HELD_OUT_KEY, [])
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def _has_counts(manifest: dict) -> bool:

@@ -7,7 +7,7 @@ found if its words are the same, whatever their case and the spaces between them
 import hashlib
 import itertools
 import os
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ofrecord_util.corpus_kinds import BLANK_LINE, KEEP, LEAVE_OUT, REFUSE
 from ofrecord_util.errors import UserError
@@ -139,6 +139,13 @@ def _keys_of_line(item: Item) -> Tuple[str, ...]:
     return _key(item), first, second, f"{first} {second}"
 
 
+class HeldOutRows(NamedTuple):
+    """The rows of the training split whose domains are held out (--held_out_domains)."""
+
+    domains: List[str]  # their names, in the order of the task
+    rows: FrozenSet[int]  # numbers of the rows, from 0
+
+
 class CorpusText:
     """The texts of a corpus, in order: the training split, then the files.
 
@@ -148,16 +155,26 @@ class CorpusText:
         evaluation: dict of split -> `TextSplit` of dev and test, as far as they have text.
         use: of EVALUATION_TEXTS, what happens with their texts in the corpus.
         paired: whether each line of a file has two texts.
+        left_out: rows of the training split that are no part of the corpus, or None.
 
     Attributes:
+        held_out: names of the domains of these rows, or None.
         count: texts that the latest `sources` has yielded.
         counts: the same for each of `names`, list of int.
         found: texts of dev or test among them, or left out.
     """
 
     def __init__(
-        self, files: Sequence[str], rows: Optional[TextSplit], evaluation: Dict[str, TextSplit], use: str = REFUSE, paired: bool = False
+        self,
+        files: Sequence[str],
+        rows: Optional[TextSplit],
+        evaluation: Dict[str, TextSplit],
+        use: str = REFUSE,
+        paired: bool = False,
+        left_out: Optional[HeldOutRows] = None,
     ) -> None:
+        self.held_out = left_out and left_out.domains
+        self._left_out = left_out.rows if left_out else frozenset()
         self._files, self._rows, self._use, self._paired = list(files), rows, use, paired
         self._evaluation = evaluation
         self._known = {_key(item) for split in evaluation.values() for item in split.texts()}
@@ -173,7 +190,7 @@ class CorpusText:
     @property
     def size(self) -> int:
         """Bytes of text."""
-        own = 0 if self._rows is None else sum(len(text or "") for item in self._rows.texts() for text in item)
+        own = sum(len(text or "") for _, item, _ in self._task_items() for text in item)
         return own + sum(map(os.path.getsize, self._files))
 
     def digests(self) -> Dict[str, str]:
@@ -232,8 +249,9 @@ class CorpusText:
 
     def _task_items(self) -> Iterator[_Found]:
         if self._rows is not None:
-            for row, item in enumerate(self._rows.texts(), 1):
-                yield f"{self._rows.path}: sample {row}", item, (_key(item),)
+            for row, item in enumerate(self._rows.texts()):
+                if row not in self._left_out:
+                    yield f"{self._rows.path}: sample {row + 1}", item, (_key(item),)
 
     def _file_items(self, path: str, blank: bool = False) -> Iterator[_Found]:
         items: Iterator[Tuple[str, Item]]

@@ -21,8 +21,6 @@ from ofrecord_util.json_reading import read_json
 from ofrecord_util.reading import ARRAY_LIMIT, read_bytes
 from ofrecord_util.writer import split_folder
 
-HELD_OUT_KEY = "held_out_domains"  # in the information about scores: names of the domains whose rows are in no prototype
-
 _REMEDY = "run preprocess.py again with --resave_ofrecord"
 
 

@@ -15,6 +15,8 @@ from ofrecord_util.text_columns import TextOptions
 
 Names = Union[str, Sequence[str], None]
 
+HELD_OUT_KEY = "held_out_domains"  # names of held-out domains, in the information about scores and in the manifest of a corpus
+
 
 def _is_integer(word: str) -> bool:
     return re.match(r"-?[0-9]+\Z", word) is not None
@@ -341,3 +343,8 @@ def _sorted_names(names: Set[str]) -> Tuple[str, ...]:
     for name in sorted(names):
         unique.setdefault(name.lower(), name)
     return tuple(unique[key] for key in sorted(unique, key=(lambda key: (int(key), key)) if numbers else None))
+
+
+def held_out_phrase(names: Sequence[Any]) -> str:
+    """What was made with these held-out domains, for messages: "with --held_out_domains a,b", or "without it" if there are none."""
+    return "with --held_out_domains " + ",".join(map(str, names)) if names else "without it"

@@ -77,6 +77,7 @@ HELD_OUT = (
     DOMAIN_MIXING,
     META_REPTILE,
     METRIC_LEARNING,
+    *CORPUS_TRAINING,
     *TOKEN_TRAINING,
 )
 CORRUPTION = (META_FINETUNING, META_TEACHER)  # scripts with a corrupted-domain loss

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from modeling.cli import interruption
 from modeling.engine import parallel
 from modeling.run import measures
-from modeling.run.held_out import check_dev, divided, other_domains, split_of, title_of
+from modeling.run.held_out import measured_parts, split_of, title_of
 from modeling.run.number_evaluation import NumberEvaluation, measure_numbers
 from modeling.run.prediction_rows import rows_at_once
 from modeling.run.task_measures import binary_cross_entropies, by_label, set_measures
@@ -324,11 +324,7 @@ class SplitEvaluator:
 
     def __init__(self, context, job, splits, batch_sizes=None, train_samples=None, batches=None, names=TEXT):
         self._context, self._job, self._names = context, job, names
-        held_out = context.splits.held_out
-        given = {split: samples for split, samples in splits.items() if samples is not None}
-        self.splits = divided(given, other_domains(held_out, context.task), held_out)
-        if train_samples is not None:
-            check_dev(self.splits, held_out, context.task)
+        self.splits = measured_parts(context, splits, train_samples is not None)
         sizes = {name: batch_sizes[split_of(name)] if isinstance(batch_sizes, dict) else batch_sizes for name in self.splits}
         chosen = dict.fromkeys(self.splits, batches)
         self._batches = chosen if batches else context.bucketing.evaluations(self.splits, sizes, train_samples)

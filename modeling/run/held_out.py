@@ -79,6 +79,32 @@ def divided(splits, measured, held_out):
     return parts
 
 
+def measured_parts(context, splits, selects):
+    """The parts of a run's splits that are measured, see `divided`: the rows of each split, those of held-out domains apart.
+
+    Args:
+        context: `RunContext`.
+        splits: as for `divided`; None for a split to leave out.
+        selects: whether dev selects a snapshot.
+    Raises:
+        UserError: dev is to select a snapshot, and has no row of a domain that is not held out.
+    """
+    held_out, given = context.splits.held_out, {split: found for split, found in splits.items() if found is not None}
+    parts = divided(given, other_domains(held_out, context.task), held_out)
+    if selects:
+        check_dev(parts, held_out, context.task)
+    return parts
+
+
+def domains_of(context, name):
+    """The domains on which a part of a split is measured, for messages: " of the held-out domains books, dvd"; empty for all domains."""
+    held_out, task = context.splits.held_out, context.task
+    if not held_out:
+        return ""
+    apart = name != split_of(name)
+    return f" of the {'held-out ' * apart}domains {names_of(held_out if apart else other_domains(held_out, task), task)}"
+
+
 def check_dev(parts, held_out, task):
     """Checks that dev can select a snapshot.
 

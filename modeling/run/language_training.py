@@ -13,6 +13,7 @@ from modeling.engine import parallel
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.evaluation import TEXT, Evaluation, predict
+from modeling.run.held_out import domains_of, measured_parts, split_of
 from modeling.run.measures import PERPLEXITY
 from modeling.run.model_loading import shapes_without_pooler
 from modeling.run.optimizer import create_optimizer, plan_schedule
@@ -20,11 +21,12 @@ from modeling.run.training_run import TrainingRun
 from ofrecord_util.corpus import CORPUS, Corpus, is_written, write_corpus
 from ofrecord_util.corpus_batches import iterate_corpus, longest_rows
 from ofrecord_util.corpus_kinds import LINE, PAIRS, SENTENCES
-from ofrecord_util.corpus_text import CorpusText, find_files
+from ofrecord_util.corpus_text import CorpusText, HeldOutRows, find_files
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
 from ofrecord_util.seeds import fixed_mask_stream
 from ofrecord_util.summary import describe_corpus
+from ofrecord_util.tasks import HELD_OUT_KEY
 
 _MOST_LOOKED_AT = 500  # steps whose rows decide to which lengths batches are padded
 # Numbers per masked token and word of the vocabulary that a graph holds: scores and probabilities; in training also their gradients
@@ -97,7 +99,7 @@ def open_corpus(context):
             )
         corpus = Corpus(flags.data_dir)
     wanted = {"vocab_digest": tokenizer.digest, "do_lower_case": tokenizer.do_lower_case, "seq_length": flags.seq_length}
-    changed = corpus.differences({**wanted, **text.digests(), "packing": packing})
+    changed = corpus.differences({**wanted, **text.digests(), HELD_OUT_KEY: text.held_out, "packing": packing})
     if flags.corpus_data_part_num not in (None, len(corpus.manifest["parts"])):
         changed.append(f"--corpus_data_part_num was {len(corpus.manifest['parts'])} and is {flags.corpus_data_part_num}")
     if changed:
@@ -139,11 +141,27 @@ def _find_text(context):
     paired = getattr(flags, "paired_lines", False)
     if paired and not files:
         raise UserError("--paired_lines: there is no --corpus_file whose lines have two texts: leave the flag out")
+    rows, left_out = (splits.text("train", needed=True) if uses_task else None), None
+    if splits.held_out:
+        left_out = _held_out_rows(context, rows)
     found = {split: splits.text(split) for split in ("dev", "test")}
     evaluation = {split: rows for split, rows in found.items() if rows is not None}
     if "dev" not in evaluation:
         context.log("corpus: there is no valid text of dev, so its texts cannot be searched in the corpus")
-    return CorpusText(files, splits.text("train", needed=True) if uses_task else None, evaluation, flags.evaluation_text, paired)
+    return CorpusText(files, rows, evaluation, flags.evaluation_text, paired, left_out)
+
+
+def _held_out_rows(context, rows):
+    """The `HeldOutRows` of the training split; None without its text, whose rows alone have a domain."""
+    splits, task = context.splits, context.task
+    if rows is None:
+        context.log(
+            "--held_out_domains has no effect on the corpus without --use_task_text: a line of --corpus_file has no domain; it divides dev "
+            "and test"
+        )
+        return None
+    used = splits.trained_rows(rows.domain)
+    return HeldOutRows([task.domains[domain] for domain in splits.held_out], frozenset(range(len(rows))) - frozenset(used.tolist()))
 
 
 def _describe(context, corpus, text):
@@ -255,19 +273,31 @@ class LanguageEvaluator:
         masking: `Masking`.
         corpus: `Corpus` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
-        splits: dict of split -> `Samples`.
+        splits: dict of split -> `Samples`, with names such as "dev_held_out" for the rows of held-out domains.
         measure: the key of the further value of an `Evaluation`.
+    Raises:
+        UserError: dev is to select a snapshot, and has no row of a domain that is not held out; or no token of a split can be masked.
     """
 
     measure = PERPLEXITY
 
     def __init__(self, context, job, splits, batch_sizes, masking, corpus=None):
         self._context, self._job, self._masking = context, job, masking
-        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
+        self.splits = measured_parts(context, splits, corpus is not None)
+        for name, samples in self.splits.items():
+            self._check(name, samples)
         self._batches = {
-            split: context.bucketing.evaluation(samples, batch_sizes[split], corpus if split == "dev" else None, all_tokens=True)
-            for split, samples in self.splits.items()
+            name: context.bucketing.evaluation(samples, batch_sizes[split_of(name)], corpus if name == "dev" else None, all_tokens=True)
+            for name, samples in self.splits.items()
         }
+
+    def _check(self, name, samples):
+        """Raises a UserError if no token of a part can be masked: a run that has trained would find it out at its end."""
+        rows = zip(samples.word_rows, samples.lengths.tolist(), samples.idxs.tolist())
+        if not any(len(self._masking.row(ids[:length], fixed_mask_stream(row))[0]) for ids, length, row in rows):
+            place = self._context.splits.source(split_of(name))
+            which = domains_of(self._context, name)
+            raise UserError(f"{place}: no token{which} can be masked, so there is nothing to measure; give longer texts")
 
     def _inputs(self, batch):
         """The arrays of the predict function for a batch with the names of TEXT, and `idxs`."""
@@ -280,16 +310,9 @@ class LanguageEvaluator:
         return _measures(sums)
 
     def __call__(self, split="dev"):
-        """The `Evaluation` of a split. Its rows are masked tokens: `total` is their number.
-
-        Raises:
-            UserError: no token of the split can be masked.
-        """
+        """The `Evaluation` of a split. Its rows are masked tokens: `total` is their number."""
         samples, task = self.splits[split], self._context.task
         sums = predict(lambda batch: self._job(self._inputs(batch)), samples, self._batches[split], (*TEXT, "idxs")).astype(np.float64)
-        if not sums[:, 2].any():
-            source = self._context.splits.source(split)
-            raise UserError(f"{source}: no token can be masked, so there is nothing to measure; give longer texts")
         by_domain = {}
         for domain, name in enumerate(task.domains):
             here = samples.domain == domain

@@ -18,6 +18,7 @@ from modeling.objectives.pairs import compare_pairs, learns_temperature, pair_lo
 from modeling.run.bucketing import train_batch_size
 from modeling.run.child_tuning import ChildTuning
 from modeling.run.evaluation import Evaluation, predict
+from modeling.run.held_out import domains_of, measured_parts, split_of
 from modeling.run.measures import RECALL
 from modeling.run.optimizer import create_optimizer, plan_schedule
 from modeling.run.training_run import TrainingRun
@@ -130,21 +131,23 @@ class PairEvaluator:
         batch_sizes: dict of split -> texts per batch from the flags.
         corpus: `Corpus` of a run that evaluates dev periodically; None if each split is measured once.
     Attributes:
-        splits: dict of split -> `Samples`.
+        splits: dict of split -> `Samples`, with names such as "dev_held_out" for the rows of held-out domains.
     Raises:
-        UserError: a split has a single pair.
+        UserError: a split, or its part of held-out or of other domains, has a single pair; or dev is to select a snapshot, and has no row
+            of a domain that is not held out.
     """
 
     def __init__(self, context, job, splits, batch_sizes, corpus=None):
         self._context, self._job = context, job
-        self.splits = {split: samples for split, samples in splits.items() if samples is not None}
+        self.splits = measured_parts(context, splits, corpus is not None)
         self._halves, self._batches = {}, {}
-        for split, samples in self.splits.items():
+        for name, samples in self.splits.items():
             if len(samples) < 2:
-                raise UserError(f"{context.splits.source(split)}: has one pair, so there is none to compare it with; give more rows")
-            self._halves[split] = texts = _halves_of(samples)
-            trained = corpus if split == "dev" else None
-            self._batches[split] = context.bucketing.evaluation(texts, batch_sizes[split], trained, may_share=True)
+                place, one = context.splits.source(split_of(name)), "one pair" + domains_of(context, name)
+                raise UserError(f"{place}: has {one}, so there is none to compare it with; give more rows")
+            self._halves[name] = texts = _halves_of(samples)
+            trained = corpus if name == "dev" else None
+            self._batches[name] = context.bucketing.evaluation(texts, batch_sizes[split_of(name)], trained, may_share=True)
 
     def __call__(self, split="dev"):
         """The `Evaluation` of a split."""

@@ -30,7 +30,8 @@ from modeling.run.resume import records_digest
 from ofrecord_util.batches import train_order
 from ofrecord_util.dataset import SCORES_KEPT, SCORES_MADE, SCORES_NEEDED, Dataset
 from ofrecord_util.errors import UserError
-from ofrecord_util.scores import HELD_OUT_KEY, score_info
+from ofrecord_util.scores import score_info
+from ofrecord_util.tasks import HELD_OUT_KEY, held_out_phrase
 from ofrecord_util.text_files import UNLABELLED
 from ofrecord_util.writer import part_paths, split_folder
 
@@ -244,7 +245,7 @@ class Splits:
         see, or lack rows that it has."""
         stored, own = score_info(self._flags.data_dir).get(HELD_OUT_KEY, []), [self._task.domains[domain] for domain in self.held_out]
         if stored != own:
-            made, needed = ("with --held_out_domains " + ",".join(map(str, names)) if names else "without it" for names in (stored, own))
+            made, needed = held_out_phrase(stored), held_out_phrase(own)
             raise UserError(
                 f"{self._flags.data_dir}: --held_out_domains: the prototypical scores were made {made}, this run is {needed}: run "
                 f"preprocess.py again {needed}"

@@ -5,7 +5,7 @@ from modeling.bert.dropout import DropoutPlan
 from modeling.checkpoints.snapshot import stored_task
 from modeling.engine import parallel
 from modeling.run.evaluation import TEXT, predict_batches
-from modeling.run.held_out import check_dev, divided, other_domains, split_of
+from modeling.run.held_out import measured_parts, other_domains, split_of
 from modeling.run.training import Training
 from ofrecord_util.errors import UserError
 from ofrecord_util.text_warnings import missing_names
@@ -46,10 +46,7 @@ class TokenEvaluator:
 
     def __init__(self, context, job, splits, batch_sizes, train=None):
         self._context, self._job, self._found = context, job, {}
-        held_out, given = context.splits.held_out, {split: pair for split, pair in splits.items() if pair is not None}
-        self.splits = divided(given, other_domains(held_out, context.task), held_out)
-        if train is not None:
-            check_dev(self.splits, held_out, context.task)
+        self.splits = measured_parts(context, splits, train is not None)
         self._batches = {
             name: context.bucketing.evaluation(samples, batch_sizes[split_of(name)], train if name == "dev" else None, all_tokens=True)
             for name, (_, samples) in self.splits.items()

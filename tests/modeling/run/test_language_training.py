@@ -12,10 +12,20 @@ from modeling.bert.names import TOKEN_BIAS, TOKEN_HEAD, TOKEN_NORM
 from modeling.bert.variant import Variant
 from modeling.engine.lanes.plan import Lanes
 from modeling.run.evaluation import Evaluation
-from modeling.run.language_training import LanguageTraining, _measures, check_token_head, language_shapes, per_row, plan_masking
+from modeling.run.language_training import (
+    LanguageEvaluator,
+    LanguageTraining,
+    _measures,
+    check_token_head,
+    language_shapes,
+    per_row,
+    plan_masking,
+)
 from modeling.run.resources import Graph, MemoryPlan, Model
 from ofrecord_util.errors import UserError
 from ofrecord_util.masking import Masking
+from ofrecord_util.records import Records
+from ofrecord_util.tasks import Task
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(CONFIG.vocab_size - 5))]
 
@@ -72,6 +82,26 @@ def test_what_is_refused():
     ):
         with pytest.raises(UserError, match=said):
             check_token_head(SimpleNamespace(snapshot=snapshot, config=CONFIG))
+
+
+def test_a_split_without_a_token_to_mask_is_refused_before_the_training():
+    """Its words have more pieces than may be masked, or it has texts without tokens; of one part of a divided split too."""
+    tokens = [*TOKENS[:-6], "a", *(f"##{number}" for number in range(5))]
+    masking, word = Masking(tokens), list(range(len(tokens) - 6, len(tokens)))
+    ids = np.zeros((3, 9), np.int32)
+    for row, own in zip(ids, ([5], word, [])):
+        row[: len(own) + 2] = [2, *own, 3]
+    mask, domain = (ids > 0).astype(np.int32), np.array([0, 1, 1], np.int32)
+    samples = Records(ids, mask, ids * 0, domain, domain * 0, np.arange(3, dtype=np.int32), np.ones(3, np.float32)).samples()
+    for held_out, rows, said in (
+        ([], [1, 2], r"dev\.csv: no token can be masked"),
+        ([1], [0, 1, 2], r"dev\.csv: no token of the held-out domains b can be masked"),
+        ([0], [0, 1, 2], r"dev\.csv: no token of the domains b can be masked"),
+    ):
+        splits = SimpleNamespace(held_out=held_out, source=lambda split: split + ".csv")
+        context = SimpleNamespace(splits=splits, task=Task("t", ("a", "b"), ("0",)))
+        with pytest.raises(UserError, match=said):
+            LanguageEvaluator(context, None, {"dev": samples.select(np.array(rows)), "test": None}, {"dev": 2}, masking)
 
 
 def test_which_head_a_run_without_training_needs():
