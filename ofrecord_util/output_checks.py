@@ -67,10 +67,11 @@ def _check_is_none_of(path: str, exists: bool, flag: str, others: Sequence[str])
 def _check_is_of_no_run(path: str, flag: str) -> None:
     """Raises a UserError if a file that exists is one that a run, finished or not, wrote into its folder: nothing writes it again. Other
     files there, such as those of earlier calls of a tool, may be replaced."""
-    folder, name = os.path.split(os.path.realpath(path))
-    is_of_run = any(os.path.isfile(os.path.join(folder, mark)) for mark in RUN_MARKS)
-    if is_of_run and any(fnmatch.fnmatchcase(name, pattern) for pattern in RUN_FILES):
-        raise UserError(f"{path}: is a file that the run in {folder} wrote, and would be overwritten; give another {flag}")
+    for place in (os.path.realpath(path), os.path.abspath(path)):  # a file of a run may be a link to where large files are stored
+        folder, name = os.path.split(place)
+        is_of_run = any(os.path.isfile(os.path.join(folder, mark)) for mark in RUN_MARKS)
+        if is_of_run and any(fnmatch.fnmatchcase(name, pattern) for pattern in RUN_FILES):
+            raise UserError(f"{path}: is a file that the run in {folder} wrote, and would be overwritten; give another {flag}")
 
 
 def check_output_folder(path: str, flag: str, whole: bool = True) -> None:

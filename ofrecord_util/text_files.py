@@ -123,15 +123,23 @@ def read_rows(path: str, options: Optional[TextOptions] = None, roles: Tuple[str
     return rows_of_text(decode_text(read_bytes(path, "check --data_dir", TEXT_LIMIT), path), path, options, roles)
 
 
+def check_line_ends(content: str, path: str) -> None:
+    """Raises a UserError if the rows of a text end with carriage returns alone. Within quotes, a carriage return is one of a text."""
+    rows = content.strip("\r\n").split("\r")
+    if "\n" in content.rstrip("\n") or len(rows) == 1:
+        return
+    whole = "\n" not in content and '"' not in content  # else a single row, with a carriage return in its text
+    if whole or any(all(row.count(sign) > 1 for row in rows) for sign in "\t,"):
+        raise UserError(f"{path}: row 1: the rows end with carriage returns alone; convert them, for example with tr '\\r' '\\n'")
+
+
 def rows_of_text(content: str, path: str, options: Optional[TextOptions] = None, roles: Tuple[str, ...] = ROLES) -> TextRows:
     """`read_rows` for the content of a file. `path` is its name for messages."""
     options = options or TextOptions()
     lines = lines_of_text(content)
     if not lines:
         raise UserError(f"{path}: is empty; a row is {' TAB '.join(role for role in roles if role != 'pair')}")
-    old_rows = lines[0].strip("\r\n").split("\r")
-    if len(lines) == 1 and len(old_rows) > 1 and any(all(row.count(sign) > 1 for row in old_rows) for sign in "\t,"):
-        raise UserError(f"{path}: row 1: the rows end with carriage returns alone; convert them, for example with tr '\\r' '\\n'")
+    check_line_ends(content, path)
     kind = find_kind(lines, path) if options.format == AUTO else options.format
     parsed = list(parse_rows(lines, kind, path))
     columns = find_columns(parsed[0], kind, options, path, roles)

@@ -16,6 +16,7 @@ from tools.demo_steps import (
     Demo,
     accuracies,
     compared,
+    count,
     demo_parser,
     from_root,
     predict_line,
@@ -28,10 +29,10 @@ LABEL_SENTENCES = "data/label-sentences/negative-positive.tsv"
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--epochs", default="4", help="epochs of the models of all domains")
-    parser.add_argument("--domain_epochs", default="5", help="epochs of the models of one domain")
-    parser.add_argument("--finetuning_epochs", default="2", help="epochs of step 3")
-    parser.add_argument("--pair_steps", default="240", help="steps of metric learning, of 16 pairs each")
+    parser.add_argument("--epochs", type=count, default="4", help="epochs of the models of all domains")
+    parser.add_argument("--domain_epochs", type=count, default="5", help="epochs of the models of one domain")
+    parser.add_argument("--finetuning_epochs", type=count, default="2", help="epochs of step 3")
+    parser.add_argument("--pair_steps", type=count, default="240", help="steps of metric learning, of 16 pairs each")
     args = parser.parse_args()
     demo = Demo(args, "demo")
     many = ("--num_epochs", args.epochs, "--learning_rate", "1e-4", "--dev_every_step_num", "72")

@@ -21,6 +21,7 @@ from tools.demo_steps import (
     Demo,
     accuracies,
     compared,
+    count,
     demo_parser,
     from_root,
     predict_line,
@@ -57,8 +58,8 @@ def seconds_of(snapshots, texts):
 
 def main():
     parser = demo_parser(__doc__)
-    parser.add_argument("--teacher_epochs", default="4", help="epochs of the teacher")
-    parser.add_argument("--student_epochs", default="8", help="epochs of each student")
+    parser.add_argument("--teacher_epochs", type=count, default="4", help="epochs of the teacher")
+    parser.add_argument("--student_epochs", type=count, default="8", help="epochs of each student")
     args = parser.parse_args()
     demo = Demo(args, "demo-kd")
 

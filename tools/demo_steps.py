@@ -14,6 +14,7 @@ from rich.table import Table
 
 from modeling.cli import interruption
 from modeling.cli.command_line import Parser
+from modeling.cli.flag_kinds import positive_int
 from modeling.run.predictions import predictions_path, read_predictions
 from ofrecord_util.errors import UserError
 
@@ -122,6 +123,11 @@ def demo_parser(description):
     parser.add_argument("--data_dir", default="data/reviews-demo", help="folder of the reviews")
     parser.add_argument("--output_dir", default="output", help="folder for the runs")
     return parser
+
+
+def count(text):
+    """A flag of epochs or steps, as the word of a step's command: checked here, since the step that uses it may be the last one."""
+    return str(positive_int(text))
 
 
 def step(title, *command):

@@ -118,7 +118,7 @@ def main():
     for line in (evaluation, *([more] if more else []), *tables(values)):
         say(line)
     if args.output is not None:
-        about = {"snapshot": args.snapshot, "snapshot_digest": Snapshot(args.snapshot).digest(), "file": args.file}
+        about = {"snapshot": args.snapshot, "snapshot_digest": Snapshot(predictor.path).digest(), "file": args.file}
         write_json(args.output, {**about, "text_digest": texts.digest, "task": task.to_dict(), "seed": args.seed, **values})
         say(f"measures {args.output}")
     if args.predictions is not None:

@@ -14,7 +14,7 @@ from ofrecord_util.escaping import counted, say
 from ofrecord_util.names import spelled, split_by_look
 from ofrecord_util.reading import TEXT_LIMIT, has_utf8, read_bytes
 from ofrecord_util.text_columns import TextOptions
-from ofrecord_util.text_files import rows_of_text
+from ofrecord_util.text_files import check_line_ends, rows_of_text
 from ofrecord_util.text_kinds import CSV, JSONL, TSV
 
 # name: (column names in order, or None if the first row has them; whether the first row is a header)
@@ -309,6 +309,7 @@ def read_source(source, flag, encoding=None, log=say):
     for path, label in source.files:
         data = read_bytes(path, f"check {flag} {source.domain}", TEXT_LIMIT)
         content, name, note = _decode(path, data, encoding, mixed=source.form == "fdu")
+        check_line_ends(content, path)
         if source.form in _OF_ANY_KIND or (source.form == "tsv-header" and source.options.columns()):
             pairs = _rows_of_kind(path, content, source.form, source.options)
         elif source.form in _TABLES:

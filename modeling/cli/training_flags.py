@@ -31,7 +31,7 @@ _PAIRS = (
     *("distance_scale", "head", "logistic_c"),
 )
 _DISTILLATION = (
-    *("teacher_output_dir", "teacher_outputs", "unlabelled", "hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"),
+    *("teacher_output_dir", "teacher_outputs", "hidden_loss_weight", "attention_loss_weight", "prediction_loss_weight"),
     *("relation_loss_weight", "label_loss_weight", "temperature"),
 )
 _MASKS = ("mask_probability", "whole_word_masking", "max_predictions_per_seq")  # with which the scripts of masked tokens measure, too

@@ -37,10 +37,10 @@ from ofrecord_util.label_kinds import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 CARD_FILE = "README.md"
 KINDS = {
-    META_FINETUNING: "The meta learner of Meta Fine-tuning: a BERT trained on all domains at once, to be fine-tuned on one of them",
+    META_FINETUNING: "The meta learner of Meta Fine-tuning: a BERT trained on several domains at once, to be fine-tuned on one of them",
     FINETUNING: "A BERT fine-tuned for the classes of one task",
-    DOMAIN_MIXING: "A BERT trained on all domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
-    META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on all domains, to be fine-tuned on a domain with few rows",
+    DOMAIN_MIXING: "A BERT trained on several domains at once with plain cross-entropy, the baseline of Meta Fine-tuning",
+    META_REPTILE: "The initial weights that Reptile or FOMAML has learnt on several domains, to be fine-tuned on a domain with few rows",
     METRIC_LEARNING: "A BERT whose text vectors are near for equal labels, with a classifier on these vectors",
     PRETRAIN_MLM: "A BERT trained on text without labels by masked language modelling, to be trained further on a task",
     PRETRAIN_DISCRIMINATOR: "A BERT trained on text without labels to tell which tokens a generator has replaced (ELECTRA)",
@@ -48,7 +48,7 @@ KINDS = {
     SEQUENCE_LABELING: "A BERT that tags words",
     SPAN_ANSWERING: "A BERT that finds the answer to a question in a text",
     GENERATION: "A PALM, an encoder-decoder that generates the target text of a source",
-    META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on all domains at once, to be distilled into smaller ones",
+    META_TEACHER: "The meta-teacher of Meta-KD: a BERT trained on several domains at once, to be distilled into smaller ones",
     META_DISTILL: "A student of Meta-KD: a BERT with fewer layers, distilled from a meta-teacher",
 }
 

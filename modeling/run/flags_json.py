@@ -6,6 +6,7 @@ import platform
 import sys
 
 from modeling.cli.flags_file import write_flags_file
+from modeling.cli.scripts import script_path
 from ofrecord_util.errors import UserError
 from ofrecord_util.files import write_json
 
@@ -25,7 +26,7 @@ def write_flags(context, **facts) -> None:
     flags, snapshot = context.flags, context.snapshot
     record = {
         "script": flags.script,
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "command": [script_path(flags.script), *sys.argv[1:]],
         "flags": {name: value for name, value in sorted(vars(flags).items()) if name not in ("given", "script")},
         **facts,
         "device": context.engine.device,

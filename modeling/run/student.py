@@ -167,6 +167,7 @@ class LayerSelection:
             old, new = layer_prefix(original), layer_prefix(student)
             self._names.update({new + name[len(old) :]: name for name in snapshot.sizes if name.startswith(old)})
         self.sizes = {name: snapshot.sizes[original] for name, original in self._names.items()}
+        self.shapes = {name: snapshot.shapes[original] for name, original in self._names.items() if original in snapshot.shapes}
         self.task = snapshot.task
 
     def read(self, name, shape):

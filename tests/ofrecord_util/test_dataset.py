@@ -219,7 +219,7 @@ def test_one_class_and_one_domain(data):
     samples.text(data.folder, [("good", "mr", "1"), ("bad", "mr", "1")])
     assert len(data.prepare(resave=True)) == 2
     assert any("all 2 rows have the label 1 (none 0): the classifier cannot learn" in line for line in data.lines)
-    assert any("all 2 rows have the domain mr (none books, dvd): a score compares" in line for line in data.lines)
+    assert any("all 2 rows have the domain mr (none books, dvd): prototypical scores compare" in line for line in data.lines)
 
 
 def test_a_text_of_a_megabyte(data):

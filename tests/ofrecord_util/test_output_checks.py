@@ -115,6 +115,10 @@ def test_no_file_of_any_run_is_replaced(tmp_path, mark):
     for name in written:
         with pytest.raises(UserError, match=rf"link/{name}: is a file that the run in .*/run wrote, .*; give another --output$"):
             output_checks.check_output(str(tmp_path / "link" / name), "--output")
+    (tmp_path / "run" / "run.log").rename(tmp_path / "stored")  # as tools for large files do
+    os.symlink("../stored", str(tmp_path / "run" / "run.log"))
+    with pytest.raises(UserError, match=r"run/run\.log: is a file that the run in"):
+        output_checks.check_output(str(tmp_path / "run" / "run.log"), "--output")
     for name in ("run/page.html", "run/mine.tsv", "run/predictions_new.tsv", *(f"plain/{name}" for name in written[1:])):
         output_checks.check_output(str(tmp_path / name), "--output")
 

@@ -225,6 +225,7 @@ def test_other_columns_make_records_stale(tmp_path):
         ("text,domain,label\n ,books,yes\n", r"row 2 \(comma-separated\): the text is empty"),
         ("text,domain,label\n", "holds a header and no rows"),
         ("a,books,yes\rb,books,no\r", "the rows end with carriage returns alone"),
+        ("a b\rc d\r", "the rows end with carriage returns alone"),
         (b'text,domain,label\n"a\nb",books,yes\nc\xff,books,yes\n', "line 4: byte .* is not UTF-8"),
         ('{"text": "a", "domain": "books", "label": "yes"}\n\n{}\n', r"row 2 \(JSON lines\): is not JSON"),
         ('{"text": "a", "domain": "books", "label": "yes"}\n["b"]\n', r"row 2 \(JSON lines\): holds list"),

@@ -24,7 +24,7 @@ def test_rows_that_say_enough_bring_no_warning(tmp_path):
         ),
         (
             b"a\tdvd\tpositive\nb\tdvd\tnegative\nc\tdvd\tnegative\n",
-            ["all 3 rows have the domain dvd (none books): a score compares with the prototypes of this domain only, and the domain loss"],
+            ["all 3 rows have the domain dvd (none books): prototypical scores compare with the prototypes of this domain only, and a"],
             ["all 3 rows have the domain dvd (none books): the accuracy"],
         ),
         (

@@ -1,11 +1,15 @@
 """tools/evaluate.py: what it says of the file that it has read, and what it refuses. test_sweep.py has its numbers."""
 
 import importlib
+import json
+import os
+import shutil
 import sys
 
 import pytest
 import tiny
 
+from modeling.checkpoints.snapshot import Snapshot
 from modeling.cli.errors import run
 from tools.evaluate import main
 
@@ -31,6 +35,19 @@ def test_it_says_which_number_is_which_label(tmp_path, monkeypatch, capsys, snap
     code, output, _ = evaluate(tmp_path, monkeypatch, capsys, snapshot, "text,label\na good film,positive\nbad,Negative\n")
     assert code == 0
     assert "numbers" not in output
+
+
+def test_the_folder_of_a_run(tmp_path, monkeypatch, capsys, snapshot):
+    """Its one best snapshot is measured, and --output names the digest of that."""
+    os.makedirs(str(tmp_path / "run"))
+    shutil.copytree(snapshot, str(tmp_path / "run" / "snapshot_best_mft_model_t_dev_0.5"))
+    (tmp_path / "rows.csv").write_text("text,label\na good film,1\nbad,0\n", encoding="utf-8")
+    words = [str(tmp_path / "run"), str(tmp_path / "rows.csv"), "--device", "cpu", "--output", str(tmp_path / "measures.json")]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *words])
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert not end.value.code, capsys.readouterr().err
+    assert json.loads((tmp_path / "measures.json").read_text())["snapshot_digest"] == Snapshot(snapshot).digest()
 
 
 @pytest.mark.parametrize(

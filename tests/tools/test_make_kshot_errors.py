@@ -38,6 +38,7 @@ GOOD = "".join(f"{sentence('d', n)}\t{n % 2}\n" for n in range(12))
         (["--source", "d=fdu:{raw}/good"], "d: 12 labels in 12 rows; check whether text and label are swapped"),
         (["--source", "d=tsv:{raw}/empty"], "empty: has no text of form tsv; check --source d"),
         (["--source", "d=lines:1={raw}/good,0={raw}/blank"], "blank: has no text of form lines"),
+        (["--source", "d=lines:1={raw}/good,0={raw}/old"], "old: row 1: the rows end with carriage returns alone"),
         (["--source", "d=reviews:1={raw}/good,0={raw}/good"], "good: has no text of form reviews"),
         (["--source", "d=reviews:1={raw}/unclosed,0={raw}/unclosed"], "unclosed: row 5: <review_text> of review 1 has no </review_text>"),
         (["--source", "d=lines:1={raw}/good"], "all rows have the label '1'"),
@@ -76,6 +77,7 @@ def test_bad_input(tmp_path, monkeypatch, words, message):
         ("header", b"sentence\tlabel\n" + GOOD.encode()),
         ("empty", b""),
         ("blank", b"\n \n\x1a\n"),
+        ("old", b"a film\ranother film\r"),
         ("unclosed", reviews(["a"]).replace("</review_text>", "").encode()),
     ):
         (raw / name).write_bytes(data)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_model import CONFIG, documented
 
+from modeling.bert.names import CLASSIFIER
 from modeling.bert.variables import encoder_shapes, load_values
 from modeling.checkpoints.snapshot import Snapshot, write_variables
 from modeling.cli.flags import META_DISTILL, META_TEACHER_EVAL, parse_flags
@@ -78,6 +79,16 @@ def test_a_student_starts_from_some_layers(tmp_path):
     for name in encoder_shapes(shallow):
         own = documented("weight")[name.replace("layer_1", "layer_2")]
         assert np.array_equal(values[name].ravel(), own.ravel()), name
+
+
+def test_a_student_with_the_classifier_of_another_task(tmp_path):
+    """Its classifier has other labels, so it is replaced; its layers are read as always."""
+    variables = {**documented("weight"), CLASSIFIER[0]: np.ones((3, CONFIG.hidden_size), np.float32)}
+    write_variables(str(tmp_path / "six"), variables)
+    shapes = {CLASSIFIER[0]: (2, CONFIG.hidden_size)}
+    chosen = LayerSelection(Snapshot(str(tmp_path / "six")), (0, 2))
+    weights = load_values({**encoder_shapes(CONFIG.of_layers((0, 2))), **shapes}, chosen, 1, restart=[CLASSIFIER[0]], log=lambda line: None)
+    assert not np.isin(weights[CLASSIFIER[0]], 1).any()
 
 
 # Loss terms
