@@ -99,7 +99,7 @@ def test_a_split_without_a_token_to_mask_is_refused_before_the_training():
         ([0], [0, 1, 2], r"dev\.csv: no token of the domains b can be masked"),
     ):
         splits = SimpleNamespace(held_out=held_out, source=lambda split: split + ".csv")
-        context = SimpleNamespace(splits=splits, task=Task("t", ("a", "b"), ("0",)))
+        context = SimpleNamespace(splits=splits, task=Task("t", ("a", "b"), ("0", "1")))
         with pytest.raises(UserError, match=said):
             LanguageEvaluator(context, None, {"dev": samples.select(np.array(rows)), "test": None}, {"dev": 2}, masking)
 
