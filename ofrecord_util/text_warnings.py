@@ -29,7 +29,8 @@ def _quotes(path: str, texts: List[str]) -> Optional[str]:
 _ONE_ONLY = {  # (label or domain, whether the rows are for training): consequence of a single one
     ("label", True): "the classifier cannot learn to separate labels",
     ("label", False): "a constant prediction would have an accuracy of 1",
-    ("domain", True): "prototypical scores compare with the prototypes of this domain only, and a domain loss has no effect",
+    ("domain", True): "prototypical scores compare with the prototypes of this domain only, and a domain loss has no effect "
+    "(scripts that have one turn it off with --use_domain_loss false)",
     ("domain", False): "the accuracy is that of this domain only",
 }
 # What follows from a single tag, by whether the rows are for training
